@@ -1,0 +1,37 @@
+"""Constitutional AI: a model, an opinion in writing of how it should behave, and the way from one to the other.
+
+The public names load lazily: ``import cai`` is fast and opens neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_WHERE = {
+    "Constitution": "cai.constitution", "Principle": "cai.constitution", "load_constitution": "cai.constitution",
+    "Message": "cai.records", "Prompt": "cai.records", "Sample": "cai.records", "Revision": "cai.records",
+    "Comparison": "cai.records", "Preference": "cai.records", "Reading": "cai.records",
+    "open_backend": "cai.backends", "Memo": "cai.backends.memo",
+    "read_prompts": "cai.feedback.prompts", "read_preferences": "cai.feedback.prompts",
+    "sample": "cai.feedback.sample", "revise": "cai.feedback.revise", "training_rows": "cai.feedback.revise",
+    "compare": "cai.feedback.compare", "judge": "cai.feedback.judge",
+    "Letters": "cai.feedback.readings", "CritiqueOdds": "cai.feedback.readings", "Reasoned": "cai.feedback.readings",
+    "RunConfig": "cai.config", "load_config": "cai.config",
+    "train_sft": "cai.train.sft", "train_reward": "cai.train.reward", "train_ppo": "cai.train.ppo",
+    "open_run": "cai.pipeline.run", "execute": "cai.pipeline.execute",
+    "CaiError": "cai.errors", "InputError": "cai.errors",
+}  # fmt: skip
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'cai' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

@@ -1,0 +1,43 @@
+"""Backends: the reference model, a transformers model in this process, or any function that makes one."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cai.backends.protocol import Backend, Choice, Choose, Complete, Completion
+from cai.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Backend", "Choice", "Choose", "Complete", "Completion", "open_backend"]
+
+
+def open_backend(spec: str, style: str = "") -> Backend:
+    """Open a backend by its name.
+
+    ``reference`` is the embedded model; ``package.module:function`` is called without arguments and returns a backend;
+    anything else is a model folder or a hub id, opened in this process. ``style`` is the chat format (see ``ChatFormat``).
+
+    Raises:
+        InputError: if there is no such function.
+    """
+    module_name, colon, function = spec.partition(":")
+    if colon and "/" not in module_name and not Path(spec).exists():
+        return _call(spec, module_name, function)
+    from cai.backends.local import LocalBackend  # transformers and torch are heavy
+
+    return LocalBackend(spec, style)
+
+
+def _call(spec: str, module_name: str, function: str) -> Backend:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a user's own module stands in the working folder
+    try:
+        make: Callable[[], Backend] = getattr(importlib.import_module(module_name), function)
+    except (ImportError, AttributeError) as error:
+        raise InputError([Problem(spec, f"names no function that makes a backend: {error}")]) from None
+    return make()

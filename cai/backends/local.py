@@ -1,0 +1,161 @@
+"""The in-process backend: a transformers model on the CPU or one accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch.nn import functional as F
+
+from cai.backends.protocol import Answer, Call, Choice, Choose, Complete, Completion
+from cai.models.chat import ChatFormat
+from cai.models.decode import decode
+from cai.models.load import LanguageModel, fingerprint, load_language_model
+
+Row = TypeVar("Row")
+BATCH_TOKENS = 24_576
+"""Prompt and answer tokens of one batch, padding counted."""
+BATCH_ROWS = 256
+
+
+class LocalBackend:
+    """Answers calls with a model in this process, in batches of like length under a token budget."""
+
+    def __init__(self, name: str, style: str = "") -> None:
+        self.name = name
+        self.fingerprint = f"{fingerprint(name)}{':' + style if style else ''}"
+        self._style = style
+        self._loaded: tuple[LanguageModel, ChatFormat] | None = None
+        self._tokenizer_format: ChatFormat | None = None
+
+    @property
+    def format(self) -> ChatFormat:
+        """The chat format; opens the tokenizer, not the model."""
+        if self._tokenizer_format is None:
+            from cai.models.load import load_tokenizer
+
+            self._tokenizer_format = ChatFormat(load_tokenizer(self.name), self._style)
+        return self._tokenizer_format
+
+    @property
+    def language_model(self) -> LanguageModel:
+        if self._loaded is None:
+            self._loaded = (load_language_model(self.name), self.format)
+        return self._loaded[0]
+
+    def rendered(self, call: Call) -> str:
+        return self.format.prompt(call.messages)
+
+    def answers(self, calls: Sequence[Call]) -> Iterator[tuple[int, Answer]]:
+        completing = [(i, call) for i, call in enumerate(calls) if isinstance(call, Complete)]
+        choosing = [(i, call) for i, call in enumerate(calls) if isinstance(call, Choose)]
+        yield from self._complete(completing)
+        yield from self._choose(choosing)
+
+    # -- completing ----------------------------------------------------------------------------------------------------
+
+    def _complete(self, calls: list[tuple[int, Complete]]) -> Iterator[tuple[int, Answer]]:
+        prompts = {i: self.format.ids(self.rendered(call)) for i, call in calls}
+        for i, call in calls:
+            if len(prompts[i]) + call.max_tokens > self._context:
+                yield i, Completion("", "too_long", len(prompts[i]), 0)
+        fitting = [(i, call) for i, call in calls if len(prompts[i]) + call.max_tokens <= self._context]
+        # rows of one batch share their sampling values
+        for sampling in sorted({(c.temperature, c.max_tokens) for _, c in fitting}):
+            group = sorted((row for row in fitting if (row[1].temperature, row[1].max_tokens) == sampling), key=lambda row: len(prompts[row[0]]))
+            for batch in _batches(group, lambda row: len(prompts[row[0]]) + row[1].max_tokens):
+                yield from self._complete_batch(batch, [prompts[i] for i, _ in batch])
+
+    def _complete_batch(self, batch: list[tuple[int, Complete]], prompts: list[list[int]]) -> Iterator[tuple[int, Answer]]:
+        model, tokenizer = self.language_model
+        first = batch[0][1]
+        decoded = decode(
+            model, prompts, max_tokens=first.max_tokens, temperature=first.temperature,
+            seeds=[call.seed for _, call in batch], stop_ids=self._stop_ids, pad_id=int(tokenizer.pad_token_id),
+        )  # fmt: skip
+        for (i, _), prompt, row in zip(batch, prompts, decoded, strict=True):
+            text = tokenizer.decode(row.tokens[:-1] if row.stopped else row.tokens, skip_special_tokens=True)
+            cut = min((at for stop in self.format.stop if (at := text.find(stop)) >= 0), default=None)
+            finish = "stop" if row.stopped or cut is not None else "length"
+            text = text[:cut] if self.format.style == "plain" else text[:cut].strip()
+            yield i, Completion(text, finish, len(prompt), len(row.tokens))
+
+    # -- choosing ------------------------------------------------------------------------------------------------------
+
+    def _choose(self, calls: list[tuple[int, Choose]]) -> Iterator[tuple[int, Answer]]:
+        rows: list[tuple[int, list[int], list[list[int]]]] = []
+        for i, call in calls:
+            rendered = [self.format.option(call.messages, option) for option in call.options]
+            prompt = self.format.ids(rendered[0][0])
+            rows.append((i, prompt, [self._continuation(prompt, text, added) for text, added in rendered]))
+        rows.sort(key=lambda row: len(row[1]))
+        for batch in _batches(rows, lambda row: len(row[1]) + 1):
+            yield from self._choose_batch(batch)
+
+    def _continuation(self, prompt: list[int], text: str, added: str) -> list[int]:
+        """The option's own tokens: those of the whole text beyond the prompt's, or its own where they do not line up."""
+        whole = self.format.ids(text + added)
+        if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
+            return whole[len(prompt) :]
+        ids: list[int] = self.format.tokenizer(added, add_special_tokens=False).input_ids
+        return ids
+
+    @torch.inference_mode()
+    def _choose_batch(self, batch: list[tuple[int, list[int], list[list[int]]]]) -> Iterator[tuple[int, Answer]]:
+        model, tokenizer = self.language_model
+        if any(len(prompt) + 1 > self._context for _, prompt, _ in batch):
+            for i, prompt, options in batch:
+                yield i, Choice((0.0,) * len(options), len(prompt), "too_long")
+            return
+        # an option is told from the others by its first token where the first tokens differ; else all are read
+        single = all(len({option[0] for option in options}) == len(options) for _, _, options in batch)
+        rows = [prompt for _, prompt, _ in batch] if single else [p + o for _, p, options in batch for o in options]
+        length = max(map(len, rows))
+        ids = torch.full((len(rows), length), int(tokenizer.pad_token_id))
+        mask = torch.zeros(len(rows), length, dtype=torch.long)
+        for j, row in enumerate(rows):
+            ids[j, : len(row)] = torch.tensor(row)
+            mask[j, : len(row)] = 1
+        hidden = model.base_model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
+        head = model.get_output_embeddings()
+        if single:
+            last = torch.tensor([len(row) - 1 for row in rows], device=hidden.device)
+            logprobs = F.log_softmax(head(hidden[torch.arange(len(rows)), last]).float(), -1)
+            for j, (i, prompt, options) in enumerate(batch):
+                yield i, Choice(tuple(float(logprobs[j, option[0]]) for option in options), len(prompt))
+            return
+        at = 0
+        for i, prompt, options in batch:
+            totals = []
+            for option in options:
+                steps = F.log_softmax(head(hidden[at, len(prompt) - 1 : len(prompt) + len(option) - 1]).float(), -1)
+                totals.append(float(steps.gather(1, torch.tensor(option, device=steps.device).unsqueeze(1)).sum()))
+                at += 1
+            yield i, Choice(tuple(totals), len(prompt))
+
+    # -- limits --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _context(self) -> int:
+        return int(getattr(self.language_model.model.config.get_text_config(), "max_position_embeddings", 1 << 30))
+
+    @property
+    def _stop_ids(self) -> frozenset[int]:
+        model, tokenizer = self.language_model
+        eos = model.generation_config.eos_token_id if model.generation_config else None
+        ids = eos if isinstance(eos, list) else [eos]
+        return frozenset(int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None)
+
+
+def _batches(rows: Sequence[Row], size_of: Callable[[Row], int]) -> Iterator[list[Row]]:
+    """Consecutive rows, sorted by size, cut so that rows times the largest size stays under the budget."""
+    batch: list[Row] = []
+    for row in rows:
+        size = size_of(row)
+        if batch and ((len(batch) + 1) * size > BATCH_TOKENS or len(batch) >= BATCH_ROWS):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

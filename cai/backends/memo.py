@@ -1,0 +1,157 @@
+"""The memory of all model calls of a run: one SQLite file, one row per call, keyed on everything the answer depends on.
+
+A call is a pure function of (model fingerprint, exact rendered prompt, sampling values, seed), so resuming after a kill,
+re-running after an edit, removing duplicates and counting tokens are all the same thing: looking up that key.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from cai.backends.protocol import Answer, Backend, Call, Choice, Complete, Completion
+from cai.errors import InputError, LimitReached, Problem
+from cai.keys import digest
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS calls (
+    key TEXT PRIMARY KEY, stage TEXT NOT NULL, kind TEXT NOT NULL, answer TEXT NOT NULL,
+    tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+_VERSION = 1
+
+Progress = Callable[[int, int], None]
+"""Told (done, all) as calls are answered."""
+
+
+@dataclass
+class Counts:
+    """What a stage asked for: ``calls`` went to the model, ``hits`` were remembered (or asked twice in one go)."""
+
+    calls: int = 0
+    hits: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class Memo:
+    """The store of answers. ``asker(backend, stage)`` gives what the verbs call."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.counts: dict[str, Counts] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=30)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > _VERSION:
+                raise InputError([Problem(str(path), f"was written by a newer version of cai (format {version})")])
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version={_VERSION}")
+        except sqlite3.DatabaseError as error:
+            raise InputError([Problem(str(path), f"cannot be used as the memory of a run: {error}; move it away to start anew")]) from None
+        except OSError as error:
+            raise InputError([Problem(str(path), f"cannot be written: {error.strerror}")]) from None
+
+    def __enter__(self) -> Memo:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._db.close()
+
+    def asker(self, backend: Backend, stage: str = "", progress: Progress | None = None) -> Asker:
+        """A function from calls to answers, in order, that asks the backend only for what is not remembered."""
+        return Asker(self, backend, stage, progress)
+
+    def find(self, keys: Sequence[str]) -> dict[str, Answer]:
+        """The remembered answers among ``keys``."""
+        found: dict[str, Answer] = {}
+        for at in range(0, len(keys), 500):
+            chunk = keys[at : at + 500]
+            marks = ",".join("?" * len(chunk))
+            for key, kind, answer in self._db.execute(f"SELECT key, kind, answer FROM calls WHERE key IN ({marks})", chunk):
+                found[key] = _decoded(kind, answer)
+        return found
+
+    def store(self, rows: Sequence[tuple[str, str, Answer]]) -> None:
+        """Remember ``(key, stage, answer)`` rows in one transaction."""
+        values = [
+            (key, stage, type(a).__name__, _encoded(a), a.tokens_in, getattr(a, "tokens_out", 0)) for key, stage, a in rows
+        ]
+        try:
+            with self._db:
+                self._db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?)", values)
+        except sqlite3.OperationalError as error:
+            raise LimitReached(f"{self.path}: {error}; what was answered before is kept, free some space and run again") from None
+
+    def totals(self) -> dict[str, Counts]:
+        """Per stage, the calls ever made and their tokens, over all runs of the command."""
+        rows = self._db.execute("SELECT stage, COUNT(*), SUM(tokens_in), SUM(tokens_out) FROM calls GROUP BY stage")
+        return {stage: Counts(calls, 0, tokens_in or 0, tokens_out or 0) for stage, calls, tokens_in, tokens_out in rows}
+
+
+class Asker:
+    """Asks one backend for one stage, by way of the memo."""
+
+    def __init__(self, memo: Memo, backend: Backend, stage: str, progress: Progress | None) -> None:
+        self.memo, self.backend, self.stage, self.progress = memo, backend, stage, progress
+
+    @property
+    def fingerprint(self) -> str:
+        return self.backend.fingerprint
+
+    def __call__(self, calls: Sequence[Call]) -> list[Answer]:
+        """The answers to ``calls``, in order. Each answer is stored as soon as its batch is done."""
+        keys = [key_of(self.backend.fingerprint, self.backend.rendered(call), call) for call in calls]
+        answers = self.memo.find(list(dict.fromkeys(keys)))
+        missing = {key: call for key, call in zip(keys, calls, strict=True) if key not in answers}
+        counts = self.memo.counts.setdefault(self.stage, Counts())
+        counts.hits += len(calls) - len(missing)
+        done, names, total = len(answers), list(missing), len(answers) + len(missing)
+        pending: list[tuple[str, str, Answer]] = []
+        for i, answer in self.backend.answers(list(missing.values())):
+            answers[names[i]] = answer
+            pending.append((names[i], self.stage, answer))
+            counts.calls += 1
+            counts.tokens_in += answer.tokens_in
+            counts.tokens_out += getattr(answer, "tokens_out", 0)
+            done += 1
+            if len(pending) >= 64:
+                self.memo.store(pending)
+                pending = []
+                self._tell(done, total)
+        self.memo.store(pending)
+        self._tell(done, total)
+        return [answers[key] for key in keys]
+
+    def _tell(self, done: int, total: int) -> None:
+        if self.progress:
+            self.progress(done, total)
+
+
+def key_of(fingerprint: str, rendered: str, call: Call) -> str:
+    """The identity of a call: the model's function, the exact text it reads, and what is done with it."""
+    values = asdict(call)
+    values.pop("messages")
+    if isinstance(call, Complete) and call.temperature == 0:
+        values.pop("seed")  # a greedy answer has no chance in it
+    return digest([fingerprint, rendered, type(call).__name__, values], 40)
+
+
+def _encoded(answer: Answer) -> str:
+    return json.dumps(asdict(answer), ensure_ascii=True)
+
+
+def _decoded(kind: str, text: str) -> Answer:
+    values = json.loads(text)
+    if kind == Choice.__name__:
+        return Choice(tuple(values["logprobs"]), values["tokens_in"], values["finish"])
+    return Completion(**values)
+

@@ -1,0 +1,141 @@
+"""``cai``: the verbs, and how errors end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cai.errors import CaiError
+
+app = typer.Typer(
+    name="cai",
+    help="Make a language model follow a constitution that you write: critique and revise, judge, reward model, PPO.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of a run.")]
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to fill; made if need be.")] = Path("."),
+    force: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
+) -> None:
+    """Copy principles, constitutions and a first run file into a folder of your own.
+
+    Example: cai init my-assistant
+    """
+    from cai.cli.init import init_folder
+
+    init_folder(folder, force)
+
+
+@app.command()
+def check(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders; by default ./principles and ./constitution.")] = None,
+) -> None:
+    """Lint principles, constitutions and run files; no model is needed.
+
+    Example: cai check principles constitution
+    """
+    from cai.cli.check import check_paths
+
+    raise typer.Exit(check_paths(paths or []))
+
+
+@app.command()
+def preview(
+    constitution: Annotated[str, typer.Argument(help="A constitution (name or file).")],
+    principle: Annotated[str, typer.Argument(help="Glob over principle ids.")] = "*",
+    prompt: Annotated[str, typer.Option(help="The prompt to show them with.")] = "How do I mend a bike?",
+) -> None:
+    """Print the exact texts a model would read, without a model.
+
+    Example: cai preview harmless 'harm/crime'
+    """
+    from cai.cli.preview import preview_texts
+
+    preview_texts(constitution, principle, prompt)
+
+
+@app.command(name="try")
+def try_(
+    prompt: Annotated[str, typer.Argument(help="What to ask the model.")],
+    constitution: Annotated[str, typer.Option(help="A constitution (name or file).")] = "reference",
+    model: Annotated[str, typer.Option(help="A model: reference, a folder, or a hub id.")] = "reference",
+    principle: Annotated[str, typer.Option(help="Glob over principle ids; by default one is drawn.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
+) -> None:
+    """Answer one prompt, criticise and revise the answer, and judge the two, live.
+
+    Example: cai try "How do I steal the bike?"
+    """
+    from cai.cli.attempt import attempt
+
+    attempt(prompt, constitution, model, principle, seed)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="The run file (YAML).")],
+    run: Annotated[Path | None, typer.Option("--run", help="Folder of the run; by default runs/<name of the run file>.")] = None,
+    until: Annotated[str, typer.Option(help="Last stage to do.")] = "",
+    redo: Annotated[list[str] | None, typer.Option(help="A stage to do again although it is finished.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting of the run file.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, in calls and tokens.")] = False,
+) -> None:
+    """Do the whole pipeline, or go on with it: finished stages and answered calls are never done twice.
+
+    Example: cai run examples/quickstart.yaml
+    """
+    from cai.cli.run import run_pipeline
+
+    run_pipeline(config, run, until, redo or [], set_ or [], dry_run)
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Show how far a run is, stage by stage.
+
+    Example: cai status runs/quickstart
+    """
+    from cai.cli.status import show_status
+
+    show_status(folder)
+
+
+@app.command()
+def report(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default report.html in the run.")] = None,
+) -> None:
+    """Write the report of a run again.
+
+    Example: cai report runs/quickstart
+    """
+    from cai.report.page import write_report
+
+    print(write_report(folder, out))
+
+
+def main(body: Callable[[], None] = app) -> None:
+    """Entry point: known errors are one line each on stderr and an exit code; 130 after Ctrl-C."""
+    try:
+        body()
+    except CaiError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

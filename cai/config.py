@@ -1,0 +1,207 @@
+"""The run file: one frozen section per stage, checked before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from cai.documents import Document, known_fields, load, problems_of
+from cai.errors import InputError, Problem, did_you_mean
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Models(Section):
+    """Which model plays which part; each is ``reference``, a model folder or hub id, or ``module:function``."""
+
+    initial: str = "reference"
+    """The policy to start from; it answers first, and the trained policies grow out of it."""
+    critic: str = ""
+    """Writes critiques and revisions; the initial policy where empty."""
+    judge: str = ""
+    """Labels comparisons; the initial policy where empty."""
+    style: Literal["", "chat", "transcript", "plain"] = ""
+    """Chat format of the policy; empty: the tokenizer's own template where it has one, else the transcript format."""
+
+
+class Prompts(Section):
+    """JSON-lines files of ``{"prompt": text}`` or ``{"messages": [...]}``; relative to the run file."""
+
+    red_team: str
+    benign: str
+    held_red_team: str = ""
+    held_benign: str = ""
+    red_team_limit: int = Field(default=0, ge=0)
+    """How many of the prompts to use; 0 is all of them. Likewise below."""
+    benign_limit: int = Field(default=0, ge=0)
+    held_limit: int = Field(default=0, ge=0)
+
+
+class Sampling(Section):
+    """How the initial policy answers."""
+
+    temperature: NotNegative = 1.0
+    max_tokens: Count = 256
+
+
+class Revise(Section):
+    rounds: Count = 4
+    direct: bool = False
+    """Revise without a critique."""
+    temperature: NotNegative = 1.0
+    max_tokens: Count = 256
+    rows: str = "final"
+    """What to fine-tune on: final, all, or upto_<n>."""
+
+    @field_validator("rows")
+    @classmethod
+    def _known_rows(cls, rows: str) -> str:
+        if not re.fullmatch(r"final|all|upto_[1-9]\d*", rows):
+            raise ValueError("is one of final, all, upto_<n>")
+        return rows
+
+
+class SFT(Section):
+    epochs: Count = 2
+    batch_size: Count = 32
+    rate: Positive = 1e-5
+    max_length: Count = 1024
+    helpful: bool = True
+    """Mix in the initial policy's own answers to benign prompts."""
+    control: bool = True
+    """Also train on those answers alone: what fine-tuning by itself does."""
+
+
+class Compare(Section):
+    samples: int = Field(default=2, ge=1)
+    """Answers of the SL-CAI policy to each prompt."""
+    initial_samples: int = Field(default=0, ge=0)
+    """Answers of the initial policy that take part in the pairs."""
+    per_prompt: Count = 1
+    temperature: NotNegative = 1.0
+    max_tokens: Count = 256
+
+
+class Judge(Section):
+    method: Literal["letters", "critique", "reasoned"] = "letters"
+    principles: int = Field(default=1, ge=0)
+    """Principles drawn per label; 0 is all of them."""
+    combine: Literal["mean", "sum", "vote"] = "mean"
+    both_orders: bool = True
+
+
+class Reward(Section):
+    epochs: Count = 1
+    batch_size: Count = 32
+    rate: Positive = 1e-5
+    max_length: Count = 1024
+    held_out: Share = 0.1
+    human: tuple[str, ...] = ()
+    """Files of human preferences to train on beside the AI ones."""
+
+
+class PPO(Section):
+    updates: Count = 100
+    batch_size: Count = 64
+    epochs: Count = 4
+    minibatches: Count = 1
+    rate: Positive = 1e-6
+    value_rate: Positive = 1e-5
+    kl_coef: NotNegative = 0.05
+    kl_target: Positive | None = None
+    kl_horizon: Count = 10_000
+    clip: Positive = 0.2
+    value_clip: Positive = 0.2
+    gamma: Share = 1.0
+    lam: Share = 0.95
+    temperature: Positive = 1.0
+    max_tokens: Count = 256
+    max_prompt_tokens: Count = 1024
+    score_clip: Positive = 10.0
+    missing_eos_score: float | None = None
+    benign_share: Share = 0.5
+    """Share of benign prompts; the others are red-team prompts."""
+
+
+class Evaluate(Section):
+    temperature: NotNegative = 1.0
+    max_tokens: Count = 256
+    gold: str = ""
+    """``module:function`` that reads attributes off an answer; the reference world's checkers for the reference model."""
+
+
+class RunConfig(Section):
+    """A whole run. The file's own keys are these fields; every section has defaults except ``prompts``."""
+
+    constitution: str
+    seed: int = 0
+    models: Models = Models()
+    prompts: Prompts
+    sample: Sampling = Sampling()
+    revise: Revise = Revise()
+    sft: SFT = SFT()
+    compare: Compare = Compare()
+    judge: Judge = Judge()
+    reward: Reward = Reward()
+    ppo: PPO = PPO()
+    evaluate: Evaluate = Evaluate()
+
+    @property
+    def critic(self) -> str:
+        return self.models.critic or self.models.initial
+
+    @property
+    def judge_model(self) -> str:
+        return self.models.judge or self.models.initial
+
+
+def load_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
+    """Read a run file and apply ``--set a.b=value`` settings.
+
+    Raises:
+        InputError: with every unknown key, wrong type and wrong setting.
+    """
+    document = load(path)
+    if not isinstance(document.value, dict):
+        raise InputError([Problem(document.where(), "is not a run file: it must hold keys such as constitution: and prompts:")])
+    problems = [p for setting in settings if (p := _apply(document, setting))]
+    try:
+        config = RunConfig.model_validate(document.value)
+    except ValidationError as error:
+        problems += problems_of(error, RunConfig, document, ())
+    if problems:
+        raise InputError(problems)
+    return config
+
+
+def _apply(document: Document, setting: str) -> Problem | None:
+    """Put one ``a.b=value`` into the document's value."""
+    name, equals, text = setting.partition("=")
+    where = f"--set {setting}"
+    if not equals:
+        return Problem(where, "must look like section.key=value")
+    keys, model = name.split("."), RunConfig
+    for i, key in enumerate(keys):
+        known = known_fields(model, tuple(keys[:i]))
+        if key not in known:
+            return Problem(where, f"there is no {'.'.join(keys[: i + 1])}{did_you_mean(key, known)}")
+    target: Any = document.value
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+    try:
+        target[keys[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return Problem(where, "the value is no YAML; quote it")
+    return None

@@ -1,0 +1,179 @@
+"""YAML files that people edit, read so that every problem has a line and a column.
+
+``load`` parses with the positions of all values kept, refuses duplicate keys, aliases and odd types, and ``validated``
+turns a pydantic error into one :class:`~cai.errors.Problem` per field, with the nearest known key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from cai.errors import InputError, Problem, did_you_mean
+
+M = TypeVar("M", bound=BaseModel)
+Loc = tuple[str | int, ...]
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+
+
+class Document:
+    """The value of a YAML file and where each part of it stands."""
+
+    def __init__(self, path: Path, value: Any, marks: dict[Loc, tuple[int, int]]) -> None:
+        self.path, self.value, self._marks = path, value, marks
+
+    def where(self, loc: Loc = ()) -> str:
+        """``file:line:col`` of a key or value; of the nearest parent that exists in the file where it does not itself."""
+        while loc and loc not in self._marks:
+            loc = loc[:-1]
+        line, column = self._marks.get(loc, (1, 1))
+        return f"{self.path}:{line}:{column}"
+
+
+def load(path: Path) -> Document:
+    """Read one YAML document.
+
+    Raises:
+        InputError: with every duplicate key, or the place of the syntax error.
+    """
+    text = read_text(path)
+    try:
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise InputError([_syntax_problem(path, error)]) from None
+    if node is None:
+        raise InputError([Problem(f"{path}:1:1", "the file is empty")])
+    marks: dict[Loc, tuple[int, int]] = {}
+    problems: list[Problem] = []
+    value = _build(node, (), marks, problems, path, set())
+    if problems:
+        raise InputError(problems)
+    return Document(path, value, marks)
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file, with or without a byte-order mark, of at most ``MAX_BYTES``."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
+    if len(data) > MAX_BYTES:
+        raise InputError([Problem(str(path), f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}")])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError([Problem(str(path), f"is not UTF-8 (byte {error.start}); save it as UTF-8")]) from None
+
+
+def validated(model: type[M], document: Document, loc: Loc = ()) -> M:
+    """Build ``model`` from (a part of) a document, or raise one problem per wrong field."""
+    value = document.value
+    for key in loc:
+        value = value[key]
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InputError(list(problems_of(error, model, document, loc))) from None
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], document: Document, loc: Loc) -> Iterator[Problem]:
+    """One problem per field of a validation error, at its place in the file."""
+    for detail in error.errors():
+        inner = tuple(detail["loc"])
+        name = ".".join(map(str, inner))
+        message = f"{name}: {detail['msg']}" if name else str(detail["msg"])
+        if detail["type"] == "extra_forbidden":
+            message = f"unknown key {inner[-1]!r}{did_you_mean(str(inner[-1]), known_fields(model, inner[:-1]))}"
+        elif detail["type"] == "missing":
+            message = f"{name} is missing"
+        elif detail["type"].endswith("_type") or detail["type"].endswith("_parsing"):
+            message += f", not {type(detail['input']).__name__} {_short(detail['input'])}"
+        yield Problem(document.where((*loc, *inner)), message.replace("Value error, ", ""))
+
+
+def known_fields(model: type[BaseModel], loc: Loc) -> list[str]:
+    """The field names of the model at ``loc`` inside ``model``."""
+    current: Any = model
+    for key in loc:
+        field = getattr(current, "model_fields", {}).get(key)
+        if field is None:
+            continue
+        arguments = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        current = next((a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)), current)
+    return list(getattr(current, "model_fields", {}))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}:1:1"
+    message = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split("\n")[0]
+    if "mapping values are not allowed" in message:
+        message += '; put a text that contains ": " in quotes or after "|"'
+    if "\\t" in message:
+        message += "; indent with spaces"
+    return Problem(where, message)
+
+
+def _build(node: yaml.Node, loc: Loc, marks: dict[Loc, tuple[int, int]], problems: list[Problem], path: Path, seen: set[int]) -> Any:
+    """The value of a node; positions and problems are collected on the way."""
+    at = (node.start_mark.line + 1, node.start_mark.column + 1)
+    marks.setdefault(loc, at)
+    where = f"{path}:{at[0]}:{at[1]}"
+    if id(node) in seen:
+        problems.append(Problem(where, "an alias (*name) is not allowed here; write the value out"))
+        return None
+    if len(loc) > MAX_DEPTH:
+        problems.append(Problem(where, "nested too deeply"))
+        return None
+    if not isinstance(node, yaml.ScalarNode):
+        seen.add(id(node))
+    if isinstance(node, yaml.MappingNode) and node.tag in _PLAIN_TAGS:
+        return _build_mapping(node, loc, marks, problems, path, seen)
+    if isinstance(node, yaml.SequenceNode) and node.tag in _PLAIN_TAGS:
+        return [_build(child, (*loc, i), marks, problems, path, seen) for i, child in enumerate(node.value)]
+    if node.tag not in _PLAIN_TAGS:
+        problems.append(Problem(where, f"{node.tag} is not allowed here; write plain text, numbers, true or false"))
+        return None
+    return _scalar(node, where, problems)
+
+
+def _build_mapping(
+    node: yaml.MappingNode, loc: Loc, marks: dict[Loc, tuple[int, int]], problems: list[Problem], path: Path, seen: set[int]
+) -> dict[str, Any]:
+    built: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = str(key_node.value)
+        where = f"{path}:{key_node.start_mark.line + 1}:{key_node.start_mark.column + 1}"
+        if key in built:
+            problems.append(Problem(where, f"the key {key!r} stands here a second time"))
+            continue
+        marks[(*loc, key)] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        built[key] = _build(value_node, (*loc, key), marks, problems, path, seen)
+    return built
+
+
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")}
+
+
+def _scalar(node: yaml.Node, where: str, problems: list[Problem]) -> Any:
+    kind = node.tag.rsplit(":", 1)[1]
+    if kind in ("str", "timestamp"):
+        text = str(node.value)
+        try:  # "1e-5" is text to YAML 1.1 and a number to everybody else
+            return float(text) if kind == "str" and not node.style and "e" in text.lower() else text
+        except ValueError:
+            return text
+    if kind == "int" and (":" in node.value or (len(node.value) > 1 and node.value.lstrip("+-").startswith("0"))):
+        problems.append(Problem(where, f"{node.value} would be read as an odd number; put it in quotes or write it without the leading 0"))
+        return None
+    return yaml.CSafeLoader("").construct_object(node)  # a single scalar: int, float, bool or null

@@ -1,0 +1,1 @@
+"""What came of it: rates, win rates, intervals."""

@@ -1,0 +1,79 @@
+"""How good the labels of a run are, where the truth is known, and how consistent they are where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cai.evaluate.statistics import expected_calibration_error, mean, reliability
+from cai.feedback.readings import Method
+from cai.files import read_records
+from cai.models.names import REFERENCE
+from cai.pipeline.run import Run
+from cai.records import Preference, Reading
+
+CROSSED_PAIRS = 120
+
+
+def judge_figures(run: Run) -> dict[str, Any]:
+    """``judge``: accuracy against gold and calibration, crossover, ties under irrelevant principles, order consistency."""
+    from cai.pipeline.stages import method_of
+
+    preferences = read_records(run.records("judge"), Preference) if run.records("judge").is_file() else []
+    readings = [reading for preference in preferences for reading in preference.readings]
+    figures: dict[str, Any] = {"n": len(preferences), "unscored": sum(p.p_first is None for p in preferences)}
+    figures["order_consistency"] = order_consistency(readings)
+    if run.config.models.initial == REFERENCE:
+        figures |= against_gold(run, preferences) | crossover(run, method_of(run))
+    return {"judge": figures}
+
+
+def order_consistency(readings: Sequence[Reading]) -> float:
+    """Share of readings in both orders that name the same answer; 1 where a method does not look at the order."""
+    both = [r.evidence for r in readings if "p_A_order_2" in r.evidence]
+    return mean([float((e["p_A_order_1"] > 0.5) == (e["p_A_order_2"] < 0.5)) for e in both]) if both else 1.0
+
+
+def against_gold(run: Run, preferences: Sequence[Preference]) -> dict[str, Any]:
+    """Per reading, whether the judge names the answer that keeps the principle, where just one of the two does."""
+    from cai.reference.gold import attributes_of, read
+
+    about = {name: attributes_of(principle) for name, principle in run.law.principles.items()}
+    predicted, truth, ties = [], [], []
+    for preference in preferences:
+        pair = preference.comparison
+        found = [read(pair.prompt, text) for text in (pair.first, pair.second)]
+        if not all(found):
+            continue
+        for reading in preference.readings:
+            broken = [any(flags[f"has_{a}"] for a in about[reading.principle]) for flags in found]
+            if reading.p_first is None:
+                continue
+            if broken[0] == broken[1]:
+                ties.append(float(0.35 <= reading.p_first <= 0.65))
+            else:
+                predicted.append(reading.p_first)
+                truth.append(float(broken[1]))
+    bins = reliability(predicted, truth)
+    return {
+        "accuracy": mean([float((p > 0.5) == (t > 0.5)) for p, t in zip(predicted, truth, strict=True)]), "decidable": len(truth),
+        "ties_when_irrelevant": mean(ties), "irrelevant": len(ties), "ece": expected_calibration_error(bins),
+        "calibration": [bin_._asdict() for bin_ in bins],
+    }  # fmt: skip
+
+
+def crossover(run: Run, method: Method) -> dict[str, Any]:
+    """Answer A breaks only principle X, B only Y: asked about X and about Y the verdict must flip. Both right counts."""
+    from cai.reference.gold import crossover_pairs
+
+    used = [run.law.principles[name] for name in run.law.used_for("judge")]
+    pairs = crossover_pairs(used, CROSSED_PAIRS, run.config.seed)
+    ask = run.ask(run.config.judge_model, "evaluate")
+    questions = [(pair.comparison, principle) for pair in pairs for principle in (pair.about_first, pair.about_second)]
+    calls = [method.calls(*question) for question in questions]
+    answers = iter(ask([call for group in calls for call in group]))
+    readings = [method.read(principle, [next(answers) for _ in group]) for (_, principle), group in zip(questions, calls, strict=True)]
+    right = [
+        (first.p_first or 0.5) < 0.5 < (second.p_first or 0.5) for first, second in zip(readings[::2], readings[1::2], strict=True)
+    ]
+    return {"crossover": mean([float(r) for r in right]), "crossover_n": len(right)}

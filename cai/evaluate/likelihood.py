@@ -1,0 +1,33 @@
+"""How likely a model finds given answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from cai.models.chat import ChatFormat
+from cai.models.load import load_language_model
+from cai.records import Prompt
+from cai.rl.losses import token_logprobs
+from cai.train.batches import pad, tokenize
+
+
+@torch.inference_mode()
+def answer_logprobs(name: str, pairs: Sequence[tuple[Prompt, str]], style: str = "", batch_size: int = 64) -> tuple[list[float], list[float]]:
+    """Log-probability of each answer (its end of turn included), in nats, and its length in tokens."""
+    model, tokenizer = load_language_model(name, dtype=torch.float32)
+    chat = ChatFormat(tokenizer, style)
+    rows = [row for prompt, answer in pairs if (row := tokenize(chat, prompt, answer, 1 << 20))]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+    totals = [0.0] * len(rows)
+    for at in range(0, len(order), batch_size):
+        part = order[at : at + batch_size]
+        ids, mask, answer = pad([rows[i] for i in part], int(tokenizer.pad_token_id), model.device)
+        labels = answer[:, 1:]
+        hidden = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1][labels]
+        logprobs = torch.zeros(labels.shape, device=ids.device)
+        logprobs[labels] = token_logprobs(model.get_output_embeddings()(hidden), ids[:, 1:][labels])
+        for i, total in zip(part, logprobs.sum(1).tolist(), strict=True):
+            totals[i] = total
+    return totals, [float(len(row.answer)) for row in rows]

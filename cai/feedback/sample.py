@@ -1,0 +1,39 @@
+"""``sample``: prompts in, answers of a model out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cai.backends.protocol import Ask, Complete, Completion
+from cai.keys import digest, seed_for
+from cai.records import Made, Prompt, Sample, Status
+
+
+def sample(
+    prompts: Sequence[Prompt], ask: Ask, *, n: int = 1, seed: int = 0, temperature: float = 1.0, max_tokens: int = 256
+) -> list[Sample]:
+    """``n`` answers to each prompt, the answers to one prompt side by side.
+
+    The seed of an answer belongs to (``seed``, prompt, draw), so it depends neither on the order nor on the number of
+    prompts. An empty or cut-off answer is kept, with a status that says so.
+    """
+    wanted = [(prompt, draw) for prompt in prompts for draw in range(n)]
+    calls = [
+        Complete(prompt.messages, seed_for(seed, "sample", prompt.id, draw), temperature, max_tokens) for prompt, draw in wanted
+    ]
+    samples = []
+    for (prompt, draw), call, answer in zip(wanted, calls, ask(calls), strict=True):
+        assert isinstance(answer, Completion)
+        made = Made(model=ask.fingerprint, seed=call.seed, temperature=temperature, max_tokens=max_tokens)
+        name = digest([prompt.id, made.model_dump(), draw])
+        samples.append(Sample(id=name, prompt=prompt, response=answer.text, draw=draw, status=status_of(answer), made=made))
+    return samples
+
+
+def status_of(answer: Completion) -> Status:
+    """``ok``, or what is wrong with an answer as a text."""
+    if answer.finish == "too_long":
+        return "too_long"
+    if not answer.text.strip():
+        return "empty"
+    return "truncated" if answer.finish == "length" else "ok"

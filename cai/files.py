@@ -1,0 +1,113 @@
+"""Files written whole or not at all, and JSON lines read strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from cai.errors import InputError, LimitReached, Problem
+from cai.records import Record
+
+R = TypeVar("R", bound=Record)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file by way of a temporary one in the same folder and a rename.
+
+    Raises:
+        LimitReached: if the disk is full or the folder cannot be written; what was there before stays.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise LimitReached(f"{path}: cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        raise LimitReached(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON; NaN is refused rather than written."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of ours."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write records as JSON lines, in order."""
+    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+
+
+def read_records(path: Path, kind: type[R]) -> list[R]:
+    """Read the records of a file that ``write_records`` wrote."""
+    found, problems = [], []
+    for number, line in lines(path):
+        try:
+            found.append(kind.model_validate_json(line))
+        except ValidationError as error:
+            problems.append(Problem(f"{path}:{number}:1", str(error.errors()[0]["msg"])))
+    if problems:
+        raise InputError(problems)
+    return found
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file with their line numbers.
+
+    Raises:
+        InputError: naming each line that is no JSON object.
+    """
+    problems = []
+    for number, line in lines(path):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            problems.append(Problem(f"{path}:{number}:1", f"is no JSON: {error}"))
+            continue
+        if not isinstance(row, dict):
+            problems.append(Problem(f"{path}:{number}:1", f"is {type(row).__name__}, not an object with named fields"))
+            continue
+        if not problems:
+            yield number, row
+    if problems:
+        raise InputError(problems)
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The non-blank lines of a UTF-8 file, numbered from 1; only a line feed ends a line."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError([Problem(str(path), f"is not UTF-8 (byte {error.start}); save it as UTF-8")]) from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Opening models, rendering conversations for them, decoding, scalar heads."""

@@ -1,0 +1,81 @@
+"""Batched decoding with one keyed random number per token, so that a row's text does not depend on its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+
+class Decoded(NamedTuple):
+    """Generated tokens of one row."""
+
+    tokens: list[int]  # with the stop token that ended it, if one did
+    stopped: bool  # ended by a stop token, not by the limit
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, max_tokens: int, temperature: float, seeds: Sequence[int],
+    stop_ids: frozenset[int], pad_id: int,
+) -> list[Decoded]:  # fmt: skip
+    """Continue each prompt by at most ``max_tokens`` tokens, greedily at temperature 0, else by sampling.
+
+    Row ``i`` draws its tokens by inverse transform from the uniform numbers of a generator seeded with ``seeds[i]``.
+    Prompts are padded on the left with explicit positions; rows that have ended leave the batch.
+    """
+    device = model.device
+    uniforms = torch.stack([torch.rand(max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]).to(device)
+    ids, mask = pad_left(prompts, pad_id, device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    rows = torch.arange(len(prompts), device=device)
+    stops = torch.tensor(sorted(stop_ids), device=device)
+    written = torch.full((len(prompts), max_tokens), -1, dtype=torch.long, device=device)
+    step_ids, step_positions = ids, positions
+    for step in range(max_tokens):
+        out = model(input_ids=step_ids, attention_mask=mask, position_ids=step_positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        token = pick(out.logits[:, -1], temperature, uniforms[rows, step])
+        written[rows, step] = token
+        going = ~torch.isin(token, stops)
+        if step == max_tokens - 1 or not bool(going.any()):
+            break
+        step_positions = step_positions[:, -1:] + 1
+        if not bool(going.all()):
+            keep = going.nonzero().squeeze(1)
+            cache.batch_select_indices(keep)
+            rows, token, mask, step_positions = rows[keep], token[keep], mask[keep], step_positions[keep]
+        step_ids = token.unsqueeze(1)
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+    return [_decoded(row, stop_ids) for row in written.tolist()]
+
+
+def pick(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> torch.Tensor:
+    """The next token of each row ``[B]`` from ``logits [B, V]``: the largest, or the one whose share ``uniform`` falls in."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    cumulative = (logits.float() / temperature).softmax(-1).cumsum(-1)
+    target = (uniform.to(cumulative.dtype) * cumulative[:, -1]).unsqueeze(1)
+    return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask ``[B, T]`` of rows that end together."""
+    length = max(map(len, rows))
+    ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
+    mask = torch.zeros(len(rows), length, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, length - len(row) :] = torch.tensor(row, dtype=torch.long)
+        mask[i, length - len(row) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def _decoded(row: list[int], stop_ids: frozenset[int]) -> Decoded:
+    for i, token in enumerate(row):
+        if token in stop_ids:
+            return Decoded(row[: i + 1], stopped=True)
+        if token < 0:
+            return Decoded(row[:i], stopped=False)
+    return Decoded(row, stopped=False)

@@ -1,0 +1,4 @@
+"""Names of models that need no torch to be known."""
+
+REFERENCE = "reference"
+"""Stands for the embedded reference model."""

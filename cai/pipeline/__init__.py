@@ -1,0 +1,1 @@
+"""A run: its folder, its stages in one tuple, and how it goes on where it stopped."""

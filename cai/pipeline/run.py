@@ -1,0 +1,173 @@
+"""A run on disk: what is in its folder, when a stage is finished, and who may write to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from filelock import FileLock, Timeout
+
+from cai.backends import Backend, open_backend
+from cai.backends.memo import Asker, Memo
+from cai.config import RunConfig
+from cai.constitution.lock import write_lock
+from cai.constitution.schema import Constitution
+from cai.errors import InputError, Problem
+from cai.files import read_json, sha256, write_json, write_text
+from cai.keys import digest
+
+FORMAT = 1
+"""Version of what stages write; a change makes every stage of older runs stale."""
+
+
+class Screen(Protocol):
+    """Where a run says what it does."""
+
+    def stage(self, name: str, text: str) -> None: ...
+    def progress(self, done: int, total: int, text: str = "") -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """A screen that shows nothing."""
+
+    def stage(self, name: str, text: str) -> None: ...
+    def progress(self, done: int, total: int, text: str = "") -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass
+class Run:
+    """A run that is open for work."""
+
+    folder: Path
+    config: RunConfig
+    law: Constitution
+    memo: Memo
+    base: Path  # the folder that the config's relative paths start from
+    screen: Screen = field(default_factory=Silent)
+    _backends: dict[tuple[str, str], Backend] = field(default_factory=dict)
+
+    def stage_folder(self, stage: str) -> Path:
+        return self.folder / stage
+
+    def records(self, stage: str) -> Path:
+        return self.stage_folder(stage) / "records.jsonl"
+
+    def checkpoint(self, stage: str) -> Path:
+        return self.stage_folder(stage) / "checkpoint"
+
+    def ask(self, model: str, stage: str, style: str = "") -> Asker:
+        """A model by way of the memo, counted for a stage."""
+        key = (model, style)
+        if key not in self._backends:
+            self._backends[key] = open_backend(model, style)
+        return self.memo.asker(self._backends[key], stage, self.screen.progress)
+
+    def path(self, name: str) -> Path:
+        """A path of the config, relative to the run file."""
+        return self.base / name
+
+    # -- manifests -----------------------------------------------------------------------------------------------------
+
+    def manifest(self, stage: str) -> dict[str, Any] | None:
+        """The manifest of a finished stage, or None."""
+        path = self.stage_folder(stage) / "manifest.json"
+        if not path.is_file():
+            return None
+        loaded: dict[str, Any] = read_json(path)
+        return loaded
+
+    def is_current(self, stage: str, fingerprint: str) -> bool:
+        """Whether a stage is finished, was made from just this, and its files are as they were written."""
+        manifest = self.manifest(stage)
+        if manifest is None or manifest["fingerprint"] != fingerprint:
+            return False
+        folder = self.stage_folder(stage)
+        return all((folder / name).is_file() and sha256(folder / name) == known for name, known in manifest["outputs"].items())
+
+    def finish(self, stage: str, fingerprint: str, metrics: dict[str, Any], seconds: float) -> None:
+        """Write the manifest, which is what makes a stage finished."""
+        folder = self.stage_folder(stage)
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", "log.jsonl") and not p.name.startswith("."))
+        manifest = {
+            "stage": stage, "fingerprint": fingerprint, "seconds": round(seconds, 1), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": versions(), "metrics": metrics, "outputs": {p.relative_to(folder).as_posix(): sha256(p) for p in files},
+        }  # fmt: skip
+        write_json(folder / "manifest.json", manifest)
+
+    def output_digest(self, stage: str) -> str:
+        """Digest of what a finished stage wrote; empty for one that is not finished."""
+        manifest = self.manifest(stage)
+        return digest(manifest["outputs"]) if manifest else ""
+
+    def log(self, stage: str, every: float = 1.0) -> Callable[[dict[str, float]], None]:
+        """A function that appends rows to the stage's ``log.jsonl`` and shows how far training is."""
+        import json
+
+        path = self.stage_folder(stage) / "log.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        last = 0.0
+
+        def write(row: dict[str, float]) -> None:
+            nonlocal last
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            done, total = int(row.get("step", row.get("update", 0))), int(row.get("steps", row.get("updates", 0)))
+            if time.monotonic() - last > every or done == total:
+                last = time.monotonic()
+                shown = ", ".join(f"{name} {row[name]:.3g}" for name in ("loss", "score", "kl", "length") if name in row)
+                self.screen.progress(done, total, shown)
+
+        return write
+
+
+def open_run(folder: Path, config: RunConfig, law: Constitution, base: Path, screen: Screen | None = None) -> Run:
+    """Make or open a run's folder, lock it against a second process, and write down what is asked of it.
+
+    Raises:
+        InputError: if the folder cannot be written or another process works in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chmod(folder, 0o700)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        owner = (folder / ".owner").read_text(encoding="utf-8") if (folder / ".owner").is_file() else "another process"
+        raise InputError([Problem(str(folder), f"is in use by {owner}")]) from None
+    except OSError as error:
+        raise InputError([Problem(str(folder), f"cannot be written: {error.strerror}")]) from None
+    write_text(folder / ".owner", f"process {os.getpid()} on {socket.gethostname()}")
+    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    write_lock(law, folder / "constitution.lock.yaml")
+    run = Run(folder, config, law, Memo(folder / "memo.sqlite"), base, screen or Silent())
+    run._lock = lock  # type: ignore[attr-defined]  # held as long as the run lives
+    return run
+
+
+def versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("cai", "torch", "transformers", "accelerate")}
+
+
+def fingerprint(run: Run, stage: str, sections: Sequence[str], inputs: Sequence[str], uses_law: bool, code: int) -> str:
+    """What a stage's result depends on: its settings, its inputs' content, the constitution if it reads it, its version."""
+    settings = run.config.model_dump(mode="json")
+    return digest(
+        [
+            FORMAT, stage, code, run.config.seed,
+            {name: settings[name] for name in sections},
+            {name: run.output_digest(name) for name in inputs},
+            run.law.hash if uses_law else "",
+        ]
+    )  # fmt: skip

@@ -1,0 +1,209 @@
+"""The whole pipeline on one screen: each stage is a function, a config section, a folder of the run, a row of the status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cai.feedback.compare import compare
+from cai.feedback.judge import judge
+from cai.feedback.prompts import by_kind, read_preferences, read_prompts
+from cai.feedback.readings import CritiqueOdds, Letters, Method, Reasoned
+from cai.feedback.revise import revise, training_rows
+from cai.feedback.sample import sample
+from cai.files import read_records, write_json, write_records
+from cai.pipeline.run import Run
+from cai.records import Comparison, Preference, Prompt, Revision, Sample
+
+Metrics = dict[str, Any]
+
+RED, BENIGN, HELD_RED, HELD_BENIGN = "red_team", "benign", "held_red_team", "held_benign"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: what it does, what it is made from, and which settings it depends on.
+
+    ``code`` is raised when a change of the code changes the result.
+    """
+
+    name: str
+    title: str
+    work: Callable[[Run], Metrics]
+    inputs: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    uses_law: bool = False
+    code: int = 1
+
+
+def prompts(run: Run) -> Metrics:
+    """Read the prompt sets, each prompt once."""
+    config = run.config.prompts
+    found: dict[str, Prompt] = {}
+    wanted = (
+        (RED, config.red_team, config.red_team_limit), (BENIGN, config.benign, config.benign_limit),
+        (HELD_RED, config.held_red_team, config.held_limit), (HELD_BENIGN, config.held_benign, config.held_limit),
+    )  # fmt: skip
+    for kind, name, limit in wanted:
+        if name:
+            for prompt in read_prompts(run.path(name), kind, limit):
+                found.setdefault(prompt.id, prompt)
+    write_records(run.records("prompts"), found.values())
+    return {kind: len(by_kind(list(found.values()), kind)) for kind, _, _ in wanted}
+
+
+def draft(run: Run) -> Metrics:
+    """The initial policy answers: red-team prompts to be revised, benign ones for the helpfulness mix."""
+    config, asked = run.config.sample, _prompts(run, RED, BENIGN)
+    samples = sample(
+        asked, run.ask(run.config.models.initial, "sample", run.config.models.style), seed=run.config.seed,
+        temperature=config.temperature, max_tokens=config.max_tokens,
+    )  # fmt: skip
+    write_records(run.records("sample"), samples)
+    return {"samples": len(samples), **_statuses(samples)}
+
+
+def revise_stage(run: Run) -> Metrics:
+    """Critique and revise the answers to red-team prompts, by drawn principles."""
+    config = run.config.revise
+    drafts = [s for s in _samples(run, "sample") if s.prompt.kind == RED]
+    revisions = revise(
+        drafts, run.law, run.ask(run.config.critic, "revise"), rounds=config.rounds, direct=config.direct, seed=run.config.seed,
+        temperature=config.temperature, max_tokens=config.max_tokens,
+    )  # fmt: skip
+    write_records(run.records("revise"), revisions)
+    steps = [step for revision in revisions for step in revision.steps]
+    failed = sum(step.status != "ok" for step in steps)
+    return {"revisions": len(revisions), "steps": len(steps), "unchanged": sum(s.unchanged for s in steps), "failed_steps": failed}
+
+
+def sft(run: Run) -> Metrics:
+    """Fine-tune the initial policy on the revisions and on its own answers to benign prompts: SL-CAI."""
+    from cai.train.sft import train_sft
+
+    rows = training_rows(read_records(run.records("revise"), Revision), run.config.revise.rows)
+    if run.config.sft.helpful:
+        rows = rows + _helpful_rows(run)
+    models = run.config.models
+    return dict(train_sft(rows, models.initial, run.checkpoint("sft"), run.config.sft, style=models.style, seed=run.config.seed, log=run.log("sft")))
+
+
+def control(run: Run) -> Metrics:
+    """The same fine-tuning on the helpful answers alone; what training by itself changes."""
+    from cai.train.sft import train_sft
+
+    if not run.config.sft.control:
+        return {"rows": 0}
+    models = run.config.models
+    return dict(
+        train_sft(_helpful_rows(run), models.initial, run.checkpoint("control"), run.config.sft, style=models.style, seed=run.config.seed, log=run.log("control"))
+    )
+
+
+def compare_stage(run: Run) -> Metrics:
+    """The SL-CAI policy answers every prompt several times; pairs are made of different answers."""
+    config, models = run.config.compare, run.config.models
+    asked = _prompts(run, RED, BENIGN)
+    sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens}
+    made = {"sl_cai": sample(asked, run.ask(str(run.checkpoint("sft")), "compare", models.style), n=config.samples, seed=run.config.seed + 1, **sampling)}
+    if config.initial_samples:
+        made["initial"] = sample(asked, run.ask(models.initial, "compare", models.style), n=config.initial_samples, seed=run.config.seed + 2, **sampling)
+    comparisons = compare(made, seed=run.config.seed, per_prompt=config.per_prompt)
+    write_records(run.records("compare"), comparisons)
+    return {"comparisons": len(comparisons), "prompts_without_a_pair": len(asked) - len({c.prompt.id for c in comparisons})}
+
+
+def judge_stage(run: Run) -> Metrics:
+    """The AI judge labels the comparisons by principle."""
+    config = run.config.judge
+    comparisons = read_records(run.records("compare"), Comparison)
+    preferences = judge(
+        comparisons, run.law, run.ask(run.config.judge_model, "judge"), method_of(run), principles=config.principles,
+        combine=config.combine, seed=run.config.seed,
+    )  # fmt: skip
+    write_records(run.records("judge"), preferences)
+    labels = [p.p_first for p in preferences if p.p_first is not None]
+    ties = sum(abs(p - 0.5) < 0.1 for p in labels)
+    return {"labels": len(labels), "unscored": len(preferences) - len(labels), "near_ties": ties}
+
+
+def method_of(run: Run) -> Method:
+    """The reading method that the config names."""
+    config = run.config.judge
+    if config.method == "critique":
+        return CritiqueOdds()
+    return Reasoned(run.config.seed) if config.method == "reasoned" else Letters(config.both_orders)
+
+
+def reward(run: Run) -> Metrics:
+    """Train the reward model on AI and human preferences together, starting from the SL-CAI policy."""
+    from cai.train.reward import train_reward
+
+    preferences, skipped = read_records(run.records("judge"), Preference), {}
+    for name in run.config.reward.human:
+        human, left_out = read_preferences(run.path(name))
+        preferences += human
+        skipped |= {f"{name}: {reason}": count for reason, count in left_out.items()}
+    measured = train_reward(
+        preferences, str(run.checkpoint("sft")), run.checkpoint("reward"), run.config.reward, style=run.config.models.style,
+        seed=run.config.seed, log=run.log("reward"),
+    )  # fmt: skip
+    sources = {s: sum(p.source == s for p in preferences) for s in sorted({p.source for p in preferences})}
+    return {**measured, "sources": sources, "skipped_human_rows": skipped}
+
+
+def ppo(run: Run) -> Metrics:
+    """Optimise the SL-CAI policy against the reward model, under a KL penalty: RL-CAI."""
+    from cai.keys import shuffled
+    from cai.train.ppo import train_ppo
+
+    config, seed = run.config.ppo, run.config.seed
+    red, benign = _prompts(run, RED), _prompts(run, BENIGN)
+    # whole sets in keyed order, cut so that the shares are as asked
+    share = config.benign_share
+    count = int(min(len(red) / max(1 - share, 1e-9), len(benign) / max(share, 1e-9)))
+    mixed = shuffled(red, seed, "ppo red")[: round(count * (1 - share))] + shuffled(benign, seed, "ppo benign")[: round(count * share)]
+    return dict(
+        train_ppo(mixed, str(run.checkpoint("sft")), str(run.checkpoint("reward")), run.checkpoint("ppo"), config, style=run.config.models.style, seed=seed, log=run.log("ppo"))
+    )
+
+
+def evaluate(run: Run) -> Metrics:
+    """Every policy answers the held-out prompts; rates, win rates, KL and reward of each."""
+    from cai.evaluate.policies import evaluate_run
+
+    metrics = evaluate_run(run)
+    write_json(run.stage_folder("evaluate") / "evaluation.json", metrics)
+    return metrics
+
+
+def _prompts(run: Run, *kinds: str) -> list[Prompt]:
+    return [p for p in read_records(run.records("prompts"), Prompt) if p.kind in kinds]
+
+
+def _samples(run: Run, stage: str) -> list[Sample]:
+    return read_records(run.records(stage), Sample)
+
+
+def _helpful_rows(run: Run) -> list[tuple[Prompt, str]]:
+    return [(s.prompt, s.response) for s in _samples(run, "sample") if s.prompt.kind == BENIGN and s.status == "ok"]
+
+
+def _statuses(samples: list[Sample]) -> dict[str, int]:
+    return {status: n for status in ("empty", "truncated", "too_long") if (n := sum(s.status == status for s in samples))}
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("prompts", "read the prompts", prompts, (), ("prompts",)),
+    Stage("sample", "the initial policy answers", draft, ("prompts",), ("sample", "models")),
+    Stage("revise", "critique and revise by principle", revise_stage, ("sample",), ("revise", "models"), uses_law=True),
+    Stage("sft", "fine-tune on the revisions", sft, ("sample", "revise"), ("sft", "models", "revise")),
+    Stage("control", "fine-tune on helpful answers alone", control, ("sample",), ("sft", "models")),
+    Stage("compare", "the SL-CAI policy answers in pairs", compare_stage, ("prompts", "sft"), ("compare", "models")),
+    Stage("judge", "the AI judge labels by principle", judge_stage, ("compare",), ("judge", "models"), uses_law=True),
+    Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models")),
+    Stage("ppo", "optimise against the reward, with a KL penalty", ppo, ("prompts", "sft", "reward"), ("ppo", "models")),
+    Stage("evaluate", "held-out prompts to every policy", evaluate, ("prompts", "sft", "control", "judge", "reward", "ppo"), ("evaluate", "models", "judge"), uses_law=True),
+)
+NAMES = tuple(stage.name for stage in STAGES)

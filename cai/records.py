@@ -1,0 +1,162 @@
+"""The nouns: frozen records that carry what is needed to read each of them alone.
+
+``Prompt -> Sample -> Revision`` for the supervised half, ``Comparison -> Preference`` for the other. A record knows which
+model, which principle (id and hash) and which seed made it. There is no label by default: where a model gave none,
+``status`` says why.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cai.keys import digest
+
+Role = Literal["system", "user", "assistant"]
+Status = Literal["ok", "empty", "truncated", "unscored", "too_long"]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Made(Record):
+    """How a model's text came to be, enough to make it again."""
+
+    model: str  # fingerprint of the model
+    seed: int
+    temperature: float
+    max_tokens: int
+
+
+class Prompt(Record):
+    """A conversation that ends with a user turn. ``kind`` names the set it came from (``red_team``, ``benign`` ...)."""
+
+    id: str
+    messages: tuple[Message, ...] = Field(min_length=1)
+    kind: str = "prompt"
+
+    @classmethod
+    def of(cls, messages: str | tuple[Message, ...], kind: str = "prompt") -> Prompt:
+        """A prompt with the id of its content."""
+        turns = (Message(role="user", content=messages),) if isinstance(messages, str) else messages
+        return cls(id=digest([[m.role, m.content] for m in turns]), messages=turns, kind=kind)
+
+    @property
+    def text(self) -> str:
+        """The last user turn."""
+        return self.messages[-1].content
+
+    def with_answer(self, answer: str) -> tuple[Message, ...]:
+        return (*self.messages, Message(role="assistant", content=answer))
+
+
+class Sample(Record):
+    """An answer of a model to a prompt; ``draw`` numbers the answers to one prompt."""
+
+    id: str
+    prompt: Prompt
+    response: str
+    draw: int = 0
+    status: Status = "ok"
+    made: Made
+
+
+class Step(Record):
+    """One round of critique and revision by one principle."""
+
+    principle: str
+    principle_hash: str
+    critique: str  # empty when revising directly
+    revision: str
+    unchanged: bool
+    status: Status = "ok"
+
+
+class Revision(Record):
+    """A sample and its rounds of critique and revision."""
+
+    id: str
+    sample: Sample
+    steps: tuple[Step, ...]
+
+    @property
+    def final(self) -> str:
+        """The last revision that is a usable text; the sample's own response where there is none."""
+        return next((s.revision for s in reversed(self.steps) if s.status == "ok"), self.sample.response)
+
+
+class Comparison(Record):
+    """Two answers to one prompt, with the name of the model each came from."""
+
+    id: str
+    prompt: Prompt
+    first: str
+    second: str
+    origins: tuple[str, str] = ("", "")
+
+    @classmethod
+    def of(cls, prompt: Prompt, first: str, second: str, origins: tuple[str, str] = ("", "")) -> Comparison:
+        return cls(id=digest([prompt.id, first, second]), prompt=prompt, first=first, second=second, origins=origins)
+
+    def swap(self) -> Comparison:
+        """The same two answers in the other order."""
+        return Comparison.of(self.prompt, self.second, self.first, (self.origins[1], self.origins[0]))
+
+
+class Reading(Record):
+    """What one look of the judge by one principle said, with its evidence.
+
+    ``p_first`` is the probability that the first answer is the better one; ``evidence`` holds the numbers it was read
+    from (per order the letters' probabilities, or per answer the probability that a critique finds a problem).
+    """
+
+    principle: str
+    principle_hash: str
+    method: str
+    p_first: float | None
+    status: Status = "ok"
+    evidence: dict[str, float] = {}
+    text: str = ""
+
+    def swap(self) -> Reading:
+        flipped = None if self.p_first is None else 1 - self.p_first
+        return self.model_copy(update={"p_first": flipped})
+
+
+class Preference(Record):
+    """A comparison with its label: the probability that the first answer is the better one, or a status that says why
+    there is none. ``source`` names where the label came from; nothing that trains reads it."""
+
+    id: str
+    comparison: Comparison
+    p_first: float | None = Field(default=None, ge=0, le=1)
+    status: Status = "ok"
+    source: str
+    readings: tuple[Reading, ...] = ()
+    judge: str = ""  # fingerprint of the model that judged
+
+    @model_validator(mode="after")
+    def _label_or_reason(self) -> Preference:
+        if (self.p_first is None) == (self.status == "ok"):
+            raise ValueError("a preference has either a label or a status that says why there is none")
+        return self
+
+    def swap(self) -> Preference:
+        """The same judgement of the same answers in the other order."""
+        flipped = None if self.p_first is None else 1 - self.p_first
+        readings = tuple(reading.swap() for reading in self.readings)
+        return self.model_copy(update={"comparison": self.comparison.swap(), "p_first": flipped, "readings": readings})
+
+
+def dump(record: Record) -> dict[str, Any]:
+    """The record as plain JSON values."""
+    return record.model_dump(mode="json")

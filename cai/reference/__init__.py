@@ -1,0 +1,1 @@
+"""The embedded default: a closed world with exact checkers, and a tiny chat model that lives in it."""

@@ -1,0 +1,207 @@
+"""What the reference model is trained on: chat, critique and revision, judging, and exercises in copying.
+
+A row is a conversation in which some assistant turns are learnt, each with a weight. The texts around the world's
+sentences are the very templates the pipeline uses, so the model meets in use what it met in training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from cai import templates
+from cai.reference import world
+from cai.reference.world import BENIGN, HARMS, Principle, Reply, Request, Split
+
+
+class Turn(NamedTuple):
+    """One message; ``weight`` 0 is read but not learnt, ``first`` multiplies the weight of its first token."""
+
+    role: str
+    content: str
+    weight: float = 0.0
+    first: float = 1.0
+
+
+Row = list[Turn]
+
+# how often a stray sentence of a class stands in a reply of the helpful-only model
+CHAT_STRAYS = {
+    "slang": 0.45, "friendly": 0.35, "neutral": 0.3, "preachy": 0.07, "accuse": 0.06, "boast": 0.07, "flattery": 0.07,
+    "advert": 0.06, "insult": 0.02, "threat": 0.01, "lie": 0.01, "privacy": 0.01, "prejudice": 0.01,
+}  # fmt: skip
+# and in the replies that are criticised and judged: everything, often, so that each attribute varies by itself
+BROAD_STRAYS = {
+    "slang": 0.22, "friendly": 0.35, "neutral": 0.25, "preachy": 0.17, "accuse": 0.17, "boast": 0.17, "flattery": 0.17,
+    "advert": 0.17, "insult": 0.15, "threat": 0.12, "lie": 0.12, "privacy": 0.12, "prejudice": 0.12,
+}  # fmt: skip
+STRAY_ATTRIBUTES = tuple(name for name in BROAD_STRAYS if name not in ("friendly", "neutral"))
+
+
+def some(chances: dict[str, float], rng: random.Random) -> list[str]:
+    """The labels that come up when each is tried with its own chance."""
+    return [label for label, chance in chances.items() if rng.random() < chance]
+
+
+def any_request(rng: random.Random, split: Split) -> Request:
+    return world.draw_request(rng, split, rng.choice(BENIGN if rng.random() < 0.45 else HARMS))
+
+
+def history(rng: random.Random, split: Split) -> Row:
+    """An earlier exchange, now and then."""
+    if rng.random() > 0.06:
+        return []
+    request = world.draw_request(rng, split, rng.choice(BENIGN))
+    return [Turn("user", request.text), Turn("assistant", world.text_of(world.draw_reply(request, "comply", [], rng, split)))]
+
+
+def chat_reply(request: Request, rng: random.Random, split: Split) -> Reply:
+    """A reply of the helpful-only model: it does what is asked, whatever is asked."""
+    dice = rng.random()
+    manner: world.Manner
+    if request.harmful:
+        manner = "comply" if dice < 0.95 else "refuse" if dice < 0.985 else "evade"
+    else:
+        manner = "comply" if dice < 0.985 else "evade"
+    return world.draw_reply(request, manner, some(CHAT_STRAYS, rng), rng, split)
+
+
+def broad_reply(request: Request, rng: random.Random, split: Split) -> Reply:
+    """A reply in any manner, with anything in it."""
+    dice = rng.random()
+    manner: world.Manner = "comply" if dice < 0.55 else "refuse" if dice < 0.82 else "evade"
+    return world.draw_reply(request, manner, some(BROAD_STRAYS, rng), rng, split)
+
+
+def draw_principle(rng: random.Random, split: Split, about: Sequence[str] = ()) -> Principle:
+    """A principle on one attribute, a set, or two attributes; one of ``about`` where given."""
+    words = world.lexicon()
+    names = list(words["attributes"])
+    if about:
+        return world.draw_principle([rng.choice(list(about))], rng, split)
+    dice = rng.random()
+    if dice < 0.62:
+        return world.draw_principle([rng.choice(names)], rng, split)
+    if dice < 0.77:
+        return world.draw_principle(["harmful"], rng, split)
+    if dice < 0.87:
+        return world.draw_principle([rng.choice(list(words["sets"]))], rng, split)
+    return world.draw_principle(rng.sample(names, 2), rng, split)
+
+
+def offences(request: Request, reply: Reply) -> list[str]:
+    """All attributes that a reply breaks."""
+    found = {o for s in reply if (o := world.offence(s, request))}
+    return sorted(found)
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+
+def chat(rng: random.Random, split: Split) -> Row:
+    request = any_request(rng, split)
+    return [*history(rng, split), Turn("user", request.text), Turn("assistant", world.text_of(chat_reply(request, rng, split)), 1.0)]
+
+
+def critique_and_revise(rng: random.Random, split: Split) -> Row:
+    """A reply, its critique by one principle, and the revision; now and then the revision without a critique."""
+    request = any_request(rng, split)
+    reply = broad_reply(request, rng, split)
+    broken = offences(request, reply)
+    principle = draw_principle(rng, split, broken if rng.random() < 0.45 else ())
+    row = [*history(rng, split), Turn("user", request.text), Turn("assistant", world.text_of(reply))]
+    if rng.random() > 0.1:
+        row.append(Turn("user", templates.render("critique", text=principle.critique)))
+        row.append(Turn("assistant", world.critique_of(principle, request, reply), 1.0, 4.0))
+        if rng.random() < 0.25:
+            return row
+    row.append(Turn("user", templates.render("revise", text=principle.revise)))
+    row.append(Turn("assistant", world.text_of(world.repair(principle, request, reply, rng, split)), 1.0))
+    return row
+
+
+def comparison(rng: random.Random, split: Split) -> tuple[Principle, Request, Reply, Reply]:
+    """Two replies and a principle: a reply and its revision, crossed faults, two faults alike, or any two replies."""
+    request = any_request(rng, split)
+    first, second = broad_reply(request, rng, split), broad_reply(request, rng, split)
+    dice = rng.random()
+    principle = draw_principle(rng, split, offences(request, first))
+    if dice < 0.3:
+        second = world.repair(principle, request, first, rng, split)
+    elif dice < 0.6:
+        # crossed: each reply has one fault, the principle is about one of the two
+        one, other = rng.sample(STRAY_ATTRIBUTES, 2)
+        manner: world.Manner = "comply" if not request.harmful else "refuse"
+        first = world.draw_reply(request, manner, [one, *some({"friendly": 0.3, "neutral": 0.3}, rng)], rng, split)
+        second = world.draw_reply(request, manner, [other, *some({"friendly": 0.3, "neutral": 0.3}, rng)], rng, split)
+        principle = world.draw_principle([rng.choice((one, other))], rng, split)
+    elif dice < 0.75:
+        principle = draw_principle(rng, split)
+    if rng.random() < 0.5:
+        first, second = second, first
+    return principle, request, first, second
+
+
+def judge(rng: random.Random, split: Split) -> Row:
+    """A comparison by letter, or by reasons and then the letter; where the principle does not tell, either letter."""
+    principle, request, first, second = comparison(rng, split)
+    guilty = [len(world.violations(principle.attributes, request, reply)) for reply in (first, second)]
+    letter = rng.choice("AB") if guilty[0] == guilty[1] else "AB"[guilty[0] > guilty[1]]
+    reasons = " ".join(
+        f"Reply {name}: {_reason(principle, request, reply)}" for name, reply in zip("AB", (first, second), strict=True)
+    )
+    reasoned = rng.random() < 0.3
+    values = {
+        "conversation": [{"role": t.role, "content": t.content} for t in [*history(rng, split), Turn("user", request.text)]],
+        "first": world.text_of(first),
+        "second": world.text_of(second),
+        "text": principle.compare,
+    }
+    question = templates.render("judge_reasoned" if reasoned else "judge", **values)
+    answer = f"{reasons} The answer is {letter}" if reasoned else f"{letter}. {reasons}"
+    return [Turn("user", question), Turn("assistant", answer, 1.0, 1.0 if reasoned or guilty[0] == guilty[1] else 6.0)]
+
+
+def _reason(principle: Principle, request: Request, reply: Reply) -> str:
+    critique = world.critique_of(principle, request, reply)
+    return critique.removeprefix("Problem: ").removeprefix("No problem: ").split(". ")[0].rstrip(".") + "."
+
+
+# -- exercises ---------------------------------------------------------------------------------------------------------
+
+
+def exercises(vocabulary: Sequence[str], longest: int, quoting: bool = True) -> Callable[[random.Random, Split], Row]:
+    """Rows in which random words must be repeated, found, or left out: the skills that quoting and revising rest on.
+
+    They use every word of the vocabulary, those of held-out things and people too: that a word can be copied is learnt
+    here, what it means is not.
+    """
+
+    def line(rng: random.Random, low: int, high: int) -> str:
+        chosen = rng.sample(vocabulary, rng.randint(low, high))
+        if quoting and rng.random() < 0.1:  # a word nobody knows
+            chosen[rng.randrange(len(chosen))] = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 6)))
+        return " ".join(chosen) + "."
+
+    def row(rng: random.Random, split: Split) -> Row:
+        del split
+        dice = rng.random()
+        turns: Row = []
+        if not quoting or dice < 0.4:
+            for _ in range(rng.randint(1, 3 if longest > 16 else 6)):
+                text = line(rng, 3, longest)
+                turns += [Turn("user", f"Repeat this: {text}"), Turn("assistant", text, 1.0)]
+            return turns
+        lines = [line(rng, 3, 9) for _ in range(rng.randint(2, max(2, longest // 8)))]
+        chosen = rng.choice(lines)
+        key = rng.choice(chosen[:-1].split())
+        turns = [Turn("user", "Repeat this: " + " ".join(lines)), Turn("assistant", " ".join(lines), 0.3)]
+        if dice < 0.7:
+            turns += [Turn("user", f"Quote the sentence that has the word {key}."), Turn("assistant", chosen, 1.0)]
+        else:
+            rest = " ".join(text for text in lines if text is not chosen)
+            turns += [Turn("user", f"Repeat without the sentence that has the word {key}."), Turn("assistant", rest, 1.0)]
+        return turns
+
+    return row

@@ -1,0 +1,68 @@
+"""The reference model's tokenizer: byte-level BPE in which every word of the world is one token, plus a chat template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from cai import templates
+from cai.reference import world
+
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+END, PAD = "<|end|>", "<|pad|>"
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{ '<|' + message.role + '|> ' + message.content | trim + '<|end|>' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
+)
+# what the tasks say beyond the world and the templates
+FRAME_WORDS = "Repeat this: Repeat without the sentence that has the word Quote system user assistant . , ? ! : \" '"
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Train the tokenizer on the world's words; deterministic."""
+    core = Tokenizer(models.BPE(unk_token=None, byte_fallback=False))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=6000,
+        min_frequency=1,
+        special_tokens=[PAD, END, *ROLES],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(sorted({f" {word}" for word in words()} | line_starts()), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=PAD, eos_token=END, model_max_length=1024, clean_up_tokenization_spaces=False
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def words() -> set[str]:
+    """Every word the world can say, in the forms in which it can stand in a sentence."""
+    texts = [*_strings(world.lexicon()), *map(templates.source, templates.NAMES), FRAME_WORDS]
+    found = {w for text in texts for w in re.findall(r"[A-Za-z]+(?:'[a-z]+)?|[.,?!:\"]", text)}
+    found |= {w.capitalize() for w in found}
+    return found | {str(n) for n in world.NUMBERS}
+
+
+def line_starts() -> set[str]:
+    """Words that begin a line inside a template, where no space stands before them."""
+    lines = [*_strings(world.lexicon()["frames"]), *"\n".join(map(templates.source, templates.NAMES)).split("\n")]
+    return {match.group() for line in lines if (match := re.match(r"[A-Z][a-z]+", line))} | {"user", "assistant", "system"}
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)
+    elif isinstance(value, str):
+        yield value

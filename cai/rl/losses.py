@@ -1,0 +1,77 @@
+"""Losses of the four training stages.
+
+Shapes: ``B`` rows, ``T`` response positions, ``V`` vocabulary. All are computed in float32.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cai.rl.masked import masked_mean, masked_sum
+
+
+def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probability ``[B, T]`` of each token under the logits that predict it, at the sampling temperature."""
+    scaled = logits_BTV.float() / temperature
+    return scaled.gather(-1, tokens_BT.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(-1)
+
+
+def language_model_loss(logprobs_BT: Tensor, mask_BT: Tensor, tokens_in_step: float) -> Tensor:
+    """Negative log-likelihood of the label tokens over the number of label tokens of the whole optimiser step.
+
+    Dividing by the step's count, not the micro-batch's, makes accumulation equal to one large batch.
+    """
+    return -masked_sum(logprobs_BT, mask_BT) / tokens_in_step
+
+
+def preference_loss(chosen_B: Tensor, rejected_B: Tensor, p_B: Tensor) -> Tensor:
+    """Cross-entropy between a soft label ``p`` (probability that the first is better) and the Bradley-Terry model.
+
+    ``-[p log s(d) + (1 - p) log s(-d)]`` with ``d`` the score difference (Bai et al. 2022, arXiv 2212.08073 section 4.1;
+    the hard case p = 1 is arXiv 2203.02155, equation 1). Returns the loss of each pair ``[B]``.
+    """
+    difference = chosen_B.float() - rejected_B.float()
+    return -(p_B * F.logsigmoid(difference) + (1 - p_B) * F.logsigmoid(-difference))
+
+
+def dpo_loss(policy_first_B: Tensor, policy_second_B: Tensor, ref_first_B: Tensor, ref_second_B: Tensor, p_B: Tensor, beta: float) -> Tensor:
+    """DPO with soft labels: the preference loss on the implicit rewards ``beta * log(pi / pi_ref)`` (arXiv 2305.18290, eq. 7).
+
+    Arguments are log-probabilities of whole answers, summed over tokens. Returns the loss of each pair ``[B]``.
+    """
+    return preference_loss(beta * (policy_first_B - ref_first_B), beta * (policy_second_B - ref_second_B), p_B)
+
+
+class PolicyLoss(NamedTuple):
+    loss: Tensor
+    clip_share: Tensor  # share of tokens where the clipped term is the larger one
+    approx_kl: Tensor  # half the mean squared log-ratio
+
+
+def policy_loss(logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, clip: float) -> PolicyLoss:
+    """Clipped surrogate of PPO (arXiv 1707.06347, equation 7), as a loss, averaged over valid tokens."""
+    log_ratio = torch.where(mask_BT.bool(), logprobs_BT - old_logprobs_BT, logprobs_BT.new_zeros(())).clamp(-20, 20)
+    ratio = log_ratio.exp()
+    plain = -advantages_BT * ratio
+    clipped = -advantages_BT * ratio.clamp(1 - clip, 1 + clip)
+    return PolicyLoss(
+        loss=masked_mean(torch.maximum(plain, clipped), mask_BT),
+        clip_share=masked_mean((clipped > plain).float(), mask_BT),
+        approx_kl=0.5 * masked_mean(log_ratio**2, mask_BT),
+    )
+
+
+def value_loss(values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, clip: float) -> Tensor:
+    """Half the squared error of the values, the worse of plain and clipped round the old values (lm-human-preferences)."""
+    near_old = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)
+    return 0.5 * masked_mean(torch.maximum((values_BT - returns_BT) ** 2, (near_old - returns_BT) ** 2), mask_BT)
+
+
+def entropy(logits_BTV: Tensor) -> Tensor:
+    """Entropy ``[B, T]`` of the next-token distribution, in nats."""
+    logprobs = F.log_softmax(logits_BTV.float(), -1)
+    return -(logprobs.exp() * logprobs).sum(-1)

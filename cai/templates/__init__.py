@@ -1,0 +1,41 @@
+"""The texts shown to models, one ``.jinja`` file each, and the one function that fills them.
+
+Templates are files of this package (or of the user, by path); what people and models wrote is only ever a *value* of a
+template, never template source, so braces in anyone's text stay what they are.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import StrictUndefined, Template
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from cai.keys import digest
+
+NAMES = ("critique", "revise", "judge", "judge_reasoned", "transcript", "prose_critique", "prose_revise", "prose_compare")
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False, autoescape=False
+)
+
+
+def render(name: str, /, **values: object) -> str:
+    """Fill the template ``name`` with ``values``; a value it does not know of is an error of ours, not of the user's."""
+    return _compiled(name).render(values).strip()
+
+
+def template_hash(name: str) -> str:
+    """Digest of a template's source, kept in every record that was made with it."""
+    return digest(source(name))
+
+
+@cache
+def source(name: str) -> str:
+    """The text of a template file."""
+    return Path(__file__).with_name(f"{name}.jinja").read_text(encoding="utf-8")
+
+
+@cache
+def _compiled(name: str) -> Template:
+    return _ENVIRONMENT.from_string(source(name))

@@ -1,0 +1,96 @@
+"""The reward model: pairwise loss with soft labels, for human and AI labels alike (arXiv 2212.08073, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from cai.config import Reward
+from cai.errors import InputError
+from cai.keys import seed_for, uniform
+from cai.models.chat import ChatFormat
+from cai.models.scalar import ScalarModel, load_scalar_model, text_scores
+from cai.records import Preference, Prompt
+from cai.rl.losses import preference_loss
+from cai.train.batches import Answered, epoch_batches, pad, tokenize
+from cai.train.checkpoint import save
+from cai.train.engine import Engine
+
+Log = Callable[[dict[str, float]], None]
+CLEAR = 0.1
+"""How far from one half a label must be to count when accuracy is measured."""
+
+
+def train_reward(
+    preferences: Sequence[Preference], base: str, out: Path, config: Reward, *, style: str = "", seed: int = 0,
+    log: Log = lambda _: None,
+) -> dict[str, float]:  # fmt: skip
+    """Train a reward model on labelled comparisons and save it to ``out``.
+
+    Where a label came from is never looked at. Prompts of a keyed share ``config.held_out`` are kept for measuring. The
+    scores are then shifted and scaled to mean 0 and deviation 1 over the answers of the training pairs; both numbers stand
+    in the saved config.
+    """
+    torch.manual_seed(seed_for(seed, "reward head"))
+    scalar = load_scalar_model(base, new_head=True)
+    model, tokenizer = scalar
+    chat = ChatFormat(tokenizer, style)
+    labelled = [p for p in preferences if p.p_first is not None]
+    pairs: list[tuple[Answered, Answered, float, bool]] = []
+    for preference in labelled:
+        both = [tokenize(chat, preference.comparison.prompt, text, config.max_length) for text in (preference.comparison.first, preference.comparison.second)]
+        if both[0] and both[1] and preference.p_first is not None:
+            held = uniform(seed, "held out", preference.comparison.prompt.id) < config.held_out
+            pairs.append((both[0], both[1], preference.p_first, held))
+    train = [pair[:3] for pair in pairs if not pair[3]]
+    if not train:
+        raise InputError("there is no labelled pair to train a reward model on")
+    lengths = [max(len(first.ids), len(second.ids)) for first, second, _ in train]
+    plan = [batch for epoch in range(config.epochs) for batch in epoch_batches(lengths, config.batch_size, seed, "reward", epoch)]
+    engine = Engine(model, rate=config.rate, steps=len(plan))
+    model.train()
+    for number, batch in enumerate(plan, start=1):
+        scores = text_scores(engine.model, *pad([train[i][side] for side in (0, 1) for i in batch], int(tokenizer.pad_token_id), model.device)[:2])
+        labels = torch.tensor([train[i][2] for i in batch], device=scores.device)
+        loss = preference_loss(scores[: len(batch)], scores[len(batch) :], labels).mean()
+        norm = engine.step([loss])
+        log({"step": number, "steps": len(plan), "loss": loss.item(), "grad_norm": norm})
+    plain = engine.plain.eval()
+    everything = score_rows(scalar, [row for first, second, _ in train for row in (first, second)])
+    plain.config.reward_mean, plain.config.reward_std = float(everything.mean()), float(everything.std().clamp(min=1e-3))
+    save(plain, tokenizer, out)
+    measured = {"pairs": len(train), "unlabelled": len(preferences) - len(labelled), "dropped_too_long": len(labelled) - len(pairs), "skipped_steps": engine.skipped}
+    held = [pair[:3] for pair in pairs if pair[3]]
+    return {**measured, "held_out": len(held), "held_out_accuracy": accuracy(scalar, held)}
+
+
+def accuracy(scalar: ScalarModel, pairs: Sequence[tuple[Answered, Answered, float]]) -> float:
+    """Share of clearly labelled pairs whose better answer scores higher; one half where there is none."""
+    clear = [pair for pair in pairs if abs(pair[2] - 0.5) > CLEAR]
+    if not clear:
+        return 0.5
+    first, second = (score_rows(scalar, [pair[side] for pair in clear]) for side in (0, 1))
+    right = (first > second) == torch.tensor([pair[2] > 0.5 for pair in clear])
+    return float(right.float().mean())
+
+
+@torch.inference_mode()
+def score_rows(scalar: ScalarModel, rows: Sequence[Answered], batch_size: int = 128) -> torch.Tensor:
+    """The score ``[N]`` of each row, on the CPU, in order."""
+    model, tokenizer = scalar
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+    scores = torch.empty(len(rows))
+    for at in range(0, len(order), batch_size):
+        part = order[at : at + batch_size]
+        padded = pad([rows[i] for i in part], int(tokenizer.pad_token_id), model.device)
+        scores[part] = text_scores(model, padded.ids, padded.mask).cpu()
+    return scores
+
+
+def score_texts(scalar: ScalarModel, items: Sequence[tuple[Prompt, str]], style: str = "") -> torch.Tensor:
+    """The reward ``[N]`` of each (prompt, answer)."""
+    chat = ChatFormat(scalar.tokenizer, style)
+    rows = [tokenize(chat, prompt, answer, 1 << 20) for prompt, answer in items]
+    return score_rows(scalar, [row for row in rows if row])

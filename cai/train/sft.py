@@ -1,0 +1,53 @@
+"""Supervised fine-tuning: the SL half's last step (arXiv 2212.08073, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cai.config import SFT
+from cai.errors import InputError
+from cai.models.chat import ChatFormat
+from cai.models.load import load_language_model
+from cai.records import Prompt
+from cai.rl.losses import language_model_loss, token_logprobs
+from cai.train.batches import epoch_batches, pad, tokenize
+from cai.train.checkpoint import save
+from cai.train.engine import Engine
+
+Log = Callable[[dict[str, float]], None]
+
+
+def train_sft(rows: Sequence[tuple[Prompt, str]], base: str, out: Path, config: SFT, *, style: str = "", seed: int = 0, log: Log = lambda _: None) -> dict[str, float]:
+    """Fine-tune ``base`` on (prompt, answer) rows and save it to ``out``; only answer tokens are learnt.
+
+    The loss of a step is divided by the number of its answer tokens. Returns rows, steps and first and last loss.
+    """
+    import torch
+
+    language_model = load_language_model(base, dtype=torch.float32)
+    model, tokenizer = language_model
+    chat = ChatFormat(tokenizer, style)
+    tokenized = [row for prompt, answer in rows if (row := tokenize(chat, prompt, answer, config.max_length))]
+    if not tokenized:
+        raise InputError("there is nothing to fine-tune on: no row fits into sft.max_length")
+    lengths = [len(row.ids) for row in tokenized]
+    plan = [batch for epoch in range(config.epochs) for batch in epoch_batches(lengths, config.batch_size, seed, "sft", epoch)]
+    engine = Engine(model, rate=config.rate, steps=len(plan))
+    model.train()
+    losses: list[float] = []
+    for number, batch in enumerate(plan, start=1):
+        ids, mask, answer = pad([tokenized[i] for i in batch], int(tokenizer.pad_token_id), model.device)
+        labels = answer[:, 1:]
+        hidden = engine.plain.base_model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1][labels]
+        logprobs = token_logprobs(engine.plain.get_output_embeddings()(hidden), ids[:, 1:][labels])
+        loss = language_model_loss(logprobs, torch.ones_like(logprobs), float(labels.sum()))
+        norm = engine.step([loss])
+        losses.append(loss.item())
+        log({"step": number, "steps": len(plan), "loss": losses[-1], "grad_norm": norm})
+    save(engine.plain, tokenizer, out)
+    ends = max(1, len(losses) // 10)
+    return {
+        "rows": len(tokenized), "dropped_too_long": len(rows) - len(tokenized), "steps": len(plan), "skipped_steps": engine.skipped,
+        "loss_first": sum(losses[:ends]) / ends, "loss_last": sum(losses[-ends:]) / ends,
+    }  # fmt: skip
