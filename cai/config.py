@@ -121,15 +121,11 @@ class PPO(Section):
     value_rate: Positive = 1e-5
     kl_coef: NotNegative = 0.05
     kl_target: Positive | None = None
-    kl_horizon: Count = 10_000
     clip: Positive = 0.2
-    value_clip: Positive = 0.2
     gamma: Share = 1.0
     lam: Share = 0.95
     temperature: Positive = 1.0
     max_tokens: Count = 256
-    max_prompt_tokens: Count = 1024
-    score_clip: Positive = 10.0
     missing_eos_score: float | None = None
     benign_share: Share = 0.5
     """Share of benign prompts; the others are red-team prompts."""

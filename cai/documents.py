@@ -119,7 +119,7 @@ def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
     message = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split("\n")[0]
     if "mapping values are not allowed" in message:
         message += '; put a text that contains ": " in quotes or after "|"'
-    if "\\t" in message:
+    if "cannot start any token" in message or "\\t" in message:
         message += "; indent with spaces"
     return Problem(where, message)
 

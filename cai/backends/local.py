@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cai.backends.protocol import Answer, Call, Choice, Choose, Complete, Completion
 from cai.models.chat import ChatFormat
 from cai.models.decode import decode
-from cai.models.load import LanguageModel, fingerprint, load_language_model
+from cai.models.load import LanguageModel, context_length, fingerprint, load_language_model, load_tokenizer
 
 Row = TypeVar("Row")
 BATCH_TOKENS = 24_576
@@ -33,8 +33,6 @@ class LocalBackend:
     def format(self) -> ChatFormat:
         """The chat format; opens the tokenizer, not the model."""
         if self._tokenizer_format is None:
-            from cai.models.load import load_tokenizer
-
             self._tokenizer_format = ChatFormat(load_tokenizer(self.name), self._style)
         return self._tokenizer_format
 
@@ -138,7 +136,7 @@ class LocalBackend:
 
     @property
     def _context(self) -> int:
-        return int(getattr(self.language_model.model.config.get_text_config(), "max_position_embeddings", 1 << 30))
+        return context_length(self.language_model.model)
 
     @property
     def _stop_ids(self) -> frozenset[int]:

@@ -72,6 +72,11 @@ def disable_dropout(model: torch.nn.Module) -> None:
             setattr(config, field, 0.0)
 
 
+def context_length(model: PreTrainedModel) -> int:
+    """How many tokens a model can hold; very many where its config does not say."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
+
+
 def best_device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")  # type: ignore[return-value]

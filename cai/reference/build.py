@@ -28,7 +28,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 LESSONS = ((500, 6, False), (10**6, 12, False), (10**6, 20, True), (10**6, 44, True))
 LEARNT = 0.5
 COPY_LIMIT = 0.25  # of the budget that copying alone may take
-MIXTURE = {"chat": 0.14, "critique": 0.54, "judge": 0.22, "exercise": 0.10}  # of rows, after that
+MIXTURE = {"chat": 0.14, "critique": 0.58, "judge": 0.20, "exercise": 0.08}  # of rows, after that
 BATCH_TOKENS = 6144
 COPY_BATCH_TOKENS = 2048  # small batches, many steps: what a copying circuit needs to form
 POOL = 512  # rows sorted by length at a time
@@ -179,7 +179,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write the model to")
-    parser.add_argument("--tokens", type=int, default=32_000_000, help="budget, padding counted")
+    parser.add_argument("--tokens", type=int, default=16_000_000, help="budget, padding counted")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

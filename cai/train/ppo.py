@@ -13,7 +13,7 @@ from cai.config import PPO
 from cai.errors import InputError
 from cai.keys import seed_for, shuffled
 from cai.models.chat import ChatFormat
-from cai.models.load import load_language_model
+from cai.models.load import context_length, load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.records import Prompt
 from cai.rl.advantages import gae, shaped_rewards
@@ -27,6 +27,8 @@ from cai.train.reward import score_rows
 from cai.train.rollout import Rollout, Score, answer_logits, answer_values, roll_out
 
 Log = Callable[[dict[str, float]], None]
+SCORE_LIMIT = 10.0
+"""Scores are clipped to this many deviations of the reward model's training answers."""
 
 
 class Targets(NamedTuple):
@@ -49,13 +51,14 @@ def train_ppo(
     value_model, _ = load_scalar_model(reward_name or policy_name, new_head=not reward_name)
     score = score or reward_scorer(reward_name)
     chat = ChatFormat(tokenizer, style)
-    tokenized = [ids for prompt in prompts if len(ids := chat.ids(chat.prompt(prompt.messages))) <= config.max_prompt_tokens]
+    room = context_length(policy) - config.max_tokens
+    tokenized = [ids for prompt in prompts if len(ids := chat.ids(chat.prompt(prompt.messages))) <= room]
     if not tokenized:
-        raise InputError("there is no prompt to optimise on: none fits into ppo.max_prompt_tokens")
+        raise InputError("there is no prompt to optimise on: none leaves room for ppo.max_tokens in the model's context")
     steps = config.updates * config.epochs * config.minibatches
     actor = Engine(policy, rate=config.rate, steps=steps)
     critic = Engine(value_model, rate=config.value_rate, steps=steps)
-    controller = KLController(config.kl_coef, config.kl_target, config.kl_horizon)
+    controller = KLController(config.kl_coef, config.kl_target)
     history: list[dict[str, float]] = []
     for update, batch in enumerate(prompt_batches(len(tokenized), config, seed)):
         rollout = roll_out(
@@ -98,7 +101,7 @@ def reward_scorer(reward_name: str) -> Score:
 
 def targets_of(rollout: Rollout, kl_coef: float, config: PPO) -> Targets:
     """Advantages, whitened over all valid tokens of the batch, and returns, taken before whitening."""
-    scores = rollout.scores.clamp(-config.score_clip, config.score_clip)
+    scores = rollout.scores.clamp(-SCORE_LIMIT, SCORE_LIMIT)
     rewards = shaped_rewards(scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, kl_coef)
     advantages, returns = gae(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
     return Targets(whiten(advantages, rollout.mask), returns)
@@ -118,7 +121,7 @@ def update_models(actor: Engine, critic: Engine, rollout: Rollout, targets: Targ
             logprobs = token_logprobs(logits, answers[rows], config.temperature)
             surrogate = policy_loss(logprobs, rollout.logprobs[rows], targets.advantages[rows], mask, config.clip)
             values = answer_values(critic.model, ids, attention, rollout.prompt_length)
-            error = value_loss(values, rollout.values[rows], targets.returns[rows], mask, config.value_clip)
+            error = value_loss(values, rollout.values[rows], targets.returns[rows], mask, config.clip)
             actor_norm, critic_norm = actor.step([surrogate.loss]), critic.step([error])
             seen.append(
                 {

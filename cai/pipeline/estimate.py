@@ -1,0 +1,75 @@
+"""``--dry-run``: the calls and tokens a run would cost at most, without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from cai.config import RunConfig
+from cai.constitution.schema import Constitution
+from cai.feedback.prompts import read_prompts
+from cai.records import Prompt
+
+TOKENS_PER_WORD = 1.4
+"""A rough figure for English text; the memo counts exactly once a run is made."""
+
+
+class Cost(NamedTuple):
+    """What one stage asks for."""
+
+    stage: str
+    calls: int
+    tokens_in: int
+    tokens_out: int  # at most
+
+
+def estimate(config: RunConfig, law: Constitution, base: Path) -> str:
+    """A table of what each stage would ask of a model if nothing were remembered."""
+    rows = costs(config, law, base)
+    lines = [f"{'stage':<10}{'calls':>10}{'tokens read':>14}{'tokens written':>18}"]
+    lines += [f"{r.stage:<10}{r.calls:>10,}{r.tokens_in:>14,}{'<= ' + format(r.tokens_out, ','):>18}" for r in rows]
+    total = Cost("all", sum(r.calls for r in rows), sum(r.tokens_in for r in rows), sum(r.tokens_out for r in rows))
+    lines.append(f"{total.stage:<10}{total.calls:>10,}{total.tokens_in:>14,}{'<= ' + format(total.tokens_out, ','):>18}")
+    lines.append("tokens are estimated from words; answered calls of an earlier run are not taken off")
+    return "\n".join(lines)
+
+
+def costs(config: RunConfig, law: Constitution, base: Path) -> list[Cost]:
+    """The cost of each stage that calls a model by way of the memo."""
+    p = config.prompts
+
+    def read(name: str, limit: int) -> list[Prompt]:
+        return read_prompts(base / name, "", limit) if name else []
+
+    red, benign = read(p.red_team, p.red_team_limit), read(p.benign, p.benign_limit)
+    held = read(p.held_red_team, p.held_limit) + read(p.held_benign, p.held_limit)
+    prompt_tokens = {name: _mean_tokens(found) for name, found in (("all", red + benign), ("red", red), ("held", held))}
+    request = _text_tokens([t for r in law.principles.values() for t in (r.critique, r.revise) if t])
+    answer, rounds = config.sample.max_tokens, config.revise.rounds * (1 if config.revise.direct else 2)
+    pairs = (len(red) + len(benign)) * config.compare.per_prompt
+    drawn = config.judge.principles or len(law.used_for("judge"))
+    looks = 1 if config.judge.method == "letters" and not config.judge.both_orders else 2
+    shown = answer if config.judge.method == "critique" else 2 * answer
+    policies, rivals = 4 if config.sft.control else 3, 3 if config.sft.control else 2
+    judged = rivals * len(held) * 4 * looks
+    made = (len(red) + len(benign)) * (config.compare.samples + config.compare.initial_samples)
+    return [
+        _cost("sample", len(red) + len(benign), prompt_tokens["all"], answer),
+        _cost("revise", len(red) * rounds, prompt_tokens["red"] + answer + 1.5 * request, config.revise.max_tokens),
+        _cost("compare", made, prompt_tokens["all"], config.compare.max_tokens),
+        _cost("judge", pairs * drawn * looks, prompt_tokens["all"] + shown + request, 1),
+        _cost("evaluate", policies * len(held), prompt_tokens["held"], config.evaluate.max_tokens),
+        _cost("", judged, prompt_tokens["held"] + shown + request, 1),
+    ]
+
+
+def _cost(stage: str, calls: int, tokens_in: float, tokens_out: int) -> Cost:
+    return Cost(stage, calls, round(calls * tokens_in), calls * tokens_out)
+
+
+def _mean_tokens(prompts: list[Prompt]) -> float:
+    return _text_tokens([" ".join(m.content for m in prompt.messages) for prompt in prompts])
+
+
+def _text_tokens(texts: list[str]) -> float:
+    return TOKENS_PER_WORD * sum(len(text.split()) for text in texts) / max(1, len(texts))

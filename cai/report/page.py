@@ -1,0 +1,46 @@
+"""Write ``report.html``: escaped, without scripts or remote loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+from cai.files import write_text
+from cai.report import plots
+from cai.report.story import gather
+
+LONGEST = 3_000
+"""Characters of one text that are shown."""
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Write the report of a run and return where it is."""
+    story = gather(folder)
+    pictures = {
+        "rates": plots.rates(story.metrics.get("policies", {})),
+        "training": plots.training(story.training),
+        "calibration": plots.calibration(story.metrics.get("judge", {}).get("calibration", [])),
+        "effects": plots.effects(story.effects),
+    }
+    path = out or folder / "report.html"
+    write_text(path, _environment().get_template("page.html.jinja").render(story=story, plots=pictures))
+    return path
+
+
+def _environment() -> Environment:
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": _percent, "shorten": _shorten, "figure": _figure}
+    return environment
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if not 0 < value < 0.1 else f"{100 * value:.1f} %"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text) - LONGEST:,} more characters)"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"

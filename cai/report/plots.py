@@ -1,0 +1,99 @@
+"""The report's plots, as inline SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cai.report.story import Effect
+
+INK, MUTED = "#1f2430", "#8a8f9c"
+RED, GREEN, AMBER, BLUE = "#c2413b", "#2f855a", "#b7791f", "#2b6cb0"
+
+
+def rates(policies: dict[str, Any]) -> Markup:
+    """Harmful, helpful and evasive rate of each policy."""
+    wanted = (("harmful_rate", "harmful, on red-team prompts", RED), ("helpful_rate", "helpful, on benign prompts", GREEN), ("evasive_rate", "evasive, on benign prompts", AMBER))
+    figure, axes = _axes(8, 2.9)
+    for i, (key, label, colour) in enumerate(wanted):
+        if not all(key in figures for figures in policies.values()):
+            return Markup("")
+        heights = [100 * figures[key] for figures in policies.values()]
+        bars = axes.bar([x + (i - 1) * 0.26 for x in range(len(policies))], heights, width=0.24, color=colour, label=label)
+        axes.bar_label(bars, fmt="%.0f", fontsize=8, color=INK, padding=2)
+    axes.set_xticks(range(len(policies)), [name.replace("_", " ") for name in policies])
+    axes.set_ylim(0, 112)
+    axes.set_ylabel("% of answers")
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.18))
+    return _svg(figure, "Rates of harmful, helpful and evasive answers for each policy")
+
+
+def training(rows: Sequence[dict[str, float]]) -> Markup:
+    """Reward and KL over the updates of PPO."""
+    if not rows:
+        return Markup("")
+    figure, axes = _axes(8, 2.6)
+    updates = [row["update"] for row in rows]
+    axes.plot(updates, [row["score"] for row in rows], color=BLUE, label="reward")
+    axes.set_xlabel("update")
+    axes.set_ylabel("reward", color=BLUE)
+    right = axes.twinx()
+    right.plot(updates, [row["kl"] for row in rows], color=AMBER, label="KL")
+    right.set_ylabel("KL to SL-CAI, nats per answer", color=AMBER)
+    for side in ("top",):
+        right.spines[side].set_visible(False)
+    return _svg(figure, "Reward and KL divergence over the updates of PPO")
+
+
+def calibration(bins: Sequence[dict[str, float]]) -> Markup:
+    """Predicted probability of the judge against how often it was right."""
+    if not bins:
+        return Markup("")
+    figure, axes = _axes(3.4, 3.0)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
+    biggest = max(b["n"] for b in bins)
+    axes.scatter([b["predicted"] for b in bins], [b["observed"] for b in bins], s=[12 + 90 * b["n"] / biggest for b in bins], color=BLUE, zorder=3)
+    axes.set_xlabel("judge: first answer is better")
+    axes.set_ylabel("truth")
+    axes.set_xlim(-0.04, 1.04)
+    axes.set_ylim(-0.04, 1.04)
+    return _svg(figure, "Reliability of the judge's probabilities")
+
+
+def effects(rows: Sequence[Effect]) -> Markup:
+    """How many replies each principle changed and how many labels it decided."""
+    rows = list(rows)[:24][::-1]
+    if not rows:
+        return Markup("")
+    figure, axes = _axes(8, 0.6 + 0.26 * len(rows))
+    places = range(len(rows))
+    axes.barh([p + 0.19 for p in places], [r.steps * r.changed for r in rows], height=0.36, color=GREEN, label="replies changed")
+    axes.barh([p - 0.19 for p in places], [r.labels * r.decisive for r in rows], height=0.36, color=BLUE, label="labels decided")
+    axes.set_yticks(list(places), [r.principle for r in rows], fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return _svg(figure, "Replies changed and labels decided by each principle")
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(labelsize=8, colors=INK)
+    return figure, axes
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    """The figure as an SVG element with a title, without metadata."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    # made by matplotlib from numbers and escaped labels
+    return Markup(re.sub(r"(<svg[^>]*)>", rf'\1 role="img" aria-label="{title}">', text, count=1))

@@ -1,0 +1,131 @@
+"""What the report tells, gathered from a run's folder: figures, effects per principle, chains, labels, answers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cai.constitution.lock import read_lock
+from cai.constitution.schema import Constitution
+from cai.documents import load
+from cai.errors import InputError, Problem
+from cai.evaluate.statistics import mean
+from cai.files import read_json, read_records
+from cai.keys import shuffled
+from cai.records import Preference, Revision, Sample
+
+SHOWN = 6
+"""Chains, labels and prompts that are printed in full."""
+
+
+class Effect(NamedTuple):
+    """What one principle did in a run."""
+
+    principle: str
+    title: str
+    steps: int  # rounds in which it was drawn for revising
+    changed: float  # share of them that changed the reply
+    labels: int  # readings of the judge by it
+    decisive: float  # share of them that are further than 0.1 from one half
+
+
+class Story(NamedTuple):
+    """Everything the page shows."""
+
+    name: str
+    law: Constitution
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    training: list[dict[str, float]]  # one row per PPO update
+    effects: list[Effect]
+    chains: list[Revision]
+    labels: list[Preference]
+    answers: list[tuple[str, str, dict[str, str]]]  # prompt, its kind, and per policy its answer
+    trouble: list[str]
+
+
+def gather(folder: Path) -> Story:
+    """Read a run's folder.
+
+    Raises:
+        InputError: if it is not the folder of a run.
+    """
+    if not (folder / "metrics.json").is_file():
+        raise InputError([Problem(str(folder), "holds no finished stage of a run")])
+    law, metrics = read_lock(folder / "constitution.lock.yaml"), read_json(folder / "metrics.json")
+    revisions = _records(folder / "revise", Revision)
+    preferences = _records(folder / "judge", Preference)
+    log = folder / "ppo" / "log.jsonl"
+    return Story(
+        name=folder.name, law=law, config=load(folder / "config.yaml").value, metrics=metrics,
+        training=[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else [],
+        effects=effects(law, revisions, preferences), chains=chosen_chains(revisions), labels=chosen_labels(preferences),
+        answers=answers(folder), trouble=trouble(metrics, revisions, preferences),
+    )  # fmt: skip
+
+
+def _records(folder: Path, kind: type[Any]) -> list[Any]:
+    return read_records(folder / "records.jsonl", kind) if (folder / "manifest.json").is_file() else []
+
+
+def effects(law: Constitution, revisions: Sequence[Revision], preferences: Sequence[Preference]) -> list[Effect]:
+    """One row per principle, those that did most first."""
+    changed: dict[str, list[float]] = defaultdict(list)
+    decisive: dict[str, list[float]] = defaultdict(list)
+    for revision in revisions:
+        for step in revision.steps:
+            changed[step.principle].append(float(not step.unchanged))
+    for preference in preferences:
+        for reading in preference.readings:
+            if reading.p_first is not None:
+                decisive[reading.principle].append(float(abs(reading.p_first - 0.5) > 0.1))
+    rows = [
+        Effect(name, principle.title, len(changed[name]), mean(changed[name]), len(decisive[name]), mean(decisive[name]))
+        for name, principle in law.principles.items()
+    ]
+    return sorted(rows, key=lambda row: -(row.steps * row.changed + row.labels * row.decisive))
+
+
+def chosen_chains(revisions: Sequence[Revision]) -> list[Revision]:
+    """A few chains in keyed order, those that changed the reply first."""
+    order = shuffled(revisions, "report")
+    return sorted(order, key=lambda r: all(step.unchanged for step in r.steps))[:SHOWN]
+
+
+def chosen_labels(preferences: Sequence[Preference]) -> list[Preference]:
+    """A few labels in keyed order, clear ones first."""
+    order = [p for p in shuffled(preferences, "report") if p.p_first is not None]
+    return sorted(order, key=lambda p: abs((p.p_first or 0.5) - 0.5) < 0.1)[:SHOWN]
+
+
+def answers(folder: Path) -> list[tuple[str, str, dict[str, str]]]:
+    """A few held-out prompts with the answer of each policy."""
+    samples = _records(folder / "evaluate", Sample)
+    policies = list(read_json(folder / "metrics.json").get("policies", {}))
+    by_prompt: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_prompt[sample.prompt.id].append(sample)
+    groups = shuffled([g for g in by_prompt.values() if len(g) == len(policies)], "report")
+    kinds = sorted({g[0].prompt.kind for g in groups})
+    shown = [g for kind in kinds for g in [g for g in groups if g[0].prompt.kind == kind][:SHOWN]]
+    return [(g[0].prompt.text, g[0].prompt.kind, {name: s.response for name, s in zip(policies, g, strict=True)}) for g in shown]
+
+
+def trouble(metrics: dict[str, Any], revisions: Sequence[Revision], preferences: Sequence[Preference]) -> list[str]:
+    """What did not go as it should, in sentences; nothing is left out because it is small."""
+    found = []
+    failed = Counter(step.status for r in revisions for step in r.steps if step.status != "ok")
+    found += [f"{count} revision steps were {status}; the reply before was kept" for status, count in failed.items()]
+    unscored = sum(p.p_first is None for p in preferences)
+    if unscored:
+        found.append(f"{unscored} of {len(preferences)} comparisons could not be scored and have no label")
+    for stage, figures in metrics["stages"].items():
+        for key, value in figures.items():
+            if value and key in ("empty", "truncated", "too_long", "dropped_too_long", "skipped_steps", "prompts_without_a_pair"):
+                found.append(f"{stage}: {value:g} {key.replace('_', ' ')}")
+    for reason, count in metrics["stages"].get("reward", {}).get("skipped_human_rows", {}).items():
+        found.append(f"reward: {count} human rows left out, {reason}")
+    return found

@@ -1,0 +1,90 @@
+"""Decoding: equal to the library's greedy tokens, and a row does not know its neighbours."""
+
+import pytest
+import torch
+
+from cai.models.decode import decode, pad_left, pick
+from cai.models.load import load_language_model, load_tokenizer
+from cai.rl.losses import token_logprobs
+from cai.train.rollout import answer_logits
+
+TEXTS = ["Hello.", "How do I repair the red bike?", "Write an insult about Anna.", "To wash the boat, first make a plan. Then check the boat twice."]
+
+
+@pytest.fixture(params=["tiny", "tiny_gpt2"])
+def language_model(request):
+    return load_language_model(request.getfixturevalue(request.param), torch.device("cpu"), torch.float32)
+
+
+def run(language_model, texts, seeds, temperature, max_tokens=20):
+    model, tokenizer = language_model
+    prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+    return [
+        row.tokens
+        for row in decode(
+            model, prompts, max_tokens=max_tokens, temperature=temperature, seeds=seeds,
+            stop_ids=frozenset({tokenizer.eos_token_id}), pad_id=tokenizer.pad_token_id,
+        )
+    ]
+
+
+def test_greedy_tokens_equal_generate(language_model):
+    model, tokenizer = language_model
+    for text, found in zip(TEXTS, run(language_model, TEXTS, range(4), 0.0), strict=True):
+        ids = torch.tensor([tokenizer(text, add_special_tokens=False).input_ids])
+        expected = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        assert found == expected[0, ids.shape[1] :].tolist()
+
+
+def test_a_sampled_row_does_not_depend_on_its_batch(language_model):
+    together = run(language_model, TEXTS, [5, 6, 7, 8], 1.0)
+    alone = [run(language_model, [text], [seed], 1.0)[0] for text, seed in zip(TEXTS, [5, 6, 7, 8], strict=True)]
+    assert together == alone
+    assert together != run(language_model, TEXTS, [9, 10, 11, 12], 1.0)
+
+
+def test_finished_rows_leave_and_keep_their_stop_token(language_model):
+    model, tokenizer = language_model
+    prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS]
+    free = run(language_model, TEXTS, [1, 2, 3, 4], 1.0)
+    stop = free[0][3]
+    rows = decode(model, prompts, max_tokens=20, temperature=1.0, seeds=[1, 2, 3, 4], stop_ids=frozenset({stop}), pad_id=tokenizer.pad_token_id)
+    for row, whole in zip(rows, free, strict=True):
+        expected = whole[: whole.index(stop) + 1] if stop in whole else whole
+        assert row.tokens == expected and row.stopped == (stop in whole)
+
+
+def test_pick_draws_in_proportion():
+    logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(20_000, 3)
+    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    shares = torch.bincount(pick(logits, 1.0, uniform), minlength=3) / 20_000
+    assert torch.allclose(shares, logits[0].softmax(-1), atol=0.01)
+    assert (pick(logits, 0.0, uniform) == 2).all()
+
+
+def test_left_padded_logprobs_equal_unpadded_ones(language_model):
+    """On absolute positions this fails without position ids: the wrong variant is checked as well."""
+    model, tokenizer = language_model
+    prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS[:3]]
+    answer = tokenizer(" Then check the boat twice.", add_special_tokens=False).input_ids
+    ids, mask = pad_left(prompts, tokenizer.pad_token_id, torch.device("cpu"))
+    width = ids.shape[1]
+    whole = torch.cat([ids, torch.tensor([answer]).expand(3, -1)], 1)
+    attention = torch.cat([mask, torch.ones(3, len(answer), dtype=torch.long)], 1)
+    with torch.no_grad():
+        padded = token_logprobs(answer_logits(model, whole, attention, width), whole[:, width:])
+        for i, prompt in enumerate(prompts):
+            single = torch.tensor([prompt + answer])
+            expected = token_logprobs(model(single).logits[:, len(prompt) - 1 : -1], single[:, len(prompt) :])
+            assert torch.allclose(padded[i], expected[0], atol=1e-4)
+        if model.config.model_type == "gpt2":
+            wrong = token_logprobs(model(whole, attention_mask=attention).logits[:, width - 1 : -1], whole[:, width:])
+            assert (wrong[0] - padded[0]).abs().max() > 1e-2
+
+
+def test_padding_token_is_never_the_end_token(tiny, tmp_path):
+    tokenizer = load_tokenizer(tiny)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(tmp_path)
+    mended = load_tokenizer(str(tmp_path))
+    assert mended.pad_token_id is not None and mended.pad_token_id != mended.eos_token_id

@@ -1,0 +1,61 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cai.keys import digest, draw, draw_many, seed_for, shuffled, uniform
+
+
+def test_a_draw_depends_only_on_its_arguments():
+    weights = {"a": 1.0, "b": 2.0, "c": 3.0}
+    first = [draw(weights, 0, f"record {i}", 2) for i in range(200)]
+    again = [draw(dict(reversed(weights.items())), 0, f"record {i}", 2) for i in reversed(range(200))][::-1]
+    assert first == again
+    assert first != [draw(weights, 1, f"record {i}", 2) for i in range(200)]
+
+
+def test_draws_follow_the_weights():
+    counts = Counter(draw({"a": 1.0, "b": 3.0}, i) for i in range(20_000))
+    expected = {"a": 5_000, "b": 15_000}
+    chi_square = sum((counts[k] - e) ** 2 / e for k, e in expected.items())
+    assert chi_square < 10.83  # p = 0.001 at one degree of freedom
+
+
+def test_removing_an_option_moves_only_its_own_draws():
+    weights = {"a": 1.0, "b": 1.0, "c": 2.0}
+    for i in range(500):
+        before = draw(weights, i)
+        after = draw({k: w for k, w in weights.items() if k != "c"}, i)
+        assert before == after or before == "c"
+
+
+def test_draw_many_are_different_and_begin_with_the_draw():
+    weights = dict.fromkeys("abcdef", 1.0)
+    for i in range(50):
+        many = draw_many(weights, 3, i)
+        assert len(set(many)) == 3 and many[0] == draw(weights, i)
+
+
+def test_zero_weights_are_never_drawn():
+    assert {draw({"a": 0.0, "b": 1.0}, i) for i in range(100)} == {"b"}
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw({"a": 0.0}, 1)
+
+
+@given(st.lists(st.text()), st.text())
+def test_parts_do_not_run_into_each_other(parts, last):
+    assert seed_for(*parts, last, "x") == seed_for(*parts, last, "x")
+    assert seed_for("ab", "c") != seed_for("a", "bc")
+    assert 0 < uniform(*parts) < 1
+
+
+def test_digest_is_canonical_and_survives_odd_text():
+    assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    assert digest("\ud800") != digest("?")
+
+
+def test_shuffled_is_a_keyed_permutation():
+    items = list(range(50))
+    assert sorted(shuffled(items, 1)) == items
+    assert shuffled(items, 1) == shuffled(items, 1) != shuffled(items, 2)
