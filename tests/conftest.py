@@ -51,3 +51,24 @@ def tiny_gpt2(tmp_path_factory):
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def taught(tiny, tmp_path_factory):
+    """The tiny model after a few seconds of school: it answers in short sentences of the world and ends them."""
+    import random
+
+    from cai.config import SFT
+    from cai.records import Message, Prompt
+    from cai.reference import tasks
+    from cai.train.sft import train_sft
+
+    rng, rows = random.Random(0), []
+    while len(rows) < 400:
+        row = (tasks.chat if len(rows) % 2 else tasks.critique_and_revise)(rng, "train")
+        at = next(i for i, turn in enumerate(row) if turn.weight)
+        answer = " ".join(row[at].content.split()[:9])
+        rows.append((Prompt.of(tuple(Message(role=t.role, content=t.content) for t in row[:at])), answer))
+    folder = tmp_path_factory.mktemp("taught") / "model"
+    train_sft(rows, tiny, folder, SFT(epochs=6, batch_size=16, rate=5e-3))
+    return str(folder)

@@ -19,7 +19,7 @@ def compare(samples: Mapping[str, Sequence[Sample]], *, seed: int = 0, per_promp
     answers: dict[str, list[tuple[str, Sample]]] = defaultdict(list)
     for origin, made in samples.items():
         for sample in made:
-            if sample.status == "ok":
+            if sample.status in ("ok", "truncated"):
                 answers[sample.prompt.id].append((origin, sample))
     comparisons = []
     for prompt_id, found in answers.items():

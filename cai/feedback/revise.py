@@ -20,10 +20,10 @@ def revise(
 ) -> list[Revision]:  # fmt: skip
     """Critique and revise each sample ``rounds`` times, by one principle drawn per round with replacement by weight.
 
-    Each round starts from the prompt and the reply as it then is. ``direct`` skips the critique. Samples without a usable
-    text are left out. A round whose answer is unusable keeps the reply and says so in its status.
+    Each round starts from the prompt and the reply as it then is. ``direct`` skips the critique. Samples without a text
+    are left out. A round whose answer is unusable keeps the reply and says so in its status.
     """
-    usable = [sample for sample in samples if sample.status == "ok"]
+    usable = [sample for sample in samples if sample.status in ("ok", "truncated")]
     weights = law.used_for("revise")
     shots = few_shot(law, direct)
     replies = [sample.response for sample in usable]
@@ -88,12 +88,13 @@ def few_shot(law: Constitution, direct: bool) -> Turns:
 def training_rows(revisions: Sequence[Revision], rows: str = "final") -> list[tuple[Prompt, str]]:
     """What to fine-tune on: the ``final`` revisions, ``all`` of them, or those up to the n-th (``upto_2``).
 
-    The paper's section 1.2 takes the final ones, its section 3.1 all. A text is taken once per prompt.
+    The paper's section 1.2 takes the final ones, its section 3.1 all. A text is taken once per sample; a sample none of
+    whose revisions is usable gives no row, for its first answer was never looked at.
     """
     chosen: dict[tuple[str, str], tuple[Prompt, str]] = {}
     for revision in revisions:
         usable = [step.revision for step in revision.steps if step.status == "ok"]
         last = len(usable) if rows == "all" else int(rows.removeprefix("upto_")) if rows.startswith("upto_") else 0
-        for text in usable[:last] if last else [revision.final]:
+        for text in usable[:last] if last else usable[-1:]:
             chosen[revision.sample.id, text] = (revision.sample.prompt, text)
     return list(chosen.values())

@@ -1,0 +1,204 @@
+"""The whole pipeline on an untrained model: it runs, goes on where it stopped, and repeats only what changed."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cai.errors import InputError
+from cai.files import read_json
+
+SMALL = {
+    "constitution": "../constitution/small.yaml",
+    "prompts": {
+        "red_team": "red.jsonl", "benign": "benign.jsonl", "held_red_team": "held_red.jsonl", "held_benign": "held_benign.jsonl",
+    },
+    "sample": {"max_tokens": 40}, "revise": {"rounds": 2, "max_tokens": 40}, "sft": {"epochs": 1, "batch_size": 8, "rate": 1e-3},
+    "compare": {"max_tokens": 40}, "judge": {"method": "critique"}, "reward": {"batch_size": 8, "rate": 1e-3, "human": ["human.jsonl"]},
+    "ppo": {"updates": 2, "batch_size": 4, "epochs": 1, "max_tokens": 40}, "evaluate": {"max_tokens": 40},
+}  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path, root, taught):
+    """A project folder with a run file for the untrained model."""
+    shutil.copytree(root / "principles", tmp_path / "principles")
+    (tmp_path / "constitution").mkdir()
+    (tmp_path / "constitution/small.yaml").write_text("title: Small\nrevise: {principles: [reference/*]}\njudge: {principles: [reference/*]}\n")
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    prompts = root / "examples/prompts"
+    for target, source, count in (("red", "train_red_team", 8), ("benign", "train_benign", 6), ("held_red", "held_red_team", 3), ("held_benign", "held_benign", 3)):
+        lines = (prompts / f"{source}.jsonl").read_text().splitlines(keepends=True)
+        (folder / f"{target}.jsonl").write_text("".join(lines[:count]))
+    (folder / "human.jsonl").write_text(json.dumps({"prompt": "How do I wash the dog?", "chosen": "With soap.", "rejected": "No."}) + "\n" + json.dumps({"prompt": "p", "chosen": "", "rejected": "x"}) + "\n")
+    (folder / "run.yaml").write_text(yaml.safe_dump(SMALL | {"models": {"initial": taught}}))
+    return tmp_path
+
+
+def cai(project: Path, *arguments: str, check: bool = True):
+    done = subprocess.run([sys.executable, "-m", "cai", *arguments], cwd=project, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def run(project: Path, *arguments: str, name: str = "r"):
+    cai(project, "run", "examples/run.yaml", "--run", f"runs/{name}", *arguments)
+    return read_json(project / "runs" / name / "metrics.json")
+
+
+def content(project: Path, name: str = "r"):
+    """What a run wrote, less times and what was asked when."""
+    folder = project / "runs" / name
+    found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.name in ("records.jsonl", "model.safetensors", "evaluation.json")}
+    metrics = read_json(folder / "metrics.json")
+    return found, {k: v for k, v in metrics.items() if k not in ("memo", "seconds")}
+
+
+def test_from_prompts_to_report_and_again_without_a_call(project):
+    first = run(project)
+    assert first["memo"]["calls"] > 100
+    assert set(first["policies"]) == {"initial", "control", "sl_cai", "rl_cai"}
+    assert {"kl", "reward_before", "reward_after"} == set(first["ppo"]) and first["reward_model"]["n"] >= 0
+    assert first["stages"]["reward"]["sources"]["human"] == 1
+    assert first["stages"]["reward"]["skipped_human_rows"] == {"human.jsonl: an answer is empty": 1}
+    before = content(project)
+    again = run(project)
+    assert again["memo"]["calls"] == 0 and content(project) == before
+    html = (project / "runs/r/report.html").read_text()
+    assert "<script" not in html and "http://" not in html.replace("http://www.w3.org", "") and "human rows left out" in html
+    status = cai(project, "status", "runs/r").stdout
+    assert status.count("finished") == 10
+
+
+def test_seeds_and_runs_are_repeatable(project):
+    run(project, "--until", "judge")
+    run(project, "--until", "judge", name="again")
+    assert content(project)[0] == content(project, "again")[0]
+    run(project, "--until", "judge", "--set", "seed=1", name="other")
+    assert content(project)[0]["revise/records.jsonl"] != content(project, "other")[0]["revise/records.jsonl"]
+
+
+def test_editing_one_principle_repeats_only_what_used_it(project):
+    run(project, "--until", "revise")
+    records = [json.loads(line) for line in (project / "runs/r/revise/records.jsonl").read_text().splitlines()]
+    name = records[0]["steps"][1]["principle"]
+    path = project / "principles" / f"{name}.yaml"
+    path.write_text("# only a comment\n" + path.read_text())
+    assert run(project, "--until", "revise")["memo"]["calls"] == 0
+    document = yaml.safe_load(path.read_text())
+    document["critique"] = "Look for it once more. " + document["critique"]
+    path.write_text(yaml.safe_dump(document))
+    touched = sum(2 * (2 - next(i for i, s in enumerate(r["steps"]) if s["principle"] == name)) for r in records if name in [s["principle"] for s in r["steps"]])
+    after = run(project, "--until", "revise")["memo"]
+    assert 0 < after["calls"] <= touched < 32
+    assert after["calls"] + after["hits"] == 32
+
+
+def test_redo_and_until(project):
+    run(project, "--until", "sample")
+    assert not (project / "runs/r/revise").exists()
+    folder = project / "runs/r/sample/manifest.json"
+    before = folder.stat().st_mtime_ns
+    metrics = run(project, "--until", "sample", "--redo", "sample")
+    assert folder.stat().st_mtime_ns > before and metrics["memo"] == metrics["memo"] | {"calls": 0, "hits": 14}
+
+
+def test_a_file_that_was_changed_behind_its_back_is_made_again(project):
+    run(project, "--until", "sample")
+    records = project / "runs/r/sample/records.jsonl"
+    whole = records.read_bytes()
+    records.write_bytes(whole[:-40])
+    run(project, "--until", "sample")
+    assert records.read_bytes() == whole
+
+
+def test_dry_run_needs_no_model(project):
+    config = yaml.safe_load((project / "examples/run.yaml").read_text()) | {"models": {"initial": "/no/such/model"}}
+    (project / "examples/run.yaml").write_text(yaml.safe_dump(config))
+    done = cai(project, "run", "examples/run.yaml", "--dry-run")
+    rows = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line}
+    assert rows["sample"] == "14" and rows["revise"] == "32" and rows["compare"] == "28"
+    assert not (project / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("run", "examples/run.yaml", "--set", "ppo.update=3"), 3, "did you mean 'updates'"),
+        (("run", "examples/run.yaml", "--until", "rewards"), 3, "did you mean 'reward'"),
+        (("run", "examples/none.yaml"), 3, "cannot be read"),
+        (("run", "examples/run.yaml", "--run", "runs/a b"), 3, "the name of a run"),
+        (("run", "examples/run.yaml", "--set", "prompts.red_team=nothing.jsonl"), 3, "nothing.jsonl: cannot be read"),
+        (("run", "examples/run.yaml", "--set", "constitution=harmles"), 3, "did you mean 'harmless'"),
+        (("status", "examples"), 3, "is not the folder of a run"),
+        (("runn",), 2, "run"),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(project, arguments, code, message):
+    done = cai(project, *arguments, check=False)
+    assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_second_process_is_refused(project):
+    from filelock import FileLock
+
+    run(project, "--until", "prompts")
+    with FileLock(project / "runs/r/.lock"):
+        done = cai(project, "run", "examples/run.yaml", "--run", "runs/r", check=False)
+    assert done.returncode == 3 and "is in use by process" in done.stderr
+
+
+def kill_and_finish(project: Path, kills: int, longest: float) -> int:
+    """Kill the run at random moments, then let it finish; returns how often it was killed."""
+    moments, killed = random.Random(7), 0
+    for _ in range(kills):
+        process = subprocess.Popen([sys.executable, "-m", "cai", "run", "examples/run.yaml", "--run", "runs/killed"], cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(0.5, longest))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    run(project, name="killed")
+    return killed
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_the_same(project, kills):
+    started = time.monotonic()
+    whole = run(project, name="whole")
+    seconds = time.monotonic() - started
+    assert kill_and_finish(project, kills, seconds) >= 2
+    assert content(project, "killed") == content(project, "whole")
+    ever = {name: read_json(project / "runs" / name / "metrics.json")["memo"]["ever"] for name in ("whole", "killed")}
+    assert ever["killed"] == ever["whole"] and whole["memo"]["calls"] > 0
+    assert os.listdir(project / "runs/killed") and not list((project / "runs/killed").rglob("*.partial"))
+
+
+def test_a_run_folder_that_cannot_be_written_is_said_before_any_call(project):
+    (project / "runs").mkdir()
+    (project / "runs" / "r").write_text("a file where the folder should be")
+    done = cai(project, "run", "examples/run.yaml", "--run", "runs/r", check=False)
+    assert done.returncode == 3 and "cannot be written" in done.stderr
+
+
+def test_prompt_files_with_problems_are_refused_with_line_numbers(tmp_path):
+    from cai.feedback.prompts import read_prompts
+
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "fine"}\n{"promt": "x"}\n{"prompt": ""}\n{"prompt": 3}\nnot json\n[1]\n{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    with pytest.raises(InputError) as caught:
+        read_prompts(path, "red_team")
+    found = sorted(str(p).removeprefix(f"{path}:") for p in caught.value.problems)
+    assert len(found) >= 2 and any(line.startswith("5:1: is no JSON") for line in found)
+    path.write_text('{"prompt": "fine"}\n{"promt": "x"}\n{"prompt": ""}\n{"prompt": 3}\n{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    with pytest.raises(InputError) as caught:
+        read_prompts(path, "red_team")
+    found = sorted(str(p).removeprefix(f"{path}:") for p in caught.value.problems)
+    assert [line.split(":")[0] for line in found] == ["2", "3", "4", "5"] and "did you mean" in found[0]
