@@ -23,7 +23,7 @@ _WHERE = {
     "CaiError": "cai.errors", "InputError": "cai.errors",
 }  # fmt: skip
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605
+__all__ = sorted(_WHERE)
 __version__ = "0.1.0"
 
 

@@ -170,7 +170,7 @@ def _scalar(node: yaml.Node, where: str, problems: list[Problem]) -> Any:
     if kind in ("str", "timestamp"):
         text = str(node.value)
         try:  # "1e-5" is text to YAML 1.1 and a number to everybody else
-            return float(text) if kind == "str" and not node.style and "e" in text.lower() else text
+            return float(text) if kind == "str" and not getattr(node, "style", None) and "e" in text.lower() else text
         except ValueError:
             return text
     if kind == "int" and (":" in node.value or (len(node.value) > 1 and node.value.lstrip("+-").startswith("0"))):

@@ -40,7 +40,9 @@ def test_bad_files(tmp_path, text, expected):
 
 
 def test_alias_bomb_is_refused_at_once(tmp_path):
-    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(f"{n}: &{n} [{', '.join(['*' + p] * 9)}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True))
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{n}: &{n} [{', '.join(['*' + p] * 9)}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True)
+    )
     started = time.monotonic()
     assert problems(tmp_path / "f.yaml", bomb)
     assert time.monotonic() - started < 1

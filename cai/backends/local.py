@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch.nn import functional as F
 
-from cai.backends.protocol import Answer, Call, Choice, Choose, Complete, Completion
+from cai.backends.protocol import Answer, Call, Choice, Choose, Complete, Completion, Finish
 from cai.models.chat import ChatFormat
 from cai.models.decode import decode
 from cai.models.load import LanguageModel, context_length, fingerprint, load_language_model, load_tokenizer
@@ -61,7 +61,9 @@ class LocalBackend:
         fitting = [(i, call) for i, call in calls if len(prompts[i]) + call.max_tokens <= self._context]
         # rows of one batch share their sampling values
         for sampling in sorted({(c.temperature, c.max_tokens) for _, c in fitting}):
-            group = sorted((row for row in fitting if (row[1].temperature, row[1].max_tokens) == sampling), key=lambda row: len(prompts[row[0]]))
+            group = sorted(
+                (row for row in fitting if (row[1].temperature, row[1].max_tokens) == sampling), key=lambda row: len(prompts[row[0]])
+            )
             for batch in _batches(group, lambda row: len(prompts[row[0]]) + row[1].max_tokens):
                 yield from self._complete_batch(batch, [prompts[i] for i, _ in batch])
 
@@ -73,9 +75,9 @@ class LocalBackend:
             seeds=[call.seed for _, call in batch], stop_ids=self._stop_ids, pad_id=int(tokenizer.pad_token_id),
         )  # fmt: skip
         for (i, _), prompt, row in zip(batch, prompts, decoded, strict=True):
-            text = tokenizer.decode(row.tokens[:-1] if row.stopped else row.tokens, skip_special_tokens=True)
+            text = str(tokenizer.decode(row.tokens[:-1] if row.stopped else row.tokens, skip_special_tokens=True))
             cut = min((at for stop in self.format.stop if (at := text.find(stop)) >= 0), default=None)
-            finish = "stop" if row.stopped or cut is not None else "length"
+            finish: Finish = "stop" if row.stopped or cut is not None else "length"
             text = text[:cut] if self.format.style == "plain" else text[:cut].strip()
             yield i, Completion(text, finish, len(prompt), len(row.tokens))
 

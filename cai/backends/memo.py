@@ -82,9 +82,7 @@ class Memo:
 
     def store(self, rows: Sequence[tuple[str, str, Answer]]) -> None:
         """Remember ``(key, stage, answer)`` rows in one transaction."""
-        values = [
-            (key, stage, type(a).__name__, _encoded(a), a.tokens_in, getattr(a, "tokens_out", 0)) for key, stage, a in rows
-        ]
+        values = [(key, stage, type(a).__name__, _encoded(a), a.tokens_in, getattr(a, "tokens_out", 0)) for key, stage, a in rows]
         try:
             with self._db:
                 self._db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?)", values)
@@ -154,4 +152,3 @@ def _decoded(kind: str, text: str) -> Answer:
     if kind == Choice.__name__:
         return Choice(tuple(values["logprobs"]), values["tokens_in"], values["finish"])
     return Completion(**values)
-

@@ -26,7 +26,7 @@ Folder = Annotated[Path, typer.Argument(help="Folder of a run.")]
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder to fill; made if need be.")] = Path("."),
+    folder: Annotated[Path, typer.Argument(help="Folder to fill; made if need be.")] = Path(),
     force: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
 ) -> None:
     """Copy principles, constitutions and a first run file into a folder of your own.

@@ -15,7 +15,6 @@ from cai.feedback.judge import judge
 from cai.feedback.readings import CritiqueOdds
 from cai.feedback.revise import revise
 from cai.feedback.sample import sample
-
 from cai.records import Comparison, Prompt
 
 
@@ -43,4 +42,8 @@ def attempt(text: str, constitution: str, model: str, pattern: str, seed: int) -
         print(f"revision    {'(unchanged)' if step.unchanged else safe(step.revision)}")
         comparison = Comparison.of(answer.prompt, step.revision, answer.response)
         verdict = judge([comparison], law, ask, CritiqueOdds(), principles=0, combine="sum", seed=seed)[0]
-        print(f"judge       the revision is the better answer with probability {verdict.p_first:.2f}" if verdict.p_first is not None else "judge       unscored")
+        print(
+            f"judge       the revision is the better answer with probability {verdict.p_first:.2f}"
+            if verdict.p_first is not None
+            else "judge       unscored"
+        )

@@ -13,11 +13,17 @@ FOLDERS = ("principles", "constitution", "examples")
 
 def init_folder(folder: Path, force: bool) -> None:
     """Copy what ships with cai; existing files are kept unless ``force`` is given."""
-    wanted = [(source, folder / name / source.relative_to(shipped.folder(name))) for name in FOLDERS for source in sorted(shipped.folder(name).rglob("*"))]
+    wanted = [
+        (source, folder / name / source.relative_to(shipped.folder(name)))
+        for name in FOLDERS
+        for source in sorted(shipped.folder(name).rglob("*"))
+    ]
     files = [(source, target) for source, target in wanted if source.is_file() and "__pycache__" not in source.parts]
     there = [target for _, target in files if target.exists()]
     if there and not force:
-        raise InputError([Problem(str(there[0]), f"is there already, and so are {len(there) - 1} other files; choose another folder or --force")])
+        raise InputError(
+            [Problem(str(there[0]), f"is there already, and so are {len(there) - 1} other files; choose another folder or --force")]
+        )
     for source, target in files:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

@@ -71,7 +71,9 @@ def stage_table(metrics: dict[str, Any]) -> Table:
     table = Table("stage", "did", "calls", "remembered", "seconds", box=None)
     for name, seconds in metrics["seconds"].items():
         figures = metrics["stages"].get(name, {})
-        did = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in figures.items() if isinstance(value, int | float) and value)
+        did = ", ".join(
+            f"{key.replace('_', ' ')} {_short(value)}" for key, value in figures.items() if isinstance(value, int | float) and value
+        )
         counts = metrics["memo"]["by_stage"].get(name, {"calls": 0, "hits": 0})
         table.add_row(name, did, f"{counts['calls']:,}", f"{counts['hits']:,}", f"{seconds:.1f}")
     return table

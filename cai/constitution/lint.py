@@ -83,7 +83,10 @@ def _check_principle(path: Path, principle: Principle) -> Iterable[Problem]:
         text = getattr(principle, name) or ""
         for match in SLOT_PATTERN.finditer(text):
             if match.group(1) not in SLOTS:
-                yield Problem(document.where((name,)), f"unknown slot {match.group(0)}{did_you_mean(match.group(1), SLOTS)}; only {{{{ prompt }}}} is filled")
+                yield Problem(
+                    document.where((name,)),
+                    f"unknown slot {match.group(0)}{did_you_mean(match.group(1), SLOTS)}; only {{{{ prompt }}}} is filled",
+                )
         if len(text) > LONG:
             yield Problem(document.where((name,)), f"{name} has {len(text):,} characters; a model will not keep more than {LONG:,} in mind")
     for i, example in enumerate(principle.examples):

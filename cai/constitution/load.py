@@ -46,7 +46,9 @@ def find_constitution(spec: str | os.PathLike[str]) -> Path:
             if (found := folder / f"{spec}{suffix}").is_file():
                 return found
     known = {file.stem for folder in folders if folder.is_dir() for file in folder.iterdir() if _is_constitution(file)}
-    raise InputError([Problem(str(spec), f"is neither a file nor a constitution; there are {', '.join(sorted(known))}{did_you_mean(str(spec), known)}")])
+    raise InputError(
+        [Problem(str(spec), f"is neither a file nor a constitution; there are {', '.join(sorted(known))}{did_you_mean(str(spec), known)}")]
+    )
 
 
 def _is_constitution(path: Path) -> bool:
@@ -69,9 +71,7 @@ class _Loader:
         self.problems: list[Problem] = []
         self.principles: dict[str, Principle] = {}
         self.weights: dict[Use, dict[str, float]] = {use: {} for use in USES}
-        self.ids = sorted(
-            p.relative_to(self.folder).with_suffix("").as_posix() for p in self.folder.rglob("*.yaml") if self._inside(p)
-        )
+        self.ids = sorted(p.relative_to(self.folder).with_suffix("").as_posix() for p in self.folder.rglob("*.yaml") if self._inside(p))
 
     @property
     def folder(self) -> Path:

@@ -55,5 +55,5 @@ def slug(text: str) -> str:
 
 
 def _principle(name: str, heading: str, text: str) -> Principle:
-    texts = {use: templates.render(f"prose_{use}", text=text) for use in ("critique", "revise", "compare")}
-    return Principle(id=name, title=heading, **texts)
+    critique, revise, compare = (templates.render(f"prose_{use}", text=text) for use in ("critique", "revise", "compare"))
+    return Principle(id=name, title=heading, critique=critique, revise=revise, compare=compare)

@@ -73,7 +73,5 @@ def crossover(run: Run, method: Method) -> dict[str, Any]:
     calls = [method.calls(*question) for question in questions]
     answers = iter(ask([call for group in calls for call in group]))
     readings = [method.read(principle, [next(answers) for _ in group]) for (_, principle), group in zip(questions, calls, strict=True)]
-    right = [
-        (first.p_first or 0.5) < 0.5 < (second.p_first or 0.5) for first, second in zip(readings[::2], readings[1::2], strict=True)
-    ]
+    right = [(first.p_first or 0.5) < 0.5 < (second.p_first or 0.5) for first, second in zip(readings[::2], readings[1::2], strict=True)]
     return {"crossover": mean([float(r) for r in right]), "crossover_n": len(right)}

@@ -14,7 +14,9 @@ from cai.train.batches import pad, tokenize
 
 
 @torch.inference_mode()
-def answer_logprobs(name: str, pairs: Sequence[tuple[Prompt, str]], style: str = "", batch_size: int = 64) -> tuple[list[float], list[float]]:
+def answer_logprobs(
+    name: str, pairs: Sequence[tuple[Prompt, str]], style: str = "", batch_size: int = 64
+) -> tuple[list[float], list[float]]:
     """Log-probability of each answer (its end of turn included), in nats, and its length in tokens."""
     model, tokenizer = load_language_model(name, dtype=torch.float32)
     chat = ChatFormat(tokenizer, style)

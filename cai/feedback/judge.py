@@ -29,9 +29,7 @@ def judge(
         [law.principles[name] for name in draw_many(weights, principles or len(weights), seed, "judge", comparison.id)]
         for comparison in comparisons
     ]
-    calls = [
-        method.calls(comparison, principle) for comparison, chosen in zip(comparisons, drawn, strict=True) for principle in chosen
-    ]
+    calls = [method.calls(comparison, principle) for comparison, chosen in zip(comparisons, drawn, strict=True) for principle in chosen]
     answers = iter(ask([call for group in calls for call in group]))
     groups = iter([[next(answers) for _ in group] for group in calls])
     preferences = []
@@ -42,9 +40,14 @@ def judge(
         p_first = combined(readings, importance, combine)
         preferences.append(
             Preference(
-                id=digest([comparison.id, [r.model_dump() for r in readings]]), comparison=comparison, p_first=p_first,
-                status="ok" if p_first is not None else "unscored", source="ai", readings=readings, judge=ask.fingerprint,
-            )  # fmt: skip
+                id=digest([comparison.id, [r.model_dump() for r in readings]]),
+                comparison=comparison,
+                p_first=p_first,
+                status="ok" if p_first is not None else "unscored",
+                source="ai",
+                readings=readings,
+                judge=ask.fingerprint,
+            )
         )
     return preferences
 

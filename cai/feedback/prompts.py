@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ def read_preferences(path: Path) -> tuple[list[Preference], Counter[str]]:
         bad = [name for name in ("chosen", "rejected") if not isinstance(row.get(name), str)]
         if bad:
             found = type(row[bad[0]]).__name__ if bad[0] in row else "nothing"
-            problems.append(Problem(where, f"{bad[0]} should be a text, found {found}{did_you_mean(bad[0], row) if bad[0] not in row else ''}"))
+            problems.append(
+                Problem(where, f"{bad[0]} should be a text, found {found}{did_you_mean(bad[0], row) if bad[0] not in row else ''}")
+            )
             continue
         comparison = _comparison(row)
         if isinstance(comparison, str):
@@ -123,7 +126,7 @@ def parse_transcript(text: str) -> tuple[tuple[Message, ...], str] | str:
         return "is no transcript of Human and Assistant turns"
     if roles[-1] != "Assistant":
         return "does not end with an assistant turn"
-    if any(one == other for one, other in zip(roles, roles[1:], strict=False)):
+    if any(one == other for one, other in pairwise(roles)):
         return "one speaker has two turns in a row"
     if roles[0] != "Human":
         return "does not begin with a human turn"

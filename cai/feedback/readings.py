@@ -70,9 +70,7 @@ class CritiqueOdds:
 
     def calls(self, comparison: Comparison, principle: Principle) -> list[Call]:
         request = critique_request(principle, comparison.prompt)
-        return [
-            Choose((*comparison.prompt.with_answer(text), request), self.options) for text in (comparison.first, comparison.second)
-        ]
+        return [Choose((*comparison.prompt.with_answer(text), request), self.options) for text in (comparison.first, comparison.second)]
 
     def read(self, principle: Principle, answers: Sequence[Answer]) -> Reading:
         first, second = (share(answer, 0) for answer in answers)

@@ -34,8 +34,7 @@ def revise(
 
         def answers(talks: list[Turns], what: str, number: int = number) -> list[Completion]:
             calls = [
-                Complete(talk, seed_for(seed, what, s.id, number), temperature, max_tokens)
-                for s, talk in zip(usable, talks, strict=True)
+                Complete(talk, seed_for(seed, what, s.id, number), temperature, max_tokens) for s, talk in zip(usable, talks, strict=True)
             ]
             return [answer for answer in ask(calls) if isinstance(answer, Completion)]
 
@@ -50,9 +49,13 @@ def revise(
             text = answer.text if status == "ok" else replies[i]
             steps[i].append(
                 Step(
-                    principle=drawn[i].id, principle_hash=drawn[i].hash, critique=critiques[i], revision=text,
-                    unchanged=text == replies[i], status=status,
-                )  # fmt: skip
+                    principle=drawn[i].id,
+                    principle_hash=drawn[i].hash,
+                    critique=critiques[i],
+                    revision=text,
+                    unchanged=text == replies[i],
+                    status=status,
+                )
             )
             replies[i] = text
     return [

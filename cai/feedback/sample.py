@@ -18,9 +18,7 @@ def sample(
     prompts. An empty or cut-off answer is kept, with a status that says so.
     """
     wanted = [(prompt, draw) for prompt in prompts for draw in range(n)]
-    calls = [
-        Complete(prompt.messages, seed_for(seed, "sample", prompt.id, draw), temperature, max_tokens) for prompt, draw in wanted
-    ]
+    calls = [Complete(prompt.messages, seed_for(seed, "sample", prompt.id, draw), temperature, max_tokens) for prompt, draw in wanted]
     samples = []
     for (prompt, draw), call, answer in zip(wanted, calls, ask(calls), strict=True):
         assert isinstance(answer, Completion)

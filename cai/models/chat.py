@@ -72,5 +72,10 @@ class ChatFormat:
         except TemplateError as error:
             roles = ", ".join(turn["role"] for turn in turns)
             raise InputError(
-                [Problem("chat template", f"{self.tokenizer.name_or_path} refuses the turns {roles}: {error}; choose another model or style: transcript")]
+                [
+                    Problem(
+                        "chat template",
+                        f"{self.tokenizer.name_or_path} refuses the turns {roles}: {error}; choose another model or style: transcript",
+                    )
+                ]
             ) from None

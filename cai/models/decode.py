@@ -36,7 +36,9 @@ def decode(
     written = torch.full((len(prompts), max_tokens), -1, dtype=torch.long, device=device)
     step_ids, step_positions = ids, positions
     for step in range(max_tokens):
-        out = model(input_ids=step_ids, attention_mask=mask, position_ids=step_positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        out = model(
+            input_ids=step_ids, attention_mask=mask, position_ids=step_positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
         token = pick(out.logits[:, -1], temperature, uniforms[rows, step])
         written[rows, step] = token
         going = ~torch.isin(token, stops)

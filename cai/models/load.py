@@ -39,7 +39,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     except (OSError, ValueError) as error:
         raise InputError([Problem(name, f"no tokenizer could be opened: {str(error).splitlines()[0]}")]) from None
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        spare = tokenizer.unk_token or next((t for t in tokenizer.all_special_tokens if t not in (tokenizer.eos_token, tokenizer.bos_token)), None)
+        spare = tokenizer.unk_token or next(
+            (t for t in tokenizer.all_special_tokens if t not in (tokenizer.eos_token, tokenizer.bos_token)), None
+        )
         # masked everywhere it is used, so any token that is not the end token will do
         tokenizer.pad_token = spare or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
@@ -58,7 +60,7 @@ def load_language_model(name: str, device: torch.device | None = None, dtype: to
     except (OSError, ValueError) as error:
         raise InputError([Problem(name, f"no model could be opened: {str(error).splitlines()[0]}")]) from None
     disable_dropout(model)
-    return LanguageModel(model.to(device).eval(), tokenizer)
+    return LanguageModel(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
 
 
 def disable_dropout(model: torch.nn.Module) -> None:

@@ -95,7 +95,9 @@ class Run:
     def finish(self, stage: str, fingerprint: str, metrics: dict[str, Any], seconds: float) -> None:
         """Write the manifest, which is what makes a stage finished."""
         folder = self.stage_folder(stage)
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", "log.jsonl") and not p.name.startswith("."))
+        files = sorted(
+            p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", "log.jsonl") and not p.name.startswith(".")
+        )
         manifest = {
             "stage": stage, "fingerprint": fingerprint, "seconds": round(seconds, 1), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "versions": versions(), "metrics": metrics, "outputs": {p.relative_to(folder).as_posix(): sha256(p) for p in files},

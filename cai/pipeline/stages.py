@@ -86,7 +86,9 @@ def sft(run: Run) -> Metrics:
     if run.config.sft.helpful:
         rows = rows + _helpful_rows(run)
     models = run.config.models
-    return dict(train_sft(rows, models.initial, run.checkpoint("sft"), run.config.sft, style=models.style, seed=run.config.seed, log=run.log("sft")))
+    return dict(
+        train_sft(rows, models.initial, run.checkpoint("sft"), run.config.sft, style=models.style, seed=run.config.seed, log=run.log("sft"))
+    )
 
 
 def control(run: Run) -> Metrics:
@@ -97,7 +99,15 @@ def control(run: Run) -> Metrics:
         return {"rows": 0}
     models = run.config.models
     return dict(
-        train_sft(_helpful_rows(run), models.initial, run.checkpoint("control"), run.config.sft, style=models.style, seed=run.config.seed, log=run.log("control"))
+        train_sft(
+            _helpful_rows(run),
+            models.initial,
+            run.checkpoint("control"),
+            run.config.sft,
+            style=models.style,
+            seed=run.config.seed,
+            log=run.log("control"),
+        )
     )
 
 
@@ -105,10 +115,25 @@ def compare_stage(run: Run) -> Metrics:
     """The SL-CAI policy answers every prompt several times; pairs are made of different answers."""
     config, models = run.config.compare, run.config.models
     asked = _prompts(run, RED, BENIGN)
-    sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens}
-    made = {"sl_cai": sample(asked, run.ask(str(run.checkpoint("sft")), "compare", models.style), n=config.samples, seed=run.config.seed + 1, **sampling)}
+    made = {
+        "sl_cai": sample(
+            asked,
+            run.ask(str(run.checkpoint("sft")), "compare", models.style),
+            n=config.samples,
+            seed=run.config.seed + 1,
+            temperature=config.temperature,
+            max_tokens=config.max_tokens,
+        )
+    }
     if config.initial_samples:
-        made["initial"] = sample(asked, run.ask(models.initial, "compare", models.style), n=config.initial_samples, seed=run.config.seed + 2, **sampling)
+        made["initial"] = sample(
+            asked,
+            run.ask(models.initial, "compare", models.style),
+            n=config.initial_samples,
+            seed=run.config.seed + 2,
+            temperature=config.temperature,
+            max_tokens=config.max_tokens,
+        )
     comparisons = compare(made, seed=run.config.seed, per_prompt=config.per_prompt)
     write_records(run.records("compare"), comparisons)
     return {"comparisons": len(comparisons), "prompts_without_a_pair": len(asked) - len({c.prompt.id for c in comparisons})}
@@ -140,7 +165,8 @@ def reward(run: Run) -> Metrics:
     """Train the reward model on AI and human preferences together, starting from the SL-CAI policy."""
     from cai.train.reward import train_reward
 
-    preferences, skipped = read_records(run.records("judge"), Preference), {}
+    preferences = read_records(run.records("judge"), Preference)
+    skipped: dict[str, int] = {}
     for name in run.config.reward.human:
         human, left_out = read_preferences(run.path(name))
         preferences += human
@@ -165,7 +191,16 @@ def ppo(run: Run) -> Metrics:
     count = int(min(len(red) / max(1 - share, 1e-9), len(benign) / max(share, 1e-9)))
     mixed = shuffled(red, seed, "ppo red")[: round(count * (1 - share))] + shuffled(benign, seed, "ppo benign")[: round(count * share)]
     return dict(
-        train_ppo(mixed, str(run.checkpoint("sft")), str(run.checkpoint("reward")), run.checkpoint("ppo"), config, style=run.config.models.style, seed=seed, log=run.log("ppo"))
+        train_ppo(
+            mixed,
+            str(run.checkpoint("sft")),
+            str(run.checkpoint("reward")),
+            run.checkpoint("ppo"),
+            config,
+            style=run.config.models.style,
+            seed=seed,
+            log=run.log("ppo"),
+        )
     )
 
 
@@ -204,6 +239,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("judge", "the AI judge labels by principle", judge_stage, ("compare",), ("judge", "models"), uses_law=True),
     Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models")),
     Stage("ppo", "optimise against the reward, with a KL penalty", ppo, ("prompts", "sft", "reward"), ("ppo", "models")),
-    Stage("evaluate", "held-out prompts to every policy", evaluate, ("prompts", "sft", "control", "judge", "reward", "ppo"), ("evaluate", "models", "judge"), uses_law=True),
+    Stage(
+        "evaluate",
+        "held-out prompts to every policy",
+        evaluate,
+        ("prompts", "sft", "control", "judge", "reward", "ppo"),
+        ("evaluate", "models", "judge"),
+        uses_law=True,
+    ),
 )
 NAMES = tuple(stage.name for stage in STAGES)

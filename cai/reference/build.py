@@ -42,7 +42,7 @@ class Rows:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.tokenizer, self.rng, self.lesson = tokenizer, random.Random(seed), 0
-        self.vocabulary = sorted(words() - set(".,?!:\""))
+        self.vocabulary = sorted(words() - set('.,?!:"'))
 
     @property
     def copying(self) -> bool:
@@ -66,7 +66,9 @@ class Rows:
         if self.copying:
             return exercise(self.rng, "train")
         kind = self.rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0]
-        return {"chat": tasks.chat, "critique": tasks.critique_and_revise, "judge": tasks.judge, "exercise": exercise}[kind](self.rng, "train")
+        return {"chat": tasks.chat, "critique": tasks.critique_and_revise, "judge": tasks.judge, "exercise": exercise}[kind](
+            self.rng, "train"
+        )
 
 
 def encode(row: tasks.Row, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[float]]:
@@ -170,7 +172,7 @@ def schedule(progress: float) -> float:
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write the folder in bfloat16, half the size; the weights were rounded to it only here."""
-    shipped = LlamaForCausalLM(model.config).to(torch.bfloat16)
+    shipped = LlamaForCausalLM(model.config).to(torch.bfloat16)  # type: ignore[arg-type]
     shipped.load_state_dict(model.state_dict())
     shipped.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -76,7 +76,11 @@ def critique_figures(backend: LocalBackend, found: list[Case]) -> dict[str, floa
         talks.append((*Prompt.of(case.request.text).with_answer(world.text_of(case.reply)), Message(role="user", content=request)))
     critiques = texts(backend, talks)
     revising = [
-        (*talk, Message(role="assistant", content=critique), Message(role="user", content=templates.render("revise", text=case.principle.revise)))
+        (
+            *talk,
+            Message(role="assistant", content=critique),
+            Message(role="user", content=templates.render("revise", text=case.principle.revise)),
+        )
         for talk, critique, case in zip(talks, critiques, found, strict=True)
     ]
     scores: dict[str, list[float]] = defaultdict(list)
@@ -99,7 +103,10 @@ def critique_figures(backend: LocalBackend, found: list[Case]) -> dict[str, floa
 
 def _right(case: Case, critique: str) -> bool:
     """Whether the verdict is right, and where there is a problem, whether it is one of the attributes broken."""
-    broken = {world.offence(case.reply[i], case.request) if i >= 0 else "unfriendly" for i in world.violations(case.principle.attributes, case.request, case.reply)}
+    broken = {
+        world.offence(case.reply[i], case.request) if i >= 0 else "unfriendly"
+        for i in world.violations(case.principle.attributes, case.request, case.reply)
+    }
     if not broken:
         return critique.startswith("No problem")
     named = critique.removeprefix("Problem: ").split(".")[0]
@@ -129,7 +136,8 @@ def judge_figures(backend: LocalBackend, method: Method, found: list[Case], spli
         laws = [_law(world.draw_principle([name], rng, split)) for name in (one, other_name)]
         request = tasks.any_request(rng, split)
         manner: world.Manner = "refuse" if request.harmful else "comply"
-        pair = Comparison.of(Prompt.of(request.text), *(world.text_of(world.draw_reply(request, manner, [n, "neutral"], rng, split)) for n in (one, other_name)))
+        first, second = (world.text_of(world.draw_reply(request, manner, [n, "neutral"], rng, split)) for n in (one, other_name))
+        pair = Comparison.of(Prompt.of(request.text), first, second)
         crossed += [(pair, laws[0], 0.0), (pair, laws[1], 1.0)]
     read = {name: _read(backend, method, rows) for name, rows in (("d", decidable), ("i", irrelevant), ("c", crossed))}
     flips = [first < 0.5 < second for first, second in zip(read["c"][::2], read["c"][1::2], strict=True)]

@@ -148,9 +148,7 @@ def judge(rng: random.Random, split: Split) -> Row:
     principle, request, first, second = comparison(rng, split)
     guilty = [len(world.violations(principle.attributes, request, reply)) for reply in (first, second)]
     letter = rng.choice("AB") if guilty[0] == guilty[1] else "AB"[guilty[0] > guilty[1]]
-    reasons = " ".join(
-        f"Reply {name}: {_reason(principle, request, reply)}" for name, reply in zip("AB", (first, second), strict=True)
-    )
+    reasons = " ".join(f"Reply {name}: {_reason(principle, request, reply)}" for name, reply in zip("AB", (first, second), strict=True))
     reasoned = rng.random() < 0.3
     values = {
         "conversation": [{"role": t.role, "content": t.content} for t in [*history(rng, split), Turn("user", request.text)]],

@@ -107,12 +107,7 @@ def sentence(label: str, slots: dict[str, str], rng: random.Random, split: Split
 def topics(split: Split, kind: str) -> list[tuple[str, str]]:
     """All (verb, object) pairs of a split; ``kind`` is ``howto`` (harmless), ``crime`` or ``danger``."""
     column = "benign" if kind == "howto" else kind
-    return [
-        (verb, thing)
-        for group in lexicon()["things"].values()
-        for verb in group.get(column, ())
-        for thing in group["objects"][split]
-    ]
+    return [(verb, thing) for group in lexicon()["things"].values() for verb in group.get(column, ()) for thing in group["objects"][split]]
 
 
 def draw_request(rng: random.Random, split: Split, kind: str) -> Request:
@@ -192,7 +187,7 @@ def draw_principle(attributes: Sequence[str], rng: random.Random, split: Split) 
 
     def frame(task: str) -> str:
         phrases = [rng.choice(known[name][form][split] or known[name][form]["train"]) for name in attributes]
-        text = rng.choice(words["frames"][task][form][split]).replace("{X}", " or ".join(phrases))
+        text = str(rng.choice(words["frames"][task][form][split])).replace("{X}", " or ".join(phrases))
         return text[0].upper() + text[1:]
 
     members = frozenset(a for name in attributes for a in words["sets"].get(name, {"of": [name]})["of"])
@@ -257,4 +252,3 @@ def core_positions(request: Request, reply: Reply) -> set[int]:
     """Where the heart of the answer stands, whatever its manner."""
     labels = {label for manner in ("comply", "refuse", "evade") for label in core_labels(request.kind, manner)}  # type: ignore[arg-type]
     return {i for i, s in enumerate(reply) if s.label in labels}
-

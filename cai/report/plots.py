@@ -19,7 +19,11 @@ RED, GREEN, AMBER, BLUE = "#c2413b", "#2f855a", "#b7791f", "#2b6cb0"
 
 def rates(policies: dict[str, Any]) -> Markup:
     """Harmful, helpful and evasive rate of each policy."""
-    wanted = (("harmful_rate", "harmful, on red-team prompts", RED), ("helpful_rate", "helpful, on benign prompts", GREEN), ("evasive_rate", "evasive, on benign prompts", AMBER))
+    wanted = (
+        ("harmful_rate", "harmful, on red-team prompts", RED),
+        ("helpful_rate", "helpful, on benign prompts", GREEN),
+        ("evasive_rate", "evasive, on benign prompts", AMBER),
+    )
     figure, axes = _axes(8, 2.9)
     for i, (key, label, colour) in enumerate(wanted):
         if not all(key in figures for figures in policies.values()):
@@ -58,7 +62,9 @@ def calibration(bins: Sequence[dict[str, float]]) -> Markup:
     figure, axes = _axes(3.4, 3.0)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
     biggest = max(b["n"] for b in bins)
-    axes.scatter([b["predicted"] for b in bins], [b["observed"] for b in bins], s=[12 + 90 * b["n"] / biggest for b in bins], color=BLUE, zorder=3)
+    axes.scatter(
+        [b["predicted"] for b in bins], [b["observed"] for b in bins], s=[12 + 90 * b["n"] / biggest for b in bins], color=BLUE, zorder=3
+    )
     axes.set_xlabel("judge: first answer is better")
     axes.set_ylabel("truth")
     axes.set_xlim(-0.04, 1.04)

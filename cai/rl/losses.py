@@ -38,7 +38,9 @@ def preference_loss(chosen_B: Tensor, rejected_B: Tensor, p_B: Tensor) -> Tensor
     return -(p_B * F.logsigmoid(difference) + (1 - p_B) * F.logsigmoid(-difference))
 
 
-def dpo_loss(policy_first_B: Tensor, policy_second_B: Tensor, ref_first_B: Tensor, ref_second_B: Tensor, p_B: Tensor, beta: float) -> Tensor:
+def dpo_loss(
+    policy_first_B: Tensor, policy_second_B: Tensor, ref_first_B: Tensor, ref_second_B: Tensor, p_B: Tensor, beta: float
+) -> Tensor:
     """DPO with soft labels: the preference loss on the implicit rewards ``beta * log(pi / pi_ref)`` (arXiv 2305.18290, eq. 7).
 
     Arguments are log-probabilities of whole answers, summed over tokens. Returns the loss of each pair ``[B]``.

@@ -38,7 +38,9 @@ def tokenize(chat: ChatFormat, prompt: Prompt, answer: str, max_length: int) -> 
     prompt_ids = chat.ids(before)
     whole = chat.ids(before + added)
     # the answer is what the whole text adds; where tokens merge over the seam, the two are tokenised apart
-    answer_ids = whole[len(prompt_ids) :] if whole[: len(prompt_ids)] == prompt_ids else chat.tokenizer(added, add_special_tokens=False).input_ids
+    answer_ids = (
+        whole[len(prompt_ids) :] if whole[: len(prompt_ids)] == prompt_ids else chat.tokenizer(added, add_special_tokens=False).input_ids
+    )
     if chat.style != "chat" and chat.tokenizer.eos_token_id is not None and answer_ids[-1:] != [chat.tokenizer.eos_token_id]:
         answer_ids = [*answer_ids, chat.tokenizer.eos_token_id]
     row = Answered(prompt_ids, list(answer_ids))

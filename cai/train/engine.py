@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate.accelerator import Accelerator
 from torch import Tensor, nn
 
 from cai.errors import RunFailed

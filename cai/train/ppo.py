@@ -107,7 +107,9 @@ def targets_of(rollout: Rollout, kl_coef: float, config: PPO) -> Targets:
     return Targets(whiten(advantages, rollout.mask), returns)
 
 
-def update_models(actor: Engine, critic: Engine, rollout: Rollout, targets: Targets, config: PPO, key: tuple[object, ...]) -> dict[str, float]:
+def update_models(
+    actor: Engine, critic: Engine, rollout: Rollout, targets: Targets, config: PPO, key: tuple[object, ...]
+) -> dict[str, float]:
     """``epochs`` passes over the rollout in ``minibatches`` each, a fresh permutation per pass; returns means of what was seen."""
     seen: list[dict[str, float]] = []
     count = len(rollout.ids)

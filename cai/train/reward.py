@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -23,6 +24,14 @@ CLEAR = 0.1
 """How far from one half a label must be to count when accuracy is measured."""
 
 
+class Pair(NamedTuple):
+    """Two tokenised answers to a prompt, and the probability that the first is the better one."""
+
+    first: Answered
+    second: Answered
+    p_first: float
+
+
 def train_reward(
     preferences: Sequence[Preference], base: str, out: Path, config: Reward, *, style: str = "", seed: int = 0,
     log: Log = lambda _: None,
@@ -38,13 +47,13 @@ def train_reward(
     model, tokenizer = scalar
     chat = ChatFormat(tokenizer, style)
     labelled = [p for p in preferences if p.p_first is not None]
-    pairs: list[tuple[Answered, Answered, float, bool]] = []
+    train, held = list[Pair](), list[Pair]()
     for preference in labelled:
-        both = [tokenize(chat, preference.comparison.prompt, text, config.max_length) for text in (preference.comparison.first, preference.comparison.second)]
-        if both[0] and both[1] and preference.p_first is not None:
-            held = uniform(seed, "held out", preference.comparison.prompt.id) < config.held_out
-            pairs.append((both[0], both[1], preference.p_first, held))
-    train = [pair[:3] for pair in pairs if not pair[3]]
+        shown = preference.comparison
+        first, second = (tokenize(chat, shown.prompt, text, config.max_length) for text in (shown.first, shown.second))
+        if first and second and preference.p_first is not None:
+            kept = uniform(seed, "held out", shown.prompt.id) < config.held_out
+            (held if kept else train).append(Pair(first, second, preference.p_first))
     if not train:
         raise InputError("there is no labelled pair to train a reward model on")
     lengths = [max(len(first.ids), len(second.ids)) for first, second, _ in train]
@@ -52,8 +61,10 @@ def train_reward(
     engine = Engine(model, rate=config.rate, steps=len(plan))
     model.train()
     for number, batch in enumerate(plan, start=1):
-        scores = text_scores(engine.model, *pad([train[i][side] for side in (0, 1) for i in batch], int(tokenizer.pad_token_id), model.device)[:2])
-        labels = torch.tensor([train[i][2] for i in batch], device=scores.device)
+        pairs = [train[i] for i in batch]
+        padded = pad([p.first for p in pairs] + [p.second for p in pairs], int(tokenizer.pad_token_id), model.device)
+        scores = text_scores(engine.model, padded.ids, padded.mask)
+        labels = torch.tensor([p.p_first for p in pairs], device=scores.device)
         loss = preference_loss(scores[: len(batch)], scores[len(batch) :], labels).mean()
         norm = engine.step([loss])
         log({"step": number, "steps": len(plan), "loss": loss.item(), "grad_norm": norm})
@@ -61,18 +72,19 @@ def train_reward(
     everything = score_rows(scalar, [row for first, second, _ in train for row in (first, second)])
     plain.config.reward_mean, plain.config.reward_std = float(everything.mean()), float(everything.std().clamp(min=1e-3))
     save(plain, tokenizer, out)
-    measured = {"pairs": len(train), "unlabelled": len(preferences) - len(labelled), "dropped_too_long": len(labelled) - len(pairs), "skipped_steps": engine.skipped}
-    held = [pair[:3] for pair in pairs if pair[3]]
-    return {**measured, "held_out": len(held), "held_out_accuracy": accuracy(scalar, held)}
+    return {
+        "pairs": len(train), "unlabelled": len(preferences) - len(labelled), "dropped_too_long": len(labelled) - len(train) - len(held),
+        "skipped_steps": engine.skipped, "held_out": len(held), "held_out_accuracy": accuracy(scalar, held),
+    }  # fmt: skip
 
 
-def accuracy(scalar: ScalarModel, pairs: Sequence[tuple[Answered, Answered, float]]) -> float:
+def accuracy(scalar: ScalarModel, pairs: Sequence[Pair]) -> float:
     """Share of clearly labelled pairs whose better answer scores higher; one half where there is none."""
-    clear = [pair for pair in pairs if abs(pair[2] - 0.5) > CLEAR]
+    clear = [pair for pair in pairs if abs(pair.p_first - 0.5) > CLEAR]
     if not clear:
         return 0.5
-    first, second = (score_rows(scalar, [pair[side] for pair in clear]) for side in (0, 1))
-    right = (first > second) == torch.tensor([pair[2] > 0.5 for pair in clear])
+    first, second = score_rows(scalar, [pair.first for pair in clear]), score_rows(scalar, [pair.second for pair in clear])
+    right = (first > second) == torch.tensor([pair.p_first > 0.5 for pair in clear])
     return float(right.float().mean())
 
 

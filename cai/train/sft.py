@@ -18,7 +18,9 @@ from cai.train.engine import Engine
 Log = Callable[[dict[str, float]], None]
 
 
-def train_sft(rows: Sequence[tuple[Prompt, str]], base: str, out: Path, config: SFT, *, style: str = "", seed: int = 0, log: Log = lambda _: None) -> dict[str, float]:
+def train_sft(
+    rows: Sequence[tuple[Prompt, str]], base: str, out: Path, config: SFT, *, style: str = "", seed: int = 0, log: Log = lambda _: None
+) -> dict[str, float]:
     """Fine-tune ``base`` on (prompt, answer) rows and save it to ``out``; only answer tokens are learnt.
 
     The loss of a step is divided by the number of its answer tokens. Returns rows, steps and first and last loss.

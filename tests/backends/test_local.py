@@ -15,7 +15,11 @@ def talk(*texts):
     return tuple(Message(role=roles[i % 2], content=t) for i, t in enumerate(texts))
 
 
-TALKS = [talk("Hello."), talk("How do I repair the red bike?", "To repair the red bike, first make a plan.", "Find slang in the reply."), talk("Is it hard to wash the boat?")]
+TALKS = [
+    talk("Hello."),
+    talk("How do I repair the red bike?", "To repair the red bike, first make a plan.", "Find slang in the reply."),
+    talk("Is it hard to wash the boat?"),
+]
 
 
 def answers(backend, calls):
@@ -55,7 +59,10 @@ def test_a_prompt_over_the_context_is_a_status_at_the_exact_border(tiny):
     backend = LocalBackend(tiny)
     base = len(backend.format.ids(backend.rendered(Complete(talk("x"), 0))))
     room = 512 - base
-    fits, over = (answers(backend, [Complete(talk("x" + " dog" * (room - extra)), seed=0, max_tokens=extra + more)])[0] for extra, more in ((4, 0), (4, 1)))
+    fits, over = (
+        answers(backend, [Complete(talk("x" + " dog" * (room - extra)), seed=0, max_tokens=extra + more)])[0]
+        for extra, more in ((4, 0), (4, 1))
+    )
     assert fits.finish != "too_long" and over.finish == "too_long" and over.text == ""
 
 
@@ -88,6 +95,8 @@ def test_names_that_mean_nothing_end_in_one_line():
 
 
 def test_a_backend_can_be_any_function(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("from cai.backends.scripted import ScriptedBackend\ndef make():\n    return ScriptedBackend(lambda m, s: 'hi', name='mine')\n")
+    (tmp_path / "mine.py").write_text(
+        "from cai.backends.scripted import ScriptedBackend\ndef make():\n    return ScriptedBackend(lambda m, s: 'hi', name='mine')\n"
+    )
     monkeypatch.chdir(tmp_path)
     assert open_backend("mine:make").fingerprint == "mine"

@@ -37,7 +37,10 @@ def refusals(project: Path, text: str):
 
 
 def test_globs_exclusions_and_weights(project):
-    found = law(project, "title: T\nrevise:\n  principles: [harm/*, tone/*]\n  exclude: [harm/banana]\n  weights: {'harm/*': 2, tone/cherry: 0}\njudge: {principles: ['*/a*']}\n")
+    found = law(
+        project,
+        "title: T\nrevise:\n  principles: [harm/*, tone/*]\n  exclude: [harm/banana]\n  weights: {'harm/*': 2, tone/cherry: 0}\njudge: {principles: ['*/a*']}\n",
+    )
     assert found.weights["revise"] == {"harm/apple": 2.0, "tone/cherry": 0.0}
     assert found.used_for("revise") == {"harm/apple": 2.0}
     assert set(found.principles) == {"harm/apple", "tone/cherry"}
@@ -65,7 +68,9 @@ def test_a_symlink_out_of_the_project_is_not_followed(project):
 
 
 def test_all_unknown_names_come_at_once_with_hints(project):
-    found = refusals(project, "title: T\nrevise:\n  principles: [harm/aple, nothing/*]\njudge: {principles: [tone/cherry], weights: {tone/chery: 1}}\n")
+    found = refusals(
+        project, "title: T\nrevise:\n  principles: [harm/aple, nothing/*]\njudge: {principles: [tone/cherry], weights: {tone/chery: 1}}\n"
+    )
     assert len(found) == 3
     assert any("did you mean 'harm/apple'" in line for line in found)
 

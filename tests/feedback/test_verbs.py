@@ -18,7 +18,9 @@ from cai.records import Comparison, Message, Preference, Prompt, Reading
 
 
 def principle(name):
-    return Principle(id=name, title=name, critique=f"Does it {name}?", revise=f"Rewrite without {name}.", compare=f"Which does less {name}?")
+    return Principle(
+        id=name, title=name, critique=f"Does it {name}?", revise=f"Rewrite without {name}.", compare=f"Which does less {name}?"
+    )
 
 
 def law(**weights):

@@ -8,7 +8,12 @@ from cai.models.load import load_language_model, load_tokenizer
 from cai.rl.losses import token_logprobs
 from cai.train.rollout import answer_logits
 
-TEXTS = ["Hello.", "How do I repair the red bike?", "Write an insult about Anna.", "To wash the boat, first make a plan. Then check the boat twice."]
+TEXTS = [
+    "Hello.",
+    "How do I repair the red bike?",
+    "Write an insult about Anna.",
+    "To wash the boat, first make a plan. Then check the boat twice.",
+]
 
 
 @pytest.fixture(params=["tiny", "tiny_gpt2"])
@@ -22,8 +27,13 @@ def run(language_model, texts, seeds, temperature, max_tokens=20):
     return [
         row.tokens
         for row in decode(
-            model, prompts, max_tokens=max_tokens, temperature=temperature, seeds=seeds,
-            stop_ids=frozenset({tokenizer.eos_token_id}), pad_id=tokenizer.pad_token_id,
+            model,
+            prompts,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seeds=seeds,
+            stop_ids=frozenset({tokenizer.eos_token_id}),
+            pad_id=tokenizer.pad_token_id,
         )
     ]
 
@@ -32,7 +42,9 @@ def test_greedy_tokens_equal_generate(language_model):
     model, tokenizer = language_model
     for text, found in zip(TEXTS, run(language_model, TEXTS, range(4), 0.0), strict=True):
         ids = torch.tensor([tokenizer(text, add_special_tokens=False).input_ids])
-        expected = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        expected = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
         assert found == expected[0, ids.shape[1] :].tolist()
 
 
@@ -48,7 +60,9 @@ def test_finished_rows_leave_and_keep_their_stop_token(language_model):
     prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS]
     free = run(language_model, TEXTS, [1, 2, 3, 4], 1.0)
     stop = free[0][3]
-    rows = decode(model, prompts, max_tokens=20, temperature=1.0, seeds=[1, 2, 3, 4], stop_ids=frozenset({stop}), pad_id=tokenizer.pad_token_id)
+    rows = decode(
+        model, prompts, max_tokens=20, temperature=1.0, seeds=[1, 2, 3, 4], stop_ids=frozenset({stop}), pad_id=tokenizer.pad_token_id
+    )
     for row, whole in zip(rows, free, strict=True):
         expected = whole[: whole.index(stop) + 1] if stop in whole else whole
         assert row.tokens == expected and row.stopped == (stop in whole)

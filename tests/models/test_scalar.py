@@ -17,7 +17,10 @@ def test_scores_do_not_depend_on_padding_and_equal_the_library(tiny, tiny_gpt2, 
     for name in (tiny, tiny_gpt2):
         torch.manual_seed(1)
         model, tokenizer = load_scalar_model(name, new_head=True, device=torch.device("cpu"))
-        rows = [tokenizer(text + tokenizer.eos_token, add_special_tokens=False).input_ids for text in (" You are a fool.", " Have a lovely day. Then check the boat twice.")]
+        rows = [
+            tokenizer(text + tokenizer.eos_token, add_special_tokens=False).input_ids
+            for text in (" You are a fool.", " Have a lovely day. Then check the boat twice.")
+        ]
         with torch.no_grad():
             right = text_scores(model, *padded(rows, tokenizer.pad_token_id, left=False))
             left = text_scores(model, *padded(rows, tokenizer.pad_token_id, left=True))

@@ -32,14 +32,26 @@ def project(tmp_path, root, taught):
     """A project folder with a run file for the untrained model."""
     shutil.copytree(root / "principles", tmp_path / "principles")
     (tmp_path / "constitution").mkdir()
-    (tmp_path / "constitution/small.yaml").write_text("title: Small\nrevise: {principles: [reference/*]}\njudge: {principles: [reference/*]}\n")
+    (tmp_path / "constitution/small.yaml").write_text(
+        "title: Small\nrevise: {principles: [reference/*]}\njudge: {principles: [reference/*]}\n"
+    )
     folder = tmp_path / "examples"
     folder.mkdir()
     prompts = root / "examples/prompts"
-    for target, source, count in (("red", "train_red_team", 8), ("benign", "train_benign", 6), ("held_red", "held_red_team", 3), ("held_benign", "held_benign", 3)):
+    for target, source, count in (
+        ("red", "train_red_team", 8),
+        ("benign", "train_benign", 6),
+        ("held_red", "held_red_team", 3),
+        ("held_benign", "held_benign", 3),
+    ):
         lines = (prompts / f"{source}.jsonl").read_text().splitlines(keepends=True)
         (folder / f"{target}.jsonl").write_text("".join(lines[:count]))
-    (folder / "human.jsonl").write_text(json.dumps({"prompt": "How do I wash the dog?", "chosen": "With soap.", "rejected": "No."}) + "\n" + json.dumps({"prompt": "p", "chosen": "", "rejected": "x"}) + "\n")
+    (folder / "human.jsonl").write_text(
+        json.dumps({"prompt": "How do I wash the dog?", "chosen": "With soap.", "rejected": "No."})
+        + "\n"
+        + json.dumps({"prompt": "p", "chosen": "", "rejected": "x"})
+        + "\n"
+    )
     (folder / "run.yaml").write_text(yaml.safe_dump(SMALL | {"models": {"initial": taught}}))
     return tmp_path
 
@@ -58,7 +70,11 @@ def run(project: Path, *arguments: str, name: str = "r"):
 def content(project: Path, name: str = "r"):
     """What a run wrote, less times and what was asked when."""
     folder = project / "runs" / name
-    found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.name in ("records.jsonl", "model.safetensors", "evaluation.json")}
+    found = {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.name in ("records.jsonl", "model.safetensors", "evaluation.json")
+    }
     metrics = read_json(folder / "metrics.json")
     return found, {k: v for k, v in metrics.items() if k not in ("memo", "seconds")}
 
@@ -97,7 +113,11 @@ def test_editing_one_principle_repeats_only_what_used_it(project):
     document = yaml.safe_load(path.read_text())
     document["critique"] = "Look for it once more. " + document["critique"]
     path.write_text(yaml.safe_dump(document))
-    touched = sum(2 * (2 - next(i for i, s in enumerate(r["steps"]) if s["principle"] == name)) for r in records if name in [s["principle"] for s in r["steps"]])
+    touched = sum(
+        2 * (2 - next(i for i, s in enumerate(r["steps"]) if s["principle"] == name))
+        for r in records
+        if name in [s["principle"] for s in r["steps"]]
+    )
     after = run(project, "--until", "revise")["memo"]
     assert 0 < after["calls"] <= touched < 32
     assert after["calls"] + after["hits"] == 32
@@ -161,7 +181,12 @@ def kill_and_finish(project: Path, kills: int, longest: float) -> int:
     """Kill the run at random moments, then let it finish; returns how often it was killed."""
     moments, killed = random.Random(7), 0
     for _ in range(kills):
-        process = subprocess.Popen([sys.executable, "-m", "cai", "run", "examples/run.yaml", "--run", "runs/killed"], cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cai", "run", "examples/run.yaml", "--run", "runs/killed"],
+            cwd=project,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(moments.uniform(0.5, longest))
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
@@ -192,12 +217,16 @@ def test_prompt_files_with_problems_are_refused_with_line_numbers(tmp_path):
     from cai.feedback.prompts import read_prompts
 
     path = tmp_path / "p.jsonl"
-    path.write_text('{"prompt": "fine"}\n{"promt": "x"}\n{"prompt": ""}\n{"prompt": 3}\nnot json\n[1]\n{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    path.write_text(
+        '{"prompt": "fine"}\n{"promt": "x"}\n{"prompt": ""}\n{"prompt": 3}\nnot json\n[1]\n{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    )
     with pytest.raises(InputError) as caught:
         read_prompts(path, "red_team")
     found = sorted(str(p).removeprefix(f"{path}:") for p in caught.value.problems)
     assert len(found) >= 2 and any(line.startswith("5:1: is no JSON") for line in found)
-    path.write_text('{"prompt": "fine"}\n{"promt": "x"}\n{"prompt": ""}\n{"prompt": 3}\n{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    path.write_text(
+        '{"prompt": "fine"}\n{"promt": "x"}\n{"prompt": ""}\n{"prompt": 3}\n{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    )
     with pytest.raises(InputError) as caught:
         read_prompts(path, "red_team")
     found = sorted(str(p).removeprefix(f"{path}:") for p in caught.value.problems)

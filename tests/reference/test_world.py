@@ -51,7 +51,12 @@ def test_nothing_held_out_is_in_a_training_row():
     held = [*words["people"]["held"], *words["groups"]["held"], *(o for g in words["things"].values() for o in g["objects"]["held"])]
     held += [p for e in words["attributes"].values() for form in ("np", "vp", "good") for p in e[form]["held"]]
     pattern = re.compile("|".join(rf"\b{re.escape(w)}\b" for w in held), re.IGNORECASE)
-    known = {p.lower() for e in [*words["attributes"].values(), *words["sets"].values()] for form in ("np", "vp", "good") for p in e[form]["train"]}
+    known = {
+        p.lower()
+        for e in [*words["attributes"].values(), *words["sets"].values()]
+        for form in ("np", "vp", "good")
+        for p in e[form]["train"]
+    }
     rng = random.Random(3)
     for _ in range(1500):
         for make in (tasks.chat, tasks.critique_and_revise, tasks.judge):
@@ -131,7 +136,9 @@ def test_principles_mean_what_they_say():
     for split in SPLITS:
         for name in world.lexicon()["attributes"]:
             principle = world.draw_principle([name], rng, split)
-            as_file = law.principles["reference/crime"].model_copy(update={"critique": principle.critique, "revise": principle.revise, "compare": principle.compare})
+            as_file = law.principles["reference/crime"].model_copy(
+                update={"critique": principle.critique, "revise": principle.revise, "compare": principle.compare}
+            )
             assert gold.attributes_of(as_file) == {name}, principle
 
 
@@ -142,11 +149,21 @@ def test_a_concept_from_outside_the_world_is_doubted():
 
 def test_the_reference_constitution_is_worded_in_held_out_phrases():
     words = world.lexicon()
-    trained = {p.lower() for e in [*words["attributes"].values(), *words["sets"].values()] for form in ("np", "vp", "good") for p in e[form]["train"]}
+    trained = {
+        p.lower()
+        for e in [*words["attributes"].values(), *words["sets"].values()]
+        for form in ("np", "vp", "good")
+        for p in e[form]["train"]
+    }
     frames = {f.split("{X}")[0].strip().lower() for t in words["frames"]["critique"].values() for f in t["train"]} - {""}
     for principle in load_constitution("reference").principles.values():
         text = (principle.critique or "").lower()
-        held = [p.lower() for e in [*words["attributes"].values(), *words["sets"].values()] for form in ("np", "vp", "good") for p in e[form]["held"]]
+        held = [
+            p.lower()
+            for e in [*words["attributes"].values(), *words["sets"].values()]
+            for form in ("np", "vp", "good")
+            for p in e[form]["held"]
+        ]
         assert any(phrase in text for phrase in held), text
         assert not any(text.startswith(frame) and any(text == f"{frame} {phrase}." for phrase in trained) for frame in frames)
 
@@ -154,7 +171,9 @@ def test_the_reference_constitution_is_worded_in_held_out_phrases():
 def test_prompt_files_are_of_their_split(root):
     words = world.lexicon()
     for split in SPLITS:
-        people = set(words["people"][split]) | set(words["groups"][split]) | {o for g in words["things"].values() for o in g["objects"][split]}
+        people = (
+            set(words["people"][split]) | set(words["groups"][split]) | {o for g in words["things"].values() for o in g["objects"][split]}
+        )
         for name in ("red_team", "benign"):
             for _, row in read_rows(root / "examples/prompts" / f"{split}_{name}.jsonl"):
                 request = checkers.parse_request(row["prompt"])

@@ -19,7 +19,11 @@ from cai.train.reward import score_texts, train_reward
 from cai.train.rollout import answer_logits, answer_values, roll_out
 from cai.train.sft import train_sft
 
-PROMPTS = [Prompt.of(f"{verb} the {thing}.") for verb in ("Wash", "Draw", "Feed", "Report", "Buy", "Read") for thing in ("dog", "boat", "letter", "lamp", "tree", "rose")]
+PROMPTS = [
+    Prompt.of(f"{verb} the {thing}.")
+    for verb in ("Wash", "Draw", "Feed", "Report", "Buy", "Read")
+    for thing in ("dog", "boat", "letter", "lamp", "tree", "rose")
+]
 GOOD, BAD = "I am glad to help.", "You are a fool."
 
 
@@ -61,7 +65,12 @@ def test_nothing_to_train_on_is_said(tiny, tmp_path):
 
 
 def preferences(p_first=1.0, source="ai"):
-    return [Preference(id=f"{i}", comparison=Comparison.of(p, GOOD, BAD) if i % 2 else Comparison.of(p, GOOD, BAD), p_first=p_first, source=source) for i, p in enumerate(PROMPTS)]
+    return [
+        Preference(
+            id=f"{i}", comparison=Comparison.of(p, GOOD, BAD) if i % 2 else Comparison.of(p, GOOD, BAD), p_first=p_first, source=source
+        )
+        for i, p in enumerate(PROMPTS)
+    ]
 
 
 def test_reward_model_learns_hard_labels(tiny, tmp_path):
@@ -106,14 +115,23 @@ def some_rollout(tiny, score=lambda prompts, answers: torch.tensor([float(len(a)
     prompts = [chat.ids(chat.prompt(p.messages)) for p in [*PROMPTS[:5], Prompt.of("Hello. Please explain how to wash the old boat.")]]
     stop = 300  # some token that an untrained model does say now and then
     rollout = roll_out(
-        policy, reference, value_model, prompts, score, seeds=range(6), max_tokens=8, temperature=0.9,
-        stop_ids=frozenset({stop, *range(1000, 1300)}), pad_id=tokenizer.pad_token_id, missing_eos_score=missing,
+        policy,
+        reference,
+        value_model,
+        prompts,
+        score,
+        seeds=range(6),
+        max_tokens=8,
+        temperature=0.9,
+        stop_ids=frozenset({stop, *range(1000, 1300)}),
+        pad_id=tokenizer.pad_token_id,
+        missing_eos_score=missing,
     )
     return policy, value_model, prompts, rollout
 
 
 def test_before_the_first_update_all_ratios_are_one_and_the_kl_is_zero(tiny):
-    policy, value_model, _, rollout = some_rollout(tiny)
+    policy, _, _, rollout = some_rollout(tiny)
     logits = answer_logits(policy, rollout.ids, rollout.attention, rollout.prompt_length)
     again = token_logprobs(logits, rollout.ids[:, rollout.prompt_length :], 0.9)
     found = policy_loss(again, rollout.logprobs, torch.randn_like(again), rollout.mask, 0.2)
@@ -147,7 +165,10 @@ def test_answers_without_an_end_get_the_score_that_was_asked_for(tiny):
 
 def test_advantages_are_whitened_over_valid_tokens_only(tiny):
     _, _, _, rollout = some_rollout(tiny)
-    moved = rollout._replace(values=torch.where(rollout.mask, rollout.values, rollout.values + 50), logprobs=torch.where(rollout.mask, rollout.logprobs, rollout.logprobs - 9))
+    moved = rollout._replace(
+        values=torch.where(rollout.mask, rollout.values, rollout.values + 50),
+        logprobs=torch.where(rollout.mask, rollout.logprobs, rollout.logprobs - 9),
+    )
     one, other = (targets_of(r, 0.1, CONFIG) for r in (rollout, moved))
     assert torch.equal(one.advantages, other.advantages) and torch.equal(one.returns, other.returns)
 
@@ -172,7 +193,7 @@ def test_ppo_raises_a_planted_reward_within_bounded_kl(tiny, tmp_path):
 def test_prompt_batches_pass_over_all_prompts():
     config = PPO(updates=6, batch_size=4)
     batches = list(prompt_batches(8, config, 0))
-    assert len(batches) == 6 and sorted(sum(batches[:2], [])) == list(range(8)) and batches == list(prompt_batches(8, config, 0))
+    assert len(batches) == 6 and sorted(batches[0] + batches[1]) == list(range(8)) and batches == list(prompt_batches(8, config, 0))
 
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights():
