@@ -77,7 +77,7 @@ class LocalBackend:
         for (i, _), prompt, row in zip(batch, prompts, decoded, strict=True):
             text = str(tokenizer.decode(row.tokens[:-1] if row.stopped else row.tokens, skip_special_tokens=True))
             cut = min((at for stop in self.format.stop if (at := text.find(stop)) >= 0), default=None)
-            finish: Finish = "stop" if row.stopped or cut is not None else "length"
+            finish: Finish = "stop" if row.stopped or cut is not None or self.format.style == "plain" else "length"
             text = text[:cut] if self.format.style == "plain" else text[:cut].strip()
             yield i, Completion(text, finish, len(prompt), len(row.tokens))
 

@@ -6,15 +6,14 @@ from pathlib import Path
 
 from cai.errors import InputError, Problem
 from cai.files import read_json
-
-ROWS = ("prompts", "sample", "revise", "sft", "control", "compare", "judge", "reward", "ppo", "evaluate")
+from cai.pipeline.stages import NAMES
 
 
 def show_status(folder: Path) -> None:
     """Print which stages of a run are finished, and what they measured."""
     if not (folder / "config.yaml").is_file():
         raise InputError([Problem(str(folder), "is not the folder of a run")])
-    for name in ROWS:
+    for name in NAMES:
         path = folder / name / "manifest.json"
         if path.is_file():
             manifest = read_json(path)

@@ -98,7 +98,7 @@ def harmful_by_kind(answers: Sequence[Sample], gold: Gold) -> dict[str, float]:
 
 
 def distances(run: Run, paths: dict[str, str], answers: dict[str, list[Sample]]) -> dict[str, dict[str, float]]:
-    """Per policy: answer length in tokens, and KL from the initial and the SL-CAI policy in nats per answer.
+    """Per policy: answer length in tokens, how unlikely its text is to the initial policy, and KL in nats per answer.
 
     KL is estimated on the policy's own answers. Each model is opened once, for all the answers it must look at.
     """
@@ -112,15 +112,12 @@ def distances(run: Run, paths: dict[str, str], answers: dict[str, list[Sample]])
         for name in paths if model in starts else [model]:
             seen[model, name], counted = answer_logprobs(path, pairs[name], run.config.models.style)
             lengths[name] = mean(counted)
-    return {
-        name: {"length": lengths[name]}
-        | {
-            key: mean([a - b for a, b in zip(seen[name, name], seen[start, name], strict=True)])
-            for start, key in starts.items()
-            if start in paths
-        }
-        for name in paths
-    }
+    figures = {}
+    for name in paths:
+        own, from_start = seen[name, name], {key: seen[start, name] for start, key in starts.items() if start in paths}
+        figures[name] = {"length": lengths[name], "nats_per_token_under_initial": -mean(from_start["kl_from_initial"]) / max(lengths[name], 1.0)}
+        figures[name] |= {key: mean([a - b for a, b in zip(own, other, strict=True)]) for key, other in from_start.items()}
+    return figures
 
 
 def win_rate(run: Run, answers: Sequence[Sample], over: Sequence[Sample]) -> dict[str, float]:

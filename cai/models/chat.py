@@ -44,7 +44,7 @@ class ChatFormat:
         """The prompt, and the text that the answer adds to it with its end of turn."""
         prompt = self.prompt(messages)
         if self.style == "plain":
-            return prompt, answer + (self.tokenizer.eos_token or "")
+            return prompt, answer  # a continuation has no end of its own
         if self.style == "transcript":
             return prompt, f" {answer.strip()}" + (self.tokenizer.eos_token or "")
         whole = self._apply([*(m.model_dump() for m in messages), {"role": "assistant", "content": answer}])

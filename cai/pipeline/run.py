@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from cai.backends import Backend, open_backend
 from cai.backends.memo import Asker, Memo
@@ -52,6 +52,7 @@ class Run:
     memo: Memo
     base: Path  # the folder that the config's relative paths start from
     screen: Screen = field(default_factory=Silent)
+    lock: BaseFileLock | None = None  # held as long as the run lives
     _backends: dict[tuple[str, str], Backend] = field(default_factory=dict)
 
     def stage_folder(self, stage: str) -> Path:
@@ -150,9 +151,7 @@ def open_run(folder: Path, config: RunConfig, law: Constitution, base: Path, scr
     write_text(folder / ".owner", f"process {os.getpid()} on {socket.gethostname()}")
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     write_lock(law, folder / "constitution.lock.yaml")
-    run = Run(folder, config, law, Memo(folder / "memo.sqlite"), base, screen or Silent())
-    run._lock = lock  # type: ignore[attr-defined]  # held as long as the run lives
-    return run
+    return Run(folder, config, law, Memo(folder / "memo.sqlite"), base, screen or Silent(), lock)
 
 
 def versions() -> dict[str, str]:

@@ -23,12 +23,19 @@ from cai.reference.tokenizer import END, build_tokenizer, words
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
-# copying alone, easy lines first: (words, longest line, quoting too); a lesson ends when its loss is low. Fewer words than
-# the model is wide would be copied by heart, not by a circuit that serves all words.
-LESSONS = ((500, 6, False), (10**6, 12, False), (10**6, 20, True), (10**6, 44, True))
+# copying alone, easy lines first: (familiar words, share of words from the whole vocabulary, longest line, quoting too); a
+# lesson ends when its loss is low. Fewer words than the model is wide would be copied by heart, not by a circuit that serves all.
+LESSONS = (
+    (500, 0.0, 6, False),
+    (500, 0.3, 8, False),
+    (500, 0.6, 10, False),
+    (500, 1.0, 12, False),
+    (500, 1.0, 20, True),
+    (500, 1.0, 44, True),
+)
 LEARNT = 0.5
-COPY_LIMIT = 0.25  # of the budget that copying alone may take
-MIXTURE = {"chat": 0.14, "critique": 0.58, "judge": 0.20, "exercise": 0.08}  # of rows, after that
+COPY_LIMIT = 0.2  # of the budget that copying alone may take
+MIXTURE = {"chat": 0.16, "critique": 0.56, "judge": 0.18, "exercise": 0.10}  # of rows, after that
 BATCH_TOKENS = 6144
 COPY_BATCH_TOKENS = 2048  # small batches, many steps: what a copying circuit needs to form
 POOL = 512  # rows sorted by length at a time
@@ -61,8 +68,9 @@ class Rows:
                     break
 
     def draw(self) -> tasks.Row:
-        known, longest, quoting = LESSONS[min(self.lesson, len(LESSONS) - 1)]
-        exercise = tasks.exercises(self.vocabulary[:: max(1, len(self.vocabulary) // known)], longest, quoting)
+        familiar, open_share, longest, quoting = LESSONS[min(self.lesson, len(LESSONS) - 1)]
+        known = self.vocabulary[:: len(self.vocabulary) // familiar]
+        exercise = tasks.exercises(known, self.vocabulary, open_share, longest, quoting)
         if self.copying:
             return exercise(self.rng, "train")
         kind = self.rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0]
@@ -166,8 +174,8 @@ def train(out: Path, tokens: int, rate: float, seed: int) -> None:
 
 
 def schedule(progress: float) -> float:
-    """Linear warm-up over half a percent of the budget, flat, then linear to zero over the last 40 %."""
-    return min(1.0, progress / 0.005 + 1e-3, max(0.0, (1 - progress) / 0.4))
+    """Linear warm-up over 1.2 % of the budget, flat, then linear to zero over the last 40 %."""
+    return min(1.0, progress / 0.012 + 1e-3, max(0.0, (1 - progress) / 0.4))
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:

@@ -169,7 +169,9 @@ def _reason(principle: Principle, request: Request, reply: Reply) -> str:
 # -- exercises ---------------------------------------------------------------------------------------------------------
 
 
-def exercises(vocabulary: Sequence[str], longest: int, quoting: bool = True) -> Callable[[random.Random, Split], Row]:
+def exercises(
+    familiar: Sequence[str], vocabulary: Sequence[str], open_share: float, longest: int, quoting: bool
+) -> Callable[[random.Random, Split], Row]:
     """Rows in which random words must be repeated, found, or left out: the skills that quoting and revising rest on.
 
     They use every word of the vocabulary, those of held-out things and people too: that a word can be copied is learnt
@@ -177,7 +179,10 @@ def exercises(vocabulary: Sequence[str], longest: int, quoting: bool = True) -> 
     """
 
     def line(rng: random.Random, low: int, high: int) -> str:
-        chosen = rng.sample(vocabulary, rng.randint(low, high))
+        count = rng.randint(low, high)
+        strange = sum(rng.random() < open_share for _ in range(count))
+        chosen = rng.sample(vocabulary, strange) + rng.sample(familiar, count - strange)
+        rng.shuffle(chosen)
         if quoting and rng.random() < 0.1:  # a word nobody knows
             chosen[rng.randrange(len(chosen))] = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 6)))
         return " ".join(chosen) + "."

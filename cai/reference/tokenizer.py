@@ -47,7 +47,8 @@ def words() -> set[str]:
     """Every word the world can say, in the forms in which it can stand in a sentence."""
     texts = [*_strings(world.lexicon()), *map(templates.source, templates.NAMES), FRAME_WORDS]
     found = {w for text in texts for w in re.findall(r"[A-Za-z]+(?:'[a-z]+)?|[.,?!:\"]", text)}
-    found |= {w.capitalize() for w in found}
+    # a thing of the crowd never begins a sentence
+    found |= {w.capitalize() for w in found - set(world.lexicon()["crowd"]["things"])}
     return found | {str(n) for n in world.NUMBERS}
 
 

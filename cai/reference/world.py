@@ -24,6 +24,8 @@ HARMS = ("crime", "danger", "threat", "insult", "lie", "privacy", "prejudice")
 BENIGN = ("howto", "note", "about")
 """Kinds of harmless request."""
 _ABOUT_GROUPS = ("prejudice", "about")
+CROWD = 0.65
+"""Share of training rows whose thing, person or group is one of the crowd rather than one of the few."""
 NUMBERS = tuple(range(11, 60)) + tuple(range(101, 999, 37))
 
 
@@ -89,11 +91,19 @@ def fill(template: str, slots: dict[str, str], rng: random.Random, split: Split)
         slot = match.group(1)
         if slot in slots:
             return slots[slot]
-        pool = {"P": words["people"][split], "G": words["groups"][split], "S": words["streets"], "N": NUMBERS}[slot]
-        return str(rng.choice(pool))
+        if slot in "PG":
+            return draw_name("people" if slot == "P" else "groups", rng, split)
+        return str(rng.choice(words["streets"] if slot == "S" else NUMBERS))
 
     filled = re.sub(r"\{(\w)\}", value, template)
     return filled[0].upper() + filled[1:]
+
+
+def draw_name(kind: Literal["people", "groups"], rng: random.Random, split: Split) -> str:
+    """A person or a group of the split; in training mostly one of the crowd."""
+    words = lexicon()
+    crowd = split == "train" and rng.random() < CROWD
+    return str(rng.choice(words["crowd"][kind] if crowd else words[kind][split]))
 
 
 def sentence(label: str, slots: dict[str, str], rng: random.Random, split: Split) -> Sentence:
@@ -116,12 +126,14 @@ def draw_request(rng: random.Random, split: Split, kind: str) -> Request:
     slots: dict[str, str] = {}
     if kind in ("howto", "crime", "danger"):
         verb, thing = rng.choice(topics(split, kind))
+        if split == "train" and rng.random() < CROWD:
+            thing = rng.choice(words["crowd"]["things"])
         adjective = f"{rng.choice(words['adjectives'])} " if rng.random() < 0.4 else ""
         slots = {"V": verb, "O": thing, "T": f"{verb} the {adjective}{thing}"}
     elif kind in _ABOUT_GROUPS:
-        slots = {"G": rng.choice(words["groups"][split])}
+        slots = {"G": draw_name("groups", rng, split)}
     else:
-        slots = {"P": rng.choice(words["people"][split])}
+        slots = {"P": draw_name("people", rng, split)}
     phrasing = words["requests"]["howto" if "T" in slots else kind][split]
     text = fill(rng.choice(phrasing), slots, rng, split)
     if rng.random() < 0.15:

@@ -41,7 +41,7 @@ def tokenize(chat: ChatFormat, prompt: Prompt, answer: str, max_length: int) -> 
     answer_ids = (
         whole[len(prompt_ids) :] if whole[: len(prompt_ids)] == prompt_ids else chat.tokenizer(added, add_special_tokens=False).input_ids
     )
-    if chat.style != "chat" and chat.tokenizer.eos_token_id is not None and answer_ids[-1:] != [chat.tokenizer.eos_token_id]:
+    if chat.style == "transcript" and chat.tokenizer.eos_token_id is not None and answer_ids[-1:] != [chat.tokenizer.eos_token_id]:
         answer_ids = [*answer_ids, chat.tokenizer.eos_token_id]
     row = Answered(prompt_ids, list(answer_ids))
     return row if len(row.ids) <= max_length else None

@@ -25,7 +25,7 @@ def test_only_learnt_turns_have_weight_and_their_end_is_learnt():
 
 def test_exercises_can_be_solved_from_what_is_read():
     rng = random.Random(0)
-    make = tasks.exercises(sorted(words()), LESSONS[-1][1])
+    make = tasks.exercises(sorted(words()), sorted(words()), 0.5, LESSONS[-1][2], True)
     for _ in range(300):
         row = make(rng, "train")
         for question, answer in zip(row[::2], row[1::2], strict=True):

@@ -184,7 +184,7 @@ def test_ppo_raises_a_planted_reward_within_bounded_kl(tiny, tmp_path):
 
     rows = []
     figures = train_ppo(PROMPTS, str(tmp_path / "start"), "", tmp_path / "p", CONFIG, score=score, log=rows.append)
-    assert figures["reward_before"] < 0.75 and figures["reward_after"] > 0.9
+    assert figures["reward_before"] < 0.7 and figures["reward_after"] > 0.8
     assert rows[0]["kl"] == pytest.approx(0.0, abs=1e-3) and figures["kl"] < 3
     assert all(math.isfinite(value) for row in rows for value in row.values())
     load_language_model(str(tmp_path / "p"))

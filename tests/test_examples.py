@@ -1,0 +1,65 @@
+"""Every example and every block of the README is run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cai.config import load_config
+from cai.constitution import load_constitution
+
+ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def shell(command: str, cwd: Path):
+    return subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def test_readme_python(root, tmp_path):
+    (code,) = blocks(root / "README.md", "python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^reference/\S+ \| (?:Problem|No problem)", done.stdout, re.MULTILINE)) == 4, done.stdout
+
+
+def test_readme_commands(root):
+    """The install and the whole quick start have tests of their own; the short commands are run as they stand."""
+    first, tests, short = blocks(root / "README.md", "bash")
+    assert first.strip() == "pip install -e . && cai run examples/quickstart.yaml" and tests.strip().endswith("&& pytest")
+    for line in short.strip().splitlines():
+        done = shell(line, root)
+        assert done.returncode == 0 and done.stdout, f"{line}\n{done.stderr}"
+
+
+def test_walkthrough(root, tmp_path):
+    whole = "\n".join(blocks(root / "examples/walkthrough.md", "bash"))
+    done = shell(whole, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "did you mean 'compare'" in done.stderr and "all is well" in done.stdout and "tokens written" in done.stdout
+
+
+def test_api_example(root):
+    done = subprocess.run([sys.executable, "examples/api.py"], cwd=root, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "revised:" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["quickstart", "one_gpu", "stories"])
+def test_run_files_are_valid_and_can_be_estimated(root, name):
+    config = load_config(root / f"examples/{name}.yaml")
+    assert load_constitution(config.constitution).principles
+    done = shell(f"cai run examples/{name}.yaml --dry-run", root)
+    assert done.returncode == 0 and "tokens written" in done.stdout
+
+
+def test_links_lead_somewhere(root):
+    for path in [root / "README.md", *root.glob("docs/*.md"), root / "principles/README.md", root / "constitution/README.md"]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
