@@ -13,7 +13,10 @@ from cai.cli.screen import TerminalScreen
 from cai.config import RunConfig, load_config
 from cai.constitution import Constitution, load_constitution
 from cai.errors import InputError, Problem
+from cai.files import read_json
 
+RATES = ("harmful_rate", "helpful_rate", "evasive_rate")
+MOVED = 0.05
 _RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -45,12 +48,15 @@ def print_run(path: Path, config: RunConfig, law: Constitution, folder: Path, un
     from cai.pipeline.run import open_run
 
     quiet_libraries()
+    before = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
     run = open_run(folder, config, law, path.parent, screen)
     with run.memo:
         metrics = execute(run, until=until, redo=redo, warn=screen.warn)
     screen.console.print(stage_table(metrics))
     if "policies" in metrics:
         screen.console.print(policy_table(metrics))
+    for line in movement(before, metrics):
+        print(line)
     memo = metrics["memo"]
     print(f"model calls made now: {memo['calls']:,}; remembered: {memo['hits']:,}; seconds in all: {sum(metrics['seconds'].values()):.0f}")
     from cai.report.page import write_report
@@ -87,6 +93,22 @@ def policy_table(metrics: dict[str, Any]) -> Table:
         won = f"{figures['win_rate']['value']:.0%}" if "win_rate" in figures else ""
         table.add_row(name, *rates, won, f"{figures.get('reward', float('nan')):.2f}", f"{figures['kl_from_initial']:.1f}")
     return table
+
+
+def movement(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """How the policies moved since the last time this run was finished: rates and attributes that changed by 5 points or more."""
+    lines = []
+    for name, now in after.get("policies", {}).items():
+        then = before.get("policies", {}).get(name, {})
+        moved = [(key.removesuffix("_rate"), then[key], now[key]) for key in RATES if key in then and key in now]
+        for attribute, sets in now.get("attributes", {}).items():
+            moved += [(f"{attribute} ({kind})", then["attributes"][attribute][kind], rate) for kind, rate in sets.items() if "attributes" in then]
+        shown = [f"{what} {old:.0%} -> {new:.0%}" for what, old, new in moved if abs(new - old) >= MOVED]
+        if shown:
+            lines.append(f"{name} moved: {', '.join(shown)}")
+    if lines:
+        lines.insert(0, f"since the constitution {before['constitution']['hash']}:")
+    return lines
 
 
 def _short(value: float) -> str:

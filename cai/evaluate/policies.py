@@ -14,7 +14,7 @@ from cai.pipeline.run import Run
 from cai.records import Comparison, Prompt, Sample
 
 Gold = Callable[[Prompt, str], dict[str, bool]]
-PRINCIPLES_PER_VERDICT = 4
+PRINCIPLES_PER_VERDICT = 2
 
 
 def evaluate_run(run: Run) -> dict[str, Any]:

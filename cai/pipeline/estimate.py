@@ -51,7 +51,7 @@ def costs(config: RunConfig, law: Constitution, base: Path) -> list[Cost]:
     looks = 1 if config.judge.method == "letters" and not config.judge.both_orders else 2
     shown = answer if config.judge.method == "critique" else 2 * answer
     policies, rivals = 4 if config.sft.control else 3, 3 if config.sft.control else 2
-    judged = rivals * len(held) * 4 * looks
+    judged = rivals * len(held) * 2 * looks
     made = (len(red) + len(benign)) * (config.compare.samples + config.compare.initial_samples)
     return [
         _cost("sample", len(red) + len(benign), prompt_tokens["all"], answer),
