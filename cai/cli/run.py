@@ -102,7 +102,9 @@ def movement(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         then = before.get("policies", {}).get(name, {})
         moved = [(key.removesuffix("_rate"), then[key], now[key]) for key in RATES if key in then and key in now]
         for attribute, sets in now.get("attributes", {}).items():
-            moved += [(f"{attribute} ({kind})", then["attributes"][attribute][kind], rate) for kind, rate in sets.items() if "attributes" in then]
+            moved += [
+                (f"{attribute} ({kind})", then["attributes"][attribute][kind], rate) for kind, rate in sets.items() if "attributes" in then
+            ]
         shown = [f"{what} {old:.0%} -> {new:.0%}" for what, old, new in moved if abs(new - old) >= MOVED]
         if shown:
             lines.append(f"{name} moved: {', '.join(shown)}")

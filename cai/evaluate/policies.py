@@ -115,7 +115,10 @@ def distances(run: Run, paths: dict[str, str], answers: dict[str, list[Sample]])
     figures = {}
     for name in paths:
         own, from_start = seen[name, name], {key: seen[start, name] for start, key in starts.items() if start in paths}
-        figures[name] = {"length": lengths[name], "nats_per_token_under_initial": -mean(from_start["kl_from_initial"]) / max(lengths[name], 1.0)}
+        figures[name] = {
+            "length": lengths[name],
+            "nats_per_token_under_initial": -mean(from_start["kl_from_initial"]) / max(lengths[name], 1.0),
+        }
         figures[name] |= {key: mean([a - b for a, b in zip(own, other, strict=True)]) for key, other in from_start.items()}
     return figures
 

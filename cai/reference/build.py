@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -34,8 +35,22 @@ LESSONS = (
     (500, 1.0, 44, True),
 )
 LEARNT = 0.5
-COPY_LIMIT = 0.2  # of the budget that copying alone may take
-MIXTURE = {"chat": 0.16, "critique": 0.56, "judge": 0.18, "exercise": 0.10}  # of rows, after that
+COPY_LIMIT = 3_000_000  # tokens that copying alone may take
+
+
+class Phase(NamedTuple):
+    """A part of the training with an optimiser of its own: tokens (padding counted), peak rate, and the shares of the tasks."""
+
+    tokens: int
+    rate: float
+    decays: bool
+    mixture: dict[str, float]
+
+
+PHASES = (
+    Phase(10_800_000, 2e-3, False, {"chat": 0.16, "critique": 0.56, "judge": 0.18, "exercise": 0.10}),
+    Phase(6_200_000, 1.6e-3, True, {"chat": 0.16, "critique": 0.46, "judge": 0.12, "exercise": 0.26}),
+)
 BATCH_TOKENS = 6144
 COPY_BATCH_TOKENS = 2048  # small batches, many steps: what a copying circuit needs to form
 POOL = 512  # rows sorted by length at a time
@@ -47,8 +62,8 @@ class Rows:
     ``lesson`` is moved on by the trainer; past the last one come the mixture of all tasks.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
-        self.tokenizer, self.rng, self.lesson = tokenizer, random.Random(seed), 0
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, lesson: int, mixture: dict[str, float]) -> None:
+        self.tokenizer, self.rng, self.lesson, self.mixture = tokenizer, random.Random(seed), lesson, mixture
         self.vocabulary = sorted(words() - set('.,?!:"'))
 
     @property
@@ -73,7 +88,7 @@ class Rows:
         exercise = tasks.exercises(known, self.vocabulary, open_share, longest, quoting)
         if self.copying:
             return exercise(self.rng, "train")
-        kind = self.rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0]
+        kind = self.rng.choices(list(self.mixture), weights=list(self.mixture.values()))[0]
         return {"chat": tasks.chat, "critique": tasks.critique_and_revise, "judge": tasks.judge, "exercise": exercise}[kind](
             self.rng, "train"
         )
@@ -137,23 +152,29 @@ def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -
     return (losses * kept_weights).sum() / kept_weights.sum()
 
 
-def train(out: Path, tokens: int, rate: float, seed: int) -> None:
-    """Train on ``tokens`` tokens (padding counted) and save model and tokenizer as a Hugging Face folder."""
+def train(out: Path, seed: int, first_phase: int = 0) -> None:
+    """Train through all phases and save model and tokenizer as a Hugging Face folder; each phase starts from what was saved."""
     tokenizer = build_tokenizer()
-    model = new_model(tokenizer, seed)
+    for number in range(first_phase, len(PHASES)):
+        model = new_model(tokenizer, seed) if number == 0 else LlamaForCausalLM.from_pretrained(out, dtype=torch.float32)
+        lesson = 0 if number == 0 else len(LESSONS)
+        train_phase(model, Rows(tokenizer, seed + number, lesson, PHASES[number].mixture), PHASES[number], out)
+
+
+def train_phase(model: LlamaForCausalLM, rows: Rows, phase: Phase, out: Path) -> None:
+    """One pass of AdamW through a phase's tokens."""
     model.train()
     decayed = [p for p in model.parameters() if p.dim() > 1]
     rest = [p for p in model.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98), fused=True
+        [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=phase.rate, betas=(0.9, 0.98), fused=True
     )
-    rows = Rows(tokenizer, seed)
     started, seen, average, step, saved = time.monotonic(), 0, float("nan"), 0, time.monotonic()
     for ids, weights in rows:
-        if seen >= tokens:
+        if seen >= phase.tokens:
             break
         for group in optimizer.param_groups:
-            group["lr"] = rate * schedule(seen / tokens)
+            group["lr"] = phase.rate * schedule(seen / phase.tokens, phase.decays)
         loss = loss_of(model, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -161,21 +182,21 @@ def train(out: Path, tokens: int, rate: float, seed: int) -> None:
         optimizer.zero_grad()
         seen, step = seen + ids.numel(), step + 1
         average = loss.item() if math.isnan(average) else 0.97 * average + 0.03 * loss.item()
-        if rows.copying and (average < LEARNT or seen > COPY_LIMIT * tokens):
+        if rows.copying and (average < LEARNT or seen > COPY_LIMIT):
             rows.lesson, average = rows.lesson + 1, float("nan")
             print(json.dumps({"lesson": rows.lesson, "tokens": seen}), flush=True)
         if step % 50 == 0:
             spent = time.monotonic() - started
             print(json.dumps({"step": step, "tokens": seen, "loss": round(average, 4), "seconds": round(spent)}), flush=True)
         if time.monotonic() - saved > 300:
-            save(model, tokenizer, out)
+            save(model, rows.tokenizer, out)
             saved = time.monotonic()
-    save(model, tokenizer, out)
+    save(model, rows.tokenizer, out)
 
 
-def schedule(progress: float) -> float:
-    """Linear warm-up over 1.2 % of the budget, flat, then linear to zero over the last 40 %."""
-    return min(1.0, progress / 0.012 + 1e-3, max(0.0, (1 - progress) / 0.4))
+def schedule(progress: float, decays: bool) -> float:
+    """Linear warm-up over 1.5 % of a phase, then flat, or linear to zero."""
+    return min(1.0, progress / 0.015 + 1e-3, 1 - progress if decays else 1.0)
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -189,11 +210,10 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write the model to")
-    parser.add_argument("--tokens", type=int, default=16_000_000, help="budget, padding counted")
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--phase", type=int, default=0, help="phase to begin with; later ones start from what OUT holds")
     options = parser.parse_args()
-    train(options.out, options.tokens, options.rate, options.seed)
+    train(options.out, options.seed, options.phase)
 
 
 if __name__ == "__main__":
