@@ -31,6 +31,10 @@ def test_splits_are_disjoint():
 
     for table in (words["people"], words["groups"], *words["requests"].values()):
         disjoint(table)
+    crowd = {word.lower() for kind in words["crowd"].values() for word in kind}
+    for split in ("dev", "held"):
+        kept = [*words["people"][split], *words["groups"][split], *(o for g in words["things"].values() for o in g["objects"][split])]
+        assert not crowd & set(map(str.lower, kept))
     for group in words["things"].values():
         disjoint(group["objects"])
     for entry in [*words["attributes"].values(), *words["sets"].values()]:
