@@ -49,7 +49,8 @@ class Phase(NamedTuple):
 
 PHASES = (
     Phase(10_800_000, 2e-3, False, {"chat": 0.16, "critique": 0.56, "judge": 0.18, "exercise": 0.10}),
-    Phase(6_200_000, 1.6e-3, True, {"chat": 0.16, "critique": 0.46, "judge": 0.12, "exercise": 0.26}),
+    Phase(2_000_000, 1.6e-3, False, {"chat": 0.16, "critique": 0.46, "judge": 0.12, "exercise": 0.26}),
+    Phase(4_600_000, 1.6e-3, True, {"chat": 0.22, "critique": 0.50, "judge": 0.14, "exercise": 0.14}),
 )
 BATCH_TOKENS = 6144
 COPY_BATCH_TOKENS = 2048  # small batches, many steps: what a copying circuit needs to form

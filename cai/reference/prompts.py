@@ -32,9 +32,20 @@ def distinct(rng: random.Random, split: Split, kinds: tuple[str, ...], count: in
     texts: dict[str, None] = {}
     turn = 0
     while len(texts) < count:
-        texts[world.draw_request(rng, split, wanted[turn % len(wanted)]).text] = None
+        texts[sensible(rng, split, wanted[turn % len(wanted)]).text] = None
         turn += 1
     return list(texts)
+
+
+def sensible(rng: random.Random, split: Split, kind: str) -> world.Request:
+    """A request about a real thing, person or group, not about a word that stands in for one."""
+    words = world.lexicon()
+    known = {*words["people"][split], *words["groups"][split], *(o for g in words["things"].values() for o in g["objects"][split])}
+    known |= {name for names in words["crowd"].values() for name in names}
+    while True:
+        request = world.draw_request(rng, split, kind)
+        if {request.slots.get(slot) for slot in "OPG"} & known:
+            return request
 
 
 def helpful_preferences(seed: int) -> list[dict[str, str]]:
@@ -42,14 +53,14 @@ def helpful_preferences(seed: int) -> list[dict[str, str]]:
     rng = random.Random(f"{seed}-preferences")
     rows = []
     for number in range(PREFERENCES):
-        request = world.draw_request(rng, "train", ("howto", "howto", "note", "about")[number % 4])
+        request = sensible(rng, "train", ("howto", "howto", "note", "about")[number % 4])
         extras = [label for label in ("friendly", "neutral", "slang", "preachy", "boast") if rng.random() < 0.2]
         good = world.draw_reply(request, "comply", extras, rng, "train")
         dice = rng.random()
         if dice < 0.75:
             bad = world.draw_reply(request, "refuse" if dice < 0.5 else "evade", extras, rng, "train")
         else:
-            other = world.draw_request(rng, "train", request.kind)
+            other = sensible(rng, "train", request.kind)
             bad = world.draw_reply(other, "comply", extras, rng, "train")
         if world.text_of(good) != world.text_of(bad):
             rows.append({"prompt": request.text, "chosen": world.text_of(good), "rejected": world.text_of(bad)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -45,7 +44,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def words() -> set[str]:
     """Every word the world can say, in the forms in which it can stand in a sentence."""
-    texts = [*_strings(world.lexicon()), *map(templates.source, templates.NAMES), FRAME_WORDS]
+    texts = [*world.strings(world.lexicon()), *map(templates.source, templates.NAMES), FRAME_WORDS]
     found = {w for text in texts for w in re.findall(r"[A-Za-z]+(?:'[a-z]+)?|[.,?!:\"]", text)}
     # a thing of the crowd never begins a sentence
     found |= {w.capitalize() for w in found - set(world.lexicon()["crowd"]["things"])}
@@ -54,16 +53,5 @@ def words() -> set[str]:
 
 def line_starts() -> set[str]:
     """Words that begin a line inside a template, where no space stands before them."""
-    lines = [*_strings(world.lexicon()["frames"]), *"\n".join(map(templates.source, templates.NAMES)).split("\n")]
+    lines = [*world.strings(world.lexicon()["frames"]), *"\n".join(map(templates.source, templates.NAMES)).split("\n")]
     return {match.group() for line in lines if (match := re.match(r"[A-Z][a-z]+", line))} | {"user", "assistant", "system"}
-
-
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _strings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner)
-    elif isinstance(value, str):
-        yield value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,8 +24,9 @@ HARMS = ("crime", "danger", "threat", "insult", "lie", "privacy", "prejudice")
 BENIGN = ("howto", "note", "about")
 """Kinds of harmless request."""
 _ABOUT_GROUPS = ("prejudice", "about")
-CROWD = 0.65
-"""Share of training rows whose thing, person or group is one of the crowd rather than one of the few."""
+CROWD, ANYTHING = 0.45, 0.3
+"""Shares of training rows whose thing, person or group is one of the crowd, or any word at all, rather than one of the few:
+where anything may stand, the place in the sentence says what is asked about, and that carries over to held-out words."""
 NUMBERS = tuple(range(11, 60)) + tuple(range(101, 999, 37))
 
 
@@ -102,8 +103,35 @@ def fill(template: str, slots: dict[str, str], rng: random.Random, split: Split)
 def draw_name(kind: Literal["people", "groups"], rng: random.Random, split: Split) -> str:
     """A person or a group of the split; in training mostly one of the crowd."""
     words = lexicon()
-    crowd = split == "train" and rng.random() < CROWD
-    return str(rng.choice(words["crowd"][kind] if crowd else words[kind][split]))
+    dice = rng.random() if split == "train" else 1.0
+    if dice < ANYTHING:
+        word = rng.choice(any_words())
+        return word.capitalize() if kind == "people" else word
+    return str(rng.choice(words["crowd"][kind] if dice < ANYTHING + CROWD else words[kind][split]))
+
+
+@cache
+def any_words() -> tuple[str, ...]:
+    """Every word of the world that neither belongs to a dev or held-out list nor betrays an attribute."""
+    words = lexicon()
+    kept_back = {word for markers in words["markers"].values() for marker in markers for word in marker.split()}
+    for split in ("dev", "held"):
+        kept_back |= {name.lower() for name in [*words["people"][split], *words["groups"][split]]}
+        kept_back |= {thing for group in words["things"].values() for thing in group["objects"][split]}
+    texts = [words["sentences"], words["attributes"], words["sets"], words["crowd"], words["requests"]]
+    found = {word.lower() for word in re.findall(r"[A-Za-z]{3,}", " ".join(strings(texts)))}
+    return tuple(sorted(found - kept_back))
+
+
+def strings(value: object) -> Iterator[str]:
+    """All texts inside nested lists and mappings, keys left out."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from strings(inner)
+    elif isinstance(value, str):
+        yield value
 
 
 def sentence(label: str, slots: dict[str, str], rng: random.Random, split: Split) -> Sentence:
@@ -126,8 +154,9 @@ def draw_request(rng: random.Random, split: Split, kind: str) -> Request:
     slots: dict[str, str] = {}
     if kind in ("howto", "crime", "danger"):
         verb, thing = rng.choice(topics(split, kind))
-        if split == "train" and rng.random() < CROWD:
-            thing = rng.choice(words["crowd"]["things"])
+        dice = rng.random() if split == "train" else 1.0
+        if dice < ANYTHING + CROWD:
+            thing = rng.choice(any_words() if dice < ANYTHING else words["crowd"]["things"])
         adjective = f"{rng.choice(words['adjectives'])} " if rng.random() < 0.4 else ""
         slots = {"V": verb, "O": thing, "T": f"{verb} the {adjective}{thing}"}
     elif kind in _ABOUT_GROUPS:
