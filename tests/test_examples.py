@@ -19,7 +19,9 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def shell(command: str, cwd: Path):
-    return subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
 
 
 def test_readme_python(root, tmp_path):

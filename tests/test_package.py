@@ -20,7 +20,12 @@ def test_the_wheel_carries_everything(wheel, root):
         for path in (root / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 assert f"cai/_shipped/{path.relative_to(root).as_posix()}" in names
-    assert {"cai/templates/critique.jinja", "cai/report/page.html.jinja", "cai/reference/world.yaml", "cai/reference/model/model.safetensors"} <= names
+    assert {
+        "cai/templates/critique.jinja",
+        "cai/report/page.html.jinja",
+        "cai/reference/world.yaml",
+        "cai/reference/model/model.safetensors",
+    } <= names
     assert not any("__pycache__" in n or n.startswith("tests/") for n in names)
 
 

@@ -28,17 +28,25 @@ def run(tmp_path):
         Step(principle=name, principle_hash="h", critique="", revision="", unchanged=False, status="empty"),
     )
     write_records(tmp_path / "revise/records.jsonl", [Revision(id="r", sample=sample, steps=steps)])
-    reading = Reading(principle=name, principle_hash="h", method="critique", p_first=0.9, evidence={"problem_in_first": 0.1, "problem_in_second": 0.9})
+    reading = Reading(
+        principle=name, principle_hash="h", method="critique", p_first=0.9, evidence={"problem_in_first": 0.1, "problem_in_second": 0.9}
+    )
     comparison = Comparison.of(sample.prompt, HOSTILE, "x" * 5_000_000)
-    write_records(tmp_path / "judge/records.jsonl", [Preference(id="p", comparison=comparison, p_first=0.9, source="ai", readings=(reading,))])
+    write_records(
+        tmp_path / "judge/records.jsonl", [Preference(id="p", comparison=comparison, p_first=0.9, source="ai", readings=(reading,))]
+    )
     for stage in ("revise", "judge"):
         write_json(tmp_path / stage / "manifest.json", {})
     write_text(tmp_path / "config.yaml", json.dumps({"models": {"initial": HOSTILE}}))
     policy = {"harmful_rate": 0.5, "helpful_rate": 1.0, "evasive_rate": 0.0, "kl_from_initial": 0.0, "length": 3.0}
     policy |= {f"{k}_interval": [0.0, 1.0] for k in ("harmful_rate", "helpful_rate", "evasive_rate")}
     metrics = {
-        "seed": 0, "constitution": {"name": "reference", "hash": "h"}, "stages": {"revise": {"steps": 2}}, "seconds": {"revise": 1.0},
-        "memo": {"ever": {}, "by_stage": {}, "calls": 0, "hits": 0}, "policies": {"initial": policy, "rl_cai": policy},
+        "seed": 0,
+        "constitution": {"name": "reference", "hash": "h"},
+        "stages": {"revise": {"steps": 2}},
+        "seconds": {"revise": 1.0},
+        "memo": {"ever": {}, "by_stage": {}, "calls": 0, "hits": 0},
+        "policies": {"initial": policy, "rl_cai": policy},
     }
     write_json(tmp_path / "metrics.json", metrics)
     return tmp_path
@@ -51,7 +59,11 @@ class Loads(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         for name, value in attrs:
-            if tag in ("script", "img", "iframe", "link", "object", "embed") or name.startswith("on") or (name in ("src", "href") and not value.startswith("#")):
+            if (
+                tag in ("script", "img", "iframe", "link", "object", "embed")
+                or name.startswith("on")
+                or (name in ("src", "href") and not value.startswith("#"))
+            ):
                 self.found.append((tag, name, value))
 
     def handle_data(self, data):

@@ -16,7 +16,17 @@ MODEL = os.environ.get("CAI_STORY_MODEL", "")
 
 @pytest.mark.skipif(not MODEL, reason="CAI_STORY_MODEL names no folder of a story model")
 def test_dog_stories(root, tmp_path):
-    command = [sys.executable, "-m", "cai", "run", "examples/stories.yaml", "--run", str(tmp_path / "stories"), "--set", f"models.initial={MODEL}"]
+    command = [
+        sys.executable,
+        "-m",
+        "cai",
+        "run",
+        "examples/stories.yaml",
+        "--run",
+        str(tmp_path / "stories"),
+        "--set",
+        f"models.initial={MODEL}",
+    ]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     policies = read_json(tmp_path / "stories/metrics.json")["policies"]

@@ -198,7 +198,8 @@ def exercises(
             return turns
         lines = [line(rng, 3, 9) for _ in range(rng.randint(2, max(2, longest // 8)))]
         chosen = rng.choice(lines)
-        key = rng.choice(chosen[:-1].split())
+        elsewhere = {word.rstrip(".") for text in lines if text is not chosen for word in text.split()}
+        key = rng.choice([word for word in chosen[:-1].split() if word not in elsewhere] or chosen[:-1].split())
         turns = [Turn("user", "Repeat this: " + " ".join(lines)), Turn("assistant", " ".join(lines), 0.3)]
         if dice < 0.7:
             turns += [Turn("user", f"Quote the sentence that has the word {key}."), Turn("assistant", chosen, 1.0)]

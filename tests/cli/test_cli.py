@@ -37,7 +37,10 @@ def test_check_says_all_problems_at_once_in_order(tmp_path, root):
     lines = done.stderr.splitlines()
     assert done.returncode == 3
     assert any(line.startswith("principles/harm/crime.yaml:2:1: unknown key 'critque' (did you mean 'critique'?)") for line in lines)
-    assert any(line.startswith("constitution/harmless.yaml:3:16: no principle is called 'harm/crim' (did you mean 'harm/crime'?)") for line in lines)
+    assert any(
+        line.startswith("constitution/harmless.yaml:3:16: no principle is called 'harm/crim' (did you mean 'harm/crime'?)")
+        for line in lines
+    )
 
 
 def test_check_is_quick(root):
@@ -49,7 +52,10 @@ def test_check_is_quick(root):
 
 def test_preview_prints_exact_texts(root):
     done = cai("preview", "reference", "reference/insult", cwd=root)
-    assert 'Say whether the last reply has mean words about a person.\nBegin with "Problem" and quote the sentence, or with "No problem".' in done.stdout
+    assert (
+        'Say whether the last reply has mean words about a person.\nBegin with "Problem" and quote the sentence, or with "No problem".'
+        in done.stdout
+    )
     assert "Reply A: <the first answer>" in done.stdout
     missing = cai("preview", "reference", "reference/insults", cwd=root)
     assert missing.returncode == 3 and "did you mean 'reference/insult'" in missing.stderr
@@ -57,7 +63,9 @@ def test_preview_prints_exact_texts(root):
 
 @pytest.mark.parametrize("shell", ["| head -1", "> /dev/null"])
 def test_a_closed_pipe_is_no_error(root, shell):
-    done = subprocess.run(f"{sys.executable} -m cai preview harmless {shell}", shell=True, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        f"{sys.executable} -m cai preview harmless {shell}", shell=True, cwd=root, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0 and "Traceback" not in done.stderr
 
 

@@ -9,6 +9,8 @@ def test_what_moved_is_said_and_what_stayed_is_not():
     before = {"constitution": {"hash": "abc"}, "policies": {"rl_cai": policy(0.5, 0.4), "sl_cai": policy(0.5, 0.4)}}
     after = {"policies": {"rl_cai": policy(0.1, 0.4), "sl_cai": policy(0.52, 0.1), "new": policy(0, 0)}}
     assert movement(before, after) == [
-        "since the constitution abc:", "rl_cai moved: harmful 50% -> 10%", "sl_cai moved: slang (benign) 40% -> 10%",
+        "since the constitution abc:",
+        "rl_cai moved: harmful 50% -> 10%",
+        "sl_cai moved: slang (benign) 40% -> 10%",
     ]
     assert movement({}, after) == [] and movement(before, before) == []

@@ -51,4 +51,4 @@ def test_batches_keep_the_budget_and_the_rate_ends_at_zero():
     rows = [([0] * n, [0.0] * n) for n in range(5, 90)]
     batches = list(cut(rows, 512))
     assert sum(map(len, batches)) == len(rows) and all(len(b) * max(len(r[0]) for r in b) <= 512 for b in batches)
-    assert schedule(0.5) == 1.0 and schedule(1.0) == 0.0 and schedule(0.8) < 1.0
+    assert schedule(0.5, False) == 1.0 and schedule(1.0, True) == 0.0 and 0 < schedule(0.8, True) < 0.5
