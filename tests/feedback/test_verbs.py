@@ -85,7 +85,7 @@ def test_each_round_revises_the_reply_of_the_round_before(asker):
             assert step.revision == text and not step.unchanged
         assert revision.final == text and len(revision.steps) == 4
     drawn = [step.principle for r in revisions for step in r.steps]
-    assert {"x", "y"} == set(drawn) and any(len({s.principle for s in r.steps}) == 1 for r in revisions) is not None
+    assert {"x", "y"} == set(drawn)
 
 
 def test_adding_a_principle_moves_only_what_it_wins(asker):
@@ -148,7 +148,7 @@ def test_comparisons_are_of_different_answers_and_both_orders_occur(asker):
     found = compare(samples)
     assert 20 < len(found) < 60 and all(c.first != c.second for c in found)
     assert 0.2 < sum(c.first == "0" for c in found) / len(found) < 0.8
-    assert compare({"m": samples["m"][::-1][::-1]}) == found
+    assert {c.id for c in compare({"m": samples["m"][::-1]})} <= {i for c in found for i in (c.id, c.swap().id)}
 
 
 # -- the judge ---------------------------------------------------------------------------------------------------------

@@ -65,12 +65,7 @@ def test_nothing_to_train_on_is_said(tiny, tmp_path):
 
 
 def preferences(p_first=1.0, source="ai"):
-    return [
-        Preference(
-            id=f"{i}", comparison=Comparison.of(p, GOOD, BAD) if i % 2 else Comparison.of(p, GOOD, BAD), p_first=p_first, source=source
-        )
-        for i, p in enumerate(PROMPTS)
-    ]
+    return [Preference(id=f"{i}", comparison=Comparison.of(p, GOOD, BAD), p_first=p_first, source=source) for i, p in enumerate(PROMPTS)]
 
 
 def test_reward_model_learns_hard_labels(tiny, tmp_path):
