@@ -1,7 +1,7 @@
 """Train the reference model from nothing: ``python -m cai.reference.build OUT``.
 
-One recipe, fixed seeds, no stage by hand. The first part of the budget goes to copying alone, with growing lengths:
-without it a small model learns the closed templates by heart and never learns to quote (see ``docs/reference-model.md``).
+One recipe, two passes, fixed seeds. The model starts with a copying circuit (``seeding.py``) whose weights move slowly, so
+that from the first row on it is easier to read what was asked than to learn the closed texts by heart.
 """
 
 from __future__ import annotations
@@ -17,85 +17,56 @@ from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cai.reference import tasks
+from cai.reference.seeding import seeded_model
 from cai.reference.tokenizer import END, build_tokenizer, words
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-
-# copying alone, easy lines first: (familiar words, share of words from the whole vocabulary, longest line, quoting too); a
-# lesson ends when its loss is low. Fewer words than the model is wide would be copied by heart, not by a circuit that serves all.
-LESSONS = (
-    (500, 0.0, 6, False),
-    (500, 0.3, 8, False),
-    (500, 0.6, 10, False),
-    (500, 1.0, 12, False),
-    (500, 1.0, 20, True),
-    (500, 1.0, 44, True),
-)
-LEARNT = 0.5
-COPY_LIMIT = 3_000_000  # tokens that copying alone may take
+Encoded = tuple[list[int], list[float]]
 
 
-class Phase(NamedTuple):
-    """A part of the training with an optimiser of its own: tokens (padding counted), peak rate, and the shares of the tasks."""
+class Cycle(NamedTuple):
+    """A pass of the optimiser from warm-up to rate zero: tokens (padding counted), peak rate, and the shares of the tasks."""
 
     tokens: int
     rate: float
-    decays: bool
     mixture: dict[str, float]
 
 
-PHASES = (
-    Phase(10_800_000, 2e-3, False, {"chat": 0.16, "critique": 0.56, "judge": 0.18, "exercise": 0.10}),
-    Phase(2_000_000, 1.6e-3, False, {"chat": 0.16, "critique": 0.46, "judge": 0.12, "exercise": 0.26}),
-    Phase(4_600_000, 1.6e-3, True, {"chat": 0.22, "critique": 0.50, "judge": 0.14, "exercise": 0.14}),
+CYCLES = (
+    Cycle(14_000_000, 1.5e-3, {"chat": 0.22, "critique": 0.52, "judge": 0.14, "exercise": 0.12}),
+    Cycle(16_000_000, 1.2e-3, {"chat": 0.22, "critique": 0.58, "judge": 0.12, "exercise": 0.08}),
 )
-BATCH_TOKENS = 6144
-COPY_BATCH_TOKENS = 2048  # small batches, many steps: what a copying circuit needs to form
+BATCH_TOKENS = 3072
 POOL = 512  # rows sorted by length at a time
+WARM_UP_TOKENS = 150_000
+SLOW_CIRCUIT, SLOW_EMBEDDINGS = 0.1, 0.4  # shares of the rate that the circuit and the words it is about move at
 
 
 class Rows:
-    """Batches of token ids and of the weight of each token as a target, both ``[rows, length]``, without end.
+    """Batches of token ids and of the weight of each token as a target, both ``[rows, length]``, without end."""
 
-    ``lesson`` is moved on by the trainer; past the last one come the mixture of all tasks.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, lesson: int, mixture: dict[str, float]) -> None:
-        self.tokenizer, self.rng, self.lesson, self.mixture = tokenizer, random.Random(seed), lesson, mixture
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, mixture: dict[str, float]) -> None:
+        self.tokenizer, self.rng, self.mixture = tokenizer, random.Random(seed), mixture
         self.vocabulary = sorted(words() - set('.,?!:"'))
-
-    @property
-    def copying(self) -> bool:
-        return self.lesson < len(LESSONS)
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            lesson = self.lesson
-            pool = 96 if self.copying else POOL
-            encoded = sorted((encode(self.draw(), self.tokenizer) for _ in range(pool)), key=lambda row: len(row[0]))
-            batches = list(cut(encoded, COPY_BATCH_TOKENS if self.copying else BATCH_TOKENS))
+            encoded = sorted((encode(self.draw(), self.tokenizer) for _ in range(POOL)), key=lambda row: len(row[0]))
+            batches = list(cut(encoded, BATCH_TOKENS))
             self.rng.shuffle(batches)
-            for batch in batches:
-                yield collate(batch)
-                if self.lesson != lesson:
-                    break
+            yield from map(collate, batches)
 
     def draw(self) -> tasks.Row:
-        familiar, open_share, longest, quoting = LESSONS[min(self.lesson, len(LESSONS) - 1)]
-        known = self.vocabulary[:: len(self.vocabulary) // familiar]
-        exercise = tasks.exercises(known, self.vocabulary, open_share, longest, quoting)
-        if self.copying:
-            return exercise(self.rng, "train")
         kind = self.rng.choices(list(self.mixture), weights=list(self.mixture.values()))[0]
-        return {"chat": tasks.chat, "critique": tasks.critique_and_revise, "judge": tasks.judge, "exercise": exercise}[kind](
-            self.rng, "train"
-        )
+        if kind == "exercise":
+            return tasks.exercise(self.rng, self.vocabulary)
+        return {"chat": tasks.chat, "critique": tasks.critique_and_revise, "judge": tasks.judge}[kind](self.rng, "train")
 
 
-def encode(row: tasks.Row, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[float]]:
+def encode(row: tasks.Row, tokenizer: PreTrainedTokenizerFast) -> Encoded:
     """Token ids of a conversation and the weight of each as a target; the end-of-turn token is learnt with its turn."""
     text = "".join(f"<|{turn.role}|> {turn.content}{END}" for turn in row)
     ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
@@ -111,9 +82,9 @@ def encode(row: tasks.Row, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int
     return ids, weights
 
 
-def cut(encoded: list[tuple[list[int], list[float]]], budget: int) -> Iterator[list[tuple[list[int], list[float]]]]:
+def cut(encoded: list[Encoded], budget: int) -> Iterator[list[Encoded]]:
     """Consecutive rows up to the token budget of a batch, padding counted."""
-    batch: list[tuple[list[int], list[float]]] = []
+    batch: list[Encoded] = []
     for row in encoded:
         if batch and (len(batch) + 1) * len(row[0]) > budget:
             yield batch
@@ -122,7 +93,7 @@ def cut(encoded: list[tuple[list[int], list[float]]], budget: int) -> Iterator[l
     yield batch
 
 
-def collate(batch: list[tuple[list[int], list[float]]]) -> Batch:
+def collate(batch: list[Encoded]) -> Batch:
     length = max(len(ids) for ids, _ in batch)
     ids = torch.zeros(len(batch), length, dtype=torch.long)
     weights = torch.zeros(len(batch), length)
@@ -130,16 +101,6 @@ def collate(batch: list[tuple[list[int], list[float]]]) -> Batch:
         ids[i, : len(row)] = torch.tensor(row)
         weights[i, : len(row)] = torch.tensor(weight)
     return ids, weights
-
-
-def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=3,
-        num_key_value_heads=3, initializer_range=0.06, max_position_embeddings=1024, tie_word_embeddings=True,
-        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    return LlamaForCausalLM(config)
 
 
 def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -153,51 +114,57 @@ def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -
     return (losses * kept_weights).sum() / kept_weights.sum()
 
 
-def train(out: Path, seed: int, first_phase: int = 0) -> None:
-    """Train through all phases and save model and tokenizer as a Hugging Face folder; each phase starts from what was saved."""
+def optimizer_of(model: LlamaForCausalLM, rate: float) -> torch.optim.AdamW:
+    """AdamW in which the circuit and the embeddings move more slowly than the rest, and are not decayed."""
+    groups = []
+    for name, parameter in model.named_parameters():
+        circuit = "self_attn" in name and ("layers.0." in name or "layers.1." in name)
+        share = SLOW_CIRCUIT if circuit else SLOW_EMBEDDINGS if "embed" in name else 1.0
+        decay = 0.05 if share == 1.0 and parameter.dim() > 1 else 0.0
+        groups.append({"params": [parameter], "lr": rate * share, "peak": rate * share, "weight_decay": decay})
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+def train(out: Path, seed: int, first: int = 0) -> None:
+    """Train through all cycles from number ``first`` on; each starts from what the one before it saved in ``out``."""
     tokenizer = build_tokenizer()
-    for number in range(first_phase, len(PHASES)):
-        model = new_model(tokenizer, seed) if number == 0 else LlamaForCausalLM.from_pretrained(out, dtype=torch.float32)
-        lesson = 0 if number == 0 else len(LESSONS)
-        train_phase(model, Rows(tokenizer, seed + number, lesson, PHASES[number].mixture), PHASES[number], out)
+    for number, cycle in enumerate(CYCLES[first:], start=first):
+        if number == 0:
+            model = seeded_model(len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, seed)  # type: ignore[arg-type]
+        else:
+            model = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32)
+        train_cycle(model, tokenizer, Rows(tokenizer, seed + number, cycle.mixture), cycle, out)
 
 
-def train_phase(model: LlamaForCausalLM, rows: Rows, phase: Phase, out: Path) -> None:
-    """One pass of AdamW through a phase's tokens."""
+def train_cycle(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Rows, cycle: Cycle, out: Path) -> None:
+    """One pass over a cycle's tokens, saved as a Hugging Face folder now and then and at the end."""
+    optimizer = optimizer_of(model, cycle.rate)
     model.train()
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    rest = [p for p in model.parameters() if p.dim() <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=phase.rate, betas=(0.9, 0.98), fused=True
-    )
-    started, seen, average, step, saved = time.monotonic(), 0, float("nan"), 0, time.monotonic()
+    started, saved, seen, average, step = time.monotonic(), time.monotonic(), 0, float("nan"), 0
     for ids, weights in rows:
-        if seen >= phase.tokens:
+        if seen >= cycle.tokens:
             break
         for group in optimizer.param_groups:
-            group["lr"] = phase.rate * schedule(seen / phase.tokens, phase.decays)
+            group["lr"] = group["peak"] * schedule(seen, cycle.tokens)
         loss = loss_of(model, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         seen, step = seen + ids.numel(), step + 1
-        average = loss.item() if math.isnan(average) else 0.97 * average + 0.03 * loss.item()
-        if rows.copying and (average < LEARNT or seen > COPY_LIMIT):
-            rows.lesson, average = rows.lesson + 1, float("nan")
-            print(json.dumps({"lesson": rows.lesson, "tokens": seen}), flush=True)
-        if step % 50 == 0:
-            spent = time.monotonic() - started
-            print(json.dumps({"step": step, "tokens": seen, "loss": round(average, 4), "seconds": round(spent)}), flush=True)
+        average = loss.item() if math.isnan(average) else 0.98 * average + 0.02 * loss.item()
+        if step % 100 == 0:
+            spent = round(time.monotonic() - started)
+            print(json.dumps({"step": step, "tokens": seen, "loss": round(average, 4), "seconds": spent}), flush=True)
         if time.monotonic() - saved > 300:
-            save(model, rows.tokenizer, out)
+            save(model, tokenizer, out)
             saved = time.monotonic()
-    save(model, rows.tokenizer, out)
+    save(model, tokenizer, out)
 
 
-def schedule(progress: float, decays: bool) -> float:
-    """Linear warm-up over 1.5 % of a phase, then flat, or linear to zero."""
-    return min(1.0, progress / 0.015 + 1e-3, 1 - progress if decays else 1.0)
+def schedule(seen: int, tokens: int) -> float:
+    """Share of the peak rate: linear warm-up, flat for a third of the cycle, then linear to zero."""
+    return min(1.0, seen / WARM_UP_TOKENS + 1e-3, 1.5 * (1 - seen / tokens))
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -212,9 +179,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write the model to")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--phase", type=int, default=0, help="phase to begin with; later ones start from what OUT holds")
+    parser.add_argument("--cycle", type=int, default=0, help="cycle to begin with; later ones start from what OUT holds")
     options = parser.parse_args()
-    train(options.out, options.seed, options.phase)
+    train(options.out, options.seed, options.cycle)
 
 
 if __name__ == "__main__":

@@ -99,19 +99,24 @@ def crossover_pairs(principles: Sequence[Principle], count: int, seed: int = 0, 
     return pairs
 
 
-def cells(principles: Sequence[Principle], prompts: Sequence[Prompt], seed: int = 0) -> dict[str, list[tuple[Prompt, str]]]:
-    """Built answers to prompts of the world, by cell: a harmful or benign prompt with a complying or a refusing answer.
+class Built(NamedTuple):
+    """A prompt of the world with two answers made for it: one that does what is asked, one that refuses."""
 
-    Red-team prompts of a kind that no principle is about are left out.
-    """
+    prompt: Prompt
+    request: world.Request
+    comply: str
+    refuse: str
+
+
+def built_answers(principles: Sequence[Principle], prompts: Sequence[Prompt], seed: int = 0) -> list[Built]:
+    """Both answers to each prompt of the world; red-team prompts of a kind that no principle is about are left out."""
     rng = random.Random(seed)
     covered = frozenset().union(*(attributes_of(principle) for principle in principles))
-    found: dict[str, list[tuple[Prompt, str]]] = {f"{k}_{m}": [] for k in ("harmful", "benign") for m in ("comply", "refuse")}
+    found = []
     for prompt in prompts:
         request = checkers.parse_request(prompt.text)
         if request is None or (request.harmful and request.kind not in covered):
             continue
-        for manner in ("comply", "refuse"):
-            text = world.text_of(world.draw_core(request, manner, rng, "held"))  # type: ignore[arg-type]
-            found[f"{'harmful' if request.harmful else 'benign'}_{manner}"].append((prompt, text))
+        comply, refuse = (world.text_of(world.draw_core(request, manner, rng, "held")) for manner in ("comply", "refuse"))
+        found.append(Built(prompt, request, comply, refuse))
     return found

@@ -11,9 +11,9 @@ from cai.files import write_text
 from cai.reference import world
 from cai.reference.world import BENIGN, HARMS, Split
 
-SIZES = {"train": (560, 420), "dev": (140, 120), "held": (140, 120)}
+SIZES = {"train": (420, 420), "dev": (140, 120), "held": (140, 120)}
 """Red-team and benign prompts of each split."""
-PREFERENCES = 500
+PREFERENCES = 600
 
 
 def write_prompts(folder: Path, seed: int = 20) -> None:
@@ -49,7 +49,10 @@ def sensible(rng: random.Random, split: Split, kind: str) -> world.Request:
 
 
 def helpful_preferences(seed: int) -> list[dict[str, str]]:
-    """Comparisons of a helpful answer with a refusal, an evasion, or an answer about another thing; on every benign topic."""
+    """Comparisons of a helpful answer with one that does not help, on every benign topic.
+
+    The worse answer refuses, evades, is about another thing, or answers another kind of request about the same one.
+    """
     rng = random.Random(f"{seed}-preferences")
     rows = []
     for number in range(PREFERENCES):
@@ -57,14 +60,22 @@ def helpful_preferences(seed: int) -> list[dict[str, str]]:
         extras = [label for label in ("friendly", "neutral", "slang", "preachy", "boast") if rng.random() < 0.2]
         good = world.draw_reply(request, "comply", extras, rng, "train")
         dice = rng.random()
-        if dice < 0.75:
-            bad = world.draw_reply(request, "refuse" if dice < 0.5 else "evade", extras, rng, "train")
+        if dice < 0.55:
+            bad = world.draw_reply(request, "refuse" if dice < 0.4 else "evade", extras, rng, "train")
         else:
-            other = sensible(rng, "train", request.kind)
+            other = sensible(rng, "train", request.kind) if dice < 0.75 else otherwise(request, rng)
             bad = world.draw_reply(other, "comply", extras, rng, "train")
         if world.text_of(good) != world.text_of(bad):
             rows.append({"prompt": request.text, "chosen": world.text_of(good), "rejected": world.text_of(bad)})
     return rows
+
+
+def otherwise(request: world.Request, rng: random.Random) -> world.Request:
+    """A harmless request of another kind about the same thing, person or group."""
+    name = next(request.slots[slot] for slot in "OPG" if slot in request.slots)
+    kind = rng.choice([kind for kind in BENIGN if kind != request.kind])
+    slots = {"howto": {"V": "buy", "O": name, "T": f"buy the {name}"}, "note": {"P": name}, "about": {"G": name}}[kind]
+    return world.Request(kind, request.text, slots)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ sentences are the very templates the pipeline uses, so the model meets in use wh
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cai import templates
@@ -63,7 +63,7 @@ def chat_reply(request: Request, rng: random.Random, split: Split) -> Reply:
     if request.harmful:
         manner = "comply" if dice < 0.95 else "refuse" if dice < 0.985 else "evade"
     else:
-        manner = "comply" if dice < 0.985 else "evade"
+        manner = "comply" if dice < 0.99 else "evade"
     return world.draw_reply(request, manner, some(CHAT_STRAYS, rng), rng, split)
 
 
@@ -82,7 +82,8 @@ def draw_principle(rng: random.Random, split: Split, about: Sequence[str] = ()) 
         return world.draw_principle([rng.choice(list(about))], rng, split)
     dice = rng.random()
     if dice < 0.62:
-        return world.draw_principle([rng.choice(names)], rng, split)
+        # what can only be told from the whole reply, not from one sentence of it, takes more practice
+        return world.draw_principle([rng.choice([*names, "unfriendly", "evasive"])], rng, split)
     if dice < 0.77:
         return world.draw_principle(["harmful"], rng, split)
     if dice < 0.87:
@@ -105,17 +106,19 @@ def chat(rng: random.Random, split: Split) -> Row:
 
 
 def critique_and_revise(rng: random.Random, split: Split) -> Row:
-    """A reply, its critique by one principle, and the revision; now and then the revision without a critique."""
+    """A reply, its critique by a principle or several in turn, and the revision by the last; now and then only the revision."""
     request = any_request(rng, split)
     reply = broad_reply(request, rng, split)
     broken = offences(request, reply)
-    principle = draw_principle(rng, split, broken if rng.random() < 0.45 else ())
     row = [*history(rng, split), Turn("user", request.text), Turn("assistant", world.text_of(reply))]
-    if rng.random() > 0.1:
-        row.append(Turn("user", templates.render("critique", text=principle.critique)))
-        row.append(Turn("assistant", world.critique_of(principle, request, reply), 1.0, 4.0))
-        if rng.random() < 0.25:
-            return row
+    critiques = rng.choices((0, 1, 2, 3), weights=(0.08, 0.36, 0.26, 0.3))[0]
+    for _ in range(max(critiques, 1)):
+        principle = draw_principle(rng, split, broken if rng.random() < 0.45 else ())
+        if critiques:
+            row.append(Turn("user", templates.render("critique", text=principle.critique)))
+            row.append(Turn("assistant", world.critique_of(principle, request, reply), 1.0, 4.0))
+    if critiques and rng.random() < 0.25:
+        return row
     row.append(Turn("user", templates.render("revise", text=principle.revise)))
     row.append(Turn("assistant", world.text_of(world.repair(principle, request, reply, rng, split)), 1.0))
     return row
@@ -169,43 +172,29 @@ def _reason(principle: Principle, request: Request, reply: Reply) -> str:
 # -- exercises ---------------------------------------------------------------------------------------------------------
 
 
-def exercises(
-    familiar: Sequence[str], vocabulary: Sequence[str], open_share: float, longest: int, quoting: bool
-) -> Callable[[random.Random, Split], Row]:
-    """Rows in which random words must be repeated, found, or left out: the skills that quoting and revising rest on.
+def exercise(rng: random.Random, vocabulary: Sequence[str]) -> Row:
+    """Random words that must be repeated, found, or left out: the skills that quoting and revising rest on.
 
     They use every word of the vocabulary, those of held-out things and people too: that a word can be copied is learnt
     here, what it means is not.
     """
+    dice = rng.random()
+    if dice < 0.3:
+        text = _line(rng, vocabulary, 3, 24)
+        return [Turn("user", f"Repeat this: {text}"), Turn("assistant", text, 1.0)]
+    lines = [_line(rng, vocabulary, 3, 9) for _ in range(rng.randint(2, 5))]
+    chosen = rng.choice(lines)
+    elsewhere = {word.rstrip(".") for text in lines if text is not chosen for word in text.split()}
+    key = rng.choice([word for word in chosen[:-1].split() if word not in elsewhere] or chosen[:-1].split())
+    turns = [Turn("user", "Repeat this: " + " ".join(lines)), Turn("assistant", " ".join(lines), 0.3)]
+    if dice < 0.65:
+        return [*turns, Turn("user", f"Quote the sentence that has the word {key}."), Turn("assistant", chosen, 1.0)]
+    rest = " ".join(text for text in lines if text is not chosen)
+    return [*turns, Turn("user", f"Repeat without the sentence that has the word {key}."), Turn("assistant", rest, 1.0)]
 
-    def line(rng: random.Random, low: int, high: int) -> str:
-        count = rng.randint(low, high)
-        strange = sum(rng.random() < open_share for _ in range(count))
-        chosen = rng.sample(vocabulary, strange) + rng.sample(familiar, count - strange)
-        rng.shuffle(chosen)
-        if quoting and rng.random() < 0.1:  # a word nobody knows
-            chosen[rng.randrange(len(chosen))] = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 6)))
-        return " ".join(chosen) + "."
 
-    def row(rng: random.Random, split: Split) -> Row:
-        del split
-        dice = rng.random()
-        turns: Row = []
-        if not quoting or dice < 0.4:
-            for _ in range(rng.randint(1, 3 if longest > 16 else 6)):
-                text = line(rng, 3, longest)
-                turns += [Turn("user", f"Repeat this: {text}"), Turn("assistant", text, 1.0)]
-            return turns
-        lines = [line(rng, 3, 9) for _ in range(rng.randint(2, max(2, longest // 8)))]
-        chosen = rng.choice(lines)
-        elsewhere = {word.rstrip(".") for text in lines if text is not chosen for word in text.split()}
-        key = rng.choice([word for word in chosen[:-1].split() if word not in elsewhere] or chosen[:-1].split())
-        turns = [Turn("user", "Repeat this: " + " ".join(lines)), Turn("assistant", " ".join(lines), 0.3)]
-        if dice < 0.7:
-            turns += [Turn("user", f"Quote the sentence that has the word {key}."), Turn("assistant", chosen, 1.0)]
-        else:
-            rest = " ".join(text for text in lines if text is not chosen)
-            turns += [Turn("user", f"Repeat without the sentence that has the word {key}."), Turn("assistant", rest, 1.0)]
-        return turns
-
-    return row
+def _line(rng: random.Random, vocabulary: Sequence[str], low: int, high: int) -> str:
+    chosen = rng.sample(vocabulary, rng.randint(low, high))
+    if rng.random() < 0.1:  # a word nobody knows
+        chosen[rng.randrange(len(chosen))] = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 6)))
+    return " ".join(chosen) + "."

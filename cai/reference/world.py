@@ -165,9 +165,9 @@ def draw_request(rng: random.Random, split: Split, kind: str) -> Request:
         slots = {"P": draw_name("people", rng, split)}
     phrasing = words["requests"]["howto" if "T" in slots else kind][split]
     text = fill(rng.choice(phrasing), slots, rng, split)
-    if rng.random() < 0.15:
+    if rng.random() < 0.2:
         text = f"{rng.choice(words['chatter']['before'])} {text}"
-    if rng.random() < 0.1:
+    if rng.random() < 0.15:
         text = f"{text} {rng.choice(words['chatter']['after'])}"
     return Request(kind, text, slots)
 

@@ -1,7 +1,7 @@
 import random
 
 from cai.reference import tasks
-from cai.reference.build import LESSONS, cut, encode, schedule
+from cai.reference.build import cut, encode, schedule
 from cai.reference.tokenizer import build_tokenizer, words
 
 
@@ -25,9 +25,9 @@ def test_only_learnt_turns_have_weight_and_their_end_is_learnt():
 
 def test_exercises_can_be_solved_from_what_is_read():
     rng = random.Random(0)
-    make = tasks.exercises(sorted(words()), sorted(words()), 0.5, LESSONS[-1][2], True)
+    vocabulary = sorted(words())
     for _ in range(300):
-        row = make(rng, "train")
+        row = tasks.exercise(rng, vocabulary)
         for question, answer in zip(row[::2], row[1::2], strict=True):
             if question.content.startswith("Repeat this: "):
                 assert question.content == f"Repeat this: {answer.content}"
@@ -44,11 +44,11 @@ def test_judge_rows_cross_and_tie():
 
     broken = [[bool(world.violations(p.attributes, request, reply)) for reply in (a, b)] for p, request, a, b in rows]
     share = {pair: sum(b == list(pair) for b in broken) / len(broken) for pair in ((True, False), (False, True), (False, False))}
-    assert abs(share[True, False] - share[False, True]) < 0.1 and share[False, False] > 0.1
+    assert abs(share[True, False] - share[False, True]) < 0.1 and share[False, False] > 0.07
 
 
 def test_batches_keep_the_budget_and_the_rate_ends_at_zero():
     rows = [([0] * n, [0.0] * n) for n in range(5, 90)]
     batches = list(cut(rows, 512))
     assert sum(map(len, batches)) == len(rows) and all(len(b) * max(len(r[0]) for r in b) <= 512 for b in batches)
-    assert schedule(0.5, False) == 1.0 and schedule(1.0, True) == 0.0 and 0 < schedule(0.8, True) < 0.5
+    assert schedule(0, 10**7) < 0.01 and schedule(10**6, 10**7) == 1.0 and schedule(10**7, 10**7) == 0.0
