@@ -19,18 +19,29 @@ __all__ = ["Backend", "Choice", "Choose", "Complete", "Completion", "open_backen
 def open_backend(spec: str, style: str = "") -> Backend:
     """Open a backend by its name.
 
-    ``reference`` is the embedded model; ``package.module:function`` is called without arguments and returns a backend;
-    anything else is a model folder or a hub id, opened in this process. ``style`` is the chat format (see ``ChatFormat``).
+    ``reference`` is the embedded model; ``http://host:8000/v1#model`` is a server that speaks the OpenAI protocol;
+    ``package.module:function`` is called without arguments and returns a backend; anything else is a model folder or a hub
+    id, opened in this process. ``style`` is the chat format (see ``ChatFormat``).
 
     Raises:
         InputError: if there is no such function.
     """
+    if spec.startswith(("http://", "https://")):
+        return _server(spec, style)
     module_name, colon, function = spec.partition(":")
     if colon and "/" not in module_name and not Path(spec).exists():
         return _call(spec, module_name, function)
     from cai.backends.local import LocalBackend  # transformers and torch are heavy
 
     return LocalBackend(spec, style)
+
+
+def _server(spec: str, style: str) -> Backend:
+    try:
+        from cai.backends.server import ServerBackend
+    except ImportError:
+        raise InputError([Problem(spec, 'asking a server needs the openai package: pip install "cai[server]"')]) from None
+    return ServerBackend(spec, style)
 
 
 def _call(spec: str, module_name: str, function: str) -> Backend:

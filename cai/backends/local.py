@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch.nn import functional as F
 
 from cai.backends.protocol import Answer, Call, Choice, Choose, Complete, Completion, Finish
+from cai.models.branch import Group, batches, can_share, group_by_prefix, read_groups
 from cai.models.chat import ChatFormat
 from cai.models.decode import decode
 from cai.models.load import LanguageModel, context_length, fingerprint, load_language_model, load_tokenizer
@@ -17,6 +18,14 @@ Row = TypeVar("Row")
 BATCH_TOKENS = 24_576
 """Prompt and answer tokens of one batch, padding counted."""
 BATCH_ROWS = 256
+
+
+class _Wanted(NamedTuple):
+    """An option of a call, to be weighed at the end of a row."""
+
+    call: int
+    option: int
+    tokens: tuple[int, ...]
 
 
 class LocalBackend:
@@ -83,15 +92,47 @@ class LocalBackend:
 
     # -- choosing ------------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode()
     def _choose(self, calls: list[tuple[int, Choose]]) -> Iterator[tuple[int, Answer]]:
-        rows: list[tuple[int, list[int], list[list[int]]]] = []
+        """Rows that begin alike (one answer criticised by many principles) are read together from their shared beginning."""
+        model, tokenizer = self.language_model
+        rows: dict[tuple[int, ...], list[_Wanted]] = {}
+        totals: dict[int, list[float | None]] = {}
+        lengths: dict[int, int] = {}
         for i, call in calls:
-            rendered = [self.format.option(call.messages, option) for option in call.options]
-            prompt = self.format.ids(rendered[0][0])
-            rows.append((i, prompt, [self._continuation(prompt, text, added) for text, added in rendered]))
-        rows.sort(key=lambda row: len(row[1]))
-        for batch in _batches(rows, lambda row: len(row[1]) + 1):
-            yield from self._choose_batch(batch)
+            prompt, options = self._options(call)
+            lengths[i], totals[i] = len(prompt), [None] * len(options)
+            if len(prompt) + max(map(len, options)) > self._context:
+                yield i, Choice((0.0,) * len(options), len(prompt), "too_long")
+                continue
+            for number, option in enumerate(options):
+                rows.setdefault((*prompt, *option[:-1]), []).append(_Wanted(i, number, option))
+        listed = list(rows)
+        sharing = bool(listed) and can_share(model, max(map(len, listed)))
+        groups = group_by_prefix(listed) if sharing else [Group(0, [i]) for i in range(len(listed))]
+        head = model.get_output_embeddings()
+        for batch in batches(groups, listed, BATCH_TOKENS, BATCH_ROWS):
+            read = read_groups(model, listed, batch, int(tokenizer.pad_token_id))
+            # the end of each row, as far as its longest option reaches, all projected at once
+            reach = [max(len(wanted.tokens) for wanted in rows[listed[row]]) for row in read]
+            ends = torch.cat([hidden[-n:] for hidden, n in zip(read.values(), reach, strict=True)])
+            logprobs = F.log_softmax(head(ends).float(), -1).split(reach)
+            for row, steps in zip(read, logprobs, strict=True):
+                for i, number, tokens in rows[listed[row]]:
+                    wanted = torch.tensor(tokens, device=steps.device).unsqueeze(1)
+                    totals[i][number] = float(steps[-len(tokens) :].gather(1, wanted).sum())
+                    found = tuple(total for total in totals[i] if total is not None)
+                    if len(found) == len(totals[i]):
+                        yield i, Choice(found, lengths[i])
+
+    def _options(self, call: Choose) -> tuple[list[int], list[tuple[int, ...]]]:
+        """The prompt's tokens, and those of each option that tell it from the others: its first if the first ones differ."""
+        rendered = [self.format.option(call.messages, option) for option in call.options]
+        prompt = self.format.ids(rendered[0][0])
+        options = [tuple(self._continuation(prompt, text, added)) for text, added in rendered]
+        if len({option[0] for option in options}) == len(options):
+            options = [option[:1] for option in options]
+        return prompt, options
 
     def _continuation(self, prompt: list[int], text: str, added: str) -> list[int]:
         """The option's own tokens: those of the whole text beyond the prompt's, or its own where they do not line up."""
@@ -100,39 +141,6 @@ class LocalBackend:
             return whole[len(prompt) :]
         ids: list[int] = self.format.tokenizer(added, add_special_tokens=False).input_ids
         return ids
-
-    @torch.inference_mode()
-    def _choose_batch(self, batch: list[tuple[int, list[int], list[list[int]]]]) -> Iterator[tuple[int, Answer]]:
-        model, tokenizer = self.language_model
-        if any(len(prompt) + 1 > self._context for _, prompt, _ in batch):
-            for i, prompt, options in batch:
-                yield i, Choice((0.0,) * len(options), len(prompt), "too_long")
-            return
-        # an option is told from the others by its first token where the first tokens differ; else all are read
-        single = all(len({option[0] for option in options}) == len(options) for _, _, options in batch)
-        rows = [prompt for _, prompt, _ in batch] if single else [p + o for _, p, options in batch for o in options]
-        length = max(map(len, rows))
-        ids = torch.full((len(rows), length), int(tokenizer.pad_token_id))
-        mask = torch.zeros(len(rows), length, dtype=torch.long)
-        for j, row in enumerate(rows):
-            ids[j, : len(row)] = torch.tensor(row)
-            mask[j, : len(row)] = 1
-        hidden = model.base_model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state
-        head = model.get_output_embeddings()
-        if single:
-            last = torch.tensor([len(row) - 1 for row in rows], device=hidden.device)
-            logprobs = F.log_softmax(head(hidden[torch.arange(len(rows)), last]).float(), -1)
-            for j, (i, prompt, options) in enumerate(batch):
-                yield i, Choice(tuple(float(logprobs[j, option[0]]) for option in options), len(prompt))
-            return
-        at = 0
-        for i, prompt, options in batch:
-            totals = []
-            for option in options:
-                steps = F.log_softmax(head(hidden[at, len(prompt) - 1 : len(prompt) + len(option) - 1]).float(), -1)
-                totals.append(float(steps.gather(1, torch.tensor(option, device=steps.device).unsqueeze(1)).sum()))
-                at += 1
-            yield i, Choice(tuple(totals), len(prompt))
 
     # -- limits --------------------------------------------------------------------------------------------------------
 

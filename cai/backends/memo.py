@@ -116,7 +116,8 @@ class Asker:
         pending: list[tuple[str, str, Answer]] = []
         for i, answer in self.backend.answers(list(missing.values())):
             answers[names[i]] = answer
-            pending.append((names[i], self.stage, answer))
+            if answer.finish != "failed":  # what failed may work another time
+                pending.append((names[i], self.stage, answer))
             counts.calls += 1
             counts.tokens_in += answer.tokens_in
             counts.tokens_out += getattr(answer, "tokens_out", 0)
@@ -150,5 +151,5 @@ def _encoded(answer: Answer) -> str:
 def _decoded(kind: str, text: str) -> Answer:
     values = json.loads(text)
     if kind == Choice.__name__:
-        return Choice(tuple(values["logprobs"]), values["tokens_in"], values["finish"])
+        return Choice(**values | {"logprobs": tuple(values["logprobs"])})
     return Completion(**values)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from cai.records import Message
 
-Finish = Literal["stop", "length", "too_long"]
+Finish = Literal["stop", "length", "too_long", "filtered", "failed"]
+"""How an answer ended: by itself, at its length limit, never begun, held back by the server, or not to be had at all."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Completion:
     finish: Finish
     tokens_in: int
     tokens_out: int
+    note: str = ""  # why it failed
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,18 @@ class Choice:
     logprobs: tuple[float, ...]
     tokens_in: int
     finish: Finish = "stop"
+    votes: int = 0  # samples the probabilities are shares of, where a server gives no log-probabilities
+    note: str = ""
 
 
 Answer = Completion | Choice
+
+
+def failed(call: Call, note: str, finish: Finish = "failed") -> Answer:
+    """The answer of a call that has none, with the reason."""
+    if isinstance(call, Choose):
+        return Choice((math.nan,) * len(call.options), 0, finish, note=note)
+    return Completion("", finish, 0, 0, note)
 
 
 class Backend(Protocol):

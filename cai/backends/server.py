@@ -1,0 +1,321 @@
+"""The OpenAI-compatible endpoint as a backend: vLLM, SGLang, ``transformers serve``, hosted APIs; one server or several.
+
+Named in a run file as ``http://host:8000/v1#model``, several base URLs with commas between them. The key is read from
+``OPENAI_API_KEY`` and never written or shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2 as httpx
+import openai
+
+from cai.backends import wire
+from cai.backends.pace import Gate, backoff, told_to_wait
+from cai.backends.protocol import Answer, Call, Choose, Complete, Completion, failed
+from cai.errors import CaiError, InputError, LimitReached, Problem
+from cai.keys import digest
+from cai.records import Message
+
+ATTEMPTS = 6
+PATIENCE = 1200.0
+"""Seconds that one call may wait on a server that says it is busy."""
+DEADLINE = 300.0
+"""Seconds one attempt may take, however slowly its bytes drip."""
+BYTE_CAP = 4_000_000
+DEAD_IN_A_ROW = 40
+"""Calls that fail one after the other, with none between them that works, before the run stops."""
+RETRIED = {408, 409, 425, 500, 502, 503, 504, 520, 522, 524, 529}
+
+
+@dataclass
+class Abilities:
+    """What a server was found to honour."""
+
+    model: str = ""
+    logprobs: bool = True
+    seed: bool = True
+
+    def lacks(self) -> list[str]:
+        return [
+            *([] if self.logprobs else [f"gives no log-probabilities: verdicts are read from {wire.VOTES} samples each"]),
+            *([] if self.seed else ["does not honour seeds: what is asked again may be answered otherwise"]),
+        ]
+
+
+@dataclass
+class Settings:
+    """Limits of a server backend, in seconds, bytes and calls."""
+
+    attempts: int = ATTEMPTS
+    deadline: float = DEADLINE
+    patience: float = PATIENCE
+    byte_cap: int = BYTE_CAP
+    first_wait: float = 0.5
+    concurrency: int = 64
+
+
+class ServerBackend:
+    """Answers calls by asking servers that speak the OpenAI protocol, many at a time.
+
+    A failure of one call is an answer with the status ``failed`` and the reason; what no call can get past (a wrong key, an
+    unknown model, a quota that is used up, a server that is gone) stops the run, and what was answered is kept.
+    """
+
+    def __init__(self, spec: str, style: str = "", settings: Settings | None = None) -> None:
+        urls, _, model = spec.partition("#")
+        if not model:
+            raise InputError([Problem(spec, "names no model; write http://host:8000/v1#model")])
+        self.urls = [url.strip().rstrip("/") for url in urls.split(",")]
+        self.model, self.settings = model, settings or Settings()
+        self.dialect: wire.Dialect = "transcript" if style == "transcript" else "plain" if style == "plain" else "chat"
+        # the model, not the address: a server that moved remembers what it answered
+        self.fingerprint = f"server:{model}{'' if self.dialect == 'chat' else ':' + style}"
+        self.abilities: Abilities | None = None
+        self.notes: list[str] = []  # what a user should know about the servers
+
+    def rendered(self, call: Call) -> str:
+        return wire.rendered(call, self.dialect)
+
+    def answers(self, calls: Sequence[Call]) -> Iterator[tuple[int, Answer]]:
+        """Yield answers as they come in; the calls run in a thread of their own until the last or until this is closed."""
+        if not calls:
+            return
+        done: queue.Queue[tuple[int, Answer] | BaseException | None] = queue.Queue()
+        worker = _Worker(self._work(calls, done.put), done.put)
+        worker.start()
+        try:
+            while (item := done.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            worker.stop()
+
+    async def _work(self, calls: Sequence[Call], put: Any) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.settings.concurrency)
+        transport = _CappedTransport(self.settings.byte_cap, limits=limits)
+        timeout = httpx.Timeout(self.settings.deadline, connect=10.0)
+        async with httpx.AsyncClient(transport=transport, timeout=timeout, headers={"Accept-Encoding": "identity"}) as http:
+            lines = [_Line(url, http, self) for url in self.urls]
+            if self.abilities is None:
+                self.abilities = await lines[0].probe()
+            switch = _Switch(len(calls))
+
+            async def one(line: _Line) -> None:
+                while (i := switch.next()) is not None:
+                    answer = await line.answer(calls[i])
+                    switch.seen(answer, line.url)
+                    put((i, answer))
+
+            # as many workers as may ever be inside; the gate of each line says how many are
+            async with asyncio.TaskGroup() as group:
+                for line in lines:
+                    for _ in range(min(self.settings.concurrency, len(calls))):
+                        group.create_task(one(line))
+
+
+class _Switch:
+    """Hands out the calls, and stops everything when one after the other fails."""
+
+    def __init__(self, count: int) -> None:
+        self._next, self._count, self._failed = 0, count, 0
+
+    def next(self) -> int | None:
+        if self._next >= self._count:
+            return None
+        self._next += 1
+        return self._next - 1
+
+    def seen(self, answer: Answer, url: str) -> None:
+        self._failed = self._failed + 1 if answer.finish == "failed" else 0
+        if self._failed >= DEAD_IN_A_ROW:
+            raise LimitReached(f"{url}: {self._failed} calls in a row failed, the last one with: {answer.note}; run again to go on")
+
+
+class _Line:
+    """One base URL: its client and its gate."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient, backend: ServerBackend) -> None:
+        self.url, self.backend, self.settings = url, backend, backend.settings
+        self.client = openai.AsyncOpenAI(
+            base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=0, http_client=http, timeout=self.settings.deadline
+        )
+        self.gate = Gate(most=self.settings.concurrency)
+
+    async def probe(self) -> Abilities:
+        """Ask twice for the same two words: does the server know the model, give log-probabilities, honour the seed?"""
+        talk = (Message(role="user", content="Write two words."),)
+        abilities, said = Abilities(), []
+        for _ in range(2):
+            answer = await self._try(Complete(talk, seed=1234, temperature=1.0, max_tokens=12), abilities)
+            said.append(answer)
+        if isinstance(said[0], Completion) and said[0].finish == "failed":
+            raise LimitReached(f"{self.url}: does not answer: {said[0].note}; start the server and run again")
+        abilities.seed = said[0] == said[1]
+        weighed = await self._try(Choose(talk, ("yes", "no")), abilities)
+        abilities.logprobs = weighed.finish != "failed"
+        self.backend.notes += [f"{self.url} {lack}" for lack in abilities.lacks()]
+        return abilities
+
+    async def answer(self, call: Call) -> Answer:
+        assert self.backend.abilities is not None
+        return await self._try(call, self.backend.abilities)
+
+    async def _try(self, call: Call, abilities: Abilities) -> Answer:
+        """Ask until there is an answer, a reason why there will be none, or no attempt left."""
+        attempt, waited, note = 0, 0.0, ""
+        while attempt < self.settings.attempts and waited < self.settings.patience:
+            wait: float | None = None
+            try:
+                async with self.gate.enter(), asyncio.timeout(self.settings.deadline):
+                    answer = await self._ask(call, abilities)
+                self.gate.went_well()
+                return answer
+            except openai.APIStatusError as error:
+                note = _shown(error)
+                wait = told_to_wait(error.response.headers)
+                if error.status_code in (429, 503, 529) and not _spent(error):
+                    self.gate.was_full()
+                    wait = backoff(attempt, self.settings.first_wait) if wait is None else wait
+                    waited += max(wait, 0.01)
+                    attempt += error.status_code != 429  # being told to wait is no failure
+                elif error.status_code in RETRIED:
+                    attempt += 1
+                else:
+                    return self._final(error, call, note)
+            except (openai.APIConnectionError, TimeoutError, httpx.HTTPError) as error:
+                note, attempt = _reason(error), attempt + 1
+            except (wire.Malformed, ValueError) as error:
+                note, attempt = f"malformed answer: {error}", attempt + 1
+            if attempt < self.settings.attempts:
+                await asyncio.sleep(backoff(attempt, self.settings.first_wait) if wait is None else wait)
+        return failed(call, note)
+
+    def _final(self, error: openai.APIStatusError, call: Call, note: str) -> Answer:
+        """What an error means that no second attempt mends."""
+        if error.status_code in (401, 403):
+            raise InputError([Problem(self.url, f"refuses the key ({error.status_code}); set OPENAI_API_KEY")])
+        if error.status_code == 404:
+            raise InputError([Problem(self.url, f"knows no model {self.backend.model!r}, or has no such address (404)")])
+        if error.status_code == 402 or _spent(error):
+            raise LimitReached(f"{self.url}: the quota is used up; what was answered is kept, run again to go on")
+        text = note.lower()
+        if error.status_code == 413 or "context length" in text or "too long" in text or "maximum context" in text:
+            return failed(call, note, "too_long")
+        if "content_filter" in text or "content policy" in text:
+            return failed(call, note, "filtered")
+        return failed(call, note)
+
+    async def _ask(self, call: Call, abilities: Abilities) -> Answer:
+        dialect = self.backend.dialect
+        fields = wire.request(call, self.backend.model, dialect, logprobs=abilities.logprobs)
+        # the same call has the same key, so that a server which keeps count bills a retry once
+        fields["extra_headers"] = {"Idempotency-Key": digest([self.backend.model, self.backend.rendered(call), repr(call)], 32)}
+        api: Any = self.client.chat.completions if dialect == "chat" else self.client.completions
+        raw = await api.with_raw_response.create(**fields)
+        body = wire.parse(json.loads(raw.http_response.content), dialect)
+        if body.model and not abilities.model:
+            abilities.model = body.model
+        elif body.model and body.model != abilities.model:
+            self.backend.notes.append(f"{self.url} answers as {body.model!r} now, before as {abilities.model!r}")
+            abilities.model = body.model
+        return wire.completion(body) if isinstance(call, Complete) else wire.choice(body, call, logprobs=abilities.logprobs)
+
+
+class _CappedTransport(httpx.AsyncHTTPTransport):
+    """Refuses bodies over a size, and packed ones, whose size says nothing."""
+
+    def __init__(self, cap: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.cap = cap
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            await response.aclose()
+            raise httpx.DecodingError("the server packs its answers although it was asked not to", request=request)
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        response.stream = _CappedStream(stream, self.cap)
+        return response
+
+
+class _CappedStream(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream, cap: int) -> None:
+        self.stream, self.cap = stream, cap
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        seen = 0
+        async for chunk in self.stream:
+            seen += len(chunk)
+            if seen > self.cap:
+                raise httpx.DecodingError(f"the answer is longer than {self.cap} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+class _Worker(threading.Thread):
+    """Runs a coroutine to its end in a thread, and tells how it ended: None, or what it raised."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], tell: Any) -> None:
+        super().__init__(daemon=True)
+        self._work, self._tell, self._loop = work, tell, asyncio.new_event_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    def run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        end: BaseException | None = None
+        try:
+            self._task = self._loop.create_task(self._work)
+            self._loop.run_until_complete(self._task)
+        except asyncio.CancelledError:
+            pass
+        except BaseExceptionGroup as group:
+            end = _first(group)
+        except BaseException as error:
+            end = error
+        finally:
+            self._loop.close()
+        self._tell(end)
+
+    def stop(self) -> None:
+        """End the work, if it has not ended, and wait for it."""
+        if self._task is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self.join()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error of ours in a group if there is one, else the first of all."""
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves.append(_first(error) if isinstance(error, BaseExceptionGroup) else error)
+    return next((leaf for leaf in leaves if isinstance(leaf, CaiError)), leaves[0])
+
+
+def _spent(error: openai.APIStatusError) -> bool:
+    return error.code in ("insufficient_quota", "billing_hard_limit_reached")
+
+
+def _shown(error: openai.APIStatusError) -> str:
+    """The status and the server's own words, cut, without the key."""
+    key = os.environ.get("OPENAI_API_KEY", "")
+    text = f"{error.status_code} {error.response.text[:300]}"
+    return text.replace(key, "***") if key else text
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, openai.APITimeoutError | TimeoutError):
+        return "no answer in time"
+    return f"no connection: {error.__cause__ or error}"

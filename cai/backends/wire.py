@@ -1,0 +1,217 @@
+"""The OpenAI-compatible protocol: what is sent for a call, and how what comes back is read, strictly.
+
+Two dialects: ``chat`` sends the turns and lets the server render them; ``text`` sends the paper's "Human: / Assistant:"
+transcript (or the bare texts) to a base model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from cai import templates
+from cai.backends.protocol import Call, Choice, Choose, Complete, Completion, Finish
+
+Dialect = Literal["chat", "transcript", "plain"]
+TOP = 20
+"""Log-probabilities asked for at the position of a verdict: the most that servers give."""
+VOTES, VOTE_TOKENS = 8, 8
+"""Samples taken where a server gives no log-probabilities, and their length."""
+DECORATION = "(*_\"'`[ "
+"""What models like to put before a verdict."""
+TRANSCRIPT_STOP = "\n\nHuman:"
+
+
+class Malformed(Exception):
+    """An answer that is not what the protocol says; the text is what was wrong."""
+
+
+class _Top(BaseModel):
+    token: str
+    logprob: FiniteFloat
+
+
+class _Position(BaseModel):
+    top_logprobs: list[_Top] = []
+
+
+class _ChatLogprobs(BaseModel):
+    content: list[_Position] | None = None
+
+
+class _TextLogprobs(BaseModel):
+    top_logprobs: list[dict[str, FiniteFloat]] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _ChatChoice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _ChatLogprobs | None = None
+
+    @property
+    def said(self) -> str | None:
+        return self.message.content
+
+    @property
+    def first_token(self) -> dict[str, float] | None:
+        if self.logprobs is None or not self.logprobs.content:
+            return None
+        return {top.token: top.logprob for top in self.logprobs.content[0].top_logprobs} or None
+
+
+class _TextChoice(BaseModel):
+    text: str | None = None
+    finish_reason: str | None = None
+    logprobs: _TextLogprobs | None = None
+
+    @property
+    def said(self) -> str | None:
+        return self.text
+
+    @property
+    def first_token(self) -> dict[str, float] | None:
+        if self.logprobs is None or not self.logprobs.top_logprobs:
+            return None
+        return dict(self.logprobs.top_logprobs[0]) or None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Body(BaseModel):
+    model: str = ""
+    usage: _Usage | None = None
+
+
+class ChatBody(_Body):
+    """The body of an answer to ``/chat/completions``."""
+
+    choices: list[_ChatChoice] = Field(min_length=1)
+
+
+class TextBody(_Body):
+    """The body of an answer to ``/completions``."""
+
+    choices: list[_TextChoice] = Field(min_length=1)
+
+
+Body = ChatBody | TextBody
+
+
+def parse(data: object, dialect: Dialect) -> Body:
+    """Check a decoded body.
+
+    Raises:
+        Malformed: if it has no choices, a field of another type, or a log-probability that is no number.
+    """
+    try:
+        return (ChatBody if dialect == "chat" else TextBody).model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Malformed(f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}") from None
+
+
+def rendered(call: Call, dialect: Dialect) -> str:
+    """What a model of the ``text`` dialects reads; for ``chat``, the turns one under the other."""
+    if dialect == "plain":
+        return "".join(m.content for m in call.messages)
+    if dialect == "transcript":
+        return templates.render("transcript", messages=[m.model_dump() for m in call.messages]) + "\n\nAssistant:"
+    return "\n".join(f"<{m.role}>\n{m.content}" for m in call.messages)
+
+
+def request(call: Call, model: str, dialect: Dialect, *, logprobs: bool = True) -> dict[str, Any]:
+    """The fields of the request for a call; ``top_p`` is spelt out since servers have defaults of their own."""
+    fields: dict[str, Any] = {"model": model, "top_p": 1.0}
+    if dialect == "chat":
+        fields["messages"] = [m.model_dump() for m in call.messages]
+    else:
+        fields["prompt"] = rendered(call, dialect)
+        if dialect == "transcript":
+            fields["stop"] = [TRANSCRIPT_STOP]
+    if isinstance(call, Complete):
+        return fields | {"temperature": call.temperature, "max_tokens": call.max_tokens, "seed": call.seed % (1 << 31)}
+    if logprobs:
+        asked = {"logprobs": True, "top_logprobs": TOP} if dialect == "chat" else {"logprobs": TOP}
+        return fields | {"temperature": 1.0, "max_tokens": 1, "seed": 0} | asked
+    return fields | {"temperature": 1.0, "max_tokens": VOTE_TOKENS, "seed": 0, "n": VOTES}
+
+
+def completion(body: Body) -> Completion:
+    """The answer to a :class:`Complete` call.
+
+    Raises:
+        Malformed: if there is no text.
+    """
+    first = body.choices[0]
+    reason = first.finish_reason or "stop"
+    if reason == "content_filter":
+        return Completion("", "filtered", *_tokens(body))
+    if first.said is None:
+        raise Malformed("choices.0: no text")
+    finish: Finish = "length" if reason == "length" else "stop"
+    return Completion(first.said.strip() if isinstance(body, ChatBody) else first.said, finish, *_tokens(body))
+
+
+def choice(body: Body, call: Choose, *, logprobs: bool = True) -> Choice:
+    """The answer to a :class:`Choose` call, from the log-probabilities of the first token or from the votes of samples.
+
+    Raises:
+        Malformed: if log-probabilities were asked for and are missing.
+    """
+    if not logprobs:
+        return Choice(votes(call.options, [c.said or "" for c in body.choices]), _tokens(body)[0], votes=len(body.choices))
+    tokens = body.choices[0].first_token
+    if tokens is None:
+        raise Malformed("choices.0: no log-probabilities")
+    return Choice(weights(call.options, tokens), _tokens(body)[0])
+
+
+def weights(options: Sequence[str], tokens: Mapping[str, float]) -> tuple[float, ...]:
+    """Log-probability of each option, summed over the first tokens that begin it and no other option.
+
+    An option that none of the listed tokens begins is as improbable as can be; where that is true of all, nothing can be
+    read, and all are NaN.
+    """
+    totals = [0.0] * len(options)
+    for token, logprob in tokens.items():
+        start = token.replace("Ġ", " ").replace("▁", " ").strip().lstrip(DECORATION)
+        begun = [i for i, option in enumerate(options) if start and (option.startswith(start) or _begins(start, option))]
+        if len(begun) == 1:
+            totals[begun[0]] += math.exp(min(logprob, 0.0))
+    if not any(totals):
+        return (math.nan,) * len(options)
+    return tuple(math.log(total) if total else -math.inf for total in totals)
+
+
+def votes(options: Sequence[str], texts: Sequence[str]) -> tuple[float, ...]:
+    """The logarithm of each option's share of the texts that begin with one of the options; NaN where none does."""
+    # the longest option first: one may begin another
+    order = sorted(range(len(options)), key=lambda i: -len(options[i]))
+    counts = [0] * len(options)
+    for text in texts:
+        start = text.strip().lstrip(DECORATION)
+        for i in order:
+            if _begins(start, options[i]):
+                counts[i] += 1
+                break
+    total = sum(counts)
+    return tuple((math.log(count / total) if count else -math.inf) if total else math.nan for count in counts)
+
+
+def _begins(text: str, option: str) -> bool:
+    """Whether a text begins with an option as a whole word: "A." does, "And" does not."""
+    return text.startswith(option) and not text[len(option) : len(option) + 1].isalnum()
+
+
+def _tokens(body: Body) -> tuple[int, int]:
+    return (body.usage.prompt_tokens, body.usage.completion_tokens) if body.usage else (0, 0)

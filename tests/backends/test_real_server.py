@@ -1,0 +1,56 @@
+"""The embedded model behind a real server answers as it does in this process.
+
+Needs a server that serves ``cai/reference/model`` in bfloat16, named in ``CAI_SERVER`` as ``http://host:port/v1#model``
+(see CONTRIBUTING.md); skipped, and said so, where there is none.
+"""
+
+import os
+import random
+
+import pytest
+
+from cai.backends import open_backend
+from cai.backends.protocol import Choose, Complete
+from cai.feedback.readings import CritiqueOdds, Letters
+from cai.reference import measure, tasks, world
+
+SERVER = os.environ.get("CAI_SERVER", "")
+pytestmark = pytest.mark.skipif(not SERVER, reason="CAI_SERVER names no server of the reference model")
+
+
+def both(calls):
+    found = []
+    for spec in (SERVER, "reference"):
+        backend = open_backend(spec)
+        answers = dict(backend.answers(calls))
+        found.append([answers[i] for i in range(len(calls))])
+    return found
+
+
+def test_greedy_answers_are_the_same():
+    rng = random.Random(0)
+    calls = [
+        Complete(measure.Prompt.of(tasks.any_request(rng, "held").text).messages, seed=0, temperature=0.0, max_tokens=90)
+        for _ in range(100)
+    ]
+    served, here = both(calls)
+    same = sum(a.text == b.text for a, b in zip(served, here, strict=True))
+    print(f"{same} of {len(calls)} answers equal")
+    assert same >= 0.9 * len(calls)  # bfloat16 decides near-ties otherwise than float32
+    assert all(a.tokens_in == b.tokens_in for a, b in zip(served, here, strict=True))
+
+
+@pytest.mark.parametrize("method", [Letters(), CritiqueOdds()], ids=lambda m: m.name)
+def test_verdicts_are_the_same(method):
+    calls = []
+    for case in measure.cases(60, "held", 0):
+        other = world.repair(case.principle, case.request, case.reply, random.Random(0), "held")
+        pair = measure.Comparison.of(measure.Prompt.of(case.request.text), world.text_of(case.reply), world.text_of(other))
+        calls += method.calls(pair, measure._law(case.principle))
+    assert all(isinstance(call, Choose) for call in calls)
+    served, here = both(calls)
+    from cai.feedback.readings import share
+
+    gaps = sorted(abs(share(a, 0) - share(b, 0)) for a, b in zip(served, here, strict=True))
+    print(f"median gap {gaps[len(gaps) // 2]:.4f}, largest {gaps[-1]:.4f} of {len(gaps)}")
+    assert gaps[len(gaps) // 2] < 0.01 and gaps[int(0.95 * len(gaps))] < 0.05

@@ -1,0 +1,310 @@
+"""The server backend against a server that misbehaves by script."""
+
+import json
+import math
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+pytest.importorskip("openai")
+
+from cai.backends import open_backend, wire
+from cai.backends.memo import Memo
+from cai.backends.pace import Gate, told_to_wait
+from cai.backends.protocol import Choose, Complete
+from cai.backends.server import ServerBackend, Settings
+from cai.errors import InputError, LimitReached
+from cai.records import Message
+
+
+class FaultServer:
+    """A small chat model that counts the words of its last turn; ``script(number, fields)`` may answer in its place."""
+
+    def __init__(self, script=lambda number, fields: None, logprobs=True, seeds=True):
+        self.script, self.logprobs, self.seeds = script, logprobs, seeds
+        self.requests, self.lock, self.headers = [], threading.Lock(), []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with outer.lock:
+                    outer.requests.append(fields)
+                    outer.headers.append(dict(self.headers))
+                    number = len(outer.requests)
+                found = outer.script(number, fields)
+                if found == "reset":
+                    self.connection.close()
+                    return
+                status, headers, body = found or (200, {}, outer.body(fields, number))
+                data = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+                self.send_response(status)
+                for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args):
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request, address):
+                pass
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+
+    def body(self, fields, number):
+        text = fields["messages"][-1]["content"]
+        said = f"{len(text.split())} words" + ("" if self.seeds else f" {number}")
+        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        if fields.get("logprobs") and self.logprobs:
+            choice["logprobs"] = {
+                "content": [
+                    {
+                        "token": " Pro",
+                        "logprob": -0.1,
+                        "top_logprobs": [
+                            {"token": " Pro", "logprob": -0.1},
+                            {"token": "No", "logprob": -2.4},
+                            {"token": "yes", "logprob": -9.0},
+                        ],
+                    }
+                ]
+            }
+        choices = [choice] * fields.get("n", 1)
+        if "n" in fields:
+            choices = [
+                {**choice, "message": {"role": "assistant", "content": "Problem: x" if i < 6 else "No problem." if i < 7 else "?"}}
+                for i in range(fields["n"])
+            ]
+        return {"model": "m", "choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def spec(self):
+        return f"http://127.0.0.1:{self.server.server_port}/v1#m"
+
+    def backend(self, **limits):
+        return ServerBackend(self.spec, "", Settings(**{"first_wait": 0.01, "deadline": 5.0, "attempts": 4, **limits}))
+
+
+PROBES = 3
+
+
+def talk(text):
+    return (Message(role="user", content=text),)
+
+
+def completes(n):
+    return [Complete(talk("word " * (i + 1)), seed=i) for i in range(n)]
+
+
+def ask(backend, calls):
+    found = dict(backend.answers(calls))
+    return [found[i] for i in range(len(calls))]
+
+
+def once_each(status, headers=None, body=""):
+    """Every request after the probe fails the first time and works the second."""
+    seen = set()
+
+    def script(number, fields):
+        key = json.dumps(fields["messages"])
+        if number <= PROBES or key in seen:
+            return None
+        seen.add(key)
+        return "reset" if status == "reset" else (status, headers or {}, body)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [(500, {}, "oops"), (503, {}, ""), (529, {}, ""), (429, {"Retry-After": "0.02"}, "{}"), (429, {}, "{}"), ("reset",), (200, {}, "<html>hello</html>"), (200, {}, ""),
+     (200, {}, {"choices": []}), (200, {}, {"choices": [{"message": {"content": None}}]}), (200, {}, {"error": "x"}), (200, {}, "[1, 2]")],
+    ids=lambda f: str(f[0]) + str(f[2] if len(f) > 2 else "")[:12],
+)  # fmt: skip
+def test_what_may_pass_is_asked_again(fault):
+    with FaultServer(once_each(*fault)) as server:
+        answers = ask(server.backend(), completes(12))
+    assert [a.text for a in answers] == [f"{i + 1} words" for i in range(12)] and all(a.finish == "stop" for a in answers)
+    assert len(server.requests) == PROBES + 24
+
+
+def test_thirty_percent_errors_change_nothing():
+    import random
+
+    with FaultServer() as good:
+        expected = ask(good.backend(), completes(300))
+    rng = random.Random(0)
+    with FaultServer(lambda n, f: (rng.choice([500, 502, 503]), {}, "") if n > PROBES and rng.random() < 0.3 else None) as bad:
+        assert ask(bad.backend(attempts=12, first_wait=0.001), completes(300)) == expected
+
+
+def test_a_lasting_fault_is_a_status_with_its_reason_and_is_not_remembered(tmp_path):
+    broken = True
+
+    def script(number, fields):
+        return (200, {}, "<html>") if broken and fields["messages"][-1]["content"] == "word word " else None
+
+    with FaultServer(script) as server, Memo(tmp_path / "memo.sqlite") as memo:
+        backend = server.backend(attempts=2)
+        answers = memo.asker(backend)(completes(3))
+        assert [a.finish for a in answers] == ["stop", "failed", "stop"] and "malformed" in answers[1].note
+        broken = False
+        before = len(server.requests)
+        assert [a.finish for a in memo.asker(backend)(completes(3))] == ["stop"] * 3 and len(server.requests) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "finish"),
+    [(400, "This model's maximum context length is 8 tokens", "too_long"), (413, "", "too_long"), (400, "content_filter", "filtered"), (400, "bad temperature", "failed")],
+)  # fmt: skip
+def test_what_a_second_attempt_cannot_mend_is_not_tried_again(status, body, finish):
+    with FaultServer(lambda n, f: (status, {}, json.dumps({"error": {"message": body}})) if n > PROBES else None) as server:
+        assert ask(server.backend(), completes(1))[0].finish == finish
+    assert len(server.requests) == PROBES + 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "says"),
+    [(401, {}, InputError, "OPENAI_API_KEY"), (403, {}, InputError, "refuses"), (404, {}, InputError, "knows no model"), (402, {}, LimitReached, "quota"),
+     (429, {"error": {"code": "insufficient_quota", "message": "x"}}, LimitReached, "quota")],
+)  # fmt: skip
+def test_what_stops_the_run(status, body, error, says, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with FaultServer(lambda n, f: (status, {}, body)) as server, pytest.raises(error, match=says) as caught:
+        ask(server.backend(), completes(2))
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_a_server_that_dies_stops_the_run_and_what_was_answered_is_kept(tmp_path):
+    with FaultServer(lambda n, f: (500, {}, "") if n > PROBES + 100 else None) as server, Memo(tmp_path / "m.sqlite") as memo:
+        with pytest.raises(LimitReached, match="in a row failed"):
+            memo.asker(server.backend(attempts=1))(completes(300))
+        assert 64 <= memo.totals()[""].calls <= 100
+
+
+def test_no_server_at_all():
+    backend = ServerBackend("http://127.0.0.1:9/v1#m", "", Settings(attempts=2, first_wait=0.01))
+    with pytest.raises(LimitReached, match="does not answer"):
+        ask(backend, completes(1))
+    with pytest.raises(InputError, match="names no model"):
+        open_backend("http://127.0.0.1:9/v1")
+
+
+def test_slow_and_endless_answers_end():
+    def drip(number, fields):
+        if number > PROBES:
+            time.sleep(1.2)
+
+    with FaultServer(drip) as server:
+        started = time.monotonic()
+        assert ask(server.backend(deadline=0.3, attempts=2), completes(1))[0].note == "no answer in time"
+        assert time.monotonic() - started < 3
+    with FaultServer(lambda n, f: (200, {}, b" " * 300_000) if n > PROBES else None) as server:
+        assert "longer than" in ask(server.backend(byte_cap=100_000, attempts=1), completes(1))[0].note
+    import gzip
+
+    packed = gzip.compress(b" " * 10_000_000)
+    with FaultServer(lambda n, f: (200, {"Content-Encoding": "gzip"}, packed) if n > PROBES else None) as server:
+        assert "packs" in ask(server.backend(attempts=1), completes(1))[0].note
+
+
+def test_verdicts_are_read_from_the_first_token():
+    with FaultServer() as server:
+        found = ask(server.backend(), [Choose(talk("x"), ("Problem", "No problem"))])[0]
+    assert found.logprobs == pytest.approx((-0.1, -2.4)) and found.votes == 0
+    sent = server.requests[-1]
+    assert sent["max_tokens"] == 1 and sent["top_logprobs"] == wire.TOP and sent["top_p"] == 1.0
+
+
+def test_without_log_probabilities_votes_are_taken_and_said():
+    with FaultServer(logprobs=False, seeds=False) as server:
+        backend = server.backend()
+        found = ask(backend, [Choose(talk("x"), ("Problem", "No problem"))])[0]
+    assert [math.exp(p) for p in found.logprobs] == pytest.approx([6 / 7, 1 / 7]) and found.votes == wire.VOTES
+    assert len(backend.notes) == 2 and "no log-probabilities" in backend.notes[0] and "seeds" in backend.notes[1]
+
+
+def test_nan_log_probabilities_are_no_verdict():
+    def script(number, fields):
+        if number > PROBES:
+            return (
+                200,
+                {},
+                '{"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"top_logprobs": [{"token": "A", "logprob": NaN}]}]}}]}',
+            )
+
+    with FaultServer(script) as server:
+        assert ask(server.backend(attempts=1), [Choose(talk("x"), ("A", "B"))])[0].finish == "failed"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [({"A": -1.0, "B": -2.0}, (-1.0, -2.0)), ({" A": -1.0, "And": -0.1}, (-1.0, -math.inf)), ({"(A": -1.0, "ĠB": -3.0}, (-1.0, -3.0)), ({"C": -0.1}, None), ({"": -0.1, " ": -1.0}, None)],
+)  # fmt: skip
+def test_weights_of_letters(tokens, expected):
+    found = wire.weights(("A", "B"), tokens)
+    assert all(map(math.isnan, found)) if expected is None else found == pytest.approx(expected)
+
+
+def test_several_servers_share_the_load_and_the_load_is_capped():
+    busy, most = [0], [0]
+    lock = threading.Lock()
+
+    def slow(number, fields):
+        with lock:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+        time.sleep(0.01)
+        with lock:
+            busy[0] -= 1
+
+    with FaultServer(slow) as one, FaultServer(slow) as two:
+        spec = f"{one.spec.split('#')[0]},{two.spec}"
+        assert len(ask(ServerBackend(spec, "", Settings(concurrency=6)), completes(200))) == 200
+        assert min(len(one.requests), len(two.requests)) > 50 and most[0] <= 12
+
+
+def test_the_gate_opens_slowly_and_shuts_fast():
+    gate = Gate(start=8, most=64)
+    for _ in range(400):
+        gate.went_well()
+    assert 20 < gate.limit < 64
+    before = gate.limit
+    gate.was_full()
+    gate.was_full()  # of the same moment
+    assert gate.limit == before / 2
+
+
+def test_retry_after_in_seconds_and_as_a_date():
+    import email.utils
+
+    assert told_to_wait({"retry-after": "3"}) == 3.0 and told_to_wait({"retry-after": "1e9"}) == 60.0 and told_to_wait({}) is None
+    assert 8 < told_to_wait({"retry-after": email.utils.formatdate(time.time() + 10, usegmt=True)}) <= 10
+    assert told_to_wait({"retry-after": "soon"}) is None and told_to_wait({"retry-after": "nan"}) is None
+
+
+def test_closing_early_stops_the_calls():
+    with FaultServer(lambda n, f: time.sleep(0.02)) as server:
+        stream = server.backend(concurrency=2).answers(completes(500))
+        next(stream)
+        stream.close()
+        asked = len(server.requests)
+        time.sleep(0.2)
+        assert len(server.requests) <= asked + 2 < 100
