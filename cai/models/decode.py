@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from cai.models.project import positions
+
 
 class Decoded(NamedTuple):
     """Generated tokens of one row."""
@@ -29,12 +31,11 @@ def decode(
     device = model.device
     uniforms = torch.stack([torch.rand(max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]).to(device)
     ids, mask = pad_left(prompts, pad_id, device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
     rows = torch.arange(len(prompts), device=device)
     stops = torch.tensor(sorted(stop_ids), device=device)
     written = torch.full((len(prompts), max_tokens), -1, dtype=torch.long, device=device)
-    step_ids, step_positions = ids, positions
+    step_ids, step_positions = ids, positions(mask)
     for step in range(max_tokens):
         out = model(
             input_ids=step_ids, attention_mask=mask, position_ids=step_positions, past_key_values=cache, use_cache=True, logits_to_keep=1

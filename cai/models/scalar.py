@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from cai.errors import InputError, Problem
 from cai.models.load import best_device, disable_dropout, load_tokenizer, resolve
+from cai.models.project import positions
 
 
 class ScalarModel(NamedTuple):
@@ -54,8 +55,7 @@ def head(model: nn.Module) -> nn.Linear:
 def token_values(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """The head's output ``[B, T]`` at every token; positions count real tokens only, so padding on either side is alike."""
     inner: Any = getattr(model, "module", model)
-    positions = (mask_BT.long().cumsum(1) - 1).clamp(min=0)
-    hidden = inner.base_model(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions).last_hidden_state
+    hidden = inner.base_model(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions(mask_BT)).last_hidden_state
     values: Tensor = head(model)(hidden).squeeze(-1).float()
     return values
 
