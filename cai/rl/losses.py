@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from cai.rl.masked import masked_mean, masked_sum
 
 
-def token_logprobs(logits_BTV: Tensor, tokens_BT: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-probability ``[B, T]`` of each token under the logits that predict it, at the sampling temperature."""
-    scaled = logits_BTV.float() / temperature
-    return scaled.gather(-1, tokens_BT.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(-1)
+def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probability ``[...]`` of each token under the logits ``[..., V]`` that predict it, at the sampling temperature."""
+    scaled = logits.float() / temperature
+    return scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(-1)
 
 
 def language_model_loss(logprobs_BT: Tensor, mask_BT: Tensor, tokens_in_step: float) -> Tensor:
@@ -48,6 +48,19 @@ def dpo_loss(
     return preference_loss(beta * (policy_first_B - ref_first_B), beta * (policy_second_B - ref_second_B), p_B)
 
 
+def ipo_loss(
+    policy_first_B: Tensor, policy_second_B: Tensor, ref_first_B: Tensor, ref_second_B: Tensor, p_B: Tensor, beta: float
+) -> Tensor:
+    """IPO: the squared distance of the log-ratio difference from ``1 / (2 beta)`` (arXiv 2310.12036, equation 17).
+
+    With a soft label the two orders are weighted by it. Arguments are log-probabilities of whole answers, as means over
+    their tokens. Returns the loss of each pair ``[B]``.
+    """
+    difference = (policy_first_B - ref_first_B) - (policy_second_B - ref_second_B)
+    target = 1 / (2 * beta)
+    return p_B * (difference - target) ** 2 + (1 - p_B) * (difference + target) ** 2
+
+
 class PolicyLoss(NamedTuple):
     loss: Tensor
     clip_share: Tensor  # share of tokens where the clipped term is the larger one
@@ -73,7 +86,7 @@ def value_loss(values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mas
     return 0.5 * masked_mean(torch.maximum((values_BT - returns_BT) ** 2, (near_old - returns_BT) ** 2), mask_BT)
 
 
-def entropy(logits_BTV: Tensor) -> Tensor:
-    """Entropy ``[B, T]`` of the next-token distribution, in nats."""
-    logprobs = F.log_softmax(logits_BTV.float(), -1)
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy ``[...]`` of the next-token distributions ``[..., V]``, in nats."""
+    logprobs = F.log_softmax(logits.float(), -1)
     return -(logprobs.exp() * logprobs).sum(-1)

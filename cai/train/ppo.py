@@ -18,13 +18,13 @@ from cai.models.scalar import load_scalar_model
 from cai.records import Prompt
 from cai.rl.advantages import gae, shaped_rewards
 from cai.rl.kl import KLController, k1
-from cai.rl.losses import entropy, policy_loss, token_logprobs, value_loss
-from cai.rl.masked import masked_mean, masked_sum, masked_variance, whiten
+from cai.rl.losses import entropy, policy_loss, value_loss
+from cai.rl.masked import masked_sum, masked_variance, whiten
 from cai.train.batches import Answered
 from cai.train.checkpoint import save
 from cai.train.engine import Engine
 from cai.train.reward import score_rows
-from cai.train.rollout import Rollout, Score, answer_logits, answer_values, roll_out
+from cai.train.rollout import Rollout, Score, answer_values, predict, roll_out
 
 Log = Callable[[dict[str, float]], None]
 SCORE_LIMIT = 10.0
@@ -114,21 +114,19 @@ def update_models(
     seen: list[dict[str, float]] = []
     count = len(rollout.ids)
     size = -(-count // config.minibatches)
-    answers = rollout.ids[:, rollout.prompt_length :]
     for epoch in range(config.epochs):
         order = torch.tensor(shuffled(range(count), *key, "epoch", epoch), device=rollout.ids.device)
         for rows in order.split(size):
             ids, attention, mask = rollout.ids[rows], rollout.attention[rows], rollout.mask[rows]
-            logits = answer_logits(actor.plain, ids, attention, rollout.prompt_length)
-            logprobs = token_logprobs(logits, answers[rows], config.temperature)
-            surrogate = policy_loss(logprobs, rollout.logprobs[rows], targets.advantages[rows], mask, config.clip)
+            predicted = predict(actor.plain, ids, attention, mask, config.temperature)
+            surrogate = policy_loss(predicted.logprobs, rollout.logprobs[rows], targets.advantages[rows], mask, config.clip)
             values = answer_values(critic.model, ids, attention, rollout.prompt_length)
             error = value_loss(values, rollout.values[rows], targets.returns[rows], mask, config.clip)
             actor_norm, critic_norm = actor.step([surrogate.loss]), critic.step([error])
             seen.append(
                 {
                     "policy_loss": surrogate.loss.item(), "value_loss": error.item(), "clip_share": surrogate.clip_share.item(),
-                    "approx_kl": surrogate.approx_kl.item(), "entropy": masked_mean(entropy(logits.detach()), mask).item(),
+                    "approx_kl": surrogate.approx_kl.item(), "entropy": entropy(predicted.logits.detach()).mean().item(),
                     "policy_grad_norm": actor_norm, "value_grad_norm": critic_norm,
                 }
             )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -18,18 +17,11 @@ from cai.rl.losses import preference_loss
 from cai.train.batches import Answered, epoch_batches, pad, tokenize
 from cai.train.checkpoint import save
 from cai.train.engine import Engine
+from cai.train.pairs import Pair, labelled_pairs
 
 Log = Callable[[dict[str, float]], None]
 CLEAR = 0.1
 """How far from one half a label must be to count when accuracy is measured."""
-
-
-class Pair(NamedTuple):
-    """Two tokenised answers to a prompt, and the probability that the first is the better one."""
-
-    first: Answered
-    second: Answered
-    p_first: float
 
 
 def train_reward(
@@ -46,34 +38,29 @@ def train_reward(
     scalar = load_scalar_model(base, new_head=True)
     model, tokenizer = scalar
     chat = ChatFormat(tokenizer, style)
-    labelled = [p for p in preferences if p.p_first is not None]
-    train, held = list[Pair](), list[Pair]()
-    for preference in labelled:
-        shown = preference.comparison
-        first, second = (tokenize(chat, shown.prompt, text, config.max_length) for text in (shown.first, shown.second))
-        if first and second and preference.p_first is not None:
-            kept = uniform(seed, "held out", shown.prompt.id) < config.held_out
-            (held if kept else train).append(Pair(first, second, preference.p_first))
+    pairs, unlabelled, too_long = labelled_pairs(preferences, chat, config.max_length)
+    held = [pair for pair in pairs if uniform(seed, "held out", pair.prompt) < config.held_out]
+    train = [pair for pair in pairs if uniform(seed, "held out", pair.prompt) >= config.held_out]
     if not train:
         raise InputError("there is no labelled pair to train a reward model on")
-    lengths = [max(len(first.ids), len(second.ids)) for first, second, _ in train]
+    lengths = [pair.length for pair in train]
     plan = [batch for epoch in range(config.epochs) for batch in epoch_batches(lengths, config.batch_size, seed, "reward", epoch)]
     engine = Engine(model, rate=config.rate, steps=len(plan))
     model.train()
     for number, batch in enumerate(plan, start=1):
-        pairs = [train[i] for i in batch]
-        padded = pad([p.first for p in pairs] + [p.second for p in pairs], int(tokenizer.pad_token_id), model.device)
+        chosen = [train[i] for i in batch]
+        padded = pad([p.first for p in chosen] + [p.second for p in chosen], int(tokenizer.pad_token_id), model.device)
         scores = text_scores(engine.model, padded.ids, padded.mask)
-        labels = torch.tensor([p.p_first for p in pairs], device=scores.device)
+        labels = torch.tensor([p.p_first for p in chosen], device=scores.device)
         loss = preference_loss(scores[: len(batch)], scores[len(batch) :], labels).mean()
         norm = engine.step([loss])
         log({"step": number, "steps": len(plan), "loss": loss.item(), "grad_norm": norm})
     plain = engine.plain.eval()
-    everything = score_rows(scalar, [row for first, second, _ in train for row in (first, second)])
+    everything = score_rows(scalar, [row for pair in train for row in (pair.first, pair.second)])
     plain.config.reward_mean, plain.config.reward_std = float(everything.mean()), float(everything.std().clamp(min=1e-3))
     save(plain, tokenizer, out)
     return {
-        "pairs": len(train), "unlabelled": len(preferences) - len(labelled), "dropped_too_long": len(labelled) - len(train) - len(held),
+        "pairs": len(train), "unlabelled": unlabelled, "dropped_too_long": too_long,
         "skipped_steps": engine.skipped, "held_out": len(held), "held_out_accuracy": accuracy(scalar, held),
     }  # fmt: skip
 

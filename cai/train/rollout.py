@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cai.models.decode import decode, pad_left
+from cai.models.project import next_token_logits
 from cai.models.scalar import token_values
 from cai.rl.losses import token_logprobs
 
@@ -35,20 +36,20 @@ class Rollout(NamedTuple):
         return self.mask.sum(1)
 
 
-def positions(attention_BL: Tensor) -> Tensor:
-    """Position ids that count real tokens only, so that padding on the left moves nothing."""
-    return (attention_BL.cumsum(1) - 1).clamp(min=0)
+class Prediction(NamedTuple):
+    """What a model thinks of the answer tokens that were written."""
+
+    logprobs: Tensor  # [B, T], 0 where there is no token
+    logits: Tensor  # [N, V] of the N answer tokens, row by row
 
 
-def answer_logits(model: PreTrainedModel, ids_BL: Tensor, attention_BL: Tensor, prompt_length: int) -> Tensor:
-    """The logits ``[B, T, V]`` that predict the answer tokens; nothing else is projected on the vocabulary."""
-    answer_length = ids_BL.shape[1] - prompt_length
-    out = model(
-        input_ids=ids_BL, attention_mask=attention_BL, position_ids=positions(attention_BL), use_cache=False,
-        logits_to_keep=answer_length + 1,
-    )  # fmt: skip
-    logits: Tensor = out.logits[:, :-1]
-    return logits
+def predict(model: PreTrainedModel, ids_BL: Tensor, attention_BL: Tensor, mask_BT: Tensor, temperature: float = 1.0) -> Prediction:
+    """Log-probabilities of the answer tokens, the last ``T`` of each row; nothing else is projected on the vocabulary."""
+    prompt_length = ids_BL.shape[1] - mask_BT.shape[1]
+    wanted = torch.cat([mask_BT.new_zeros(len(mask_BT), prompt_length - 1), mask_BT], 1)
+    logits = next_token_logits(model, ids_BL, attention_BL, wanted)
+    logprobs = token_logprobs(logits, ids_BL[:, 1:][wanted], temperature)
+    return Prediction(logprobs.new_zeros(mask_BT.shape).masked_scatter(mask_BT, logprobs), logits)
 
 
 def answer_values(value_model: torch.nn.Module, ids_BL: Tensor, attention_BL: Tensor, prompt_length: int) -> Tensor:
@@ -86,7 +87,7 @@ def roll_out(
         scores = torch.where(stopped, scores, torch.full_like(scores, missing_eos_score))
     return Rollout(
         ids=ids, attention=attention, prompt_length=width, mask=mask,
-        logprobs=token_logprobs(answer_logits(policy, ids, attention, width), answer_ids, temperature),
-        ref_logprobs=token_logprobs(answer_logits(reference, ids, attention, width), answer_ids, temperature),
+        logprobs=predict(policy, ids, attention, mask, temperature).logprobs,
+        ref_logprobs=predict(reference, ids, attention, mask, temperature).logprobs,
         values=answer_values(value_model, ids, attention, width), scores=scores, stopped=stopped,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from cai.config import SFT
 from cai.errors import InputError
 from cai.models.chat import ChatFormat
 from cai.models.load import load_language_model
+from cai.models.project import next_token_logits
 from cai.records import Prompt
 from cai.rl.losses import language_model_loss, token_logprobs
 from cai.train.batches import epoch_batches, pad, tokenize
@@ -41,8 +42,7 @@ def train_sft(
     for number, batch in enumerate(plan, start=1):
         ids, mask, answer = pad([tokenized[i] for i in batch], int(tokenizer.pad_token_id), model.device)
         labels = answer[:, 1:]
-        hidden = engine.plain.base_model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1][labels]
-        logprobs = token_logprobs(engine.plain.get_output_embeddings()(hidden), ids[:, 1:][labels])
+        logprobs = token_logprobs(next_token_logits(engine.plain, ids, mask, labels), ids[:, 1:][labels])
         loss = language_model_loss(logprobs, torch.ones_like(logprobs), float(labels.sum()))
         norm = engine.step([loss])
         losses.append(loss.item())

@@ -16,7 +16,7 @@ from cai.train.batches import epoch_batches, pad, tokenize
 from cai.train.engine import Engine
 from cai.train.ppo import prompt_batches, targets_of, train_ppo
 from cai.train.reward import score_texts, train_reward
-from cai.train.rollout import answer_logits, answer_values, roll_out
+from cai.train.rollout import answer_values, predict, roll_out
 from cai.train.sft import train_sft
 
 PROMPTS = [
@@ -127,13 +127,12 @@ def some_rollout(tiny, score=lambda prompts, answers: torch.tensor([float(len(a)
 
 def test_before_the_first_update_all_ratios_are_one_and_the_kl_is_zero(tiny):
     policy, _, _, rollout = some_rollout(tiny)
-    logits = answer_logits(policy, rollout.ids, rollout.attention, rollout.prompt_length)
-    again = token_logprobs(logits, rollout.ids[:, rollout.prompt_length :], 0.9)
+    again = predict(policy, rollout.ids, rollout.attention, rollout.mask, 0.9).logprobs
     found = policy_loss(again, rollout.logprobs, torch.randn_like(again), rollout.mask, 0.2)
     assert found.approx_kl < 1e-9 and found.clip_share == 0
     assert torch.allclose(rollout.logprobs[rollout.mask], rollout.ref_logprobs[rollout.mask], atol=1e-5)
     # the wrong temperature shows at once
-    wrong = token_logprobs(logits, rollout.ids[:, rollout.prompt_length :], 1.0)
+    wrong = predict(policy, rollout.ids, rollout.attention, rollout.mask, 1.0).logprobs
     assert policy_loss(wrong, rollout.logprobs, torch.randn_like(again), rollout.mask, 0.2).approx_kl > 1e-4
 
 

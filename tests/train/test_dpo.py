@@ -1,0 +1,93 @@
+"""DPO: the sums it trains on, the optimum it comes to, and what it learns on a tiny model."""
+
+import math
+
+import pytest
+import torch
+from test_training import preferences
+
+from cai.config import DPO
+from cai.errors import InputError
+from cai.models.load import load_language_model
+from cai.rl.losses import dpo_loss, ipo_loss
+from cai.train.batches import Answered
+from cai.train.dpo import pair_logprobs, reference_logprobs, smoothed, train_dpo
+from cai.train.pairs import Pair
+
+
+def pairs():
+    return [
+        Pair(Answered([9, 8, 7], [6, 5, 1]), Answered([9, 8, 7], [4, 1]), 1.0, "a"),
+        Pair(Answered([3], [2, 1]), Answered([3], [7, 7, 7, 1]), 0.0, "b"),
+    ]
+
+
+def test_log_probabilities_are_sums_over_the_answer_alone(tiny):
+    model, tokenizer = load_language_model(tiny, dtype=torch.float32)
+    with torch.no_grad():
+        found, means = (pair_logprobs(model, pairs(), tokenizer.pad_token_id, mean=m) for m in (False, True))
+        for row, mean_row, pair in zip(found, means, pairs(), strict=True):
+            for value, mean, answered in zip(row, mean_row, (pair.first, pair.second), strict=True):
+                logprobs = model(torch.tensor([answered.ids])).logits[0].log_softmax(-1)
+                start = len(answered.prompt) - 1
+                total = sum(logprobs[start + i, token].item() for i, token in enumerate(answered.answer))
+                assert value.item() == pytest.approx(total, abs=1e-3) and mean.item() == pytest.approx(
+                    total / len(answered.answer), abs=1e-3
+                )
+    assert torch.allclose(reference_logprobs(model, pairs(), 1, tokenizer.pad_token_id), found, atol=1e-4)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 2.0])
+def test_dpo_on_preferences_of_a_known_reward_comes_to_the_optimum(beta):
+    """With Bradley-Terry labels of a reward r, the minimum is pi_ref * exp(r / beta) (arXiv 2305.18290, equations 4 and 7)."""
+    torch.manual_seed(0)
+    reference = torch.randn(12, dtype=torch.float64).log_softmax(-1)
+    reward = torch.randn(12, dtype=torch.float64) * beta * 2
+    best = (reference + reward / beta).softmax(-1)
+    one, other = (grid.flatten() for grid in torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij"))
+    labels = torch.sigmoid(reward[one] - reward[other])
+
+    def fitted(labels):
+        logits = reference.clone().requires_grad_()
+        optimizer = torch.optim.LBFGS([logits], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
+
+        def closure():
+            optimizer.zero_grad()
+            logp = logits.log_softmax(-1)
+            loss = dpo_loss(logp[one], logp[other], reference[one], reference[other], labels, beta).mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        return logits.detach().softmax(-1)
+
+    assert 0.5 * (fitted(labels) - best).abs().sum() < 0.03
+    assert 0.5 * (fitted(1 - labels) - best).abs().sum() > 0.3  # the labels the wrong way round
+
+
+def test_ipo_pulls_the_difference_to_its_target_and_no_further():
+    zero, p = torch.zeros(1), torch.ones(1)
+    at = {d: ipo_loss(torch.tensor([d]), zero, zero, zero, p, 0.1).item() for d in (0.0, 5.0, 10.0)}
+    assert at[5.0] == 0.0 and at[0.0] == at[10.0] == pytest.approx(25.0)
+    assert ipo_loss(torch.tensor([3.0]), zero, zero, zero, torch.tensor([0.5]), 0.1).item() == pytest.approx((2**2 + 8**2) / 2)
+
+
+def test_smoothing_flips_a_share_of_each_label():
+    assert smoothed(1.0, 0.1) == pytest.approx(0.9) and smoothed(0.5, 0.3) == 0.5 and smoothed(0.2, 0.0) == 0.2
+
+
+@pytest.mark.parametrize("loss", ["dpo", "ipo"])
+def test_it_learns_which_answer_is_better(tiny, tmp_path, loss):
+    config = DPO(epochs=6, batch_size=8, rate=2e-3, beta=0.1, loss=loss)
+    rows = []
+    figures = train_dpo(preferences(), tiny, tmp_path / loss, config, log=rows.append)
+    start = math.log(2) if loss == "dpo" else 25.0
+    assert rows[0]["loss"] == pytest.approx(start, rel=1e-3)  # policy and reference are one at the start
+    assert figures["loss_last"] < 0.5 * start and figures["margin_last"] > 0.1
+    again = train_dpo(preferences(), tiny, tmp_path / f"{loss}-again", config)
+    assert again == figures
+
+
+def test_nothing_to_train_on_is_said(tiny, tmp_path):
+    with pytest.raises(InputError, match="no labelled pair"):
+        train_dpo([], tiny, tmp_path / "x", DPO(epochs=1))
