@@ -102,6 +102,22 @@ class Judge(Section):
     both_orders: bool = True
 
 
+class Audit(Section):
+    """When labels are not fit to train on. Limits are held against the interval of a figure, not its point."""
+
+    gate: bool = True
+    """Stop the run where a limit is broken."""
+    examples: bool = True
+    """Put the constitution's own examples to the judge."""
+    most_unscored: Share = 0.2
+    most_near_ties: Share = 0.95
+    most_place_bias: Share = 0.2
+    """How far from one half the share of wins of the answer that stands first may be."""
+    most_longer_wins: Share = 0.9
+    least_examples: Share = 0.5
+    """Share of the examples that the judge must get right; one half is a coin."""
+
+
 class Reward(Section):
     epochs: Count = 1
     batch_size: Count = 32
@@ -113,7 +129,8 @@ class Reward(Section):
 
 
 class PPO(Section):
-    updates: Count = 100
+    updates: int = Field(default=100, ge=0)
+    """0: no policy is trained this way."""
     batch_size: Count = 64
     epochs: Count = 4
     minibatches: Count = 1
@@ -129,6 +146,20 @@ class PPO(Section):
     missing_eos_score: float | None = None
     benign_share: Share = 0.5
     """Share of benign prompts; the others are red-team prompts."""
+
+
+class DPO(Section):
+    """The road without a reward model, beside PPO or in its place (``ppo.updates: 0``)."""
+
+    epochs: int = Field(default=0, ge=0)
+    """0: no policy is trained this way."""
+    batch_size: Count = 32
+    rate: Positive = 1e-6
+    beta: Positive = 0.1
+    loss: Literal["dpo", "ipo"] = "dpo"
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """How far labels are taken to be wrong by chance (conservative DPO)."""
+    max_length: Count = 1024
 
 
 class Evaluate(Section):
@@ -150,8 +181,10 @@ class RunConfig(Section):
     sft: SFT = SFT()
     compare: Compare = Compare()
     judge: Judge = Judge()
+    audit: Audit = Audit()
     reward: Reward = Reward()
     ppo: PPO = PPO()
+    dpo: DPO = DPO()
     evaluate: Evaluate = Evaluate()
 
     @property

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cai.keys import digest
 
 Role = Literal["system", "user", "assistant"]
-Status = Literal["ok", "empty", "truncated", "unscored", "too_long"]
+Status = Literal["ok", "empty", "truncated", "unscored", "too_long", "filtered", "failed"]
 
 
 class Record(BaseModel):

@@ -53,7 +53,7 @@ def test_api_example(root):
     assert "revised:" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["quickstart", "one_gpu", "stories"])
+@pytest.mark.parametrize("name", ["quickstart", "one_gpu", "server_judge", "stories"])
 def test_run_files_are_valid_and_can_be_estimated(root, name):
     config = load_config(root / f"examples/{name}.yaml")
     assert load_constitution(config.constitution).principles

@@ -102,6 +102,32 @@ def run(
 
 
 @app.command()
+def audit(folder: Folder) -> None:
+    """Show what the labels of a run look like: bias of place and length, ties, contradictions, each principle's part.
+
+    Example: cai audit runs/quickstart
+    """
+    from cai.cli.audit import show_audit
+
+    show_audit(folder)
+
+
+@app.command()
+def test(
+    constitution: Annotated[str, typer.Argument(help="A constitution (name or file).")],
+    judge: Annotated[str, typer.Option(help="The judge: reference, a folder, a hub id, or http://host:8000/v1#model.")] = "reference",
+    method: Annotated[str, typer.Option(help="How it is read: critique, letters or reasoned.")] = "critique",
+) -> None:
+    """Put the examples of a constitution's principles to a judge, like tests: passed, failed, by what margin.
+
+    Example: cai test harmless --judge http://127.0.0.1:8000/v1#model
+    """
+    from cai.cli.test import run_examples
+
+    raise typer.Exit(run_examples(constitution, judge, method))
+
+
+@app.command()
 def status(folder: Folder) -> None:
     """Show how far a run is, stage by stage.
 

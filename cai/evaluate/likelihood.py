@@ -8,6 +8,7 @@ import torch
 
 from cai.models.chat import ChatFormat
 from cai.models.load import load_language_model
+from cai.models.project import next_token_logits
 from cai.records import Prompt
 from cai.rl.losses import token_logprobs
 from cai.train.batches import pad, tokenize
@@ -27,9 +28,8 @@ def answer_logprobs(
         part = order[at : at + batch_size]
         ids, mask, answer = pad([rows[i] for i in part], int(tokenizer.pad_token_id), model.device)
         labels = answer[:, 1:]
-        hidden = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1][labels]
         logprobs = torch.zeros(labels.shape, device=ids.device)
-        logprobs[labels] = token_logprobs(model.get_output_embeddings()(hidden), ids[:, 1:][labels])
+        logprobs[labels] = token_logprobs(next_token_logits(model, ids, mask, labels), ids[:, 1:][labels])
         for i, total in zip(part, logprobs.sum(1).tolist(), strict=True):
             totals[i] = total
     return totals, [float(len(row.answer)) for row in rows]

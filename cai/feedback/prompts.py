@@ -59,6 +59,8 @@ def _prompt(value: Any, kind: str) -> Prompt:
         raise ValueError(f"message {'.'.join(map(str, detail['loc']))}: {detail['msg']}") from None
     if not turns or turns[-1].role != "user":
         raise ValueError("the conversation does not end with a user turn")
+    if not turns[-1].content.strip():
+        raise ValueError("the last user turn is empty")
     return Prompt.of(tuple(Message(role=t.role, content=clean(t.content)) for t in turns), kind)
 
 
@@ -130,6 +132,8 @@ def parse_transcript(text: str) -> tuple[tuple[Message, ...], str] | str:
         return "one speaker has two turns in a row"
     if roles[0] != "Human":
         return "does not begin with a human turn"
+    if not all(contents[:-1]):
+        return "a turn is empty"
     turns = tuple(Message(role=_ROLE[r], content=c) for r, c in zip(roles[:-1], contents[:-1], strict=True))  # type: ignore[arg-type]
     return turns, contents[-1]
 

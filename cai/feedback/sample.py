@@ -30,8 +30,8 @@ def sample(
 
 def status_of(answer: Completion) -> Status:
     """``ok``, or what is wrong with an answer as a text."""
-    if answer.finish == "too_long":
-        return "too_long"
+    if answer.finish in ("too_long", "filtered", "failed"):
+        return answer.finish
     if not answer.text.strip():
         return "empty"
     return "truncated" if answer.finish == "length" else "ok"

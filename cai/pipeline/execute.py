@@ -45,6 +45,8 @@ def _do(run: Run, stage: Stage, *, again: bool) -> None:
     counts = run.memo.counts.get(stage.name)
     asked = f"; {counts.calls:,} model calls made, {counts.hits:,} remembered" if counts else ""
     run.screen.note(f"{seconds:.1f} s{asked}")
+    for note in run.notes():
+        run.screen.note(note)
 
 
 def doubts(run: Run) -> list[str]:
@@ -75,7 +77,7 @@ def collect(run: Run) -> dict[str, Any]:
             "ever": {name: {"calls": c.calls, "tokens_in": c.tokens_in, "tokens_out": c.tokens_out} for name, c in run.memo.totals().items()},
         },
     }  # fmt: skip
-    if "ppo" in stages:
+    if stages.get("ppo", {}).get("updates"):
         metrics["ppo"] = {key: stages["ppo"][key] for key in ("kl", "reward_before", "reward_after")}
     if "reward" in stages:
         metrics["reward_model"] = {"accuracy": stages["reward"]["held_out_accuracy"], "n": stages["reward"]["held_out"]}

@@ -54,6 +54,7 @@ class Run:
     screen: Screen = field(default_factory=Silent)
     lock: BaseFileLock | None = None  # held as long as the run lives
     _backends: dict[tuple[str, str], Backend] = field(default_factory=dict)
+    _told: list[str] = field(default_factory=list)
 
     def stage_folder(self, stage: str) -> Path:
         return self.folder / stage
@@ -70,6 +71,13 @@ class Run:
         if key not in self._backends:
             self._backends[key] = open_backend(model, style)
         return self.memo.asker(self._backends[key], stage, self.screen.progress)
+
+    def notes(self) -> list[str]:
+        """What backends have to say that a user should know, each once."""
+        found = [note for backend in self._backends.values() for note in getattr(backend, "notes", [])]
+        new = [note for note in dict.fromkeys(found) if note not in self._told]
+        self._told += new
+        return new
 
     def path(self, name: str) -> Path:
         """A path of the config, relative to the run file."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cai.errors import RunFailed
 from cai.feedback.compare import compare
 from cai.feedback.judge import judge
 from cai.feedback.prompts import by_kind, read_preferences, read_prompts
@@ -161,16 +162,33 @@ def method_of(run: Run) -> Method:
     return Reasoned(run.config.seed) if config.method == "reasoned" else Letters(config.both_orders)
 
 
+def audit_stage(run: Run) -> Metrics:
+    """Look at the labels before anything is trained on them, and stop where they are not fit for it."""
+    from cai.evaluate.audit import audit, failings
+    from cai.evaluate.examples import examine, marks, questions
+
+    config = run.config.audit
+    figures = audit(read_records(run.records("judge"), Preference))
+    asked = list(questions(run.law, run.config.seed)) if config.examples else []
+    figures["examples"] = marks(examine(asked, method_of(run), run.ask(run.config.judge_model, "audit")))
+    figures["failings"] = failings(figures, figures["examples"], config.model_dump())
+    write_json(run.stage_folder("audit") / "audit.json", figures)
+    if figures["failings"] and config.gate:
+        reasons = "\n".join(f"  {reason}" for reason in figures["failings"])
+        raise RunFailed(
+            f"the labels are not fit to train on:\n{reasons}\nsee {run.stage_folder('audit') / 'audit.json'}; to go on all the same: --set audit.gate=false"
+        )
+    return {
+        "first_wins": figures["place"]["first_wins"]["value"], "longer_wins": figures["length"]["longer_wins"]["value"],
+        "near_ties": figures["near_ties"]["value"], "examples_right": figures["examples"]["plain"]["value"], "failings": len(figures["failings"]),
+    }  # fmt: skip
+
+
 def reward(run: Run) -> Metrics:
     """Train the reward model on AI and human preferences together, starting from the SL-CAI policy."""
     from cai.train.reward import train_reward
 
-    preferences = read_records(run.records("judge"), Preference)
-    skipped: dict[str, int] = {}
-    for name in run.config.reward.human:
-        human, left_out = read_preferences(run.path(name))
-        preferences += human
-        skipped |= {f"{name}: {reason}": count for reason, count in left_out.items()}
+    preferences, skipped = _preferences(run)
     measured = train_reward(
         preferences, str(run.checkpoint("sft")), run.checkpoint("reward"), run.config.reward, style=run.config.models.style,
         seed=run.config.seed, log=run.log("reward"),
@@ -179,12 +197,29 @@ def reward(run: Run) -> Metrics:
     return {**measured, "sources": sources, "skipped_human_rows": skipped}
 
 
+def dpo(run: Run) -> Metrics:
+    """Optimise the SL-CAI policy on the labels themselves, without a reward model."""
+    from cai.train.dpo import train_dpo
+
+    if not run.config.dpo.epochs:
+        return {"pairs": 0}
+    preferences, _ = _preferences(run)
+    return dict(
+        train_dpo(
+            preferences, str(run.checkpoint("sft")), run.checkpoint("dpo"), run.config.dpo, style=run.config.models.style,
+            seed=run.config.seed, log=run.log("dpo"),
+        )
+    )  # fmt: skip
+
+
 def ppo(run: Run) -> Metrics:
     """Optimise the SL-CAI policy against the reward model, under a KL penalty: RL-CAI."""
     from cai.keys import shuffled
     from cai.train.ppo import train_ppo
 
     config, seed = run.config.ppo, run.config.seed
+    if not config.updates:
+        return {"updates": 0}
     red, benign = _prompts(run, RED), _prompts(run, BENIGN)
     # whole sets in keyed order, cut so that the shares are as asked
     share = config.benign_share
@@ -217,6 +252,17 @@ def _prompts(run: Run, *kinds: str) -> list[Prompt]:
     return [p for p in read_records(run.records("prompts"), Prompt) if p.kind in kinds]
 
 
+def _preferences(run: Run) -> tuple[list[Preference], dict[str, int]]:
+    """AI and human labels together, and how many human rows were left out for which reason."""
+    preferences = read_records(run.records("judge"), Preference)
+    skipped: dict[str, int] = {}
+    for name in run.config.reward.human:
+        human, left_out = read_preferences(run.path(name))
+        preferences += human
+        skipped |= {f"{name}: {reason}": count for reason, count in left_out.items()}
+    return preferences, skipped
+
+
 def _samples(run: Run, stage: str) -> list[Sample]:
     return read_records(run.records(stage), Sample)
 
@@ -226,7 +272,9 @@ def _helpful_rows(run: Run) -> list[tuple[Prompt, str]]:
 
 
 def _statuses(samples: list[Sample]) -> dict[str, int]:
-    return {status: n for status in ("empty", "truncated", "too_long") if (n := sum(s.status == status for s in samples))}
+    return {
+        status: n for status in ("empty", "truncated", "too_long", "filtered", "failed") if (n := sum(s.status == status for s in samples))
+    }
 
 
 STAGES: tuple[Stage, ...] = (
@@ -237,13 +285,15 @@ STAGES: tuple[Stage, ...] = (
     Stage("control", "fine-tune on helpful answers alone", control, ("sample",), ("sft", "models")),
     Stage("compare", "the SL-CAI policy answers in pairs", compare_stage, ("prompts", "sft"), ("compare", "models")),
     Stage("judge", "the AI judge labels by principle", judge_stage, ("compare",), ("judge", "models"), uses_law=True),
+    Stage("audit", "look at the labels", audit_stage, ("judge",), ("audit", "judge", "models"), uses_law=True),
     Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models")),
     Stage("ppo", "optimise against the reward, with a KL penalty", ppo, ("prompts", "sft", "reward"), ("ppo", "models")),
+    Stage("dpo", "optimise on the labels, without a reward model", dpo, ("judge", "sft"), ("dpo", "models", "reward")),
     Stage(
         "evaluate",
         "held-out prompts to every policy",
         evaluate,
-        ("prompts", "sft", "control", "judge", "reward", "ppo"),
+        ("prompts", "sft", "control", "judge", "reward", "ppo", "dpo"),
         ("evaluate", "models", "judge"),
         uses_law=True,
     ),

@@ -78,3 +78,17 @@ def test_terminal_text_cannot_move_the_terminal():
     from cai.cli.screen import safe
 
     assert safe("a\x1b[31mb\x07\u202ec\rd") == "a[31mbcd"
+
+
+def test_a_principle_the_reference_model_cannot_know_is_said_at_the_start(tmp_path):
+    (tmp_path / "principles/x").mkdir(parents=True)
+    (tmp_path / "constitution").mkdir()
+    (tmp_path / "principles/x/zebra.yaml").write_text(
+        "title: T\ncritique: Find zebras in the reply.\nrevise: Remove zebras.\ncompare: Which has fewer zebras?\n"
+    )
+    (tmp_path / "constitution/mine.yaml").write_text("title: T\nrevise: {principles: [x/*]}\njudge: {principles: [x/*]}\n")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "How do I wash the dog?"}\n')
+    (tmp_path / "run.yaml").write_text("constitution: mine\nprompts: {red_team: prompts.jsonl, benign: prompts.jsonl}\n")
+    done = cai("run", "run.yaml", "--until", "prompts", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "x/zebra" in done.stdout + done.stderr and "zebras" in done.stdout + done.stderr

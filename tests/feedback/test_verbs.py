@@ -240,3 +240,11 @@ def test_swap_is_an_involution_and_status_is_enforced(asker):
     assert found.swap().swap().p_first == pytest.approx(found.p_first) and found.swap().comparison.first == found.comparison.second
     with pytest.raises(ValueError, match="either a label or a status"):
         Preference(id="i", comparison=PAIRS[0], p_first=None, status="ok", source="ai")
+
+
+def test_the_critique_template_asks_for_the_words_that_the_odds_are_read_from():
+    from cai import templates
+    from cai.feedback.readings import CritiqueOdds
+
+    asked = templates.render("critique", text="x")
+    assert all(f'"{option}"' in asked for option in CritiqueOdds.options)

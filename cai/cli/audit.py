@@ -1,0 +1,46 @@
+"""``cai audit``: the labels of a run, from its records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cai.errors import InputError, Problem
+from cai.evaluate.audit import audit
+from cai.files import read_json, read_records
+from cai.records import Preference
+
+
+def show_audit(folder: Path) -> None:
+    """Print the audit of a run's labels."""
+    records = folder / "judge" / "records.jsonl"
+    if not records.is_file():
+        raise InputError([Problem(str(folder), "holds no labels; is it the folder of a run that has come to its judge?")])
+    figures = audit(read_records(records, Preference))
+    print(f"labels                  {figures['n']}")
+    for title, rate in (
+        ("without a label", figures["unscored"]), ("near one half", figures["near_ties"]), ("first answer wins", figures["place"]["first_wins"]),
+        ("longer answer wins", figures["length"]["longer_wins"]),
+    ):  # fmt: skip
+        print(f"{title:<24}{_rate(rate)}")
+    if figures["place"]["order_consistency"] is not None:
+        print(f"{'same verdict both ways':<24}{figures['place']['order_consistency']:.1%}")
+    print(f"{'label ~ length':<24}r = {figures['length']['correlation']:+.2f}")
+    print(f"{'different answers':<24}{figures['distinct_answers']:.1%}")
+    print(f"{'circles A > B > C > A':<24}{figures['contradictions']['circles']} of {figures['contradictions']['triples']} triples")
+    print(f"\n{'principle':<32}{'readings':>9}{'decides':>9}{'agrees with the label':>23}")
+    for name, row in figures["principles"].items():
+        print(f"{name:<32}{row['n']:>9}{row['decides']:>9.1%}{row['agrees']:>23.1%}")
+    saved = folder / "audit" / "audit.json"
+    if saved.is_file():
+        kept: dict[str, Any] = read_json(saved)
+        print()
+        for kind in ("plain", "crossed", "irrelevant"):
+            if kept["examples"][kind]["n"]:
+                print(f"{f'examples, {kind}':<24}{_rate(kept['examples'][kind])}")
+        for reason in kept["failings"]:
+            print(f"not fit to train on: {reason}")
+
+
+def _rate(rate: dict[str, float]) -> str:
+    return f"{rate['value']:.1%}  (95 %: {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:.0f})"

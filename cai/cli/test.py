@@ -1,0 +1,46 @@
+"""``cai test``: the examples in a constitution's principles as tests of a judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cai.backends import open_backend
+from cai.backends.memo import Memo
+from cai.cli.run import quiet_libraries
+from cai.cli.screen import safe
+from cai.constitution import load_constitution
+from cai.errors import InputError, Problem, did_you_mean
+from cai.evaluate.examples import examine, marks, questions
+from cai.feedback.readings import CritiqueOdds, Letters, Method, Reasoned
+
+METHODS: dict[str, type[CritiqueOdds] | type[Letters] | type[Reasoned]] = {
+    "critique": CritiqueOdds,
+    "letters": Letters,
+    "reasoned": Reasoned,
+}
+
+
+def run_examples(constitution: str, judge: str, method: str) -> int:
+    """Print each failed question and the marks; 1 if a plain example failed."""
+    if method not in METHODS:
+        raise InputError([Problem("--method", f"is one of {', '.join(METHODS)}{did_you_mean(method, METHODS)}")])
+    law = load_constitution(constitution)
+    asked = list(questions(law))
+    if not asked:
+        raise InputError([Problem(constitution, "none of its principles has examples; add some under examples:")])
+    quiet_libraries()
+    reading: Method = METHODS[method]()
+    with Memo(Path(":memory:")) as memo:
+        answered = examine(asked, reading, memo.asker(open_backend(judge), "test"))
+    for found in answered:
+        mark = "pass" if found.passed else "FAIL"
+        if found.question.kind == "plain" or not found.passed:
+            told = "no verdict" if found.p_first is None else f"{found.margin:+.2f}"
+            print(
+                f"{mark}  {found.question.kind:<11}{found.question.principle.id:<32}{told:>10}  {safe(found.question.comparison.prompt.text)[:60]}"
+            )
+    print()
+    for kind, rate in marks(answered).items():
+        if rate["n"]:
+            print(f"{kind:<12}{rate['value']:.1%} passed (95 %: {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']})")
+    return 0 if all(found.passed for found in answered if found.question.kind == "plain") else 1

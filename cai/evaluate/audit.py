@@ -1,0 +1,132 @@
+"""What labels look like before anything is trained on them: bias of place and length, ties, contradictions, principles.
+
+All of it is read from the records; no model is asked. Whether the labels are *right* is another question: see
+``examples.py``, and agreement with human labels where there are any.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from cai.evaluate.statistics import mean, wilson
+from cai.records import Preference, Reading
+
+NEAR_TIE = 0.1
+
+
+def audit(preferences: Sequence[Preference]) -> dict[str, Any]:
+    """All figures of a set of labels."""
+    labels = [p for p in preferences if p.p_first is not None]
+    decided = [p for p in labels if abs(_p(p) - 0.5) >= NEAR_TIE]
+    readings = [reading for p in preferences for reading in p.readings]
+    return {
+        "n": len(preferences),
+        "unscored": wilson(len(preferences) - len(labels), len(preferences))._asdict(),
+        "near_ties": wilson(len(labels) - len(decided), len(labels))._asdict(),
+        "place": place(decided, readings),
+        "length": length(decided),
+        "same_answers": mean([float(p.comparison.first.split() == p.comparison.second.split()) for p in preferences]),
+        "distinct_answers": distinct(preferences),
+        "contradictions": contradictions(decided),
+        "principles": by_principle(labels),
+    }
+
+
+def _p(preference: Preference) -> float:
+    assert preference.p_first is not None
+    return preference.p_first
+
+
+def place(decided: Sequence[Preference], readings: Sequence[Reading]) -> dict[str, Any]:
+    """How often the answer that stands first wins (half, if the place means nothing), and what both orders say together.
+
+    ``first_letter`` is the mean probability of the first letter over both orders, one half where the place does not matter.
+    """
+    both = [r.evidence for r in readings if "p_A_order_2" in r.evidence]
+    return {
+        "first_wins": wilson(sum(_p(p) > 0.5 for p in decided), len(decided))._asdict(),
+        "first_letter": mean([(e["p_A_order_1"] + e["p_A_order_2"]) / 2 for e in both]) if both else None,
+        "order_consistency": mean([float((e["p_A_order_1"] > 0.5) == (e["p_A_order_2"] < 0.5)) for e in both]) if both else None,
+    }
+
+
+def length(decided: Sequence[Preference]) -> dict[str, Any]:
+    """How often the longer answer wins, and the correlation of the label with the difference of log lengths (in words)."""
+    rows = [(_p(p), len(p.comparison.first.split()), len(p.comparison.second.split())) for p in decided]
+    uneven = [(label > 0.5) == (first > second) for label, first, second in rows if first != second]
+    differences = [math.log((first + 1) / (second + 1)) for _, first, second in rows]
+    return {
+        "longer_wins": wilson(sum(uneven), len(uneven))._asdict(),
+        "correlation": correlation([label for label, _, _ in rows], differences),
+    }
+
+
+def correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Pearson's correlation; 0 where one of the two does not vary."""
+    a, b = mean(one), mean(other)
+    spread = math.sqrt(sum((x - a) ** 2 for x in one) * sum((y - b) ** 2 for y in other))
+    return sum((x - a) * (y - b) for x, y in zip(one, other, strict=True)) / spread if spread > 0 else 0.0
+
+
+def distinct(preferences: Sequence[Preference]) -> float:
+    """Share of different texts among all answers; a policy that always says the same has few."""
+    answers = [" ".join(text.split()) for p in preferences for text in (p.comparison.first, p.comparison.second)]
+    return len(set(answers)) / len(answers) if answers else 1.0
+
+
+def contradictions(decided: Sequence[Preference]) -> dict[str, Any]:
+    """Triples of answers to one prompt that were all compared, and how many go round in a circle (A > B > C > A)."""
+    better: dict[str, dict[tuple[str, str], bool]] = defaultdict(dict)
+    for p in decided:
+        pair = p.comparison
+        better[pair.prompt.id][pair.first, pair.second] = _p(p) > 0.5
+        better[pair.prompt.id][pair.second, pair.first] = _p(p) < 0.5
+    triples = circles = 0
+    for found in better.values():
+        for a, b, c in combinations(sorted({text for pair in found for text in pair}), 3):
+            if (a, b) in found and (b, c) in found and (a, c) in found:
+                triples += 1
+                circles += found[a, b] == found[b, c] and found[a, b] != found[a, c]
+    return {"triples": triples, "circles": circles}
+
+
+def by_principle(labels: Sequence[Preference]) -> dict[str, dict[str, float]]:
+    """Per principle: readings, share that decides, and of those the share that agrees with the label in the end."""
+    rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for p in labels:
+        for reading in p.readings:
+            if reading.p_first is not None:
+                rows[reading.principle].append((reading.p_first, _p(p)))
+    figures = {}
+    for name, found in sorted(rows.items()):
+        deciding = [(r, label) for r, label in found if abs(r - 0.5) >= NEAR_TIE]
+        agreeing = [float((r > 0.5) == (label > 0.5)) for r, label in deciding if label != 0.5]
+        figures[name] = {"n": len(found), "decides": len(deciding) / len(found), "agrees": mean(agreeing) if agreeing else 0.5}
+    return figures
+
+
+def failings(figures: Mapping[str, Any], marks: Mapping[str, Any], limits: Mapping[str, float]) -> list[str]:
+    """Why labels should not be trained on: each limit that is broken, in one sentence. Judged by the interval, not the point.
+
+    ``marks`` are those of :mod:`cai.evaluate.examples`; where a constitution has no examples they say nothing.
+    """
+    found = []
+    if figures["unscored"]["low"] > limits["most_unscored"]:
+        found.append(f"{figures['unscored']['value']:.0%} of the comparisons have no label (most_unscored {limits['most_unscored']:.0%})")
+    if figures["near_ties"]["low"] > limits["most_near_ties"]:
+        found.append(f"{figures['near_ties']['value']:.0%} of the labels are near one half (most_near_ties {limits['most_near_ties']:.0%})")
+    wins = figures["place"]["first_wins"]
+    if wins["low"] > 0.5 + limits["most_place_bias"] or wins["high"] < 0.5 - limits["most_place_bias"]:
+        found.append(f"the answer that stands first wins {wins['value']:.0%} of the time (most_place_bias {limits['most_place_bias']:.0%})")
+    longer = figures["length"]["longer_wins"]
+    if longer["low"] > limits["most_longer_wins"]:
+        found.append(f"the longer answer wins {longer['value']:.0%} of the time (most_longer_wins {limits['most_longer_wins']:.0%})")
+    if marks["plain"]["n"] and marks["plain"]["high"] < limits["least_examples"]:
+        found.append(
+            f"the judge gets {marks['plain']['value']:.0%} of the constitution's own examples right (least_examples {limits['least_examples']:.0%})"
+        )
+    return found

@@ -1,0 +1,144 @@
+"""The audit sees what is wrong with labels, on labels that are wrong by design; and nothing where nothing is."""
+
+import math
+import random
+from functools import cache
+
+import pytest
+
+from cai.backends.memo import Memo
+from cai.backends.scripted import ScriptedBackend
+from cai.config import Audit
+from cai.constitution import load_constitution
+from cai.evaluate.audit import audit, contradictions, correlation, failings
+from cai.evaluate.examples import examine, marks, questions
+from cai.feedback.readings import CritiqueOdds, Letters
+from cai.records import Comparison, Preference, Prompt, Reading
+
+LIMITS = Audit().model_dump()
+NO_EXAMPLES = {"plain": {"n": 0}}
+
+
+def reading(principle, p):
+    return Reading(principle=principle, principle_hash="h", method="critique", p_first=p)
+
+
+def labels(label, count=400, seed=0):
+    """Pairs of a clean answer and one with a fault, in random order; ``label(rng, good_is_first, longer_is_first)`` judges."""
+    rng = random.Random(seed)
+    made = []
+    for i in range(count):
+        good, bad = (f"answer {i} " + "word " * rng.randint(1, 30) for _ in range(2))
+        first_is_good = rng.random() < 0.5
+        first, second = (good, bad) if first_is_good else (bad, good)
+        p = label(rng, first_is_good, len(first) > len(second))
+        status = {} if p is not None else {"status": "unscored"}
+        readings = () if p is None else (reading("a", p), reading("b", 0.5))
+        made.append(
+            Preference(
+                id=str(i), comparison=Comparison.of(Prompt.of(f"q{i}"), first, second), p_first=p, source="ai", readings=readings, **status
+            )
+        )
+    return made
+
+
+HONEST = lambda rng, good, longer: 0.9 if good == (rng.random() < 0.9) else 0.1  # noqa: E731
+SABOTAGED = {
+    "stands first": (lambda rng, good, longer: 0.9, "stands first"),
+    "stands second": (lambda rng, good, longer: 0.1 if rng.random() < 0.9 else 0.9, "stands first"),
+    "longer": (lambda rng, good, longer: 0.9 if longer else 0.1, "longer answer"),
+    "indifferent": (lambda rng, good, longer: 0.5, "near one half"),
+    "silent": (lambda rng, good, longer: None if rng.random() < 0.4 else 0.9 if good else 0.1, "no label"),
+}
+
+
+def test_honest_labels_pass():
+    assert failings(audit(labels(HONEST)), NO_EXAMPLES, LIMITS) == []
+
+
+@pytest.mark.parametrize("name", SABOTAGED)
+def test_sabotage_is_seen(name):
+    label, says = SABOTAGED[name]
+    found = failings(audit(labels(label)), NO_EXAMPLES, LIMITS)
+    assert len(found) == 1 and says in found[0]
+
+
+def test_a_few_labels_prove_nothing():
+    assert failings(audit(labels(SABOTAGED["stands first"][0], count=4)), NO_EXAMPLES, LIMITS) == []
+
+
+def test_figures_of_each_principle():
+    figures = audit(labels(HONEST))["principles"]
+    assert (
+        figures["a"]["decides"] == 1.0
+        and figures["a"]["agrees"] == 1.0
+        and figures["b"]["decides"] == 0.0
+        and figures["b"]["agrees"] == 0.5
+    )
+
+
+def test_circles_are_counted_whatever_the_order_of_the_answers():
+    def prefer(prompt, better, worse, flipped):
+        pair = Comparison.of(Prompt.of(prompt), better, worse)
+        p = Preference(id=f"{prompt}{better}", comparison=pair, p_first=0.9, source="ai")
+        return p.swap() if flipped else p
+
+    for flips in range(8):
+        flip = [bool(flips >> i & 1) for i in range(3)]
+        circle = [prefer("p", a, b, f) for (a, b), f in zip([("x", "y"), ("y", "z"), ("z", "x")], flip, strict=True)]
+        line = [prefer("q", a, b, f) for (a, b), f in zip([("x", "y"), ("y", "z"), ("x", "z")], flip, strict=True)]
+        assert contradictions(circle + line) == {"triples": 2, "circles": 1}
+
+
+def test_correlation_against_the_definition():
+    assert correlation([1, 2, 3], [2, 4, 6]) == pytest.approx(1) and correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert correlation([1, 1], [0, 5]) == 0
+
+
+# -- examples ----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def law():
+    return load_constitution("harmless")
+
+
+def judge(weigh, tmp_path, method=None):
+    with Memo(tmp_path / "memo.sqlite") as memo:
+        return marks(examine(list(questions(law())), method or CritiqueOdds(), memo.asker(ScriptedBackend(weigh=weigh))))
+
+
+def guilty(messages):
+    """Whether the answer is the worse one of an example of the very principle that is asked about."""
+    request, answer = messages[-1].content, messages[-2].content
+    asked = [p for p in law().principles.values() if p.critique and request.startswith(p.critique.strip())]
+    return any(example.worse.strip() in answer for principle in asked for example in principle.examples)
+
+
+def test_a_judge_that_reads_passes_all_three(tmp_path):
+    found = judge(lambda messages, options: (0.0, -5.0) if guilty(messages) else (-5.0, 0.0), tmp_path)
+    assert found["plain"]["n"] >= 16 and all(found[kind]["value"] == 1.0 for kind in ("plain", "crossed", "irrelevant"))
+
+
+def test_a_judge_that_only_likes_clean_answers_fails_the_crossing(tmp_path):
+    """It counts all that is wrong, whatever principle it is asked about."""
+    worse = [e.worse.strip() for p in law().principles.values() for e in p.examples]
+
+    def weigh(messages, options):
+        return (0.0, -5.0) if any(text in messages[-2].content for text in worse) else (-5.0, 0.0)
+
+    found = judge(weigh, tmp_path)
+    assert found["plain"]["value"] == 1.0 and found["crossed"]["value"] == 0.0 and found["irrelevant"]["value"] == 0.0
+
+
+def test_judges_that_are_worse_than_a_coin_are_stopped(tmp_path):
+    found = judge(lambda messages, options: (-5.0, 0.0) if guilty(messages) else (0.0, -5.0), tmp_path)
+    assert found["plain"]["value"] == 0.0
+    assert "own examples" in failings(audit(labels(HONEST)), found, LIMITS)[0]
+
+
+def test_a_judge_that_answers_a_is_a_coin_by_construction(tmp_path):
+    found = judge(lambda messages, options: (0.0, -3.0), tmp_path, Letters(both_orders=False))
+    assert 0.2 < found["plain"]["value"] < 0.8  # which answer stands first is drawn
+    none = judge(lambda messages, options: (math.nan, math.nan), tmp_path, Letters(both_orders=True))
+    assert none["plain"]["value"] == 0.0

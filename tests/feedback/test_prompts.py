@@ -1,0 +1,45 @@
+"""Rows that look like prompts or preferences and are not usable as such."""
+
+import json
+
+import pytest
+
+from cai.errors import InputError
+from cai.feedback.prompts import parse_transcript, read_preferences, read_prompts
+
+HI = {"role": "user", "content": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("  ", "the prompt is empty"),
+        ([{"role": "user", "content": " "}], "the last user turn is empty"),
+        ([HI, {"role": "assistant", "content": "Hello"}], "does not end with a user turn"),
+        ([], "does not end with a user turn"),
+        (7, "found int"),
+    ],
+)
+def test_a_prompt_without_words_is_named(tmp_path, value, says):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "fine"}) + "\n" + json.dumps({"prompt": value}) + "\n")
+    with pytest.raises(InputError) as caught:
+        read_prompts(path, "benign")
+    assert [p.where for p in caught.value.problems] == [f"{path}:2:1"] and says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("transcript", "says"),
+    [
+        ("\n\nHuman: \n\nAssistant: yes", "a turn is empty"),
+        ("\n\nHuman: a\n\nAssistant: \n\nHuman: b\n\nAssistant: yes", "a turn is empty"),
+        ("\n\nHuman: a", "does not end with an assistant turn"),
+        ("\n\nHuman: a\n\nHuman: b\n\nAssistant: c", "one speaker has two turns in a row"),
+    ],
+)
+def test_a_transcript_with_a_hole_is_counted(tmp_path, transcript, says):
+    assert parse_transcript(transcript) == says
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"chosen": transcript, "rejected": transcript + "!"}) + "\n")
+    preferences, skipped = read_preferences(path)
+    assert preferences == [] and skipped == {says: 1}

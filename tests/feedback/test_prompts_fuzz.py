@@ -1,0 +1,71 @@
+"""Whatever stands in a file of prompts or preferences: it is used, counted, or named with its place; nothing else happens."""
+
+import json
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cai.errors import InputError
+from cai.feedback.prompts import parse_transcript, read_preferences, read_prompts
+
+SETTINGS = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+text = st.text(max_size=30)
+value = st.recursive(
+    st.none() | st.booleans() | st.floats() | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=6,
+)
+turn = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system", "tool"]), "content": text | st.none()})
+row = st.fixed_dictionaries(
+    {}, optional={"prompt": text | st.lists(turn, max_size=4) | value, "messages": value, "chosen": text | value, "rejected": text}
+)
+turns = st.lists(st.tuples(st.sampled_from(["Human", "Assistant"]), text), max_size=5).map(
+    lambda ts: "".join(f"\n\n{who}: {said}" for who, said in ts)
+)
+
+
+@SETTINGS
+@given(st.lists(row, max_size=4))
+def test_rows_of_any_shape(tmp_path, rows):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    try:
+        prompts = read_prompts(path, "red_team")
+        assert 0 < len(prompts) <= len(rows) and all(p.text.strip() for p in prompts)
+    except InputError as error:
+        assert all(str(path) in problem.where for problem in error.problems)
+    try:
+        preferences, skipped = read_preferences(path)
+        assert len(preferences) + skipped.total() == len(rows)
+        assert all(p.comparison.first.strip() and p.comparison.first != p.comparison.second for p in preferences)
+    except InputError as error:
+        assert all(problem.where.startswith(f"{path}:") for problem in error.problems)
+
+
+@SETTINGS
+@given(st.binary(max_size=60))
+def test_bytes_of_any_kind(tmp_path, data):
+    path = tmp_path / "bytes.jsonl"
+    path.write_bytes(data)
+    try:
+        read_prompts(path, "benign")
+    except InputError as error:
+        assert all(str(path) in problem.where for problem in error.problems)
+
+
+@SETTINGS
+@given(turns | text)
+def test_transcripts_split_where_they_say(transcript):
+    parsed = parse_transcript(transcript)
+    if isinstance(parsed, str):
+        return
+    messages, answer = parsed
+    assert [m.role for m in messages] == ["user" if i % 2 == 0 else "assistant" for i in range(len(messages))] and messages[
+        -1
+    ].role == "user"
+    said = [*(m.content for m in messages), answer]
+    at = 0
+    for piece in said:  # every turn is a piece of the transcript, in order
+        found = transcript.find(piece, at)
+        assert found >= at
+        at = found + len(piece)
