@@ -34,6 +34,8 @@ class Models(Section):
     """Labels comparisons; the initial policy where empty."""
     style: Literal["", "chat", "transcript", "plain"] = ""
     """Chat format of the policy; empty: the tokenizer's own template where it has one, else the transcript format."""
+    thinking: bool = False
+    """Let critic and judge think aloud before they answer, where they can; a policy always answers at once."""
 
 
 class Prompts(Section):

@@ -68,6 +68,7 @@ class Sample(Record):
     draw: int = 0
     status: Status = "ok"
     made: Made
+    thoughts: str = ""  # what the model wrote before its answer, where it thinks aloud; never judged
 
 
 class Step(Record):
@@ -79,6 +80,7 @@ class Step(Record):
     revision: str
     unchanged: bool
     status: Status = "ok"
+    thoughts: tuple[str, ...] = ()  # before the critique and before the revision, where the critic thinks aloud
 
 
 class Revision(Record):

@@ -16,32 +16,33 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "Choice", "Choose", "Complete", "Completion", "open_backend"]
 
 
-def open_backend(spec: str, style: str = "") -> Backend:
+def open_backend(spec: str, style: str = "", thinking: bool = False) -> Backend:
     """Open a backend by its name.
 
     ``reference`` is the embedded model; ``http://host:8000/v1#model`` is a server that speaks the OpenAI protocol;
     ``package.module:function`` is called without arguments and returns a backend; anything else is a model folder or a hub
-    id, opened in this process. ``style`` is the chat format (see ``ChatFormat``).
+    id, opened in this process. ``style`` is the chat format (see ``ChatFormat``); with ``thinking`` a model that can think
+    aloud before it answers may.
 
     Raises:
         InputError: if there is no such function.
     """
     if spec.startswith(("http://", "https://")):
-        return _server(spec, style)
+        return _server(spec, style, thinking)
     module_name, colon, function = spec.partition(":")
     if colon and "/" not in module_name and not Path(spec).exists():
         return _call(spec, module_name, function)
     from cai.backends.local import LocalBackend  # transformers and torch are heavy
 
-    return LocalBackend(spec, style)
+    return LocalBackend(spec, style, thinking)
 
 
-def _server(spec: str, style: str) -> Backend:
+def _server(spec: str, style: str, thinking: bool) -> Backend:
     try:
         from cai.backends.server import ServerBackend
     except ImportError:
         raise InputError([Problem(spec, 'asking a server needs the openai package: pip install "cai[server]"')]) from None
-    return ServerBackend(spec, style)
+    return ServerBackend(spec, style, thinking)
 
 
 def _call(spec: str, module_name: str, function: str) -> Backend:

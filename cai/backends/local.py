@@ -31,10 +31,10 @@ class _Wanted(NamedTuple):
 class LocalBackend:
     """Answers calls with a model in this process, in batches of like length under a token budget."""
 
-    def __init__(self, name: str, style: str = "") -> None:
+    def __init__(self, name: str, style: str = "", thinking: bool = False) -> None:
         self.name = name
-        self.fingerprint = f"{fingerprint(name)}{':' + style if style else ''}"
-        self._style = style
+        self.fingerprint = f"{fingerprint(name)}{':' + style if style else ''}{':thinking' if thinking else ''}"
+        self._style, self._thinking = style, thinking
         self._loaded: tuple[LanguageModel, ChatFormat] | None = None
         self._tokenizer_format: ChatFormat | None = None
 
@@ -42,8 +42,14 @@ class LocalBackend:
     def format(self) -> ChatFormat:
         """The chat format; opens the tokenizer, not the model."""
         if self._tokenizer_format is None:
-            self._tokenizer_format = ChatFormat(load_tokenizer(self.name), self._style)
+            self._tokenizer_format = ChatFormat(load_tokenizer(self.name), self._style, self._thinking)
         return self._tokenizer_format
+
+    @property
+    def notes(self) -> list[str]:
+        """What is done to conversations for the model's chat template."""
+        form = self._tokenizer_format
+        return [f"{self.name}: {line}" for line in form.habits.said] if form and form.style == "chat" else []
 
     @property
     def language_model(self) -> LanguageModel:
@@ -84,11 +90,22 @@ class LocalBackend:
             seeds=[call.seed for _, call in batch], stop_ids=self._stop_ids, pad_id=int(tokenizer.pad_token_id),
         )  # fmt: skip
         for (i, _), prompt, row in zip(batch, prompts, decoded, strict=True):
-            text = str(tokenizer.decode(row.tokens[:-1] if row.stopped else row.tokens, skip_special_tokens=True))
+            thoughts, text = self._read(row.tokens[:-1] if row.stopped else row.tokens)
             cut = min((at for stop in self.format.stop if (at := text.find(stop)) >= 0), default=None)
             finish: Finish = "stop" if row.stopped or cut is not None or self.format.style == "plain" else "length"
             text = text[:cut] if self.format.style == "plain" else text[:cut].strip()
-            yield i, Completion(text, finish, len(prompt), len(row.tokens))
+            yield i, Completion(text, finish, len(prompt), len(row.tokens), thoughts=thoughts)
+
+    def _read(self, tokens: list[int]) -> tuple[str, str]:
+        """What a model wrote, as (thoughts, answer)."""
+        tokenizer = self.format.tokenizer
+        if self.format.tags is None:
+            return "", str(tokenizer.decode(tokens, skip_special_tokens=True))
+        # the tags may be special tokens, which must not vanish before they are seen
+        thoughts, answer = self.format.split_thoughts(str(tokenizer.decode(tokens)))
+        for token in tokenizer.all_special_tokens:
+            thoughts, answer = thoughts.replace(token, ""), answer.replace(token, "")
+        return thoughts, answer
 
     # -- choosing ------------------------------------------------------------------------------------------------------
 
@@ -128,19 +145,11 @@ class LocalBackend:
     def _options(self, call: Choose) -> tuple[list[int], list[tuple[int, ...]]]:
         """The prompt's tokens, and those of each option that tell it from the others: its first if the first ones differ."""
         rendered = [self.format.option(call.messages, option) for option in call.options]
-        prompt = self.format.ids(rendered[0][0])
-        options = [tuple(self._continuation(prompt, text, added)) for text, added in rendered]
+        continued = [self.format.continued(text, added) for text, added in rendered]
+        prompt, options = continued[0][0], [tuple(ids) for _, ids in continued]
         if len({option[0] for option in options}) == len(options):
             options = [option[:1] for option in options]
         return prompt, options
-
-    def _continuation(self, prompt: list[int], text: str, added: str) -> list[int]:
-        """The option's own tokens: those of the whole text beyond the prompt's, or its own where they do not line up."""
-        whole = self.format.ids(text + added)
-        if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
-            return whole[len(prompt) :]
-        ids: list[int] = self.format.tokenizer(added, add_special_tokens=False).input_ids
-        return ids
 
     # -- limits --------------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class Completion:
     tokens_in: int
     tokens_out: int
     note: str = ""  # why it failed
+    thoughts: str = ""  # what a model that thinks aloud wrote before its answer; no part of the answer
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Abilities:
     model: str = ""
     logprobs: bool = True
     seed: bool = True
+    quiet: bool = True  # takes the option that keeps a model from thinking aloud
 
     def lacks(self) -> list[str]:
         return [
@@ -70,15 +71,15 @@ class ServerBackend:
     unknown model, a quota that is used up, a server that is gone) stops the run, and what was answered is kept.
     """
 
-    def __init__(self, spec: str, style: str = "", settings: Settings | None = None) -> None:
+    def __init__(self, spec: str, style: str = "", thinking: bool = False, settings: Settings | None = None) -> None:
         urls, _, model = spec.partition("#")
         if not model:
             raise InputError([Problem(spec, "names no model; write http://host:8000/v1#model")])
         self.urls = [url.strip().rstrip("/") for url in urls.split(",")]
-        self.model, self.settings = model, settings or Settings()
+        self.model, self.settings, self.thinking = model, settings or Settings(), thinking
         self.dialect: wire.Dialect = "transcript" if style == "transcript" else "plain" if style == "plain" else "chat"
         # the model, not the address: a server that moved remembers what it answered
-        self.fingerprint = f"server:{model}{'' if self.dialect == 'chat' else ':' + style}"
+        self.fingerprint = f"server:{model}{'' if self.dialect == 'chat' else ':' + style}{':thinking' if thinking else ''}"
         self.abilities: Abilities | None = None
         self.notes: list[str] = []  # what a user should know about the servers
 
@@ -154,10 +155,12 @@ class _Line:
     async def probe(self) -> Abilities:
         """Ask twice for the same two words: does the server know the model, give log-probabilities, honour the seed?"""
         talk = (Message(role="user", content="Write two words."),)
-        abilities, said = Abilities(), []
-        for _ in range(2):
-            answer = await self._try(Complete(talk, seed=1234, temperature=1.0, max_tokens=12), abilities)
-            said.append(answer)
+        words, abilities = Complete(talk, seed=1234, temperature=1.0, max_tokens=12), Abilities(quiet=not self.backend.thinking)
+        said = [await self._try(words, abilities)]
+        if said[0].finish == "failed" and abilities.quiet:
+            abilities.quiet = False
+            said = [await self._try(words, abilities)]
+        said.append(await self._try(words, abilities))
         if isinstance(said[0], Completion) and said[0].finish == "failed":
             raise LimitReached(f"{self.url}: does not answer: {said[0].note}; start the server and run again")
         abilities.seed = said[0] == said[1]
@@ -217,7 +220,7 @@ class _Line:
 
     async def _ask(self, call: Call, abilities: Abilities) -> Answer:
         dialect = self.backend.dialect
-        fields = wire.request(call, self.backend.model, dialect, logprobs=abilities.logprobs)
+        fields = wire.request(call, self.backend.model, dialect, logprobs=abilities.logprobs, quiet=abilities.quiet)
         # the same call has the same key, so that a server which keeps count bills a retry once
         fields["extra_headers"] = {"Idempotency-Key": digest([self.backend.model, self.backend.rendered(call), repr(call)], 32)}
         api: Any = self.client.chat.completions if dialect == "chat" else self.client.completions

@@ -48,6 +48,8 @@ class _TextLogprobs(BaseModel):
 
 class _Message(BaseModel):
     content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None  # the older name
 
 
 class _ChatChoice(BaseModel):
@@ -58,6 +60,10 @@ class _ChatChoice(BaseModel):
     @property
     def said(self) -> str | None:
         return self.message.content
+
+    @property
+    def thoughts(self) -> str:
+        return self.message.reasoning or self.message.reasoning_content or ""
 
     @property
     def first_token(self) -> dict[str, float] | None:
@@ -74,6 +80,10 @@ class _TextChoice(BaseModel):
     @property
     def said(self) -> str | None:
         return self.text
+
+    @property
+    def thoughts(self) -> str:
+        return ""
 
     @property
     def first_token(self) -> dict[str, float] | None:
@@ -129,11 +139,16 @@ def rendered(call: Call, dialect: Dialect) -> str:
     return "\n".join(f"<{m.role}>\n{m.content}" for m in call.messages)
 
 
-def request(call: Call, model: str, dialect: Dialect, *, logprobs: bool = True) -> dict[str, Any]:
-    """The fields of the request for a call; ``top_p`` is spelt out since servers have defaults of their own."""
+def request(call: Call, model: str, dialect: Dialect, *, logprobs: bool = True, quiet: bool = False) -> dict[str, Any]:
+    """The fields of the request for a call; ``top_p`` is spelt out since servers have defaults of their own.
+
+    ``quiet`` asks the server's chat template not to let the model think aloud.
+    """
     fields: dict[str, Any] = {"model": model, "top_p": 1.0}
     if dialect == "chat":
         fields["messages"] = [m.model_dump() for m in call.messages]
+        if quiet:
+            fields["extra_body"] = {"chat_template_kwargs": {"enable_thinking": False}}
     else:
         fields["prompt"] = rendered(call, dialect)
         if dialect == "transcript":
@@ -156,10 +171,19 @@ def completion(body: Body) -> Completion:
     reason = first.finish_reason or "stop"
     if reason == "content_filter":
         return Completion("", "filtered", *_tokens(body))
-    if first.said is None:
-        raise Malformed("choices.0: no text")
     finish: Finish = "length" if reason == "length" else "stop"
-    return Completion(first.said.strip() if isinstance(body, ChatBody) else first.said, finish, *_tokens(body))
+    if first.said is None and not first.thoughts:
+        raise Malformed("choices.0: no text")
+    thoughts, said = _split(first.said or "") if not first.thoughts else (first.thoughts, first.said or "")
+    return Completion(said.strip() if isinstance(body, ChatBody) else said, finish, *_tokens(body), thoughts=thoughts)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """(thoughts, answer) of a text whose thoughts the server did not take out."""
+    before, closed, after = text.partition("</think>")
+    if closed:
+        return before.replace("<think>", "").strip(), after
+    return (text.replace("<think>", "").strip(), "") if text.lstrip().startswith("<think>") else ("", text)
 
 
 def choice(body: Body, call: Choose, *, logprobs: bool = True) -> Choice:

@@ -68,7 +68,7 @@ def crossover(run: Run, method: Method) -> dict[str, Any]:
 
     used = [run.law.principles[name] for name in run.law.used_for("judge")]
     pairs = crossover_pairs(used, CROSSED_PAIRS, run.config.seed)
-    ask = run.ask(run.config.judge_model, "evaluate")
+    ask = run.judge("evaluate")
     questions = [(pair.comparison, principle) for pair in pairs for principle in (pair.about_first, pair.about_second)]
     calls = [method.calls(*question) for question in questions]
     answers = iter(ask([call for group in calls for call in group]))

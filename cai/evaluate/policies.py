@@ -133,7 +133,7 @@ def win_rate(run: Run, answers: Sequence[Sample], over: Sequence[Sample]) -> dic
     labelled = judge(
         pairs,
         run.law,
-        run.ask(run.config.judge_model, "evaluate"),
+        run.judge("evaluate"),
         method_of(run),
         principles=PRINCIPLES_PER_VERDICT,
         combine="sum",

@@ -38,10 +38,11 @@ def revise(
             ]
             return [answer for answer in ask(calls) if isinstance(answer, Completion)]
 
-        critiques = [""] * len(usable)
+        critiques, thoughts = [""] * len(usable), [""] * len(usable)
         if not direct:
             asked = [talk + (critique_request(p, s.prompt),) for talk, p, s in zip(talks, drawn, usable, strict=True)]
-            critiques = [answer.text for answer in answers(asked, "critique")]
+            written = answers(asked, "critique")
+            critiques, thoughts = [answer.text for answer in written], [answer.thoughts for answer in written]
             talks = [talk + (Message(role="assistant", content=c),) for talk, c in zip(asked, critiques, strict=True)]
         asked = [talk + (revision_request(p, s.prompt),) for talk, p, s in zip(talks, drawn, usable, strict=True)]
         for i, answer in enumerate(answers(asked, "revise")):
@@ -55,6 +56,7 @@ def revise(
                     revision=text,
                     unchanged=text == replies[i],
                     status=status,
+                    thoughts=(thoughts[i], answer.thoughts) if thoughts[i] or answer.thoughts else (),
                 )
             )
             replies[i] = text

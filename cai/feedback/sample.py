@@ -24,7 +24,11 @@ def sample(
         assert isinstance(answer, Completion)
         made = Made(model=ask.fingerprint, seed=call.seed, temperature=temperature, max_tokens=max_tokens)
         name = digest([prompt.id, made.model_dump(), draw])
-        samples.append(Sample(id=name, prompt=prompt, response=answer.text, draw=draw, status=status_of(answer), made=made))
+        samples.append(
+            Sample(
+                id=name, prompt=prompt, response=answer.text, draw=draw, status=status_of(answer), made=made, thoughts=answer.thoughts
+            )
+        )  # fmt: skip
     return samples
 
 

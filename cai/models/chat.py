@@ -1,8 +1,10 @@
-"""From messages to the exact text a model reads, by the model's own chat template."""
+"""From messages to the exact tokens a model reads, by the model's own chat template."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from jinja2 import TemplateError
@@ -10,9 +12,15 @@ from transformers import PreTrainedTokenizerBase
 
 from cai import templates
 from cai.errors import InputError, Problem
+from cai.models.habits import ANSWERED, Habits, Turn, habits_of
 from cai.records import Message
 
 TRANSCRIPT_STOP = "\n\nHuman:"
+NEWLINE = "\n"
+# characters that Unicode sets aside for use inside a program; they stand round what only looks like a control token
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+_SHIELDED = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+_SPEAKER = re.compile(r"\n\s*\n(?=(?:Human|Assistant|System):)")
 
 
 class ChatFormat:
@@ -20,12 +28,31 @@ class ChatFormat:
 
     ``style`` is ``chat`` (the tokenizer's template), ``transcript`` (the paper's "Human: / Assistant:" text, for base
     models) or ``plain`` (the bare texts, for models that continue them); by default ``chat`` where there is a template.
+    With ``thinking`` a model that can think aloud before it answers may; otherwise its thoughts are closed before they begin.
+
+    What people and models wrote never becomes a control token: in a rendered text such a token stands between two marks,
+    and :meth:`ids` spells it out.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, style: str = "") -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, style: str = "", thinking: bool = False) -> None:
         self.tokenizer = tokenizer
         self.style = style or ("chat" if tokenizer.chat_template else "transcript")
         self.stop = (TRANSCRIPT_STOP,) if self.style == "transcript" else ()
+        self.thinking = thinking and self.tags is not None
+        if self.style == "chat":
+            self._check()
+
+    @cached_property
+    def habits(self) -> Habits:
+        """What the chat template does."""
+        return habits_of(self.tokenizer)
+
+    @property
+    def tags(self) -> tuple[str, str] | None:
+        """The tags around thoughts, for a model that may think aloud."""
+        return self.habits.thinking if self.style == "chat" else None
+
+    # -- texts ---------------------------------------------------------------------------------------------------------
 
     def prompt(self, messages: Sequence[Message]) -> str:
         """The text after which the model's next answer begins.
@@ -35,23 +62,24 @@ class ChatFormat:
         """
         if self.style == "plain":
             return "".join(m.content for m in messages)
-        turns = [m.model_dump() for m in messages]
         if self.style == "transcript":
+            turns = [{"role": m.role, "content": _SPEAKER.sub(NEWLINE, m.content)} for m in messages]
             return templates.render("transcript", messages=turns) + "\n\nAssistant:"
-        return self._apply(turns, add_generation_prompt=True)
+        return self._opened(messages, self.thinking)
 
     def answered(self, messages: Sequence[Message], answer: str) -> tuple[str, str]:
-        """The prompt, and the text that the answer adds to it with its end of turn."""
-        prompt = self.prompt(messages)
+        """The prompt, and the text that the answer adds to it with its end of turn. Nothing is thought before it."""
         if self.style == "plain":
-            return prompt, answer  # a continuation has no end of its own
+            return self.prompt(messages), answer  # a continuation has no end of its own
         if self.style == "transcript":
-            return prompt, f" {answer.strip()}" + (self.tokenizer.eos_token or "")
-        whole = self._apply([*(m.model_dump() for m in messages), {"role": "assistant", "content": answer}])
+            return self.prompt(messages), f" {_SPEAKER.sub(NEWLINE, answer).strip()}"
+        prompt = self._opened(messages, False)
+        whole = self._apply([*_turns(messages), {"role": "assistant", "content": answer}])
         if whole.startswith(prompt):
             return prompt, whole[len(prompt) :]
-        # a template that writes past answers otherwise than new ones (it drops reasoning, say)
-        return prompt, answer + (self.tokenizer.eos_token or "")
+        # a template that writes past answers otherwise than new ones: the answer, and what it writes after one
+        after = self._apply([*_turns(messages), {"role": "assistant", "content": ANSWERED}]).rpartition(ANSWERED)[2]
+        return prompt, self._shield(answer).strip() + (after or self.tokenizer.eos_token or "")
 
     def option(self, messages: Sequence[Message], option: str) -> tuple[str, str]:
         """The prompt, and the option as the model would begin its answer with it (its leading space, if it has one)."""
@@ -59,23 +87,114 @@ class ChatFormat:
         end = added.find(option) + len(option)
         return prompt, added[:end] if end >= len(option) else option
 
+    def split_thoughts(self, text: str) -> tuple[str, str]:
+        """What a model wrote as (its thoughts, its answer); thoughts that never ended leave no answer."""
+        if self.tags is None:
+            return "", text
+        begin, end = self.tags
+        thoughts, closed, answer = text.rpartition(end)
+        if closed:
+            return thoughts.replace(begin, "").strip(), answer
+        if text.lstrip().startswith(begin) or (self.thinking and self._opens_thoughts):
+            return text.replace(begin, "").strip(), ""
+        return "", text
+
+    # -- tokens --------------------------------------------------------------------------------------------------------
+
     def ids(self, text: str) -> list[int]:
         """Token ids of a rendered text; a template writes its own special tokens, a transcript gets the tokenizer's."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=self.style != "chat").input_ids
-        if self.style != "chat" and ids and ids[-1] == self.tokenizer.eos_token_id:
-            ids = ids[:-1]
+        if self.style != "chat":
+            ids: list[int] = self.tokenizer(text, add_special_tokens=True, split_special_tokens=True).input_ids
+            eos = self.tokenizer.eos_token_id
+            return ids[:-1] if ids and ids[-1] == eos else ids
+        pieces = _SHIELDED.split(text)
+        ids = self._encode(readable(pieces[0]))
+        for i, piece in enumerate(map(readable, pieces[1:]), start=1):
+            # what only looks like a control token is spelt out: its first character apart from the rest
+            for part in (piece[:1], piece[1:]) if i % 2 else (piece,):
+                ids += self._encode_after(part)
         return ids
 
-    def _apply(self, turns: list[dict[str, Any]], add_generation_prompt: bool = False) -> str:
+    def continued(self, text: str, added: str) -> tuple[list[int], list[int]]:
+        """Token ids of a text and of what is added to it: where tokens merge over the seam, the two are encoded apart."""
+        before, whole = self.ids(text), self.ids(text + added)
+        if whole[: len(before)] == before and len(whole) > len(before):
+            return before, whole[len(before) :]
+        return before, self._encode_after(readable(added))
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    def _encode_after(self, text: str) -> list[int]:
+        """A piece from the middle of a text, without the space that some tokenizers put at the start of one."""
+        return self._encode(NEWLINE + text)[len(self._encode(NEWLINE)) :] if text else []
+
+    # -- the template --------------------------------------------------------------------------------------------------
+
+    def _opened(self, messages: Sequence[Message], thinking: bool) -> str:
+        """The conversation and the opening of the answer; where nothing may be thought, empty thoughts."""
+        text = self._apply(_turns(messages), opened=True, thinking=thinking) + self.habits.opening
+        tags = self.habits.thinking
+        if thinking or tags is None or (self.habits.switch and not text.rstrip().endswith(tags[0])):
+            return text
+        begun = text.rstrip().endswith(tags[0])
+        return f"{text.rstrip()}\n\n{tags[1]}\n\n" if begun else f"{text}{tags[0]}\n\n{tags[1]}\n\n"
+
+    @cached_property
+    def _opens_thoughts(self) -> bool:
+        """Whether a prompt ends inside the thoughts that the model is to go on with."""
+        tags = self.habits.thinking
+        return tags is not None and self._apply([{"role": "user", "content": "x"}], opened=True, thinking=True).rstrip().endswith(tags[0])
+
+    def _apply(self, turns: list[Turn], opened: bool = False, thinking: bool = False) -> str:
+        shielded = [turn | {"content": self._shield(turn["content"])} for turn in self.habits.fit(turns)]
+        options: dict[str, Any] = {"enable_thinking": thinking} if self.habits.switch else {}
         try:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt))
+            return str(
+                self.tokenizer.apply_chat_template(
+                    shielded, chat_template=self.habits.source, tokenize=False, add_generation_prompt=opened, **options
+                )
+            )
         except TemplateError as error:
             roles = ", ".join(turn["role"] for turn in turns)
+            name = self.tokenizer.name_or_path
             raise InputError(
-                [
-                    Problem(
-                        "chat template",
-                        f"{self.tokenizer.name_or_path} refuses the turns {roles}: {error}; choose another model or style: transcript",
-                    )
-                ]
+                [Problem("chat template", f"{name} refuses the turns {roles}: {error}; choose another model or style: transcript")]
             ) from None
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        """What looks like a control token or a mark of turns."""
+        written = self.habits.source
+        known = {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special or t.content in written}
+        ordered = sorted((token for token in known if token.strip()), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
+
+    def _shield(self, text: str) -> str:
+        """A text of other people in which control tokens stand between marks, and turn marks in plain text are broken up."""
+        text = text.replace(_OPEN, "").replace(_CLOSE, "")
+        for marker in self.habits.markers:
+            text = text.replace(marker, f"{marker[0]}\u200b{marker[1:]}")
+        return self._control.sub(f"{_OPEN}\\g<0>{_CLOSE}", text)
+
+    def _check(self) -> None:
+        """Raise where this tokenizer would read control tokens out of what people wrote."""
+        control = {i for i, token in self.tokenizer.added_tokens_decoder.items() if self._control.fullmatch(token.content)}
+
+        def count(content: str) -> int:
+            return sum(i in control for i in self.ids(self._apply([{"role": "user", "content": content}], opened=True)))
+
+        looks = [self.tokenizer.added_tokens_decoder[i].content for i in sorted(control)]
+        if count("x" + "x".join(looks) + "x") != count("x"):
+            name = self.tokenizer.name_or_path
+            raise InputError([Problem("tokenizer", f"{name} reads control tokens out of what people write; choose style: transcript")])
+
+
+def readable(text: str) -> str:
+    """A rendered text without the marks, for people to read."""
+    return text.replace(_OPEN, "").replace(_CLOSE, "")
+
+
+def _turns(messages: Sequence[Message]) -> list[Turn]:
+    return [m.model_dump() for m in messages]

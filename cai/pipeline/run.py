@@ -53,7 +53,7 @@ class Run:
     base: Path  # the folder that the config's relative paths start from
     screen: Screen = field(default_factory=Silent)
     lock: BaseFileLock | None = None  # held as long as the run lives
-    _backends: dict[tuple[str, str], Backend] = field(default_factory=dict)
+    _backends: dict[tuple[str, str, bool], Backend] = field(default_factory=dict)
     _told: list[str] = field(default_factory=list)
 
     def stage_folder(self, stage: str) -> Path:
@@ -65,12 +65,20 @@ class Run:
     def checkpoint(self, stage: str) -> Path:
         return self.stage_folder(stage) / "checkpoint"
 
-    def ask(self, model: str, stage: str, style: str = "") -> Asker:
+    def ask(self, model: str, stage: str, style: str = "", thinking: bool = False) -> Asker:
         """A model by way of the memo, counted for a stage."""
-        key = (model, style)
+        key = (model, style, thinking)
         if key not in self._backends:
-            self._backends[key] = open_backend(model, style)
+            self._backends[key] = open_backend(model, style, thinking)
         return self.memo.asker(self._backends[key], stage, self.screen.progress)
+
+    def critic(self, stage: str) -> Asker:
+        """The model that writes critiques and revisions."""
+        return self.ask(self.config.critic, stage, thinking=self.config.models.thinking)
+
+    def judge(self, stage: str) -> Asker:
+        """The model that labels comparisons."""
+        return self.ask(self.config.judge_model, stage, thinking=self.config.models.thinking)
 
     def notes(self) -> list[str]:
         """What backends have to say that a user should know, each once."""

@@ -70,7 +70,7 @@ def revise_stage(run: Run) -> Metrics:
     config = run.config.revise
     drafts = [s for s in _samples(run, "sample") if s.prompt.kind == RED]
     revisions = revise(
-        drafts, run.law, run.ask(run.config.critic, "revise"), rounds=config.rounds, direct=config.direct, seed=run.config.seed,
+        drafts, run.law, run.critic("revise"), rounds=config.rounds, direct=config.direct, seed=run.config.seed,
         temperature=config.temperature, max_tokens=config.max_tokens,
     )  # fmt: skip
     write_records(run.records("revise"), revisions)
@@ -145,7 +145,7 @@ def judge_stage(run: Run) -> Metrics:
     config = run.config.judge
     comparisons = read_records(run.records("compare"), Comparison)
     preferences = judge(
-        comparisons, run.law, run.ask(run.config.judge_model, "judge"), method_of(run), principles=config.principles,
+        comparisons, run.law, run.judge("judge"), method_of(run), principles=config.principles,
         combine=config.combine, seed=run.config.seed,
     )  # fmt: skip
     write_records(run.records("judge"), preferences)
@@ -170,7 +170,7 @@ def audit_stage(run: Run) -> Metrics:
     config = run.config.audit
     figures = audit(read_records(run.records("judge"), Preference))
     asked = list(questions(run.law, run.config.seed)) if config.examples else []
-    figures["examples"] = marks(examine(asked, method_of(run), run.ask(run.config.judge_model, "audit")))
+    figures["examples"] = marks(examine(asked, method_of(run), run.judge("audit")))
     figures["failings"] = failings(figures, figures["examples"], config.model_dump())
     write_json(run.stage_folder("audit") / "audit.json", figures)
     if figures["failings"] and config.gate:

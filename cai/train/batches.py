@@ -35,15 +35,11 @@ class Padded(NamedTuple):
 def tokenize(chat: ChatFormat, prompt: Prompt, answer: str, max_length: int) -> Answered | None:
     """A prompt with an answer, or None where they are too long together."""
     before, added = chat.answered(prompt.messages, answer)
-    prompt_ids = chat.ids(before)
-    whole = chat.ids(before + added)
-    # the answer is what the whole text adds; where tokens merge over the seam, the two are tokenised apart
-    answer_ids = (
-        whole[len(prompt_ids) :] if whole[: len(prompt_ids)] == prompt_ids else chat.tokenizer(added, add_special_tokens=False).input_ids
-    )
-    if chat.style == "transcript" and chat.tokenizer.eos_token_id is not None and answer_ids[-1:] != [chat.tokenizer.eos_token_id]:
-        answer_ids = [*answer_ids, chat.tokenizer.eos_token_id]
-    row = Answered(prompt_ids, list(answer_ids))
+    prompt_ids, answer_ids = chat.continued(before, added)
+    eos = chat.tokenizer.eos_token_id
+    if chat.style == "transcript" and eos is not None and answer_ids[-1:] != [eos]:
+        answer_ids = [*answer_ids, eos]
+    row = Answered(prompt_ids, answer_ids)
     return row if len(row.ids) <= max_length else None
 
 

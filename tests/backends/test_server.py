@@ -99,7 +99,7 @@ class FaultServer:
         return f"http://127.0.0.1:{self.server.server_port}/v1#m"
 
     def backend(self, **limits):
-        return ServerBackend(self.spec, "", Settings(**{"first_wait": 0.01, "deadline": 5.0, "attempts": 4, **limits}))
+        return ServerBackend(self.spec, settings=Settings(**{"first_wait": 0.01, "deadline": 5.0, "attempts": 4, **limits}))
 
 
 PROBES = 3
@@ -200,7 +200,7 @@ def test_a_server_that_dies_stops_the_run_and_what_was_answered_is_kept(tmp_path
 
 
 def test_no_server_at_all():
-    backend = ServerBackend("http://127.0.0.1:9/v1#m", "", Settings(attempts=2, first_wait=0.01))
+    backend = ServerBackend("http://127.0.0.1:9/v1#m", settings=Settings(attempts=2, first_wait=0.01))
     with pytest.raises(LimitReached, match="does not answer"):
         ask(backend, completes(1))
     with pytest.raises(InputError, match="names no model"):
@@ -277,7 +277,7 @@ def test_several_servers_share_the_load_and_the_load_is_capped():
 
     with FaultServer(slow) as one, FaultServer(slow) as two:
         spec = f"{one.spec.split('#')[0]},{two.spec}"
-        assert len(ask(ServerBackend(spec, "", Settings(concurrency=6)), completes(200))) == 200
+        assert len(ask(ServerBackend(spec, settings=Settings(concurrency=6)), completes(200))) == 200
         assert min(len(one.requests), len(two.requests)) > 50 and most[0] <= 12
 
 
@@ -308,3 +308,34 @@ def test_closing_early_stops_the_calls():
         asked = len(server.requests)
         time.sleep(0.2)
         assert len(server.requests) <= asked + 2 < 100
+
+
+def test_thoughts_are_kept_apart_however_the_server_gives_them():
+    def reply(message):
+        return lambda number, fields: (200, {}, {"model": "m", "choices": [{"message": message, "finish_reason": "stop"}]})
+
+    for message in (
+        {"content": "Yes.", "reasoning": "hm"},
+        {"content": "Yes.", "reasoning_content": "hm"},
+        {"content": "<think>hm</think>\n\nYes."},
+    ):
+        with FaultServer(reply(message)) as server:
+            (answer,) = ask(server.backend(), completes(1))
+            assert (answer.text, answer.thoughts) == ("Yes.", "hm")
+    with FaultServer(reply({"content": None, "reasoning": "hm"})) as server:
+        (answer,) = ask(server.backend(), completes(1))
+        assert (answer.text, answer.thoughts, answer.finish) == ("", "hm", "stop")
+
+
+def test_a_server_is_asked_not_to_think_unless_it_may_and_one_that_knows_no_such_option_is_left_alone():
+    option = {"enable_thinking": False}
+    with FaultServer() as server:
+        ask(server.backend(), completes(2))
+        assert all(fields["chat_template_kwargs"] == option for fields in server.requests)
+    with FaultServer() as server:
+        ask(ServerBackend(server.spec, thinking=True, settings=Settings(first_wait=0.01)), completes(2))
+        assert not any("chat_template_kwargs" in fields for fields in server.requests)
+    refuses = lambda number, fields: (400, {}, "unknown field") if "chat_template_kwargs" in fields else None  # noqa: E731
+    with FaultServer(refuses) as server:
+        assert [a.text for a in ask(server.backend(), completes(2))] == ["1 words", "2 words"]
+        assert sum("chat_template_kwargs" in fields for fields in server.requests) == 1
