@@ -13,7 +13,7 @@ _WHERE = {
     "Message": "cai.records", "Prompt": "cai.records", "Sample": "cai.records", "Revision": "cai.records",
     "Comparison": "cai.records", "Preference": "cai.records", "Reading": "cai.records",
     "open_backend": "cai.backends", "Memo": "cai.backends.memo",
-    "read_prompts": "cai.feedback.prompts", "read_preferences": "cai.feedback.prompts",
+    "read_prompts": "cai.data.prompts", "read_preferences": "cai.data.preferences",
     "sample": "cai.feedback.sample", "revise": "cai.feedback.revise", "training_rows": "cai.feedback.revise",
     "compare": "cai.feedback.compare", "judge": "cai.feedback.judge",
     "Letters": "cai.feedback.readings", "CritiqueOdds": "cai.feedback.readings", "Reasoned": "cai.feedback.readings",

@@ -94,17 +94,19 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """The non-blank lines of a UTF-8 file, numbered from 1; only a line feed ends a line."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError([Problem(str(path), f"is not UTF-8 (byte {error.start}); save it as UTF-8")]) from None
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
         if line.strip():
             yield number, line
+
+
+def read_utf8(path: Path) -> str:
+    """The text of a UTF-8 file, without a byte order mark."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise InputError([Problem(str(path), f"is not UTF-8 (byte {error.start}); save it as UTF-8")]) from None
 
 
 def sha256(path: Path) -> str:

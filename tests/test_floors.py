@@ -9,7 +9,7 @@ import pytest
 
 FLOORS = (
     {"errors", "keys", "records", "config", "documents", "files", "shipped"},
-    {"constitution", "templates"},
+    {"constitution", "templates", "data"},
     {"models", "rl"},
     {"backends"},
     {"feedback", "train"},

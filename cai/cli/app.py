@@ -152,6 +152,28 @@ def report(
     print(write_report(folder, out))
 
 
+@app.command()
+def export(
+    folder: Folder,
+    to: Annotated[Path, typer.Option(help="Folder to write to; by default FOLDER/export.")] = Path(),
+    form: Annotated[str, typer.Option("--format", help="trl, transcripts (HH-RLHF) or parquet.")] = "trl",
+) -> None:
+    """Write a run's labels and revisions as datasets that TRL and load_dataset take as they are, with a card.
+
+    Example: cai export runs/quickstart --format parquet
+    """
+    from typing import cast, get_args
+
+    from cai.cli.export import export_run
+    from cai.data.export import Shape
+    from cai.errors import InputError, Problem, did_you_mean
+
+    known = get_args(Shape)
+    if form not in known:
+        raise InputError([Problem("--format", f"there is no format {form!r}{did_you_mean(form, known)}; there are {', '.join(known)}")])
+    export_run(folder, to if to != Path() else folder / "export", cast(Shape, form))
+
+
 def main(body: Callable[[], None] = app) -> None:
     """Entry point: known errors are one line each on stderr and an exit code; 130 after Ctrl-C."""
     try:

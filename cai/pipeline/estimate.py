@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cai.config import RunConfig
 from cai.constitution.schema import Constitution
-from cai.feedback.prompts import read_prompts
+from cai.data.prompts import read_prompts
 from cai.records import Prompt
 
 TOKENS_PER_WORD = 1.4

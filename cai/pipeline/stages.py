@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cai.data.preferences import read_preferences
+from cai.data.prompts import by_kind, read_prompts
 from cai.errors import RunFailed
 from cai.feedback.compare import compare
 from cai.feedback.judge import judge
-from cai.feedback.prompts import by_kind, read_preferences, read_prompts
 from cai.feedback.readings import CritiqueOdds, Letters, Method, Reasoned
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
@@ -257,9 +258,9 @@ def _preferences(run: Run) -> tuple[list[Preference], dict[str, int]]:
     preferences = read_records(run.records("judge"), Preference)
     skipped: dict[str, int] = {}
     for name in run.config.reward.human:
-        human, left_out = read_preferences(run.path(name))
-        preferences += human
-        skipped |= {f"{name}: {reason}": count for reason, count in left_out.items()}
+        read = read_preferences(run.path(name))
+        preferences += read.preferences
+        skipped |= {f"{name}: {reason}": count for reason, count in read.counts.items()}
     return preferences, skipped
 
 

@@ -96,6 +96,22 @@ def test_from_prompts_to_report_and_again_without_a_call(project):
     assert status.count("finished") == len(STAGES)
 
 
+def test_a_run_is_exported_for_load_dataset_with_a_card(project):
+    import datasets
+
+    run(project, "--until", "judge")
+    labels = [json.loads(line) for line in (project / "runs/r/judge/records.jsonl").read_text().splitlines()]
+    usable = sum(row["p_first"] is not None and abs(row["p_first"] - 0.5) > 1e-6 for row in labels)
+    for form in ("trl", "parquet"):
+        done = cai(project, "export", "runs/r", "--to", f"out/{form}", "--format", form)
+        loaded = datasets.load_dataset(str(project / "out" / form), "preferences", split="train", cache_dir=str(project / "cache" / form))
+        assert len(loaded) == usable and all(row["p_chosen"] > 0.5 for row in loaded) and f"{usable:>8,}" in done.stdout
+    card = (project / "out/trl/README.md").read_text()
+    assert "constitution hash" in card and "verdict turns with the order" in card and labels[0]["judge"] in card
+    refused = cai(project, "export", "runs/r", "--format", "trll", check=False)
+    assert refused.returncode == 3 and "did you mean 'trl'?" in refused.stderr
+
+
 def test_seeds_and_runs_are_repeatable(project):
     run(project, "--until", "judge")
     run(project, "--until", "judge", name="again")
@@ -216,7 +232,7 @@ def test_a_run_folder_that_cannot_be_written_is_said_before_any_call(project):
 
 
 def test_prompt_files_with_problems_are_refused_with_line_numbers(tmp_path):
-    from cai.feedback.prompts import read_prompts
+    from cai.data.prompts import read_prompts
 
     path = tmp_path / "p.jsonl"
     path.write_text(

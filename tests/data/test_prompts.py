@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from cai.data.preferences import read_preferences
+from cai.data.prompts import read_prompts
+from cai.data.transcripts import parse_transcript
 from cai.errors import InputError
-from cai.feedback.prompts import parse_transcript, read_preferences, read_prompts
 
 HI = {"role": "user", "content": "Hi"}
 
@@ -35,11 +37,12 @@ def test_a_prompt_without_words_is_named(tmp_path, value, says):
         ("\n\nHuman: a\n\nAssistant: \n\nHuman: b\n\nAssistant: yes", "a turn is empty"),
         ("\n\nHuman: a", "does not end with an assistant turn"),
         ("\n\nHuman: a\n\nHuman: b\n\nAssistant: c", "one speaker has two turns in a row"),
+        ("\n\nHuman: a\n\nAssistant: Human: b", "an answer holds the mark of another turn"),
     ],
 )
 def test_a_transcript_with_a_hole_is_counted(tmp_path, transcript, says):
     assert parse_transcript(transcript) == says
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"chosen": transcript, "rejected": transcript + "!"}) + "\n")
-    preferences, skipped = read_preferences(path)
-    assert preferences == [] and skipped == {says: 1}
+    read = read_preferences(path)
+    assert read.preferences == [] and read.skipped == {says: [f"{path}:1:1"]}

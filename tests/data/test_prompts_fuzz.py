@@ -5,8 +5,10 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cai.data.preferences import read_preferences
+from cai.data.prompts import read_prompts
+from cai.data.transcripts import parse_transcript
 from cai.errors import InputError
-from cai.feedback.prompts import parse_transcript, read_preferences, read_prompts
 
 SETTINGS = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 text = st.text(max_size=30)
@@ -35,9 +37,9 @@ def test_rows_of_any_shape(tmp_path, rows):
     except InputError as error:
         assert all(str(path) in problem.where for problem in error.problems)
     try:
-        preferences, skipped = read_preferences(path)
-        assert len(preferences) + skipped.total() == len(rows)
-        assert all(p.comparison.first.strip() and p.comparison.first != p.comparison.second for p in preferences)
+        read = read_preferences(path)
+        assert len(read.preferences) + sum(read.counts.values()) == len(rows)
+        assert all(p.comparison.first.strip() and p.comparison.first != p.comparison.second for p in read.preferences)
     except InputError as error:
         assert all(problem.where.startswith(f"{path}:") for problem in error.problems)
 

@@ -1,0 +1,1 @@
+"""Data of other people in, data for other tools out."""
