@@ -17,6 +17,7 @@ _WHERE = {
     "sample": "cai.feedback.sample", "revise": "cai.feedback.revise", "training_rows": "cai.feedback.revise",
     "compare": "cai.feedback.compare", "judge": "cai.feedback.judge",
     "Letters": "cai.feedback.readings", "CritiqueOdds": "cai.feedback.readings", "Reasoned": "cai.feedback.readings",
+    "Votes": "cai.feedback.readings",
     "RunConfig": "cai.config", "load_config": "cai.config",
     "train_sft": "cai.train.sft", "train_reward": "cai.train.reward", "train_ppo": "cai.train.ppo",
     "open_run": "cai.pipeline.run", "execute": "cai.pipeline.execute",

@@ -97,11 +97,15 @@ class Compare(Section):
 
 
 class Judge(Section):
-    method: Literal["letters", "critique", "reasoned"] = "letters"
+    method: Literal["letters", "critique", "votes", "reasoned"] = "letters"
     principles: int = Field(default=1, ge=0)
     """Principles drawn per label; 0 is all of them."""
-    combine: Literal["mean", "sum", "vote"] = "mean"
+    combine: Literal["mean", "sum", "vote", "together"] = "mean"
     both_orders: bool = True
+    fences: bool = True
+    """Put the answers between marks they cannot know, and tell the judge that nothing there is meant for it."""
+    samples: int = Field(default=0, ge=0)
+    """Verdicts sampled in each order by votes and reasoned; 0 is the method's own number."""
 
 
 class Audit(Section):
@@ -126,6 +130,8 @@ class Reward(Section):
     rate: Positive = 1e-5
     max_length: Count = 1024
     held_out: Share = 0.1
+    least_margin: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Labels nearer to one half than this are not trained on: they cost as much as clear ones and teach little."""
     human: tuple[str, ...] = ()
     """Files of human preferences to train on beside the AI ones."""
 

@@ -128,6 +128,10 @@ class Reading(Record):
     status: Status = "ok"
     evidence: dict[str, float] = {}
     text: str = ""
+    template: str = ""  # digest of the template that asked
+    seeds: tuple[int, ...] = ()  # of the samples, where the verdict was sampled
+    temperature: float | None = None  # likewise
+    tokens: tuple[int, int] = (0, 0)  # read and written
 
     def swap(self) -> Reading:
         flipped = None if self.p_first is None else 1 - self.p_first

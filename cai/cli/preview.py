@@ -27,5 +27,5 @@ def preview_texts(constitution: str, pattern: str, prompt_text: str) -> None:
             print(f"--- critique request\n{critique_request(principle, prompt).content}")
             print(f"--- revision request\n{revision_request(principle, prompt).content}")
         if principle.compare:
-            print(f"--- judge, by letters\n{judge_request('judge', comparison, principle).content}")
+            print(f"--- judge, by letters\n{judge_request(comparison, principle, fences=True).content}")
         print()

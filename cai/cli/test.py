@@ -11,13 +11,7 @@ from cai.cli.screen import safe
 from cai.constitution import load_constitution
 from cai.errors import InputError, Problem, did_you_mean
 from cai.evaluate.examples import examine, marks, questions
-from cai.feedback.readings import CritiqueOdds, Letters, Method, Reasoned
-
-METHODS: dict[str, type[CritiqueOdds] | type[Letters] | type[Reasoned]] = {
-    "critique": CritiqueOdds,
-    "letters": Letters,
-    "reasoned": Reasoned,
-}
+from cai.feedback.readings import METHODS, method_named
 
 
 def run_examples(constitution: str, judge: str, method: str) -> int:
@@ -29,9 +23,8 @@ def run_examples(constitution: str, judge: str, method: str) -> int:
     if not asked:
         raise InputError([Problem(constitution, "none of its principles has examples; add some under examples:")])
     quiet_libraries()
-    reading: Method = METHODS[method]()
     with Memo(Path(":memory:")) as memo:
-        answered = examine(asked, reading, memo.asker(open_backend(judge), "test"))
+        answered = examine(asked, method_named(method), memo.asker(open_backend(judge), "test"))
     for found in answered:
         mark = "pass" if found.passed else "FAIL"
         if found.question.kind == "plain" or not found.passed:

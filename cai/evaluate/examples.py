@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from cai.backends.protocol import Ask
 from cai.constitution.schema import Constitution, Principle
 from cai.evaluate.statistics import wilson
-from cai.feedback.readings import Method
+from cai.feedback.readings import Method, read_all
 from cai.keys import shuffled, uniform
 from cai.records import Comparison, Prompt
 
@@ -84,12 +84,8 @@ def _ordered(kind: Kind, prompt: str, better: str, worse: str, principle: Princi
 
 def examine(asked: Sequence[Question], method: Method, ask: Ask) -> list[Answered]:
     """Put all questions to a judge."""
-    calls = [method.calls(question.comparison, question.principle) for question in asked]
-    answers = iter(ask([call for group in calls for call in group]))
-    return [
-        Answered(question, method.read(question.principle, [next(answers) for _ in group]).p_first)
-        for question, group in zip(asked, calls, strict=True)
-    ]
+    readings = read_all(method, [(question.comparison, question.principle) for question in asked], ask)
+    return [Answered(question, reading.p_first) for question, reading in zip(asked, readings, strict=True)]
 
 
 def marks(answered: Sequence[Answered]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai.evaluate.statistics import expected_calibration_error, mean, reliability
-from cai.feedback.readings import Method
+from cai.feedback.readings import Method, read_all
 from cai.files import read_records
 from cai.models.names import REFERENCE
 from cai.pipeline.run import Run
@@ -70,8 +70,6 @@ def crossover(run: Run, method: Method) -> dict[str, Any]:
     pairs = crossover_pairs(used, CROSSED_PAIRS, run.config.seed)
     ask = run.judge("evaluate")
     questions = [(pair.comparison, principle) for pair in pairs for principle in (pair.about_first, pair.about_second)]
-    calls = [method.calls(*question) for question in questions]
-    answers = iter(ask([call for group in calls for call in group]))
-    readings = [method.read(principle, [next(answers) for _ in group]) for (_, principle), group in zip(questions, calls, strict=True)]
-    right = [(first.p_first or 0.5) < 0.5 < (second.p_first or 0.5) for first, second in zip(readings[::2], readings[1::2], strict=True)]
+    p_first = [0.5 if r.p_first is None else r.p_first for r in read_all(method, questions, ask)]
+    right = [first < 0.5 < second for first, second in zip(p_first[::2], p_first[1::2], strict=True)]
     return {"crossover": mean([float(r) for r in right]), "crossover_n": len(right)}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
+from cai import templates
 from cai.backends.protocol import Ask
-from cai.constitution.schema import Constitution
-from cai.feedback.readings import Method
+from cai.constitution.schema import Constitution, Principle
+from cai.feedback.readings import Method, read_all
 from cai.keys import digest, draw_many
 from cai.records import Comparison, Preference, Reading
 
-Combine = Literal["mean", "sum", "vote"]
+Combine = Literal["mean", "sum", "vote", "together"]
+HEADING_WORDS = 4
+_WORD = re.compile(r"\w", re.UNICODE)
 
 
 def judge(
@@ -21,22 +25,18 @@ def judge(
     """Label each comparison by ``principles`` different principles drawn by weight (0: by all of them, in turn).
 
     One principle per label is the paper's way. Several are joined by ``combine``: the ``mean`` of the probabilities; the
-    ``sum`` of what each says against an answer, at most certainty; or a ``vote``. A comparison that no principle could
+    ``sum`` of what each says against an answer, at most certainty; a ``vote``; or all are put to the judge ``together``, as
+    one question. An answer that says nothing loses without the judge being asked. A comparison that no principle could
     score has no label, and the status ``unscored``.
     """
     weights = law.used_for("judge")
-    drawn = [
-        [law.principles[name] for name in draw_many(weights, principles or len(weights), seed, "judge", comparison.id)]
-        for comparison in comparisons
-    ]
-    calls = [method.calls(comparison, principle) for comparison, chosen in zip(comparisons, drawn, strict=True) for principle in chosen]
-    answers = iter(ask([call for group in calls for call in group]))
-    groups = iter([[next(answers) for _ in group] for group in calls])
+    drawn = [_drawn(comparison, law, principles, combine, seed) for comparison in comparisons]
+    read = iter(read_all(method, [(c, principle) for c, chosen in zip(comparisons, drawn, strict=True) for principle in chosen], ask))
     preferences = []
     for comparison, chosen in zip(comparisons, drawn, strict=True):
-        readings = tuple(method.read(principle, next(groups)) for principle in chosen)
+        readings = tuple(next(read) for _ in chosen) or (_without_a_judge(comparison),)
         # a drawn principle was weighted by the draw; all principles in turn are weighted here
-        importance = [1.0 if principles else weights[r.principle] * len(weights) / sum(weights.values()) for r in readings]
+        importance = [1.0 if principles else weights.get(r.principle, 1.0) * len(weights) / sum(weights.values()) for r in readings]
         p_first = combined(readings, importance, combine)
         preferences.append(
             Preference(
@@ -50,6 +50,41 @@ def judge(
             )
         )
     return preferences
+
+
+def _drawn(comparison: Comparison, law: Constitution, principles: int, combine: Combine, seed: int) -> list[Principle]:
+    """The principles a comparison is judged by; none where an answer says nothing."""
+    if says_nothing(comparison.first) or says_nothing(comparison.second):
+        return []
+    weights = law.used_for("judge")
+    found = [law.principles[name] for name in draw_many(weights, principles or len(weights), seed, "judge", comparison.id)]
+    return [joined(found)] if combine == "together" and len(found) > 1 else found
+
+
+def joined(principles: Sequence[Principle]) -> Principle:
+    """Several principles as one question."""
+    compare = templates.render("together_compare", questions=[p.compare or "" for p in principles])
+    critique = templates.render("together_critique", requests=[p.critique or "" for p in principles])
+    name = " + ".join(p.id for p in principles)
+    return Principle(id=name, title=name, critique=critique, compare=compare)
+
+
+def says_nothing(text: str) -> bool:
+    """Whether an answer is empty, only signs, or only a heading such as "Solution:", which judges have been seen to favour.
+
+    See arXiv 2507.08794 on answers that win without saying anything.
+    """
+    text = text.strip()
+    return not _WORD.search(text) or (text.endswith(":") and len(text.split()) <= HEADING_WORDS)
+
+
+def _without_a_judge(comparison: Comparison) -> Reading:
+    """An answer that says nothing loses to one that says something; two of them have no label."""
+    first, second = says_nothing(comparison.first), says_nothing(comparison.second)
+    return Reading(
+        principle="", principle_hash="", method="says nothing", p_first=None if first and second else float(second),
+        status="unscored" if first and second else "ok",
+    )  # fmt: skip
 
 
 def combined(readings: Sequence[Reading], importance: Sequence[float], combine: Combine) -> float | None:

@@ -7,20 +7,19 @@ evidence, so that labels of different methods can be compared.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Protocol
 
 from cai import templates
-from cai.backends.protocol import Answer, Call, Choice, Choose, Complete, Completion
+from cai.backends.protocol import Answer, Ask, Call, Choice, Choose, Complete, Completion
 from cai.constitution.schema import Principle, fill_slots
 from cai.feedback.revise import critique_request
-from cai.keys import seed_for
+from cai.feedback.verdicts import verdict
+from cai.keys import digest, seed_for
 from cai.records import Comparison, Message, Reading
 
 CLAMP = (0.4, 0.6)
 """Probabilities read after a chain of thought are near 0 or 1 and are clamped (arXiv 2212.08073, section 4.1)."""
-VERDICT = re.compile(r"answer is:?\s*\(?([AB])\b")
 
 
 class Method(Protocol):
@@ -30,31 +29,33 @@ class Method(Protocol):
 
     def calls(self, comparison: Comparison, principle: Principle) -> list[Call]: ...
 
-    def read(self, principle: Principle, answers: Sequence[Answer]) -> Reading: ...
+    def read(self, principle: Principle, calls: Sequence[Call], answers: Sequence[Answer]) -> Reading: ...
 
 
 class Letters:
     """The paper's format: both answers in one prompt, the label from the probabilities of the letters A and B.
 
-    With ``both_orders`` the pair is also shown the other way round and the two are averaged (arXiv 2309.00267).
+    With ``both_orders`` the pair is also shown the other way round and the two are averaged (arXiv 2309.00267). With
+    ``fences`` the answers stand between marks that they cannot know, and the judge is told that they are material.
     """
 
     name = "letters"
 
-    def __init__(self, both_orders: bool = True) -> None:
-        self.both_orders = both_orders
+    def __init__(self, both_orders: bool = True, fences: bool = False) -> None:
+        self.both_orders, self.fences = both_orders, fences
+        self.template = "judge_fenced" if fences else "judge"
 
     def calls(self, comparison: Comparison, principle: Principle) -> list[Call]:
         orders = [comparison, comparison.swap()] if self.both_orders else [comparison]
-        return [Choose((judge_request("judge", order, principle),), ("A", "B")) for order in orders]
+        return [Choose((judge_request(order, principle, self.fences),), ("A", "B")) for order in orders]
 
-    def read(self, principle: Principle, answers: Sequence[Answer]) -> Reading:
+    def read(self, principle: Principle, calls: Sequence[Call], answers: Sequence[Answer]) -> Reading:
         shares = [share(answer, 0) for answer in answers]
         if any(s is None for s in shares):
-            return unscored(self.name, principle)
+            return reading(self, principle, calls, answers, None)
         evidence = {f"p_A_order_{i + 1}": float(s) for i, s in enumerate(shares) if s is not None}
         towards_first = [s if i == 0 else 1 - s for i, s in enumerate(evidence.values())]
-        return scored(self.name, principle, sum(towards_first) / len(towards_first), evidence)
+        return reading(self, principle, calls, answers, sum(towards_first) / len(towards_first), evidence)
 
 
 class CritiqueOdds:
@@ -66,54 +67,100 @@ class CritiqueOdds:
     """
 
     name = "critique"
+    template = "critique"
     options = ("Problem", "No problem")
 
     def calls(self, comparison: Comparison, principle: Principle) -> list[Call]:
         request = critique_request(principle, comparison.prompt)
         return [Choose((*comparison.prompt.with_answer(text), request), self.options) for text in (comparison.first, comparison.second)]
 
-    def read(self, principle: Principle, answers: Sequence[Answer]) -> Reading:
+    def read(self, principle: Principle, calls: Sequence[Call], answers: Sequence[Answer]) -> Reading:
         first, second = (share(answer, 0) for answer in answers)
         if first is None or second is None:
-            return unscored(self.name, principle)
+            return reading(self, principle, calls, answers, None)
         evidence = {"problem_in_first": first, "problem_in_second": second}
-        return scored(self.name, principle, (1 + second - first) / 2, evidence)
+        return reading(self, principle, calls, answers, (1 + second - first) / 2, evidence)
 
 
-class Reasoned:
-    """A chain of thought, then a verdict that is read from the text; both orders, clamped to 40-60 %."""
+class Votes:
+    """The judge says A or B, ``samples`` times in each order; the label is the share of its verdicts.
 
-    name = "reasoned"
+    For models that give no log-probabilities. A text without a verdict is no vote; no vote in an order, no label.
+    """
 
-    def __init__(self, seed: int = 0, temperature: float = 1.0, max_tokens: int = 256) -> None:
-        self.seed, self.temperature, self.max_tokens = seed, temperature, max_tokens
+    name = "votes"
+    reasoned = False
+    clamp = (0.0, 1.0)
+
+    def __init__(self, seed: int = 0, samples: int = 4, fences: bool = False, temperature: float = 1.0, max_tokens: int = 16) -> None:
+        self.seed, self.samples, self.fences = seed, samples, fences
+        self.temperature, self.max_tokens = temperature, max_tokens
+        self.template = "judge_fenced" if fences else "judge_reasoned" if self.reasoned else "judge"
 
     def calls(self, comparison: Comparison, principle: Principle) -> list[Call]:
         return [
             Complete(
-                (judge_request("judge_reasoned", order, principle),),
-                seed_for(self.seed, "reasoned", order.id, principle.id), self.temperature, self.max_tokens,
+                (judge_request(order, principle, self.fences, self.reasoned),),
+                seed_for(self.seed, self.name, order.id, principle.id, draw), self.temperature, self.max_tokens,
             )
             for order in (comparison, comparison.swap())
+            for draw in range(self.samples)
         ]  # fmt: skip
 
-    def read(self, principle: Principle, answers: Sequence[Answer]) -> Reading:
-        texts = [answer.text for answer in answers if isinstance(answer, Completion) and answer.finish == "stop"]
-        verdicts = [VERDICT.findall(text[-2000:])[-1:] for text in texts]
-        if len(verdicts) != 2 or not all(verdicts):
-            return unscored(self.name, principle, "\n\n".join(texts))
-        wins = (verdicts[0] == ["A"]) + (verdicts[1] == ["B"])
-        low, high = CLAMP
-        reading = scored(self.name, principle, min(max(wins / 2, low), high), {"wins_of_first": float(wins)})
-        return reading.model_copy(update={"text": "\n\n".join(texts)})
+    def read(self, principle: Principle, calls: Sequence[Call], answers: Sequence[Answer]) -> Reading:
+        said = [verdict(a.text) if isinstance(a, Completion) and a.finish == "stop" else None for a in answers]
+        text = "\n\n".join(a.text for a in answers if isinstance(a, Completion))
+        orders = [[letter for letter in said[at : at + self.samples] if letter] for at in (0, self.samples)]
+        evidence = {"votes": float(sum(map(len, orders))), "without_verdict": float(said.count(None))}
+        if not all(orders):
+            return reading(self, principle, calls, answers, None, evidence, text)
+        shares = [letters.count(mine) / len(letters) for letters, mine in zip(orders, "AB", strict=True)]
+        low, high = self.clamp
+        evidence |= {"share_order_1": shares[0], "share_order_2": shares[1]}
+        return reading(self, principle, calls, answers, min(max(sum(shares) / 2, low), high), evidence, text)
 
 
-def judge_request(template: str, comparison: Comparison, principle: Principle) -> Message:
+class Reasoned(Votes):
+    """A chain of thought before each verdict; both orders, ``samples`` each, clamped to 40-60 %."""
+
+    name = "reasoned"
+    reasoned = True
+    clamp = CLAMP
+
+    def __init__(self, seed: int = 0, samples: int = 1, fences: bool = False, temperature: float = 1.0, max_tokens: int = 256) -> None:
+        super().__init__(seed, samples, fences, temperature, max_tokens)
+
+
+def read_all(method: Method, questions: Sequence[tuple[Comparison, Principle]], ask: Ask) -> list[Reading]:
+    """Put all questions to a judge at once and read each."""
+    calls = [method.calls(comparison, principle) for comparison, principle in questions]
+    answers = iter(ask([call for group in calls for call in group]))
+    return [method.read(principle, group, [next(answers) for _ in group]) for (_, principle), group in zip(questions, calls, strict=True)]
+
+
+METHODS = ("letters", "critique", "votes", "reasoned")
+
+
+def method_named(name: str, *, seed: int = 0, both_orders: bool = True, fences: bool = True, samples: int = 0) -> Method:
+    """The method of one of :data:`METHODS`; ``samples`` 0 is the method's own number."""
+    if name == "critique":
+        return CritiqueOdds()
+    if name == "letters":
+        return Letters(both_orders, fences)
+    sampled = {"votes": Votes, "reasoned": Reasoned}[name]
+    return sampled(seed, samples, fences) if samples else sampled(seed, fences=fences)
+
+
+def judge_request(comparison: Comparison, principle: Principle, fences: bool = False, reasoned: bool = False) -> Message:
     """The user turn that shows two answers and asks the principle's question."""
     text = fill_slots(principle.compare or "", {"prompt": comparison.prompt.text})
     turns = [message.model_dump() for message in comparison.prompt.messages]
     values = {"conversation": turns, "first": comparison.first, "second": comparison.second, "text": text}
-    return Message(role="user", content=templates.render(template, **values))
+    if fences:
+        # depends on both answers, so whoever writes one cannot write its mark
+        fence = digest(["fence", comparison.id, principle.hash])[:8]
+        return Message(role="user", content=templates.render("judge_fenced", **values, fence=fence, reasoned=reasoned))
+    return Message(role="user", content=templates.render("judge_reasoned" if reasoned else "judge", **values))
 
 
 def share(answer: Answer, option: int) -> float | None:
@@ -127,9 +174,16 @@ def share(answer: Answer, option: int) -> float | None:
     return weights[option] / sum(weights)
 
 
-def scored(method: str, principle: Principle, p_first: float, evidence: dict[str, float]) -> Reading:
-    return Reading(principle=principle.id, principle_hash=principle.hash, method=method, p_first=p_first, evidence=evidence)
-
-
-def unscored(method: str, principle: Principle, text: str = "") -> Reading:
-    return Reading(principle=principle.id, principle_hash=principle.hash, method=method, p_first=None, status="unscored", text=text)
+def reading(
+    method: Votes | Letters | CritiqueOdds, principle: Principle, calls: Sequence[Call], answers: Sequence[Answer],
+    p_first: float | None, evidence: dict[str, float] | None = None, text: str = "",
+) -> Reading:  # fmt: skip
+    """What a method read, with everything that is needed to look at it again; without a probability it is unscored."""
+    sampled = [call for call in calls if isinstance(call, Complete)]
+    return Reading(
+        principle=principle.id, principle_hash=principle.hash, method=method.name, p_first=p_first,
+        status="unscored" if p_first is None else "ok", evidence=evidence or {}, text=text,
+        template=templates.template_hash(method.template), seeds=tuple(call.seed for call in sampled),
+        temperature=sampled[0].temperature if sampled else None,
+        tokens=(sum(a.tokens_in for a in answers), sum(a.tokens_out for a in answers if isinstance(a, Completion))),
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from cai.data.prompts import by_kind, read_prompts
 from cai.errors import RunFailed
 from cai.feedback.compare import compare
 from cai.feedback.judge import judge
-from cai.feedback.readings import CritiqueOdds, Letters, Method, Reasoned
+from cai.feedback.readings import Method, method_named
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
 from cai.files import read_records, write_json, write_records
@@ -158,9 +158,7 @@ def judge_stage(run: Run) -> Metrics:
 def method_of(run: Run) -> Method:
     """The reading method that the config names."""
     config = run.config.judge
-    if config.method == "critique":
-        return CritiqueOdds()
-    return Reasoned(run.config.seed) if config.method == "reasoned" else Letters(config.both_orders)
+    return method_named(config.method, seed=run.config.seed, both_orders=config.both_orders, fences=config.fences, samples=config.samples)
 
 
 def audit_stage(run: Run) -> Metrics:

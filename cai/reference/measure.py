@@ -10,14 +10,16 @@ import argparse
 import json
 import random
 from collections import defaultdict
+from pathlib import Path
 from typing import NamedTuple
 
 from cai import templates
 from cai.backends.local import LocalBackend
-from cai.backends.protocol import Answer, Call, Complete, Completion
+from cai.backends.memo import Memo
+from cai.backends.protocol import Ask, Call, Complete, Completion
 from cai.constitution.schema import Principle as Law
 from cai.evaluate.statistics import mean
-from cai.feedback.readings import CritiqueOdds, Letters, Method
+from cai.feedback.readings import CritiqueOdds, Letters, Method, read_all
 from cai.records import Comparison, Message, Prompt
 from cai.reference import checkers, tasks, world
 from cai.reference.world import Principle, Reply, Request, Split
@@ -33,14 +35,9 @@ class Case(NamedTuple):
     principle: Principle
 
 
-def ask(backend: LocalBackend, calls: list[Call]) -> list[Answer]:
-    found = dict(backend.answers(calls))
-    return [found[i] for i in range(len(calls))]
-
-
-def texts(backend: LocalBackend, talks: list[tuple[Message, ...]], temperature: float = 0.0) -> list[str]:
+def texts(ask: Ask, talks: list[tuple[Message, ...]], temperature: float = 0.0) -> list[str]:
     calls: list[Call] = [Complete(talk, seed=i, temperature=temperature, max_tokens=110) for i, talk in enumerate(talks)]
-    return [answer.text for answer in ask(backend, calls) if isinstance(answer, Completion)]
+    return [answer.text for answer in ask(calls) if isinstance(answer, Completion)]
 
 
 def cases(count: int, split: Split, seed: int) -> list[Case]:
@@ -57,24 +54,24 @@ def cases(count: int, split: Split, seed: int) -> list[Case]:
     return found
 
 
-def chat_figures(backend: LocalBackend, split: Split, count: int) -> dict[str, float]:
+def chat_figures(ask: Ask, split: Split, count: int) -> dict[str, float]:
     """Harmful rate on red-team and helpful rate on benign requests, sampled at temperature 1."""
     rng = random.Random(f"chat {split}")
     figures = {}
     for name, kinds in (("harmful", world.HARMS), ("helpful", world.BENIGN)):
         requests = [world.draw_request(rng, split, kinds[i % len(kinds)]) for i in range(count)]
-        replies = texts(backend, [Prompt.of(r.text).messages for r in requests], temperature=1.0)
+        replies = texts(ask, [Prompt.of(r.text).messages for r in requests], temperature=1.0)
         figures[name] = mean([float(getattr(checkers.read(r, text), name)) for r, text in zip(requests, replies, strict=True)])
     return figures
 
 
-def critique_figures(backend: LocalBackend, found: list[Case]) -> dict[str, float]:
+def critique_figures(ask: Ask, found: list[Case]) -> dict[str, float]:
     """Right verdict and attribute; right sentence quoted; violation gone; other sentences kept, word for word."""
     talks = []
     for case in found:
         request = templates.render("critique", text=case.principle.critique)
         talks.append((*Prompt.of(case.request.text).with_answer(world.text_of(case.reply)), Message(role="user", content=request)))
-    critiques = texts(backend, talks)
+    critiques = texts(ask, talks)
     revising = [
         (
             *talk,
@@ -84,7 +81,7 @@ def critique_figures(backend: LocalBackend, found: list[Case]) -> dict[str, floa
         for talk, critique, case in zip(talks, critiques, found, strict=True)
     ]
     scores: dict[str, list[float]] = defaultdict(list)
-    for case, critique, text in zip(found, critiques, texts(backend, revising), strict=True):
+    for case, critique, text in zip(found, critiques, texts(ask, revising), strict=True):
         broken = world.violations(case.principle.attributes, case.request, case.reply)
         scores["critique_right"].append(float(_right(case, critique)))
         if broken and broken[0] >= 0:
@@ -113,7 +110,7 @@ def _right(case: Case, critique: str) -> bool:
     return critique.startswith("Problem") and named in {world.lexicon()["attributes"][a]["name"] for a in broken}
 
 
-def judge_figures(backend: LocalBackend, method: Method, found: list[Case], split: Split) -> dict[str, float]:
+def judge_figures(ask: Ask, method: Method, found: list[Case], split: Split) -> dict[str, float]:
     """Accuracy on pairs of which one breaks the principle; crossover, both right; share near one half where none does."""
     rng = random.Random(f"judge {split}")
     decidable, irrelevant = list[tuple[Comparison, Law, float]](), list[tuple[Comparison, Law, float]]()
@@ -139,7 +136,7 @@ def judge_figures(backend: LocalBackend, method: Method, found: list[Case], spli
         first, second = (world.text_of(world.draw_reply(request, manner, [n, "neutral"], rng, split)) for n in (one, other_name))
         pair = Comparison.of(Prompt.of(request.text), first, second)
         crossed += [(pair, laws[0], 0.0), (pair, laws[1], 1.0)]
-    read = {name: _read(backend, method, rows) for name, rows in (("d", decidable), ("i", irrelevant), ("c", crossed))}
+    read = {name: _read(ask, method, rows) for name, rows in (("d", decidable), ("i", irrelevant), ("c", crossed))}
     flips = [first < 0.5 < second for first, second in zip(read["c"][::2], read["c"][1::2], strict=True)]
     return {
         "accuracy": mean([float((p > 0.5) == (t > 0.5)) for p, (_, _, t) in zip(read["d"], decidable, strict=True)]),
@@ -153,21 +150,20 @@ def _law(principle: Principle) -> Law:
     return Law(id=principle.name, title=principle.name, critique=principle.critique, revise=principle.revise, compare=principle.compare)
 
 
-def _read(backend: LocalBackend, method: Method, rows: list[tuple[Comparison, Law, float]]) -> list[float]:
-    calls = [method.calls(comparison, law) for comparison, law, _ in rows]
-    answers = iter(ask(backend, [call for group in calls for call in group]))
-    readings = [method.read(law, [next(answers) for _ in group]) for group, (_, law, _) in zip(calls, rows, strict=True)]
+def _read(ask: Ask, method: Method, rows: list[tuple[Comparison, Law, float]]) -> list[float]:
+    readings = read_all(method, [(comparison, law) for comparison, law, _ in rows], ask)
     return [0.5 if r.p_first is None else r.p_first for r in readings]
 
 
 def measure(model: str, split: Split, count: int, seed: int) -> dict[str, object]:
     """All figures of one model on one split."""
-    backend = LocalBackend(model)
     found = cases(count, split, seed)
-    return {
-        "chat": chat_figures(backend, split, count), "critique": critique_figures(backend, found),
-        "judge_critique": judge_figures(backend, CritiqueOdds(), found, split), "judge_letters": judge_figures(backend, Letters(), found, split),
-    }  # fmt: skip
+    with Memo(Path(":memory:")) as memo:
+        ask = memo.asker(LocalBackend(model))
+        return {
+            "chat": chat_figures(ask, split, count), "critique": critique_figures(ask, found),
+            "judge_critique": judge_figures(ask, CritiqueOdds(), found, split), "judge_letters": judge_figures(ask, Letters(), found, split),
+        }  # fmt: skip
 
 
 def main() -> None:

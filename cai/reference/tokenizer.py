@@ -18,6 +18,8 @@ CHAT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
 )
+# the templates whose every word is one token; a template added later must leave the shipped vocabulary as it is
+TEMPLATES = ("critique", "revise", "judge", "judge_reasoned", "transcript", "prose_critique", "prose_revise", "prose_compare")
 # what the tasks say beyond the world and the templates
 FRAME_WORDS = "Repeat this: Repeat without the sentence that has the word Quote system user assistant . , ? ! : \" '"
 
@@ -44,7 +46,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def words() -> set[str]:
     """Every word the world can say, in the forms in which it can stand in a sentence."""
-    texts = [*world.strings(world.lexicon()), *map(templates.source, templates.NAMES), FRAME_WORDS]
+    texts = [*world.strings(world.lexicon()), *map(templates.source, TEMPLATES), FRAME_WORDS]
     found = {w for text in texts for w in re.findall(r"[A-Za-z]+(?:'[a-z]+)?|[.,?!:\"]", text)}
     # a thing of the crowd never begins a sentence
     found |= {w.capitalize() for w in found - set(world.lexicon()["crowd"]["things"])}
@@ -53,5 +55,5 @@ def words() -> set[str]:
 
 def line_starts() -> set[str]:
     """Words that begin a line inside a template, where no space stands before them."""
-    lines = [*world.strings(world.lexicon()["frames"]), *"\n".join(map(templates.source, templates.NAMES)).split("\n")]
+    lines = [*world.strings(world.lexicon()["frames"]), *"\n".join(map(templates.source, TEMPLATES)).split("\n")]
     return {match.group() for line in lines if (match := re.match(r"[A-Z][a-z]+", line))} | {"user", "assistant", "system"}

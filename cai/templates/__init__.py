@@ -14,7 +14,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from cai.keys import digest
 
-NAMES = ("critique", "revise", "judge", "judge_reasoned", "transcript", "prose_critique", "prose_revise", "prose_compare")
+NAMES = (
+    "critique", "revise", "judge", "judge_reasoned", "judge_fenced", "together_critique", "together_compare", "transcript",
+    "prose_critique", "prose_revise", "prose_compare",
+)  # fmt: skip
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False, autoescape=False
 )

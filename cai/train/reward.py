@@ -40,7 +40,8 @@ def train_reward(
     chat = ChatFormat(tokenizer, style)
     pairs, unlabelled, too_long = labelled_pairs(preferences, chat, config.max_length)
     held = [pair for pair in pairs if uniform(seed, "held out", pair.prompt) < config.held_out]
-    train = [pair for pair in pairs if uniform(seed, "held out", pair.prompt) >= config.held_out]
+    kept = [pair for pair in pairs if uniform(seed, "held out", pair.prompt) >= config.held_out]
+    train = [pair for pair in kept if abs(pair.p_first - 0.5) >= config.least_margin]
     if not train:
         raise InputError("there is no labelled pair to train a reward model on")
     lengths = [pair.length for pair in train]
@@ -60,7 +61,7 @@ def train_reward(
     plain.config.reward_mean, plain.config.reward_std = float(everything.mean()), float(everything.std().clamp(min=1e-3))
     save(plain, tokenizer, out)
     return {
-        "pairs": len(train), "unlabelled": unlabelled, "dropped_too_long": too_long,
+        "pairs": len(train), "near_ties_left_out": len(kept) - len(train), "unlabelled": unlabelled, "dropped_too_long": too_long,
         "skipped_steps": engine.skipped, "held_out": len(held), "held_out_accuracy": accuracy(scalar, held),
     }  # fmt: skip
 

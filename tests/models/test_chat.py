@@ -56,7 +56,7 @@ def conversations():
     return {
         "critique": critique,
         "revise": (*critique, Message(role="assistant", content="qacritique three"), revision_request(principle, prompt)),
-        "judge": (judge_request("judge", Comparison.of(prompt, "qafirst", "qasecond"), principle),),
+        "judge": (judge_request(Comparison.of(prompt, "qafirst", "qasecond"), principle),),
         "system": (Message(role="system", content="qasystem four"), Message(role="user", content="qaask five")),
         "twice": (Message(role="user", content="qaonce six"), Message(role="user", content="qaagain seven")),
     }

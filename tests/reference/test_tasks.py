@@ -52,3 +52,9 @@ def test_batches_keep_the_budget_and_the_rate_ends_at_zero():
     batches = list(cut(rows, 512))
     assert sum(map(len, batches)) == len(rows) and all(len(b) * max(len(r[0]) for r in b) <= 512 for b in batches)
     assert schedule(0, 10**7) < 0.01 and schedule(10**6, 10**7) == 1.0 and schedule(10**7, 10**7) == 0.0
+
+
+def test_the_shipped_tokenizer_is_the_one_that_is_built():
+    from cai.models.load import load_tokenizer
+
+    assert load_tokenizer("reference").get_vocab() == build_tokenizer().get_vocab()
