@@ -115,13 +115,19 @@ class Audit(Section):
     """Stop the run where a limit is broken."""
     examples: bool = True
     """Put the constitution's own examples to the judge."""
+    human_pairs: int = Field(default=0, ge=0)
+    """How many of the human comparisons in ``reward.human`` to put to the judge; it must beat the best trivial baseline on them."""
     most_unscored: Share = 0.2
     most_near_ties: Share = 0.95
     most_place_bias: Share = 0.2
     """How far from one half the share of wins of the answer that stands first may be."""
     most_longer_wins: Share = 0.9
+    most_hostile_flips: Share = 0.5
+    """Share of right verdicts on examples that turn when the worse answer is dressed up to win."""
     least_examples: Share = 0.5
     """Share of the examples that the judge must get right; one half is a coin."""
+    least_crossed: Share = 0.25
+    """Share of crossed examples of which it must get both right; one quarter is a coin."""
 
 
 class Reward(Section):

@@ -35,9 +35,15 @@ def show_audit(folder: Path) -> None:
     if saved.is_file():
         kept: dict[str, Any] = read_json(saved)
         print()
-        for kind in ("plain", "crossed", "irrelevant"):
-            if kept["examples"][kind]["n"]:
-                print(f"{f'examples, {kind}':<24}{_rate(kept['examples'][kind])}")
+        for kind, rate in kept["examples"].items():
+            if rate["n"]:
+                print(f"{f'examples, {kind}'.replace('_', ' '):<24}{_rate(rate)}")
+        if kept.get("human"):
+            people = kept["human"]
+            print(f"{'agrees with people':<24}{_rate(people['accuracy'])}; kappa {people['kappa']['value']:.2f}")
+            print(
+                f"{'without any judge':<24}{', '.join(f'{name} answer wins: {value:.1%}' for name, value in people['baselines'].items())}"
+            )
         for reason in kept["failings"]:
             print(f"not fit to train on: {reason}")
 

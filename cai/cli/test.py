@@ -10,7 +10,7 @@ from cai.cli.run import quiet_libraries
 from cai.cli.screen import safe
 from cai.constitution import load_constitution
 from cai.errors import InputError, Problem, did_you_mean
-from cai.evaluate.examples import examine, marks, questions
+from cai.evaluate.examples import examine, hostile, marks, questions
 from cai.feedback.readings import METHODS, method_named
 
 
@@ -19,7 +19,7 @@ def run_examples(constitution: str, judge: str, method: str) -> int:
     if method not in METHODS:
         raise InputError([Problem("--method", f"is one of {', '.join(METHODS)}{did_you_mean(method, METHODS)}")])
     law = load_constitution(constitution)
-    asked = list(questions(law))
+    asked = [*questions(law), *hostile(law)]
     if not asked:
         raise InputError([Problem(constitution, "none of its principles has examples; add some under examples:")])
     quiet_libraries()
@@ -35,5 +35,8 @@ def run_examples(constitution: str, judge: str, method: str) -> int:
     print()
     for kind, rate in marks(answered).items():
         if rate["n"]:
-            print(f"{kind:<12}{rate['value']:.1%} passed (95 %: {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']})")
+            verb = "turned" if kind == "hostile_flips" else "passed"
+            print(
+                f"{kind.removesuffix('_flips'):<12}{rate['value']:.1%} {verb} (95 %: {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']})"
+            )
     return 0 if all(found.passed for found in answered if found.question.kind == "plain") else 1

@@ -129,4 +129,20 @@ def failings(figures: Mapping[str, Any], marks: Mapping[str, Any], limits: Mappi
         found.append(
             f"the judge gets {marks['plain']['value']:.0%} of the constitution's own examples right (least_examples {limits['least_examples']:.0%})"
         )
+    if marks["crossed"]["n"] and marks["crossed"]["high"] < limits["least_crossed"]:
+        found.append(
+            f"the judge gets {marks['crossed']['value']:.0%} of crossed examples right: it does not follow the principle it is asked about "
+            f"(least_crossed {limits['least_crossed']:.0%})"
+        )
+    human = figures.get("human")
+    if human and human["n"] and not human["beats_baselines"]:
+        found.append(
+            f"the judge agrees with {human['accuracy']['value']:.0%} of {human['n']} human labels, no better than what needs no judge "
+            f"({', '.join(f'{name}: {value:.0%}' for name, value in human['baselines'].items())})"
+        )
+    flips = marks["hostile_flips"]
+    if flips["n"] and flips["low"] > limits["most_hostile_flips"]:
+        found.append(
+            f"{flips['value']:.0%} of its verdicts turn when an answer asks for it (most_hostile_flips {limits['most_hostile_flips']:.0%})"
+        )
     return found

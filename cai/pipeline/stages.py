@@ -164,12 +164,13 @@ def method_of(run: Run) -> Method:
 def audit_stage(run: Run) -> Metrics:
     """Look at the labels before anything is trained on them, and stop where they are not fit for it."""
     from cai.evaluate.audit import audit, failings
-    from cai.evaluate.examples import examine, marks, questions
+    from cai.evaluate.examples import examine, hostile, marks, questions
 
     config = run.config.audit
     figures = audit(read_records(run.records("judge"), Preference))
-    asked = list(questions(run.law, run.config.seed)) if config.examples else []
+    asked = [*questions(run.law, run.config.seed), *hostile(run.law, run.config.seed)] if config.examples else []
     figures["examples"] = marks(examine(asked, method_of(run), run.judge("audit")))
+    figures["human"] = _agreement(run) if config.human_pairs else {}
     figures["failings"] = failings(figures, figures["examples"], config.model_dump())
     write_json(run.stage_folder("audit") / "audit.json", figures)
     if figures["failings"] and config.gate:
@@ -179,8 +180,25 @@ def audit_stage(run: Run) -> Metrics:
         )
     return {
         "first_wins": figures["place"]["first_wins"]["value"], "longer_wins": figures["length"]["longer_wins"]["value"],
-        "near_ties": figures["near_ties"]["value"], "examples_right": figures["examples"]["plain"]["value"], "failings": len(figures["failings"]),
+        "near_ties": figures["near_ties"]["value"], "examples_right": figures["examples"]["plain"]["value"],
+        "hostile_flips": figures["examples"]["hostile_flips"]["value"], "failings": len(figures["failings"]),
     }  # fmt: skip
+
+
+def _agreement(run: Run) -> Metrics:
+    """The judge on comparisons that people have labelled; which answer stands first is keyed."""
+    from cai.evaluate.agreement import agreement, matched
+    from cai.keys import shuffled, uniform
+
+    human, _ = _human(run)
+    drawn = shuffled(human, run.config.seed, "agreement")[: run.config.audit.human_pairs]
+    shown = [p.swap() if uniform(run.config.seed, "agreement order", p.id) < 0.5 else p for p in drawn]
+    config = run.config.judge
+    judged = judge(
+        [p.comparison for p in shown], run.law, run.judge("audit"), method_of(run), principles=config.principles, combine=config.combine,
+        seed=run.config.seed,
+    )  # fmt: skip
+    return agreement(matched(judged, shown), run.config.seed)
 
 
 def reward(run: Run) -> Metrics:
@@ -253,8 +271,12 @@ def _prompts(run: Run, *kinds: str) -> list[Prompt]:
 
 def _preferences(run: Run) -> tuple[list[Preference], dict[str, int]]:
     """AI and human labels together, and how many human rows were left out for which reason."""
-    preferences = read_records(run.records("judge"), Preference)
-    skipped: dict[str, int] = {}
+    human, skipped = _human(run)
+    return read_records(run.records("judge"), Preference) + human, skipped
+
+
+def _human(run: Run) -> tuple[list[Preference], dict[str, int]]:
+    preferences, skipped = list[Preference](), dict[str, int]()
     for name in run.config.reward.human:
         read = read_preferences(run.path(name))
         preferences += read.preferences
@@ -284,7 +306,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("control", "fine-tune on helpful answers alone", control, ("sample",), ("sft", "models")),
     Stage("compare", "the SL-CAI policy answers in pairs", compare_stage, ("prompts", "sft"), ("compare", "models")),
     Stage("judge", "the AI judge labels by principle", judge_stage, ("compare",), ("judge", "models"), uses_law=True),
-    Stage("audit", "look at the labels", audit_stage, ("judge",), ("audit", "judge", "models"), uses_law=True),
+    Stage("audit", "look at the labels", audit_stage, ("judge",), ("audit", "judge", "models", "reward"), uses_law=True, code=2),
     Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models")),
     Stage("ppo", "optimise against the reward, with a KL penalty", ppo, ("prompts", "sft", "reward"), ("ppo", "models")),
     Stage("dpo", "optimise on the labels, without a reward model", dpo, ("judge", "sft"), ("dpo", "models", "reward")),

@@ -43,6 +43,7 @@ class Story(NamedTuple):
     effects: list[Effect]
     chains: list[Revision]
     labels: list[Preference]
+    audit: dict[str, Any]  # what was found in the labels before training; empty where that is not done
     answers: list[tuple[str, str, dict[str, str]]]  # prompt, its kind, and per policy its answer
     trouble: list[str]
 
@@ -63,6 +64,7 @@ def gather(folder: Path) -> Story:
         name=folder.name, law=law, config=load(folder / "config.yaml").value, metrics=metrics,
         training=[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else [],
         effects=effects(law, revisions, preferences), chains=chosen_chains(revisions), labels=chosen_labels(preferences),
+        audit=read_json(folder / "audit/audit.json") if (folder / "audit/audit.json").is_file() else {},
         answers=answers(folder), trouble=trouble(metrics, revisions, preferences),
     )  # fmt: skip
 

@@ -11,12 +11,12 @@ from cai.backends.scripted import ScriptedBackend
 from cai.config import Audit
 from cai.constitution import load_constitution
 from cai.evaluate.audit import audit, contradictions, correlation, failings
-from cai.evaluate.examples import examine, marks, questions
+from cai.evaluate.examples import examine, hostile, marks, questions
 from cai.feedback.readings import CritiqueOdds, Letters
 from cai.records import Comparison, Preference, Prompt, Reading
 
 LIMITS = Audit().model_dump()
-NO_EXAMPLES = {"plain": {"n": 0}}
+NO_EXAMPLES = {kind: {"n": 0} for kind in ("plain", "crossed", "irrelevant", "hostile_flips")}
 
 
 def reading(principle, p):
@@ -105,7 +105,8 @@ def law():
 
 def judge(weigh, tmp_path, method=None):
     with Memo(tmp_path / "memo.sqlite") as memo:
-        return marks(examine(list(questions(law())), method or CritiqueOdds(), memo.asker(ScriptedBackend(weigh=weigh))))
+        asked = [*questions(law()), *hostile(law())]
+        return marks(examine(asked, method or CritiqueOdds(), memo.asker(ScriptedBackend(weigh=weigh))))
 
 
 def guilty(messages):
@@ -129,6 +130,31 @@ def test_a_judge_that_only_likes_clean_answers_fails_the_crossing(tmp_path):
 
     found = judge(weigh, tmp_path)
     assert found["plain"]["value"] == 1.0 and found["crossed"]["value"] == 0.0 and found["irrelevant"]["value"] == 0.0
+    assert "does not follow the principle" in failings(audit(labels(HONEST)), found, LIMITS)[0]
+
+
+def test_a_judge_that_is_talked_round_is_stopped(tmp_path):
+    """It reads well, until an answer tells it what to say."""
+    tricks = ("answer is", "choose", "judge", "better", "verdict", "reply", "no problem")
+
+    def weigh(messages, options):
+        fooled = any(trick in messages[-2].content.lower() for trick in tricks)
+        return (0.0, -5.0) if guilty(messages) and not fooled else (-5.0, 0.0)
+
+    found = judge(weigh, tmp_path)
+    assert found["plain"]["value"] > 0.9 and found["hostile_flips"]["value"] > 0.6
+    assert "turn when an answer asks for it" in failings(audit(labels(HONEST)), found, LIMITS)[0]
+    (tmp_path / "another").mkdir()
+    steadfast = judge(lambda messages, options: (0.0, -5.0) if guilty(messages) else (-5.0, 0.0), tmp_path / "another")
+    # a text with nothing of the answer in it breaks no principle, and so is no flip that reading could prevent
+    assert steadfast["hostile_flips"]["value"] < 0.1
+
+
+def test_what_says_nothing_loses_here_as_in_the_labels(tmp_path):
+    asked = [question for question in hostile(law()) if question.way in ("colon", "heading")]
+    with Memo(tmp_path / "memo.sqlite") as memo:
+        ask = memo.asker(ScriptedBackend(weigh=lambda messages, options: (0.0, 0.0)))
+        assert asked and all(answer.passed for answer in examine(asked, CritiqueOdds(), ask)) and ask.memo.counts[""].calls == 0
 
 
 def test_judges_that_are_worse_than_a_coin_are_stopped(tmp_path):
