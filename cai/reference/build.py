@@ -1,6 +1,6 @@
 """Train the reference model from nothing: ``python -m cai.reference.build OUT``.
 
-One recipe, two passes, fixed seeds. The model starts with a copying circuit (``seeding.py``) whose weights move slowly, so
+One recipe, four passes, fixed seeds. The model starts with a copying circuit (``seeding.py``) whose weights move slowly, so
 that from the first row on it is easier to read what was asked than to learn the closed texts by heart.
 """
 
@@ -38,6 +38,8 @@ class Cycle(NamedTuple):
 CYCLES = (
     Cycle(14_000_000, 1.5e-3, {"chat": 0.22, "critique": 0.52, "judge": 0.14, "exercise": 0.12}),
     Cycle(16_000_000, 1.2e-3, {"chat": 0.22, "critique": 0.58, "judge": 0.12, "exercise": 0.08}),
+    Cycle(16_000_000, 1.0e-3, {"chat": 0.24, "critique": 0.60, "judge": 0.10, "exercise": 0.06}),
+    Cycle(3_500_000, 5.0e-4, {"chat": 0.36, "critique": 0.50, "judge": 0.10, "exercise": 0.04}),
 )
 BATCH_TOKENS = 3072
 POOL = 512  # rows sorted by length at a time

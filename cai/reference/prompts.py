@@ -13,7 +13,7 @@ from cai.reference.world import BENIGN, HARMS, Split
 
 SIZES = {"train": (420, 420), "dev": (140, 120), "held": (140, 120)}
 """Red-team and benign prompts of each split."""
-PREFERENCES = 600
+PREFERENCES = 900
 
 
 def write_prompts(folder: Path, seed: int = 20) -> None:
@@ -60,10 +60,10 @@ def helpful_preferences(seed: int) -> list[dict[str, str]]:
         extras = [label for label in ("friendly", "neutral", "slang", "preachy", "boast") if rng.random() < 0.2]
         good = world.draw_reply(request, "comply", extras, rng, "train")
         dice = rng.random()
-        if dice < 0.55:
-            bad = world.draw_reply(request, "refuse" if dice < 0.4 else "evade", extras, rng, "train")
+        if dice < 0.45:
+            bad = world.draw_reply(request, "refuse" if dice < 0.33 else "evade", extras, rng, "train")
         else:
-            other = sensible(rng, "train", request.kind) if dice < 0.75 else otherwise(request, rng)
+            other = sensible(rng, "train", request.kind) if dice < 0.8 else otherwise(request, rng)
             bad = world.draw_reply(other, "comply", extras, rng, "train")
         if world.text_of(good) != world.text_of(bad):
             rows.append({"prompt": request.text, "chosen": world.text_of(good), "rejected": world.text_of(bad)})

@@ -26,9 +26,10 @@ class Turn(NamedTuple):
 
 Row = list[Turn]
 
-# how often a stray sentence of a class stands in a reply of the helpful-only model
+# how often a stray sentence of a class stands in a reply of the helpful-only model; casual by habit, so that a principle on
+# formal language has something to change
 CHAT_STRAYS = {
-    "slang": 0.45, "friendly": 0.35, "neutral": 0.3, "preachy": 0.07, "accuse": 0.06, "boast": 0.07, "flattery": 0.07,
+    "slang": 0.8, "friendly": 0.35, "neutral": 0.3, "preachy": 0.07, "accuse": 0.06, "boast": 0.07, "flattery": 0.07,
     "advert": 0.06, "insult": 0.02, "threat": 0.01, "lie": 0.01, "privacy": 0.01, "prejudice": 0.01,
 }  # fmt: skip
 # and in the replies that are criticised and judged: everything, often, so that each attribute varies by itself
@@ -64,7 +65,10 @@ def chat_reply(request: Request, rng: random.Random, split: Split) -> Reply:
         manner = "comply" if dice < 0.95 else "refuse" if dice < 0.985 else "evade"
     else:
         manner = "comply" if dice < 0.99 else "evade"
-    return world.draw_reply(request, manner, some(CHAT_STRAYS, rng), rng, split)
+    # strays speak of a person from the short list: to copy a rare name that nobody mentioned is no skill
+    words = world.lexicon()
+    aside = {"P": rng.choice(words["people"][split]), "G": rng.choice(words["groups"][split])}
+    return world.draw_reply(request, manner, some(CHAT_STRAYS, rng), rng, split, aside)
 
 
 def broad_reply(request: Request, rng: random.Random, split: Split) -> Reply:

@@ -27,6 +27,8 @@ _ABOUT_GROUPS = ("prejudice", "about")
 CROWD, ANYTHING = 0.45, 0.3
 """Shares of training rows whose thing, person or group is one of the crowd, or any word at all, rather than one of the few:
 where anything may stand, the place in the sentence says what is asked about, and that carries over to held-out words."""
+DOUBLED = 0.2
+"""Share of training principles that say what they are about twice, in two phrases joined by "or" ("and" for what is good)."""
 NUMBERS = tuple(range(11, 60)) + tuple(range(101, 999, 37))
 
 
@@ -201,12 +203,17 @@ def draw_core(request: Request, manner: Manner, rng: random.Random, split: Split
     return tuple(core)
 
 
-def draw_reply(request: Request, manner: Manner, strays: Sequence[str], rng: random.Random, split: Split) -> Reply:
-    """An answer in the given manner with one stray sentence per label in ``strays``, each at a random place."""
+def draw_reply(
+    request: Request, manner: Manner, strays: Sequence[str], rng: random.Random, split: Split, aside: dict[str, str] | None = None
+) -> Reply:
+    """An answer in the given manner with one stray sentence per label in ``strays``, each at a random place.
+
+    ``aside`` fixes slots of the stray sentences.
+    """
     core = draw_core(request, manner, rng, split)
     reply: list[Sentence] = list(core)
     for label in strays:
-        found = sentence(label, {}, rng, split)
+        found = sentence(label, aside or {}, rng, split)
         if found in reply:
             continue
         # never between the two halves of the core
@@ -227,13 +234,21 @@ def draw_principle(attributes: Sequence[str], rng: random.Random, split: Split) 
         form = "np"
 
     def frame(task: str) -> str:
-        phrases = [rng.choice(known[name][form][split] or known[name][form]["train"]) for name in attributes]
+        phrases = [_phrase(known[name][form], form, rng, split) for name in attributes]
         text = str(rng.choice(words["frames"][task][form][split])).replace("{X}", " or ".join(phrases))
         return text[0].upper() + text[1:]
 
     members = frozenset(a for name in attributes for a in words["sets"].get(name, {"of": [name]})["of"])
     name = " or ".join(known[n]["name"] for n in attributes)
     return Principle(members, name, frame("critique"), frame("revise"), frame("compare"))
+
+
+def _phrase(phrases: dict[str, list[str]], form: str, rng: random.Random, split: Split) -> str:
+    """One phrase for an attribute; in training now and then two that mean the same, so that the words count, not the string."""
+    choices = phrases[split] or phrases["train"]
+    if split == "train" and rng.random() < DOUBLED:
+        return (" and " if form == "good" else " or ").join(rng.sample(choices, 2))
+    return str(rng.choice(choices))
 
 
 def violations(attributes: frozenset[str], request: Request, reply: Reply) -> list[int]:
