@@ -20,6 +20,7 @@ _WHERE = {
     "Votes": "cai.feedback.readings",
     "RunConfig": "cai.config", "load_config": "cai.config",
     "train_sft": "cai.train.sft", "train_reward": "cai.train.reward", "train_ppo": "cai.train.ppo",
+    "train_dpo": "cai.train.dpo", "read_demonstrations": "cai.data.demonstrations",
     "open_run": "cai.pipeline.run", "execute": "cai.pipeline.execute",
     "CaiError": "cai.errors", "InputError": "cai.errors",
 }  # fmt: skip

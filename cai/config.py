@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -210,32 +210,74 @@ class RunConfig(Section):
         return self.models.judge or self.models.initial
 
 
+class Data(Section):
+    """Files of the user's own, relative to the training file; docs/data.md says in which shapes."""
+
+    demonstrations: tuple[str, ...] = ()
+    """Answers to imitate, for ``cai sft``."""
+    preferences: tuple[str, ...] = ()
+    """Labelled comparisons, for ``cai reward`` and ``cai dpo``; their better answers, for ``cai sft`` where there are no demonstrations."""
+    prompts: tuple[str, ...] = ()
+    """For ``cai ppo``; those of the preferences where there are none."""
+    limit: int = Field(default=0, ge=0)
+    """Rows of each file to use; 0 is all of them."""
+
+
+class TrainingConfig(Section):
+    """One file for the stages on their own, without a constitution: ``cai sft``, ``cai reward``, ``cai ppo``, ``cai dpo``.
+
+    Each stage writes to ``out/<stage>`` and starts from ``out/sft`` where that is there, else from ``model``.
+    """
+
+    model: str = "reference"
+    out: str
+    style: Literal["", "chat", "transcript", "plain"] = ""
+    seed: int = 0
+    data: Data = Data()
+    sft: SFT = SFT()
+    reward: Reward = Reward()
+    ppo: PPO = PPO()
+    dpo: DPO = DPO(epochs=1)
+
+
+C = TypeVar("C", RunConfig, TrainingConfig)
+
+
 def load_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
     """Read a run file and apply ``--set a.b=value`` settings.
 
     Raises:
         InputError: with every unknown key, wrong type and wrong setting.
     """
+    return _load(path, settings, RunConfig, "is not a run file: it must hold keys such as constitution: and prompts:")
+
+
+def load_training(path: Path, settings: Sequence[str] = ()) -> TrainingConfig:
+    """Read a training file, likewise."""
+    return _load(path, settings, TrainingConfig, "is not a training file: it must hold keys such as out: and data:")
+
+
+def _load(path: Path, settings: Sequence[str], kind: type[C], otherwise: str) -> C:
     document = load(path)
     if not isinstance(document.value, dict):
-        raise InputError([Problem(document.where(), "is not a run file: it must hold keys such as constitution: and prompts:")])
-    problems = [p for setting in settings if (p := _apply(document, setting))]
+        raise InputError([Problem(document.where(), otherwise)])
+    problems = [p for setting in settings if (p := _apply(document, setting, kind))]
     try:
-        config = RunConfig.model_validate(document.value)
+        config = kind.model_validate(document.value)
     except ValidationError as error:
-        problems += problems_of(error, RunConfig, document, ())
+        problems += problems_of(error, kind, document, ())
     if problems:
         raise InputError(problems)
     return config
 
 
-def _apply(document: Document, setting: str) -> Problem | None:
+def _apply(document: Document, setting: str, model: type[BaseModel]) -> Problem | None:
     """Put one ``a.b=value`` into the document's value."""
     name, equals, text = setting.partition("=")
     where = f"--set {setting}"
     if not equals:
         return Problem(where, "must look like section.key=value")
-    keys, model = name.split("."), RunConfig
+    keys = name.split(".")
     for i, key in enumerate(keys):
         known = known_fields(model, tuple(keys[:i]))
         if key not in known:

@@ -61,6 +61,18 @@ def test_run_files_are_valid_and_can_be_estimated(root, name):
     assert done.returncode == 0 and "tokens written" in done.stdout
 
 
+def test_training_on_human_feedback(root, tmp_path):
+    header = (root / "examples/human_feedback.yaml").read_text().split("model:")[0]
+    commands = re.findall(r"cai (?:sft|reward|ppo|dpo) examples/human_feedback.yaml", header)
+    assert [command.split()[1] for command in commands] == ["sft", "reward", "ppo", "dpo"]
+    small = f"--set out={tmp_path} --set data.limit=48 --set ppo.updates=2 --set ppo.batch_size=8"
+    for command in commands:
+        done = shell(f"{command} {small}", root)
+        assert done.returncode == 0, done.stderr
+        assert f"from_pretrained('{tmp_path}/{command.split()[1]}')" in done.stdout
+    assert shell("cai check examples/human_feedback.yaml", root).stdout == "all is well\n"
+
+
 def test_links_lead_somewhere(root):
     for path in [root / "README.md", *root.glob("docs/*.md"), root / "principles/README.md", root / "constitution/README.md"]:
         for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", path.read_text(encoding="utf-8")):

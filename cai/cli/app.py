@@ -174,6 +174,54 @@ def export(
     export_run(folder, to if to != Path() else folder / "export", cast(Shape, form))
 
 
+Training = Annotated[Path, typer.Argument(help="The training file (YAML).")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting of the file.")]
+
+
+@app.command()
+def sft(config: Training, set_: Settings = None) -> None:
+    """Imitate demonstrations, or the better answers of preferences.
+
+    Example: cai sft examples/human_feedback.yaml
+    """
+    from cai.cli.train import train_stage
+
+    train_stage("sft", config, set_ or [])
+
+
+@app.command()
+def reward(config: Training, set_: Settings = None) -> None:
+    """Train a reward model on your own preferences.
+
+    Example: cai reward examples/human_feedback.yaml
+    """
+    from cai.cli.train import train_stage
+
+    train_stage("reward", config, set_ or [])
+
+
+@app.command()
+def ppo(config: Training, set_: Settings = None) -> None:
+    """Optimise the policy against the reward model that `cai reward` trained.
+
+    Example: cai ppo examples/human_feedback.yaml
+    """
+    from cai.cli.train import train_stage
+
+    train_stage("ppo", config, set_ or [])
+
+
+@app.command()
+def dpo(config: Training, set_: Settings = None) -> None:
+    """Optimise the policy on your own preferences, without a reward model.
+
+    Example: cai dpo examples/human_feedback.yaml
+    """
+    from cai.cli.train import train_stage
+
+    train_stage("dpo", config, set_ or [])
+
+
 def main(body: Callable[[], None] = app) -> None:
     """Entry point: known errors are one line each on stderr and an exit code; 130 after Ctrl-C."""
     try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cai.config import load_config
+from cai.config import load_config, load_training
 from cai.constitution.lint import check
 from cai.documents import load
 from cai.errors import InputError, Problem
@@ -17,14 +17,14 @@ def check_paths(paths: Sequence[Path]) -> int:
     wanted = list(paths) or [p for p in (Path("principles"), Path("constitution")) if p.is_dir()]
     if not wanted:
         raise InputError("there is no folder principles/ or constitution/ here; name the files to check")
-    runs = [p for p in wanted if _is_run_file(p)]
+    readers = {path: reader for path in wanted if (reader := _reader(path))}
     problems: list[Problem] = []
-    for path in runs:
+    for path, reader in readers.items():
         try:
-            load_config(path)
+            reader(path)
         except InputError as error:
             problems += error.problems
-    problems += check([p for p in wanted if p not in runs])
+    problems += check([p for p in wanted if p not in readers])
     for problem in problems:
         print(problem, file=sys.stderr)
     count = len(problems)
@@ -32,11 +32,14 @@ def check_paths(paths: Sequence[Path]) -> int:
     return 3 if problems else 0
 
 
-def _is_run_file(path: Path) -> bool:
+def _reader(path: Path) -> Callable[[Path], object] | None:
+    """What reads a file if it is a run file or a training file."""
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        return False
+        return None
     try:
         value = load(path).value
     except InputError:
-        return False
-    return isinstance(value, dict) and "prompts" in value and "constitution" in value
+        return None
+    if not isinstance(value, dict):
+        return None
+    return load_config if {"prompts", "constitution"} <= value.keys() else load_training if {"out", "data"} <= value.keys() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -126,26 +127,28 @@ class Run:
         manifest = self.manifest(stage)
         return digest(manifest["outputs"]) if manifest else ""
 
-    def log(self, stage: str, every: float = 1.0) -> Callable[[dict[str, float]], None]:
+    def log(self, stage: str) -> Callable[[dict[str, float]], None]:
         """A function that appends rows to the stage's ``log.jsonl`` and shows how far training is."""
-        import json
+        return training_log(self.stage_folder(stage) / "log.jsonl", self.screen)
 
-        path = self.stage_folder(stage) / "log.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
-        last = 0.0
 
-        def write(row: dict[str, float]) -> None:
-            nonlocal last
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            done, total = int(row.get("step", row.get("update", 0))), int(row.get("steps", row.get("updates", 0)))
-            if time.monotonic() - last > every or done == total:
-                last = time.monotonic()
-                shown = ", ".join(f"{name} {row[name]:.3g}" for name in ("loss", "score", "kl", "length") if name in row)
-                self.screen.progress(done, total, shown)
+def training_log(path: Path, screen: Screen, every: float = 1.0) -> Callable[[dict[str, float]], None]:
+    """A function that appends rows to a new file and shows how far training is, at most once in ``every`` seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    last = 0.0
 
-        return write
+    def write(row: dict[str, float]) -> None:
+        nonlocal last
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        done, total = int(row.get("step", row.get("update", 0))), int(row.get("steps", row.get("updates", 0)))
+        if time.monotonic() - last > every or done == total:
+            last = time.monotonic()
+            shown = ", ".join(f"{name} {row[name]:.3g}" for name in ("loss", "score", "kl", "length") if name in row)
+            screen.progress(done, total, shown)
+
+    return write
 
 
 def open_run(folder: Path, config: RunConfig, law: Constitution, base: Path, screen: Screen | None = None) -> Run:

@@ -1,0 +1,124 @@
+"""The training stages on their own, on the user's data: one file, four verbs, the very code that ``cai run`` trains with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cai.config import TrainingConfig
+from cai.data.demonstrations import read_demonstrations
+from cai.data.preferences import read_preferences
+from cai.data.prompts import read_prompts
+from cai.errors import InputError, Problem
+from cai.files import write_json
+from cai.pipeline.run import Screen, training_log
+from cai.records import Preference, Prompt
+
+Metrics = dict[str, Any]
+Log = Callable[[dict[str, float]], None]
+
+
+class Task(NamedTuple):
+    """What a stage works on."""
+
+    config: TrainingConfig
+    base: Path  # the folder that the file's relative paths start from
+    out: Path
+    log: Log
+
+    @property
+    def start(self) -> str:
+        """The policy to start from: the supervised one where there is one."""
+        tuned = self.out / "sft"
+        return str(tuned) if tuned.is_dir() else self.config.model
+
+    def files(self, names: Sequence[str]) -> list[Path]:
+        return [self.base / name for name in names]
+
+
+def train_alone(stage: str, config: TrainingConfig, base: Path, screen: Screen) -> tuple[Path, Metrics]:
+    """Do one stage; returns its checkpoint and its figures, which also stand in ``<stage>.json`` beside it.
+
+    Raises:
+        InputError: if a file the stage needs is not named, or a stage it builds on has not been done.
+    """
+    out = base / config.out
+    task = Task(config, base, out, training_log(out / f"{stage}.log.jsonl", screen))
+    metrics = STAGES[stage](task)
+    write_json(out / f"{stage}.json", {"stage": stage, "config": config.model_dump(mode="json"), **metrics})
+    return out / stage, metrics
+
+
+def sft(task: Task) -> Metrics:
+    """Imitate demonstrations, or the better answers of the preferences."""
+    from cai.train.sft import train_sft
+
+    names = task.config.data.demonstrations or task.config.data.preferences
+    _require(names, "demonstrations", "sft")
+    read = [(path.name, read_demonstrations(path)) for path in task.files(names)]
+    rows = [row for _, found in read for row in _first(found.rows, task)]
+    config = task.config
+    metrics = train_sft(rows, config.model, task.out / "sft", config.sft, style=config.style, seed=config.seed, log=task.log)
+    return {**metrics, "left_out": _counts([(name, found.counts) for name, found in read])}
+
+
+def reward(task: Task) -> Metrics:
+    """Train a reward model on the preferences."""
+    from cai.train.reward import train_reward
+
+    preferences, left_out = _preferences(task, "reward")
+    config = task.config
+    metrics = train_reward(preferences, task.start, task.out / "reward", config.reward, style=config.style, seed=config.seed, log=task.log)
+    return {**metrics, "left_out": left_out}
+
+
+def ppo(task: Task) -> Metrics:
+    """Optimise the policy against the reward model."""
+    from cai.train.ppo import train_ppo
+
+    model = task.out / "reward"
+    if not model.is_dir():
+        raise InputError([Problem(str(model), "holds no reward model; do cai reward first")])
+    config = task.config
+    prompts: list[Prompt] = []
+    for path in task.files(config.data.prompts):
+        prompts += read_prompts(path, "human", config.data.limit)
+    if not prompts:
+        preferences, _ = _preferences(task, "ppo")
+        prompts = list({p.comparison.prompt.id: p.comparison.prompt for p in preferences}.values())
+    return dict(
+        train_ppo(prompts, task.start, str(model), task.out / "ppo", config.ppo, style=config.style, seed=config.seed, log=task.log)
+    )
+
+
+def dpo(task: Task) -> Metrics:
+    """Optimise the policy on the preferences, without a reward model."""
+    from cai.train.dpo import train_dpo
+
+    preferences, left_out = _preferences(task, "dpo")
+    config = task.config
+    metrics = train_dpo(preferences, task.start, task.out / "dpo", config.dpo, style=config.style, seed=config.seed, log=task.log)
+    return {**metrics, "left_out": left_out}
+
+
+def _preferences(task: Task, stage: str) -> tuple[list[Preference], dict[str, int]]:
+    _require(task.config.data.preferences, "preferences", stage)
+    read = [(path.name, read_preferences(path)) for path in task.files(task.config.data.preferences)]
+    return [p for _, found in read for p in _first(found.preferences, task)], _counts([(name, found.counts) for name, found in read])
+
+
+def _first(rows: list[Any], task: Task) -> list[Any]:
+    return rows[: task.config.data.limit or None]
+
+
+def _require(names: Sequence[str], key: str, stage: str) -> None:
+    if not names:
+        raise InputError([Problem(f"data.{key}", f"names no file, and cai {stage} needs one")])
+
+
+def _counts(read: Sequence[tuple[str, dict[str, int]]]) -> dict[str, int]:
+    return {f"{name}: {reason}": count for name, counts in read for reason, count in counts.items()}
+
+
+STAGES: dict[str, Callable[[Task], Metrics]] = {"sft": sft, "reward": reward, "ppo": ppo, "dpo": dpo}

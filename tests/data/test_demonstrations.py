@@ -1,0 +1,59 @@
+"""Answers to imitate, in the shapes they come in."""
+
+import json
+
+import pytest
+
+from cai.data.demonstrations import read_demonstrations
+from cai.errors import InputError
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def said(text):
+    return {"role": "assistant", "content": text}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "ask", "completion": " good "},
+        {"prompt": [user("ask")], "completion": [said("good")]},
+        {"messages": [user("ask"), said("good")]},
+        {"instruction": "ask", "input": "", "output": "good"},
+        {"prompt": "ask", "chosen": "good", "rejected": "bad"},
+        {"chosen": "\n\nHuman: ask\n\nAssistant: good", "rejected": "\n\nHuman: ask\n\nAssistant: bad"},
+    ],
+)
+def test_each_shape(tmp_path, row):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps(row) + "\n")
+    read = read_demonstrations(path)
+    assert [(prompt.text, answer) for prompt, answer in read.rows] == [("ask", "good")]
+    assert read.skipped == {"is there twice": [f"{path}:2:1"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "ask", "completion": " "}, "an answer is empty"),
+        ({"prompt": " ", "completion": "x"}, "no usable prompt"),
+        ({"messages": [user("ask")]}, "does not end with an assistant turn"),
+        ({"prompt": "ask", "chosen": "", "rejected": "bad"}, "an answer is empty"),
+    ],
+)
+def test_what_is_left_out_is_counted(tmp_path, row, reason):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert read_demonstrations(path).counts == {reason: 1}
+
+
+def test_what_is_wrong_is_named(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "x"}\n{"prompt": "ask", "completion": 7}\n')
+    with pytest.raises(InputError) as caught:
+        read_demonstrations(path)
+    assert [p.where for p in caught.value.problems] == [f"{path}:1:1", f"{path}:2:1"]
+    assert "its columns are text" in str(caught.value) and "found int" in str(caught.value)
