@@ -128,6 +128,32 @@ def test(
 
 
 @app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="A constitution (name or file), or the folder of a run.")],
+    new: Annotated[str, typer.Argument(help="The other one.")],
+    on: Annotated[Path | None, typer.Option(help="Folder of a run: also show what NEW does to its revisions and labels.")] = None,
+) -> None:
+    """Show what changed between two constitutions and, on a run, which critiques, revisions and labels it changes.
+
+    Example: cai diff runs/quickstart reference --on runs/quickstart
+    """
+    from cai.cli.diff import show_diff
+
+    show_diff(old, new, on)
+
+
+@app.command()
+def influence(folder: Folder) -> None:
+    """Show which principles matter to the labels of a run, which never do, and which fight each other; no model is asked.
+
+    Example: cai influence runs/quickstart
+    """
+    from cai.cli.influence import show_influence
+
+    show_influence(folder)
+
+
+@app.command()
 def status(folder: Folder) -> None:
     """Show how far a run is, stage by stage.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -63,7 +64,7 @@ def train_ppo(
     for update, batch in enumerate(prompt_batches(len(tokenized), config, seed)):
         rollout = roll_out(
             policy, reference, value_model, [tokenized[i] for i in batch], score,
-            seeds=[seed_for(seed, "ppo", update, i) for i in batch], max_tokens=config.max_tokens, temperature=config.temperature,
+            seeds=rollout_seeds(batch, seed, update), max_tokens=config.max_tokens, temperature=config.temperature,
             stop_ids=frozenset({int(tokenizer.eos_token_id)}), pad_id=int(tokenizer.pad_token_id), missing_eos_score=config.missing_eos_score,
         )  # fmt: skip
         row = describe(rollout, controller.coef)
@@ -87,6 +88,16 @@ def prompt_batches(count: int, config: PPO, seed: int) -> Iterator[list[int]]:
             order += shuffled(range(count), seed, "ppo prompts", update, len(order))
         yield order[: config.batch_size]
         order = order[config.batch_size :]
+
+
+def rollout_seeds(batch: Sequence[int], seed: int, update: int) -> list[int]:
+    """A seed per row: of its prompt in this update, and of which time it is that the prompt stands in the batch."""
+    times: Counter[int] = Counter()
+    seeds = []
+    for i in batch:
+        seeds.append(seed_for(seed, "ppo", update, i, *([times[i]] if times[i] else [])))
+        times[i] += 1
+    return seeds
 
 
 def reward_scorer(reward_name: str) -> Score:

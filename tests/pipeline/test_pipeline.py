@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -139,6 +140,25 @@ def test_editing_one_principle_repeats_only_what_used_it(project):
     everything = 2 * 2 * len(records)  # a critique and a revision in each of two rounds
     assert 0 < after["calls"] <= touched < everything
     assert after["calls"] + after["hits"] == everything
+
+
+def test_diff_shows_what_an_edit_does_and_pays_only_for_that(project):
+    run(project, "--until", "judge")
+    nothing = cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout
+    assert "nothing that a model reads" in nothing and "0 of" in nothing and "model calls made: 0;" in nothing
+    path = project / "principles/reference/insult.yaml"
+    path.write_text(path.read_text().replace("mean words about a person", "words that hurt a person"))
+    shown = cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout
+    assert "changed  reference/insult" in shown and "that hurt" in shown and "{+" in shown
+    touched, chains = map(int, re.search(r"revisions: (\d+) of (\d+) chains are touched", shown).groups())
+    calls = int(re.search(r"model calls made: (\d+);", shown).group(1))
+    assert 0 < touched < chains and calls > 0
+    # the run that follows finds the answers of the diff in its memo
+    assert cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout.endswith("\n")
+    assert "model calls made: 0;" in cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout
+    assert run(project, "--until", "revise")["memo"]["calls"] == 0
+    table = cai(project, "influence", "runs/r").stdout
+    assert "labels that turn" in table and "reference/" in table
 
 
 def test_redo_and_until(project):

@@ -1,0 +1,38 @@
+"""Leave-one-principle-out and conflicts, on labels small enough to count."""
+
+import pytest
+
+from cai.evaluate.influence import Conflict, conflicts, influence
+from cai.feedback.judge import combined
+from cai.records import Comparison, Preference, Prompt, Reading
+
+
+def label(number, **said):
+    readings = tuple(Reading(principle=name, principle_hash="h", method="m", p_first=p) for name, p in said.items())
+    p_first = combined(readings, [1.0] * len(readings), "mean")
+    comparison = Comparison.of(Prompt.of(f"q{number}"), "a", "b")
+    return Preference(id=str(number), comparison=comparison, p_first=p_first, source="ai", readings=readings)
+
+
+LABELS = [
+    label(0, x=0.9, y=0.5),  # x alone decides; without it y leaves a tie
+    label(1, x=0.9, y=0.8),  # both agree
+    label(2, x=0.9, y=0.2),  # they fight, x wins
+    label(3, y=0.9),  # only y: without it there is no label
+]
+
+
+def test_leaving_a_principle_out():
+    rows = {row.principle: row for row in influence(LABELS, {}, "mean")}
+    x, y = rows["x"], rows["y"]
+    assert (x.labels, x.says_something) == (3, 1.0) and (y.labels, y.says_something) == (4, 0.75)
+    assert x.decided_alone == pytest.approx(1 / 3) and y.decided_alone == pytest.approx(1 / 4)
+    # without x: label 0 becomes a tie; label 2 (0.55, near a tie) is not clear enough to turn
+    assert x.turns == pytest.approx(1 / 3) and x.moves == pytest.approx((0.2 + 0.05 + 0.35) / 3)
+    assert y.turns == pytest.approx(1 / 4) and y.moves == pytest.approx((0.2 + 0.05 + 0.35 + 1.0) / 4)
+
+
+def test_principles_that_fight():
+    fighting = [label(i, x=0.9, y=0.2 if i < 4 else 0.8, z=0.5) for i in range(6)]
+    assert conflicts(fighting) == [Conflict("x", "y", 6, pytest.approx(4 / 6))]
+    assert conflicts(fighting, least=7) == []
