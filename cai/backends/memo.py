@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
+from cai.backends.budget import Budget
 from cai.backends.protocol import Answer, Backend, Call, Choice, Complete, Completion
 from cai.errors import InputError, LimitReached, Problem
 from cai.keys import digest
@@ -42,8 +43,8 @@ class Counts:
 class Memo:
     """The store of answers. ``asker(backend, stage)`` gives what the verbs call."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, budget: Budget | None = None) -> None:
+        self.path, self.budget = path, budget or Budget()
         self.counts: dict[str, Counts] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +60,8 @@ class Memo:
             raise InputError([Problem(str(path), f"cannot be used as the memory of a run: {error}; move it away to start anew")]) from None
         except OSError as error:
             raise InputError([Problem(str(path), f"cannot be written: {error.strerror}")]) from None
+        before = self.totals().values()
+        self._ever = Counts(sum(c.calls for c in before), 0, sum(c.tokens_in for c in before), sum(c.tokens_out for c in before))
 
     def __enter__(self) -> Memo:
         return self
@@ -89,6 +92,22 @@ class Memo:
         except sqlite3.OperationalError as error:
             raise LimitReached(f"{self.path}: {error}; what was answered before is kept, free some space and run again") from None
 
+    def spend(self, stage: str, answer: Answer) -> None:
+        """Count one answer of a model, for its stage and against the budget."""
+        for counts in (self.counts.setdefault(stage, Counts()), self._ever):
+            counts.calls += 1
+            counts.tokens_in += answer.tokens_in
+            counts.tokens_out += getattr(answer, "tokens_out", 0)
+
+    def check_budget(self) -> None:
+        """Stop where the budget is used up.
+
+        Raises:
+            LimitReached: naming the limit; what was answered is kept.
+        """
+        if reached := self.budget.used_up(self._ever.calls, self._ever.tokens_in, self._ever.tokens_out):
+            raise LimitReached(f"the budget is used up ({reached}); what was answered is kept, run again with a larger one to go on")
+
     def totals(self) -> dict[str, Counts]:
         """Per stage, the calls ever made and their tokens, over all runs of the command."""
         rows = self._db.execute("SELECT stage, COUNT(*), SUM(tokens_in), SUM(tokens_out) FROM calls GROUP BY stage")
@@ -114,19 +133,23 @@ class Asker:
         counts.hits += len(calls) - len(missing)
         done, names, total = len(answers), list(missing), len(answers) + len(missing)
         pending: list[tuple[str, str, Answer]] = []
-        for i, answer in self.backend.answers(list(missing.values())):
-            answers[names[i]] = answer
-            if answer.finish != "failed":  # what failed may work another time
-                pending.append((names[i], self.stage, answer))
-            counts.calls += 1
-            counts.tokens_in += answer.tokens_in
-            counts.tokens_out += getattr(answer, "tokens_out", 0)
-            done += 1
-            if len(pending) >= 64:
-                self.memo.store(pending)
-                pending = []
-                self._tell(done, total)
-        self.memo.store(pending)
+        if missing:
+            self.memo.check_budget()
+        try:
+            for i, answer in self.backend.answers(list(missing.values())):
+                answers[names[i]] = answer
+                if answer.finish != "failed":  # what failed may work another time
+                    pending.append((names[i], self.stage, answer))
+                self.memo.spend(self.stage, answer)
+                done += 1
+                if len(pending) >= 64:
+                    self.memo.store(pending)
+                    pending = []
+                    self._tell(done, total)
+                if done < total:
+                    self.memo.check_budget()
+        finally:
+            self.memo.store(pending)
         self._tell(done, total)
         return [answers[key] for key in keys]
 

@@ -90,15 +90,20 @@ def run(
     until: Annotated[str, typer.Option(help="Last stage to do.")] = "",
     redo: Annotated[list[str] | None, typer.Option(help="A stage to do again although it is finished.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting of the run file.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, in calls and tokens.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, in calls, tokens and money.")] = False,
+    budget: Annotated[
+        str, typer.Option(help="Stop when the run has ever used calls=N, tokens=N or money=N; the same command goes on.")
+    ] = "",
+    price: Annotated[str, typer.Option(help="Price of a million tokens read / written, as 0.15/0.60.")] = "",
 ) -> None:
     """Do the whole pipeline, or go on with it: finished stages and answered calls are never done twice.
 
     Example: cai run examples/quickstart.yaml
     """
+    from cai.backends.budget import parse_budget
     from cai.cli.run import run_pipeline
 
-    run_pipeline(config, run, until, redo or [], set_ or [], dry_run)
+    run_pipeline(config, run, until, redo or [], set_ or [], dry_run, parse_budget(budget, price))
 
 
 @app.command()

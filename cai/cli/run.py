@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from cai.backends.budget import Budget
 from cai.cli.screen import TerminalScreen
 from cai.config import RunConfig, load_config
 from cai.constitution import Constitution, load_constitution
@@ -20,7 +21,15 @@ MOVED = 0.05
 _RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
-def run_pipeline(path: Path, folder: Path | None, until: str, redo: Sequence[str], settings: Sequence[str], dry_run: bool) -> None:
+def run_pipeline(
+    path: Path,
+    folder: Path | None,
+    until: str,
+    redo: Sequence[str],
+    settings: Sequence[str],
+    dry_run: bool,
+    budget: Budget,
+) -> None:
     """Check everything, then do what is left to do."""
     config = load_config(path, settings)
     law = constitution_of(config, path.parent)
@@ -30,9 +39,9 @@ def run_pipeline(path: Path, folder: Path | None, until: str, redo: Sequence[str
     if dry_run:
         from cai.pipeline.estimate import estimate
 
-        print(estimate(config, law, path.parent))
+        print(estimate(config, law, path.parent, budget))
         return
-    print_run(path, config, law, folder, until, redo)
+    print_run(path, config, law, folder, until, redo, budget)
 
 
 def constitution_of(config: RunConfig, base: Path) -> Constitution:
@@ -41,7 +50,7 @@ def constitution_of(config: RunConfig, base: Path) -> Constitution:
     return load_constitution(beside if beside.suffix and beside.is_file() else config.constitution)
 
 
-def print_run(path: Path, config: RunConfig, law: Constitution, folder: Path, until: str, redo: Sequence[str]) -> None:
+def print_run(path: Path, config: RunConfig, law: Constitution, folder: Path, until: str, redo: Sequence[str], budget: Budget) -> None:
     screen = TerminalScreen()
     screen.stage("cai", f"{path} with the constitution {law.name} ({len(law.principles)} principles) in {folder}")
     from cai.pipeline.execute import execute  # torch and transformers load from here on
@@ -49,7 +58,7 @@ def print_run(path: Path, config: RunConfig, law: Constitution, folder: Path, un
 
     quiet_libraries()
     before = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
-    run = open_run(folder, config, law, path.parent, screen)
+    run = open_run(folder, config, law, path.parent, screen, budget)
     with run.memo:
         metrics = execute(run, until=until, redo=redo, warn=screen.warn)
     screen.console.print(stage_table(metrics))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from cai.backends.budget import Budget
 from cai.config import RunConfig
 from cai.constitution.schema import Constitution
 from cai.data.prompts import read_prompts
+from cai.feedback.readings import Reasoned, Votes
 from cai.records import Prompt
 
 TOKENS_PER_WORD = 1.4
@@ -23,13 +25,15 @@ class Cost(NamedTuple):
     tokens_out: int  # at most
 
 
-def estimate(config: RunConfig, law: Constitution, base: Path) -> str:
+def estimate(config: RunConfig, law: Constitution, base: Path, budget: Budget | None = None) -> str:
     """A table of what each stage would ask of a model if nothing were remembered."""
     rows = costs(config, law, base)
-    lines = [f"{'stage':<10}{'calls':>10}{'tokens read':>14}{'tokens written':>18}"]
-    lines += [f"{r.stage:<10}{r.calls:>10,}{r.tokens_in:>14,}{'<= ' + format(r.tokens_out, ','):>18}" for r in rows]
     total = Cost("all", sum(r.calls for r in rows), sum(r.tokens_in for r in rows), sum(r.tokens_out for r in rows))
-    lines.append(f"{total.stage:<10}{total.calls:>10,}{total.tokens_in:>14,}{'<= ' + format(total.tokens_out, ','):>18}")
+    priced = budget is not None and (budget.price_in or budget.price_out)
+    lines = [f"{'stage':<10}{'calls':>10}{'tokens read':>14}{'tokens written':>18}{'price' if priced else '':>12}"]
+    for r in (*rows, total):
+        money = f"{'<= ' + format(budget.cost(r.tokens_in, r.tokens_out), ',.2f'):>12}" if budget and priced else ""
+        lines.append(f"{r.stage:<10}{r.calls:>10,}{r.tokens_in:>14,}{'<= ' + format(r.tokens_out, ','):>18}{money}")
     lines.append("tokens are estimated from words; answered calls of an earlier run are not taken off")
     return "\n".join(lines)
 
@@ -47,8 +51,8 @@ def costs(config: RunConfig, law: Constitution, base: Path) -> list[Cost]:
     request = _text_tokens([t for r in law.principles.values() for t in (r.critique, r.revise) if t])
     answer, rounds = config.sample.max_tokens, config.revise.rounds * (1 if config.revise.direct else 2)
     pairs = (len(red) + len(benign)) * config.compare.per_prompt
-    drawn = config.judge.principles or len(law.used_for("judge"))
-    looks = 1 if config.judge.method == "letters" and not config.judge.both_orders else 2
+    drawn = 1 if config.judge.combine == "together" else config.judge.principles or len(law.used_for("judge"))
+    looks, said = _looks(config)
     shown = answer if config.judge.method == "critique" else 2 * answer
     policies, rivals = 4 if config.sft.control else 3, 3 if config.sft.control else 2
     judged = rivals * len(held) * 2 * looks
@@ -57,10 +61,20 @@ def costs(config: RunConfig, law: Constitution, base: Path) -> list[Cost]:
         _cost("sample", len(red) + len(benign), prompt_tokens["all"], answer),
         _cost("revise", len(red) * rounds, prompt_tokens["red"] + answer + 1.5 * request, config.revise.max_tokens),
         _cost("compare", made, prompt_tokens["all"], config.compare.max_tokens),
-        _cost("judge", pairs * drawn * looks, prompt_tokens["all"] + shown + request, 1),
+        _cost("judge", pairs * drawn * looks, prompt_tokens["all"] + shown + request, said),
         _cost("evaluate", policies * len(held), prompt_tokens["held"], config.evaluate.max_tokens),
-        _cost("", judged, prompt_tokens["held"] + shown + request, 1),
+        _cost("", judged, prompt_tokens["held"] + shown + request, said),
     ]
+
+
+def _looks(config: RunConfig) -> tuple[int, int]:
+    """How many calls one reading takes, and the tokens each writes at most."""
+    if config.judge.method == "letters":
+        return 1 + config.judge.both_orders, 1
+    if config.judge.method == "critique":
+        return 2, 1
+    method = Votes(samples=config.judge.samples or 4) if config.judge.method == "votes" else Reasoned(samples=config.judge.samples or 1)
+    return 2 * method.samples, method.max_tokens
 
 
 def _cost(stage: str, calls: int, tokens_in: float, tokens_out: int) -> Cost:

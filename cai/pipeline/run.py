@@ -15,6 +15,7 @@ import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
 from cai.backends import Backend, open_backend
+from cai.backends.budget import Budget
 from cai.backends.memo import Asker, Memo
 from cai.config import RunConfig
 from cai.constitution.lock import write_lock
@@ -151,7 +152,9 @@ def training_log(path: Path, screen: Screen, every: float = 1.0) -> Callable[[di
     return write
 
 
-def open_run(folder: Path, config: RunConfig, law: Constitution, base: Path, screen: Screen | None = None) -> Run:
+def open_run(
+    folder: Path, config: RunConfig, law: Constitution, base: Path, screen: Screen | None = None, budget: Budget | None = None
+) -> Run:
     """Make or open a run's folder, lock it against a second process, and write down what is asked of it.
 
     Raises:
@@ -170,7 +173,7 @@ def open_run(folder: Path, config: RunConfig, law: Constitution, base: Path, scr
     write_text(folder / ".owner", f"process {os.getpid()} on {socket.gethostname()}")
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     write_lock(law, folder / "constitution.lock.yaml")
-    return Run(folder, config, law, Memo(folder / "memo.sqlite"), base, screen or Silent(), lock)
+    return Run(folder, config, law, Memo(folder / "memo.sqlite", budget), base, screen or Silent(), lock)
 
 
 def versions() -> dict[str, str]:
