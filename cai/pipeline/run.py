@@ -134,22 +134,32 @@ class Run:
 
 
 def training_log(path: Path, screen: Screen, every: float = 1.0) -> Callable[[dict[str, float]], None]:
-    """A function that appends rows to a new file and shows how far training is, at most once in ``every`` seconds."""
+    """A function that appends rows to a file and shows how far training is, at most once in ``every`` seconds.
+
+    Of what the file held before, the rows of earlier steps stay: a training that was killed goes on in it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("")
-    last = 0.0
+    last, begun = 0.0, False
 
     def write(row: dict[str, float]) -> None:
-        nonlocal last
+        nonlocal last, begun
+        done, total = _step(row), int(row.get("steps", row.get("updates", 0)))
+        if not begun:
+            old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+            write_text(path, "".join(line + "\n" for line in old if line.endswith("}") and _step(json.loads(line)) < done))
+            begun = True
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        done, total = int(row.get("step", row.get("update", 0))), int(row.get("steps", row.get("updates", 0)))
         if time.monotonic() - last > every or done == total:
             last = time.monotonic()
             shown = ", ".join(f"{name} {row[name]:.3g}" for name in ("loss", "score", "kl", "length") if name in row)
             screen.progress(done, total, shown)
 
     return write
+
+
+def _step(row: dict[str, float]) -> int:
+    return int(row.get("step", row.get("update", 0)))
 
 
 def open_run(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,6 +43,14 @@ def tokenize(chat: ChatFormat, prompt: Prompt, answer: str, max_length: int) -> 
         answer_ids = [*answer_ids, eos]
     row = Answered(prompt_ids, answer_ids)
     return row if len(row.ids) <= max_length else None
+
+
+def rows_key(rows: Iterable[Answered]) -> str:
+    """Digest of tokenised rows, in order."""
+    whole = hashlib.sha256()
+    for row in rows:
+        whole.update(array("q", [len(row.prompt), *row.prompt, len(row.answer), *row.answer]).tobytes())
+    return whole.hexdigest()
 
 
 def pad(rows: Sequence[Answered], pad_id: int, device: torch.device) -> Padded:

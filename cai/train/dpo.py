@@ -12,20 +12,29 @@ from transformers import PreTrainedModel
 from cai.config import DPO
 from cai.errors import InputError
 from cai.models.chat import ChatFormat
-from cai.models.load import load_language_model
+from cai.models.load import fingerprint, load_language_model
 from cai.models.project import next_token_logits
 from cai.records import Preference
 from cai.rl.losses import dpo_loss, ipo_loss, token_logprobs
 from cai.train.batches import epoch_batches, pad
 from cai.train.checkpoint import save
 from cai.train.engine import Engine
-from cai.train.pairs import Pair, labelled_pairs
+from cai.train.pairs import Pair, labelled_pairs, pairs_key
+from cai.train.resume import SAVE_EVERY, Resume
 
 Log = Callable[[dict[str, float]], None]
 
 
 def train_dpo(
-    preferences: Sequence[Preference], base: str, out: Path, config: DPO, *, style: str = "", seed: int = 0, log: Log = lambda _: None
+    preferences: Sequence[Preference],
+    base: str,
+    out: Path,
+    config: DPO,
+    *,
+    style: str = "",
+    seed: int = 0,
+    log: Log = lambda _: None,
+    save_every: float = SAVE_EVERY,
 ) -> dict[str, float]:
     """Fine-tune ``base`` on labelled comparisons, with ``base`` as it starts for the reference, and save it to ``out``.
 
@@ -44,8 +53,10 @@ def train_dpo(
     plan = [batch for epoch in range(config.epochs) for batch in epoch_batches(lengths, config.batch_size, seed, "dpo", epoch)]
     engine = Engine(model, rate=config.rate, steps=len(plan))
     model.train()
-    losses, margins = list[float](), list[float]()
-    for number, batch in enumerate(plan, start=1):
+    resume = Resume(out, ["dpo", fingerprint(base), config.model_dump(), style, seed, pairs_key(pairs)], save_every)
+    kept = resume.load({"policy": engine})
+    losses, margins = list[float](kept.get("losses", [])), list[float](kept.get("margins", []))
+    for number, batch in enumerate(plan[len(losses) :], start=len(losses) + 1):
         chosen = [pairs[i] for i in batch]
         labels = torch.tensor([pair.p_first for pair in chosen], device=model.device)
         policy = pair_logprobs(engine.plain, chosen, pad_id, mean=by_mean)
@@ -55,8 +66,10 @@ def train_dpo(
         moved = (policy - before).detach()
         losses.append(loss.item())
         margins.append(float((config.beta * (moved[:, 0] - moved[:, 1]) * (2 * labels - 1)).mean()))
+        resume.save(number, {"policy": engine}, losses=losses, margins=margins)
         log({"step": number, "steps": len(plan), "loss": losses[-1], "margin": margins[-1], "grad_norm": norm})
     save(engine.plain, tokenizer, out)
+    resume.clear()
     ends = max(1, len(losses) // 10)
     return {
         "pairs": len(pairs), "unlabelled": unlabelled, "dropped_too_long": too_long, "steps": len(plan), "skipped_steps": engine.skipped,

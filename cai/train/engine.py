@@ -42,6 +42,31 @@ class Engine:
         """The model itself, without what accelerate wraps round it."""
         return self.accelerator.unwrap_model(self.model)
 
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a later run needs to go on from here: tensors (weights, moments of the optimiser) and plain values."""
+        tensors = {f"model.{name}": p.detach().cpu().clone() for name, p in self.plain.named_parameters()}
+        kept = self.optimizer.state_dict()
+        tensors |= {f"optimizer.{i}.{name}": t.cpu().clone() for i, moments in kept["state"].items() for name, t in moments.items()}
+        rates = [group["lr"] for group in kept["param_groups"]]
+        return tensors, {"rates": rates, "steps": self.schedule.last_epoch, "skipped": [self.skipped, self._skipped_in_a_row]}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go back to a :meth:`state`."""
+        with torch.no_grad():
+            for name, p in self.plain.named_parameters():
+                p.copy_(tensors[f"model.{name}"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, i, moment = name.split(".")
+                moments.setdefault(int(i), {})[moment] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for group, rate in zip(self.optimizer.param_groups, values["rates"], strict=True):
+            group["lr"] = rate
+        self.schedule.last_epoch = values["steps"]
+        self.skipped, self._skipped_in_a_row = values["skipped"]
+
     def step(self, losses: Iterable[Tensor]) -> float:
         """Backward through each (micro-batch) loss, then one update; returns the gradient norm before clipping.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cai.keys import digest
 from cai.models.chat import ChatFormat
 from cai.records import Preference
-from cai.train.batches import Answered, tokenize
+from cai.train.batches import Answered, rows_key, tokenize
 
 
 class Pair(NamedTuple):
@@ -21,6 +22,11 @@ class Pair(NamedTuple):
     @property
     def length(self) -> int:
         return max(len(self.first.ids), len(self.second.ids))
+
+
+def pairs_key(pairs: Sequence[Pair]) -> str:
+    """Digest of labelled pairs, in order."""
+    return digest([rows_key(row for pair in pairs for row in (pair.first, pair.second)), [pair.p_first for pair in pairs]])
 
 
 class Labelled(NamedTuple):

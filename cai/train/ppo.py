@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cai.config import PPO
 from cai.errors import InputError
-from cai.keys import seed_for, shuffled
+from cai.keys import digest, seed_for, shuffled
 from cai.models.chat import ChatFormat
-from cai.models.load import context_length, load_language_model
+from cai.models.load import context_length, fingerprint, load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.records import Prompt
 from cai.rl.advantages import gae, shaped_rewards
@@ -24,6 +24,7 @@ from cai.rl.masked import masked_sum, masked_variance, whiten
 from cai.train.batches import Answered
 from cai.train.checkpoint import save
 from cai.train.engine import Engine
+from cai.train.resume import SAVE_EVERY, Resume
 from cai.train.reward import score_rows
 from cai.train.rollout import Rollout, Score, answer_values, predict, roll_out
 
@@ -41,7 +42,7 @@ class Targets(NamedTuple):
 
 def train_ppo(
     prompts: Sequence[Prompt], policy_name: str, reward_name: str, out: Path, config: PPO, *, score: Score | None = None,
-    style: str = "", seed: int = 0, log: Log = lambda _: None,
+    style: str = "", seed: int = 0, log: Log = lambda _: None, save_every: float = SAVE_EVERY,
 ) -> dict[str, float]:  # fmt: skip
     """Optimise a policy against a reward model (or any ``score`` function) and save it to ``out``.
 
@@ -49,6 +50,7 @@ def train_ppo(
     """
     policy, tokenizer = load_language_model(policy_name, dtype=torch.float32)
     reference, _ = load_language_model(policy_name, dtype=torch.float32)
+    torch.manual_seed(seed_for(seed, "value head"))  # drawn where there is no reward model to start from
     value_model, _ = load_scalar_model(reward_name or policy_name, new_head=not reward_name)
     score = score or reward_scorer(reward_name)
     chat = ChatFormat(tokenizer, style)
@@ -60,8 +62,15 @@ def train_ppo(
     actor = Engine(policy, rate=config.rate, steps=steps)
     critic = Engine(value_model, rate=config.value_rate, steps=steps)
     controller = KLController(config.kl_coef, config.kl_target)
-    history: list[dict[str, float]] = []
+    engines = {"policy": actor, "value": critic}
+    reward_from = fingerprint(reward_name) if reward_name else ""
+    resume = Resume(out, ["ppo", fingerprint(policy_name), reward_from, config.model_dump(), style, seed, digest(tokenized)], save_every)
+    kept = resume.load(engines)
+    history: list[dict[str, float]] = kept.get("history", [])
+    controller.coef = kept.get("kl_coef", controller.coef)
     for update, batch in enumerate(prompt_batches(len(tokenized), config, seed)):
+        if update < len(history):
+            continue
         rollout = roll_out(
             policy, reference, value_model, [tokenized[i] for i in batch], score,
             seeds=rollout_seeds(batch, seed, update), max_tokens=config.max_tokens, temperature=config.temperature,
@@ -71,8 +80,10 @@ def train_ppo(
         row |= update_models(actor, critic, rollout, targets_of(rollout, controller.coef, config), config, (seed, update))
         controller.update(row["kl"], len(batch))
         history.append(row)
+        resume.save(update + 1, engines, history=history, kl_coef=controller.coef)
         log({"update": update + 1, "updates": config.updates, **row})
     save(actor.plain, tokenizer, out)
+    resume.clear()
     edge = max(1, len(history) // 8)
     mean = {k: sum(row[k] for row in history[-edge:]) / edge for k in ("kl", "score", "length", "stopped")}
     before = sum(row["score"] for row in history[:edge]) / edge

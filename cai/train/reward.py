@@ -11,13 +11,15 @@ from cai.config import Reward
 from cai.errors import InputError
 from cai.keys import seed_for, uniform
 from cai.models.chat import ChatFormat
+from cai.models.load import fingerprint
 from cai.models.scalar import ScalarModel, load_scalar_model, text_scores
 from cai.records import Preference, Prompt
 from cai.rl.losses import preference_loss
 from cai.train.batches import Answered, epoch_batches, pad, tokenize
 from cai.train.checkpoint import save
 from cai.train.engine import Engine
-from cai.train.pairs import Pair, labelled_pairs
+from cai.train.pairs import Pair, labelled_pairs, pairs_key
+from cai.train.resume import SAVE_EVERY, Resume
 
 Log = Callable[[dict[str, float]], None]
 CLEAR = 0.1
@@ -26,7 +28,7 @@ CLEAR = 0.1
 
 def train_reward(
     preferences: Sequence[Preference], base: str, out: Path, config: Reward, *, style: str = "", seed: int = 0,
-    log: Log = lambda _: None,
+    log: Log = lambda _: None, save_every: float = SAVE_EVERY,
 ) -> dict[str, float]:  # fmt: skip
     """Train a reward model on labelled comparisons and save it to ``out``.
 
@@ -48,18 +50,23 @@ def train_reward(
     plan = [batch for epoch in range(config.epochs) for batch in epoch_batches(lengths, config.batch_size, seed, "reward", epoch)]
     engine = Engine(model, rate=config.rate, steps=len(plan))
     model.train()
-    for number, batch in enumerate(plan, start=1):
+    made_from = ["reward", fingerprint(base), config.model_dump(), style, seed, pairs_key(train)]
+    resume = Resume(out, made_from, save_every)
+    done = resume.load({"reward": engine}).get("done", 0)
+    for number, batch in enumerate(plan[done:], start=done + 1):
         chosen = [train[i] for i in batch]
         padded = pad([p.first for p in chosen] + [p.second for p in chosen], int(tokenizer.pad_token_id), model.device)
         scores = text_scores(engine.model, padded.ids, padded.mask)
         labels = torch.tensor([p.p_first for p in chosen], device=scores.device)
         loss = preference_loss(scores[: len(batch)], scores[len(batch) :], labels).mean()
         norm = engine.step([loss])
+        resume.save(number, {"reward": engine})
         log({"step": number, "steps": len(plan), "loss": loss.item(), "grad_norm": norm})
     plain = engine.plain.eval()
     everything = score_rows(scalar, [row for pair in train for row in (pair.first, pair.second)])
     plain.config.reward_mean, plain.config.reward_std = float(everything.mean()), float(everything.std().clamp(min=1e-3))
     save(plain, tokenizer, out)
+    resume.clear()
     return {
         "pairs": len(train), "near_ties_left_out": len(kept) - len(train), "unlabelled": unlabelled, "dropped_too_long": too_long,
         "skipped_steps": engine.skipped, "held_out": len(held), "held_out_accuracy": accuracy(scalar, held),

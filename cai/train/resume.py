@@ -1,0 +1,86 @@
+"""Where a trainer stands, kept on disk now and then, so that a killed stage goes on from its last kept step.
+
+All that training draws is keyed on the step, so weights, optimiser moments, the place in the schedule and what was measured are the
+whole state; there is no generator to keep. Tensors go into safetensors, the rest into JSON. A state is written beside its
+place, its sha256 sums last, and then renamed; a folder without sums, or with a byte that is not what it was, is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from cai.files import read_json, sha256
+from cai.keys import digest
+from cai.train.engine import Engine
+
+SAVE_EVERY = 300.0
+"""Seconds between two kept states."""
+SUMS = "sha256.json"
+
+
+class Resume:
+    """The kept states of one training, in ``<out>.resume``. ``made_from`` names all that its result depends on."""
+
+    def __init__(self, out: Path, made_from: Sequence[object], every: float = SAVE_EVERY) -> None:
+        self.folder = out.with_name(out.name + ".resume")
+        self.key, self.every = digest(list(made_from)), every
+        self._saved = time.monotonic()
+
+    def load(self, engines: Mapping[str, Engine]) -> dict[str, Any]:
+        """Put the newest usable state into the engines and return the rest of it; empty where there is none."""
+        for state in sorted(self.folder.glob("step-*[0-9]"), key=lambda path: -int(path.name.removeprefix("step-"))):
+            if not _is_whole(state):
+                print(f"warning: {state} is not as it was written and is not used", file=sys.stderr)
+                continue
+            kept: dict[str, Any] = read_json(state / "state.json")
+            if kept["key"] != self.key:
+                continue  # of another training: other data, settings or code
+            for name, engine in engines.items():
+                engine.restore(load_file(state / f"{name}.safetensors"), kept["engines"][name])
+            return kept
+        return {}
+
+    def save(self, done: int, engines: Mapping[str, Engine], **rest: object) -> None:
+        """Keep the state after ``done`` steps, if it is time; the one before it goes only when this one is there."""
+        if time.monotonic() - self._saved < self.every:
+            return
+        place = self.folder / f"step-{done}"
+        partial = place.with_name(f"{place.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        states = {}
+        for name, engine in engines.items():
+            tensors, states[name] = engine.state()
+            save_file(tensors, partial / f"{name}.safetensors")
+        (partial / "state.json").write_text(json.dumps({"key": self.key, "done": done, "engines": states, **rest}))
+        sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
+        (partial / SUMS).write_text(json.dumps(sums))
+        shutil.rmtree(place, ignore_errors=True)
+        partial.rename(place)
+        for other in self.folder.iterdir():
+            if other != place:
+                shutil.rmtree(other, ignore_errors=True)
+        self._saved = time.monotonic()
+
+    def clear(self) -> None:
+        """Forget all states: the training is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether every file of a state is what was written."""
+    if not (state / SUMS).is_file():
+        return False
+    try:
+        sums: dict[str, str] = read_json(state / SUMS)
+    except ValueError:
+        return False
+    return all((state / name).is_file() and sha256(state / name) == known for name, known in sums.items())
