@@ -15,7 +15,7 @@ _WHERE = {
     "open_backend": "cai.backends", "Memo": "cai.backends.memo",
     "read_prompts": "cai.data.prompts", "read_preferences": "cai.data.preferences",
     "sample": "cai.feedback.sample", "revise": "cai.feedback.revise", "training_rows": "cai.feedback.revise",
-    "compare": "cai.feedback.compare", "judge": "cai.feedback.judge",
+    "rate": "cai.feedback.rate", "compare": "cai.feedback.compare", "judge": "cai.feedback.judge",
     "Letters": "cai.feedback.readings", "CritiqueOdds": "cai.feedback.readings", "Reasoned": "cai.feedback.readings",
     "Votes": "cai.feedback.readings",
     "RunConfig": "cai.config", "load_config": "cai.config",

@@ -158,6 +158,10 @@ class PPO(Section):
     temperature: Positive = 1.0
     max_tokens: Count = 256
     missing_eos_score: float | None = None
+    reward: Literal["model", "judge"] = "model"
+    """Whose score is optimised: the reward model's, or the AI judge's own (d-RLAIF)."""
+    scale: Literal["critique", "digits"] = "critique"
+    """How the judge rates one answer: by the odds that a critique finds a problem, or by digits from 1 to 9."""
     benign_share: Share = 0.5
     """Share of benign prompts; the others are red-team prompts."""
 

@@ -32,7 +32,7 @@ def execute(run: Run, *, until: str = "", redo: Sequence[str] = (), warn: Callab
 
 
 def _do(run: Run, stage: Stage, *, again: bool) -> None:
-    wanted = fingerprint(run, stage.name, stage.sections, stage.inputs, stage.uses_law, stage.code)
+    wanted = fingerprint(run, stage.name, stage.sections, stage.inputs, stage.uses_law(run.config), stage.code)
     run.screen.stage(stage.name, stage.title)
     if not again and run.is_current(stage.name, wanted):
         run.screen.note("finished before")

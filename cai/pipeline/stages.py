@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cai.config import RunConfig
 from cai.data.preferences import read_preferences
 from cai.data.prompts import by_kind, read_prompts
 from cai.errors import RunFailed
 from cai.feedback.compare import compare
 from cai.feedback.judge import judge
+from cai.feedback.rate import rate
 from cai.feedback.readings import Method, method_named
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
 from cai.files import read_records, write_json, write_records
 from cai.pipeline.run import Run
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
+
+if TYPE_CHECKING:
+    from cai.train.judged import JudgedScore
 
 Metrics = dict[str, Any]
 
@@ -35,7 +40,7 @@ class Stage:
     work: Callable[[Run], Metrics]
     inputs: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
-    uses_law: bool = False
+    uses_law: Callable[[RunConfig], bool] = lambda config: False
     code: int = 1
 
 
@@ -242,18 +247,24 @@ def ppo(run: Run) -> Metrics:
     share = config.benign_share
     count = int(min(len(red) / max(1 - share, 1e-9), len(benign) / max(share, 1e-9)))
     mixed = shuffled(red, seed, "ppo red")[: round(count * (1 - share))] + shuffled(benign, seed, "ppo benign")[: round(count * share)]
-    return dict(
-        train_ppo(
-            mixed,
-            str(run.checkpoint("sft")),
-            str(run.checkpoint("reward")),
-            run.checkpoint("ppo"),
-            config,
-            style=run.config.models.style,
-            seed=seed,
-            log=run.log("ppo"),
-        )
+    policy, style = str(run.checkpoint("sft")), run.config.models.style
+    score = _judged(run, mixed, policy) if config.reward == "judge" else None
+    metrics = train_ppo(
+        mixed, policy, str(run.checkpoint("reward")), run.checkpoint("ppo"), config, score=score, style=style, seed=seed, log=run.log("ppo")
     )
+    return {**metrics, "unread": score.unread} if score else dict(metrics)
+
+
+def _judged(run: Run, prompts: list[Prompt], policy: str) -> JudgedScore:
+    """The judge's own rating, by the principles and as many per answer as label a comparison."""
+    from cai.train.judged import JudgedScore
+
+    ask, config = run.judge("ppo"), run.config
+
+    def rated(answers: Sequence[tuple[Prompt, str]]) -> list[float | None]:
+        return rate(answers, run.law, ask, scale=config.ppo.scale, principles=config.judge.principles, seed=config.seed)
+
+    return JudgedScore(prompts, policy, rated, config.models.style)
 
 
 def evaluate(run: Run) -> Metrics:
@@ -298,17 +309,34 @@ def _statuses(samples: list[Sample]) -> dict[str, int]:
     }
 
 
+def always(config: RunConfig) -> bool:
+    """A stage that reads the constitution."""
+    return True
+
+
+def judged(config: RunConfig) -> bool:
+    """PPO reads the constitution where the judge itself rewards."""
+    return config.ppo.reward == "judge"
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("prompts", "read the prompts", prompts, (), ("prompts",)),
     Stage("sample", "the initial policy answers", draft, ("prompts",), ("sample", "models")),
-    Stage("revise", "critique and revise by principle", revise_stage, ("sample",), ("revise", "models"), uses_law=True),
+    Stage("revise", "critique and revise by principle", revise_stage, ("sample",), ("revise", "models"), uses_law=always),
     Stage("sft", "fine-tune on the revisions", sft, ("sample", "revise"), ("sft", "models", "revise")),
     Stage("control", "fine-tune on helpful answers alone", control, ("sample",), ("sft", "models")),
     Stage("compare", "the SL-CAI policy answers in pairs", compare_stage, ("prompts", "sft"), ("compare", "models")),
-    Stage("judge", "the AI judge labels by principle", judge_stage, ("compare",), ("judge", "models"), uses_law=True),
-    Stage("audit", "look at the labels", audit_stage, ("judge",), ("audit", "judge", "models", "reward"), uses_law=True, code=2),
+    Stage("judge", "the AI judge labels by principle", judge_stage, ("compare",), ("judge", "models"), uses_law=always),
+    Stage("audit", "look at the labels", audit_stage, ("judge",), ("audit", "judge", "models", "reward"), uses_law=always, code=2),
     Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models")),
-    Stage("ppo", "optimise against the reward, with a KL penalty", ppo, ("prompts", "sft", "reward"), ("ppo", "models")),
+    Stage(
+        "ppo",
+        "optimise against the reward, with a KL penalty",
+        ppo,
+        ("prompts", "sft", "reward"),
+        ("ppo", "models", "judge"),
+        uses_law=judged,
+    ),
     Stage("dpo", "optimise on the labels, without a reward model", dpo, ("judge", "sft"), ("dpo", "models", "reward")),
     Stage(
         "evaluate",
@@ -316,7 +344,7 @@ STAGES: tuple[Stage, ...] = (
         evaluate,
         ("prompts", "sft", "control", "judge", "reward", "ppo", "dpo"),
         ("evaluate", "models", "judge"),
-        uses_law=True,
+        uses_law=always,
     ),
 )
 NAMES = tuple(stage.name for stage in STAGES)

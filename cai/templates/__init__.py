@@ -15,7 +15,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from cai.keys import digest
 
 NAMES = (
-    "critique", "revise", "judge", "judge_reasoned", "judge_fenced", "together_critique", "together_compare", "transcript",
+    "critique", "revise", "judge", "judge_reasoned", "judge_fenced", "together_critique", "together_compare", "rate",
+    "transcript",
     "prose_critique", "prose_revise", "prose_compare",
 )  # fmt: skip
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
