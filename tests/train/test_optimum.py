@@ -63,7 +63,7 @@ def test_ppo_finds_the_best_policy_under_its_penalty(small, tmp_path, beta):
     def score(prompts, answers):
         return REWARDS[torch.tensor([answer[0] for answer in answers])]
 
-    config = PPO(updates=160, batch_size=256, epochs=4, rate=1e-2, value_rate=1e-2, kl_coef=beta, max_tokens=1, lam=1.0)
+    config = PPO(updates=90, batch_size=192, epochs=4, rate=1e-2, value_rate=1e-2, kl_coef=beta, max_tokens=1, lam=1.0)
     train_ppo([ASK], small, "", tmp_path / "ppo", config, score=score, style="plain")
     reference, found = chances(small), chances(tmp_path / "ppo")
     assert distance(found, best(reference, beta)) < 0.03
