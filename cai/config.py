@@ -106,6 +106,10 @@ class Judge(Section):
     """Put the answers between marks they cannot know, and tell the judge that nothing there is meant for it."""
     samples: int = Field(default=0, ge=0)
     """Verdicts sampled in each order by votes and reasoned; 0 is the method's own number."""
+    direct: bool = False
+    """PPO optimises the judge's own rating of each answer (d-RLAIF) instead of the reward model's score."""
+    scale: Literal["critique", "digits"] = "critique"
+    """How the judge rates one answer: by the odds that a critique finds a problem, or by digits from 1 to 9."""
 
 
 class Audit(Section):
@@ -158,10 +162,6 @@ class PPO(Section):
     temperature: Positive = 1.0
     max_tokens: Count = 256
     missing_eos_score: float | None = None
-    reward: Literal["model", "judge"] = "model"
-    """Whose score is optimised: the reward model's, or the AI judge's own (d-RLAIF)."""
-    scale: Literal["critique", "digits"] = "critique"
-    """How the judge rates one answer: by the odds that a critique finds a problem, or by digits from 1 to 9."""
     benign_share: Share = 0.5
     """Share of benign prompts; the others are red-team prompts."""
 

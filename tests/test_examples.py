@@ -62,7 +62,7 @@ def test_run_files_are_valid_and_can_be_estimated(root, name):
 
 
 def test_training_on_human_feedback(root, tmp_path):
-    header = (root / "examples/human_feedback.yaml").read_text().split("model:")[0]
+    header = (root / "examples/human_feedback.yaml").read_text().split("\nmodel:")[0]
     commands = re.findall(r"cai (?:sft|reward|ppo|dpo) examples/human_feedback.yaml", header)
     assert [command.split()[1] for command in commands] == ["sft", "reward", "ppo", "dpo"]
     small = f"--set out={tmp_path} --set data.limit=48 --set ppo.updates=2 --set ppo.batch_size=8"

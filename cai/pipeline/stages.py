@@ -248,7 +248,7 @@ def ppo(run: Run) -> Metrics:
     count = int(min(len(red) / max(1 - share, 1e-9), len(benign) / max(share, 1e-9)))
     mixed = shuffled(red, seed, "ppo red")[: round(count * (1 - share))] + shuffled(benign, seed, "ppo benign")[: round(count * share)]
     policy, style = str(run.checkpoint("sft")), run.config.models.style
-    score = _judged(run, mixed, policy) if config.reward == "judge" else None
+    score = _judged(run, mixed, policy) if run.config.judge.direct else None
     metrics = train_ppo(
         mixed, policy, str(run.checkpoint("reward")), run.checkpoint("ppo"), config, score=score, style=style, seed=seed, log=run.log("ppo")
     )
@@ -262,7 +262,7 @@ def _judged(run: Run, prompts: list[Prompt], policy: str) -> JudgedScore:
     ask, config = run.judge("ppo"), run.config
 
     def rated(answers: Sequence[tuple[Prompt, str]]) -> list[float | None]:
-        return rate(answers, run.law, ask, scale=config.ppo.scale, principles=config.judge.principles, seed=config.seed)
+        return rate(answers, run.law, ask, scale=config.judge.scale, principles=config.judge.principles, seed=config.seed)
 
     return JudgedScore(prompts, policy, rated, config.models.style)
 
@@ -316,7 +316,7 @@ def always(config: RunConfig) -> bool:
 
 def judged(config: RunConfig) -> bool:
     """PPO reads the constitution where the judge itself rewards."""
-    return config.ppo.reward == "judge"
+    return config.judge.direct
 
 
 STAGES: tuple[Stage, ...] = (

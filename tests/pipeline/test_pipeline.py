@@ -161,6 +161,18 @@ def test_diff_shows_what_an_edit_does_and_pays_only_for_that(project):
     assert "labels that turn" in table and "reference/" in table
 
 
+def test_the_judge_itself_can_be_the_reward(project):
+    settings = ("--set", "judge.direct=true", "--set", "ppo.updates=1", "--until", "ppo")
+    first = run(project, *settings)
+    assert first["stages"]["ppo"]["updates"] == 1 and first["stages"]["ppo"]["unread"] == 0 and -1 <= first["ppo"]["reward_after"] <= 1
+    assert first["memo"]["by_stage"]["ppo"]["calls"] > 0
+    assert run(project, *settings)["memo"]["calls"] == 0
+    # the stage reads the constitution now, so an edit makes it anew
+    path = project / "principles/reference/insult.yaml"
+    path.write_text(path.read_text().replace("mean words about a person", "words that hurt a person"))
+    assert "ppo" in run(project, *settings)["memo"]["by_stage"]
+
+
 def test_redo_and_until(project):
     run(project, "--until", "sample")
     assert not (project / "runs/r/revise").exists()
