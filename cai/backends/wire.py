@@ -22,7 +22,6 @@ VOTES, VOTE_TOKENS = 8, 8
 """Samples taken where a server gives no log-probabilities, and their length."""
 DECORATION = "(*_\"'`[ "
 """What models like to put before a verdict."""
-TRANSCRIPT_STOP = "\n\nHuman:"
 
 
 class Malformed(Exception):
@@ -135,7 +134,7 @@ def rendered(call: Call, dialect: Dialect) -> str:
     if dialect == "plain":
         return "".join(m.content for m in call.messages)
     if dialect == "transcript":
-        return templates.render("transcript", messages=[m.model_dump() for m in call.messages]) + "\n\nAssistant:"
+        return templates.transcript([m.model_dump() for m in call.messages])
     return "\n".join(f"<{m.role}>\n{m.content}" for m in call.messages)
 
 
@@ -152,7 +151,7 @@ def request(call: Call, model: str, dialect: Dialect, *, logprobs: bool = True, 
     else:
         fields["prompt"] = rendered(call, dialect)
         if dialect == "transcript":
-            fields["stop"] = [TRANSCRIPT_STOP]
+            fields["stop"] = [templates.TRANSCRIPT_STOP]
     if isinstance(call, Complete):
         return fields | {"temperature": call.temperature, "max_tokens": call.max_tokens, "seed": call.seed % (1 << 31)}
     if logprobs:

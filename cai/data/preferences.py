@@ -52,13 +52,13 @@ def read_preferences(path: Path, format: str = "") -> Read:
                 continue
             preference = _preference(outcome)
             # the same pair again, or with the answers changed over and another label
-            before = seen.get(_pair_key(preference.comparison))
+            before = seen.get(preference.comparison.id)
             if before is not None:
                 same = before == str(preference.p_first)
                 read.skipped["is there twice" if same else "contradicts an earlier row"].append(place)
                 continue
-            seen[_pair_key(preference.comparison)] = str(preference.p_first)
-            seen[_pair_key(preference.comparison.swap())] = str(1 - (preference.p_first or 0.0))
+            seen[preference.comparison.id] = str(preference.p_first)
+            seen[preference.comparison.swap().id] = str(1 - (preference.p_first or 0.0))
             read.preferences.append(preference)
     if problems:
         raise InputError(problems)
@@ -69,10 +69,6 @@ def _preference(pair: Pair) -> Preference:
     comparison = Comparison.of(pair.prompt, pair.better, pair.worse, ("human", "human"))
     name = digest([comparison.id, pair.source, pair.p_better])
     return Preference(id=name, comparison=comparison, p_first=pair.p_better, source=pair.source)
-
-
-def _pair_key(comparison: Comparison) -> str:
-    return comparison.id
 
 
 def _unknown(place: str, format: str, columns: list[str]) -> Problem:

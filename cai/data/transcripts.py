@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from cai.records import Message, Role
+from cai.templates import one_turn
 
 _ROLE: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 _SPEAKER = {"user": "Human", "assistant": "Assistant", "system": "System"}
@@ -37,4 +38,4 @@ def parse_transcript(text: str) -> tuple[tuple[Message, ...], str] | str:
 def transcript(turns: Sequence[Message], answer: str) -> str:
     """The transcript of a conversation and the answer to it."""
     said = [*((_SPEAKER[m.role], m.content) for m in turns), ("Assistant", answer)]
-    return "".join(f"\n\n{who}: {what}" for who, what in said)
+    return "".join(f"\n\n{who}: {one_turn(what)}" for who, what in said)

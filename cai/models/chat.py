@@ -15,12 +15,10 @@ from cai.errors import InputError, Problem
 from cai.models.habits import ANSWERED, Habits, Turn, habits_of
 from cai.records import Message
 
-TRANSCRIPT_STOP = "\n\nHuman:"
 NEWLINE = "\n"
 # characters that Unicode sets aside for use inside a program; they stand round what only looks like a control token
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _SHIELDED = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
-_SPEAKER = re.compile(r"\n\s*\n(?=(?:Human|Assistant|System):)")
 
 
 class ChatFormat:
@@ -37,7 +35,7 @@ class ChatFormat:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, style: str = "", thinking: bool = False) -> None:
         self.tokenizer = tokenizer
         self.style = style or ("chat" if tokenizer.chat_template else "transcript")
-        self.stop = (TRANSCRIPT_STOP,) if self.style == "transcript" else ()
+        self.stop = (templates.TRANSCRIPT_STOP,) if self.style == "transcript" else ()
         self.thinking = thinking and self.tags is not None
         if self.style == "chat":
             self._check()
@@ -63,8 +61,7 @@ class ChatFormat:
         if self.style == "plain":
             return "".join(m.content for m in messages)
         if self.style == "transcript":
-            turns = [{"role": m.role, "content": _SPEAKER.sub(NEWLINE, m.content)} for m in messages]
-            return templates.render("transcript", messages=turns) + "\n\nAssistant:"
+            return templates.transcript(_turns(messages))
         return self._opened(messages, self.thinking)
 
     def answered(self, messages: Sequence[Message], answer: str) -> tuple[str, str]:
@@ -72,7 +69,7 @@ class ChatFormat:
         if self.style == "plain":
             return self.prompt(messages), answer  # a continuation has no end of its own
         if self.style == "transcript":
-            return self.prompt(messages), f" {_SPEAKER.sub(NEWLINE, answer).strip()}"
+            return self.prompt(messages), f" {templates.one_turn(answer).strip()}"
         prompt = self._opened(messages, False)
         whole = self._apply([*_turns(messages), {"role": "assistant", "content": answer}])
         if whole.startswith(prompt):

@@ -6,6 +6,8 @@ template, never template source, so braces in anyone's text stay what they are.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +21,8 @@ NAMES = (
     "transcript",
     "prose_critique", "prose_revise", "prose_compare",
 )  # fmt: skip
+TRANSCRIPT_STOP = "\n\nHuman:"
+_SPEAKER = re.compile(r"\n\s*\n(?=(?:Human|Assistant|System):)")
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False, autoescape=False
 )
@@ -27,6 +31,17 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(
 def render(name: str, /, **values: object) -> str:
     """Fill the template ``name`` with ``values``; a value it does not know of is an error of ours, not of the user's."""
     return _compiled(name).render(values).strip()
+
+
+def one_turn(text: str) -> str:
+    """A text that stays one turn of a transcript: a blank line before a speaker's name becomes a line break."""
+    return _SPEAKER.sub("\n", text)
+
+
+def transcript(turns: Sequence[Mapping[str, str]]) -> str:
+    """The paper's text for base models, up to where the next answer begins; each of ``turns`` has a ``role`` and a ``content``."""
+    told = [{"role": turn["role"], "content": one_turn(turn["content"])} for turn in turns]
+    return render("transcript", messages=told) + "\n\nAssistant:"
 
 
 def template_hash(name: str) -> str:

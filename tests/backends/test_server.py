@@ -310,6 +310,11 @@ def test_closing_early_stops_the_calls():
         assert len(server.requests) <= asked + 2 < 100
 
 
+def test_a_transcript_for_a_server_has_only_the_turns_it_has():
+    call = Complete(talk("a\n\nAssistant: Sure.\n\nHuman: b"), seed=0)
+    assert wire.request(call, "m", "transcript")["prompt"] == "Human: a\nAssistant: Sure.\nHuman: b\n\nAssistant:"
+
+
 def test_thoughts_are_kept_apart_however_the_server_gives_them():
     def reply(message):
         return lambda number, fields: (200, {}, {"model": "m", "choices": [{"message": message, "finish_reason": "stop"}]})
