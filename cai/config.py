@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cai.documents import Document, known_fields, load, problems_of
 from cai.errors import InputError, Problem, did_you_mean
@@ -75,6 +75,22 @@ class Revise(Section):
         return rows
 
 
+class Training(Section):
+    """How every training stage works; none of it changes what is learnt, but for rounding and for LoRA."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the forward and backward passes; weights and their moments stay float32. auto: bfloat16 where the hardware is fast at it."""
+    tokens: Count = 16_384
+    """Tokens of one pass on one process, padding counted; a batch that holds more is worked through in parts of like length."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
+    lora_rank: int = Field(default=0, ge=0)
+    """Train low-rank adapters of this rank instead of all weights; 0: all weights. Needs the ``lora`` extra."""
+    lora_alpha: Positive = 16.0
+    lora_targets: tuple[str, ...] = ()
+    """Names of the layers to adapt; empty: every linear layer of the trunk."""
+
+
 class SFT(Section):
     epochs: Count = 2
     batch_size: Count = 32
@@ -137,11 +153,24 @@ class Audit(Section):
 class Reward(Section):
     epochs: Count = 1
     batch_size: Count = 32
+    """Prompts of a step, each with all its comparisons. Likewise in ``dpo``."""
     rate: Positive = 1e-5
     max_length: Count = 1024
     held_out: Share = 0.1
     least_margin: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Labels nearer to one half than this are not trained on: they cost as much as clear ones and teach little."""
+    per_prompt: bool = False
+    """Let all prompts count alike, however many labels they have (arXiv 2203.02155), rather than all labels."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """How far labels are taken to be wrong by chance."""
+    weights: dict[str, NotNegative] = {}
+    """How much the labels of a source count, such as ``human: 2``; 1 where nothing is said."""
+    length_term: bool = False
+    """Learn the labellers' liking for long answers apart from the score, and leave it away."""
+    members: Count = 1
+    """Reward models to train, alike but for their start and the order of the rows; where they differ, they guess."""
+    combine: Literal["mean", "least", "unsure"] = "mean"
+    """What PPO is told by several: their mean, the least, or the mean less their deviation."""
     human: tuple[str, ...] = ()
     """Files of human preferences to train on beside the AI ones."""
 
@@ -150,6 +179,13 @@ class PPO(Section):
     updates: int = Field(default=100, ge=0)
     """0: no policy is trained this way."""
     batch_size: Count = 64
+    """Answers of one update."""
+    method: Literal["ppo", "rloo", "grpo"] = "ppo"
+    """ppo: advantages by a value model (GAE). Without one, against the other answers to the same prompt: rloo, grpo."""
+    samples: Count = 1
+    """Answers to each prompt of an update; rloo and grpo need two or more."""
+    critic: Literal["model", "head"] = "model"
+    """What values the states: a model that starts as the reward model, or a second head on the policy."""
     epochs: Count = 4
     minibatches: Count = 1
     rate: Positive = 1e-6
@@ -162,8 +198,39 @@ class PPO(Section):
     temperature: Positive = 1.0
     max_tokens: Count = 256
     missing_eos_score: float | None = None
+    kl_stop: Positive | None = None
+    """Leave out what is left of an update's epochs when its mean squared log-ratio, halved, is beyond this."""
+    ptx_coef: NotNegative = 0.0
+    """Weight of the loss on fine-tuning rows that is added to keep what was learnt (PPO-ptx, arXiv 2203.02155)."""
     benign_share: Share = 0.5
     """Share of benign prompts; the others are red-team prompts."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PPO:
+        if self.method != "ppo" and self.samples < 2:
+            raise ValueError(f"{self.method} holds the answers to a prompt against each other: samples must be 2 or more")
+        if self.batch_size % self.samples:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of samples {self.samples}")
+        return self
+
+
+class Watch(Section):
+    """What is looked at while PPO runs, and when it stops by itself."""
+
+    every: int = Field(default=0, ge=0)
+    """Updates between two looks at held-out prompts: reward, KL and, where there is one, the gold figure; 0: none."""
+    prompts: Count = 64
+    """Held-out prompts of a look."""
+    keep: Literal["last", "best"] = "last"
+    """Which policy to keep: the last, or that of the look with the best gold figure (the best reward where there is none)."""
+    kl_limit: Positive | None = None
+    """Stop where the KL from the reference, in nats per answer, is beyond this."""
+    least_entropy: NotNegative = 0.0
+    """Stop where the entropy, in nats per token, is below this."""
+    least_distinct: Share = 0.0
+    """Stop where fewer of an update's answers than this share differ: a policy that says one thing to all."""
+    patience: Count = 3
+    """Updates in a row for which a limit must be broken."""
 
 
 class DPO(Section):
@@ -196,12 +263,14 @@ class RunConfig(Section):
     prompts: Prompts
     sample: Sampling = Sampling()
     revise: Revise = Revise()
+    training: Training = Training()
     sft: SFT = SFT()
     compare: Compare = Compare()
     judge: Judge = Judge()
     audit: Audit = Audit()
     reward: Reward = Reward()
     ppo: PPO = PPO()
+    watch: Watch = Watch()
     dpo: DPO = DPO()
     evaluate: Evaluate = Evaluate()
 
@@ -238,9 +307,11 @@ class TrainingConfig(Section):
     style: Literal["", "chat", "transcript", "plain"] = ""
     seed: int = 0
     data: Data = Data()
+    training: Training = Training()
     sft: SFT = SFT()
     reward: Reward = Reward()
     ppo: PPO = PPO()
+    watch: Watch = Watch()
     dpo: DPO = DPO(epochs=1)
 
 

@@ -147,6 +147,7 @@ class Preference(Record):
     p_first: float | None = Field(default=None, ge=0, le=1)
     status: Status = "ok"
     source: str
+    margin: float = Field(default=0.0, ge=0)  # by how much the better one leads, in units of a reward, where somebody said so
     readings: tuple[Reading, ...] = ()
     judge: str = ""  # fingerprint of the model that judged
 

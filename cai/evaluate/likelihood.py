@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 
 from cai.models.chat import ChatFormat
+from cai.models.forest import plant
 from cai.models.load import load_language_model
 from cai.models.project import next_token_logits
 from cai.records import Prompt
 from cai.rl.losses import token_logprobs
-from cai.train.batches import pad, tokenize
+from cai.train.batches import tokenize
 
 
 @torch.inference_mode()
@@ -26,10 +27,8 @@ def answer_logprobs(
     totals = [0.0] * len(rows)
     for at in range(0, len(order), batch_size):
         part = order[at : at + batch_size]
-        ids, mask, answer = pad([rows[i] for i in part], int(tokenizer.pad_token_id), model.device)
-        labels = answer[:, 1:]
-        logprobs = torch.zeros(labels.shape, device=ids.device)
-        logprobs[labels] = token_logprobs(next_token_logits(model, ids, mask, labels), ids[:, 1:][labels])
-        for i, total in zip(part, logprobs.sum(1).tolist(), strict=True):
+        forest = plant(model, [rows[i].tree for i in part], int(tokenizer.pad_token_id))
+        sums = forest.sums(token_logprobs(next_token_logits(model, forest), forest.targets))
+        for i, total in zip(part, sums.tolist(), strict=True):
             totals[i] = total
     return totals, [float(len(row.answer)) for row in rows]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from cai.models.project import positions
+from cai.models.padding import pad_right, positions
 
 WORTH_SHARING = 12
 """Tokens that rows must have in common before a second pass over the model pays."""
@@ -79,27 +79,16 @@ def read_groups(model: PreTrainedModel, rows: Sequence[Tokens], groups: Sequence
     device, cache, before = model.device, None, torch.zeros(0)
     if groups[0].shared:
         cache = DynamicCache()
-        beginnings, seen = padded([rows[group.rows[0]][: group.shared] for group in groups], pad_id, device)
+        beginnings, seen = pad_right([rows[group.rows[0]][: group.shared] for group in groups], pad_id, device)
         model.base_model(input_ids=beginnings, attention_mask=seen, position_ids=positions(seen), past_key_values=cache, use_cache=True)
         owner = torch.tensor([g for g, group in enumerate(groups) for _ in group.rows], device=device)
         cache.batch_select_indices(owner)
         before = seen[owner]
     members = [(i, group.shared) for group in groups for i in group.rows]
-    own, mask = padded([rows[i][shared:] for i, shared in members], pad_id, device)
+    own, mask = pad_right([rows[i][shared:] for i, shared in members], pad_id, device)
     whole = torch.cat([before, mask], 1) if cache is not None else mask
     hidden = model.base_model(
         input_ids=own, attention_mask=whole, position_ids=positions(whole)[:, -own.shape[1] :], past_key_values=cache,
         use_cache=cache is not None,
     ).last_hidden_state  # fmt: skip
     return {i: hidden[row, : len(rows[i]) - shared] for row, (i, shared) in enumerate(members)}
-
-
-def padded(rows: Sequence[Tokens], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids padded on the right and their attention mask, both ``[B, L]``."""
-    length = max(map(len, rows))
-    ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
-    mask = torch.zeros(len(rows), length, dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = 1
-    return ids.to(device), mask.to(device)

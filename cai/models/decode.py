@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from cai.models.project import positions
+from cai.models.padding import pad_left, positions
 
 
 class Decoded(NamedTuple):
@@ -62,17 +62,6 @@ def pick(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> tor
     cumulative = (logits.float() / temperature).softmax(-1).cumsum(-1)
     target = (uniform.to(cumulative.dtype) * cumulative[:, -1]).unsqueeze(1)
     return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
-
-
-def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask ``[B, T]`` of rows that end together."""
-    length = max(map(len, rows))
-    ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
-    mask = torch.zeros(len(rows), length, dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, length - len(row) :] = torch.tensor(row, dtype=torch.long)
-        mask[i, length - len(row) :] = 1
-    return ids.to(device), mask.to(device)
 
 
 def _decoded(row: list[int], stop_ids: frozenset[int]) -> Decoded:

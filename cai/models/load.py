@@ -80,8 +80,11 @@ def context_length(model: PreTrainedModel) -> int:
 
 
 def best_device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")  # type: ignore[return-value]
+    """The accelerator of this process if there is one, else the CPU (also where a launcher was told to use that)."""
+    if not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        return torch.device("cpu")
+    kind = torch.accelerator.current_accelerator()
+    return torch.device(kind.type if kind else "cpu", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def best_dtype(device: torch.device) -> torch.dtype:

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from cai.models.forest import Forest
+
 _plain: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
-def positions(attention_BL: Tensor) -> Tensor:
-    """Position ids that count real tokens only, so that padding on either side moves nothing."""
-    return (attention_BL.long().cumsum(1) - 1).clamp(min=0)
+class Read(NamedTuple):
+    """What a language model makes of the answers in a forest."""
+
+    hidden: Tensor  # [N, D] last hidden state before each token of the answers
+    logits: Tensor  # [N, V] that predict them
 
 
-def next_token_logits(model: PreTrainedModel, ids_BL: Tensor, attention_BL: Tensor, wanted: Tensor) -> Tensor:
-    """Logits ``[N, V]`` that predict the ``N`` wanted tokens, row by row.
+def read(model: PreTrainedModel, forest: Forest) -> Read:
+    """Read a forest; nothing but the answers' tokens is projected on the vocabulary."""
+    if head_is_plain(model):
+        hidden = model.base_model(**forest.inputs).last_hidden_state.flatten(0, 1)[forest.before]
+        return Read(hidden, model.get_output_embeddings()(hidden))
+    out = model(**forest.inputs, output_hidden_states=True)
+    return Read(out.hidden_states[-1].flatten(0, 1)[forest.before], out.logits.flatten(0, 1)[forest.before])
 
-    ``wanted`` ``[B, L - 1]`` is True where the token one place further on, ``ids[:, 1:]``, is to be predicted.
-    """
-    inputs: dict[str, Any] = {
-        "input_ids": ids_BL, "attention_mask": attention_BL, "position_ids": positions(attention_BL), "use_cache": False,
-    }  # fmt: skip
-    if not head_is_plain(model):
-        every: Tensor = model(**inputs).logits
-        return every[:, :-1][wanted]
-    hidden = model.base_model(**inputs).last_hidden_state[:, :-1][wanted]
-    logits: Tensor = model.get_output_embeddings()(hidden)
-    return logits
+
+def next_token_logits(model: PreTrainedModel, forest: Forest) -> Tensor:
+    """Logits ``[N, V]`` that predict the answers' tokens."""
+    return read(model, forest).logits
 
 
 @torch.no_grad()

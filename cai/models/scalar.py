@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.errors import InputError, Problem
+from cai.models.forest import Forest
 from cai.models.load import best_device, disable_dropout, load_tokenizer, resolve
-from cai.models.project import positions
 
 
 class ScalarModel(NamedTuple):
@@ -46,25 +46,25 @@ def load_scalar_model(name: str, *, new_head: bool = False, device: torch.device
 
 def head(model: nn.Module) -> nn.Linear:
     """The scalar head, whatever the family calls it."""
-    inner: Any = getattr(model, "module", model)
+    inner: Any = model
     found = getattr(inner, "score", None) or getattr(inner, "classifier", None)
     assert isinstance(found, nn.Linear), f"{type(inner).__name__} has no linear head named score or classifier"
     return found
 
 
-def token_values(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """The head's output ``[B, T]`` at every token; positions count real tokens only, so padding on either side is alike."""
-    inner: Any = getattr(model, "module", model)
-    hidden = inner.base_model(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions(mask_BT)).last_hidden_state
+def token_values(model: nn.Module, forest: Forest) -> Tensor:
+    """The head's output ``[N]`` at the place before each token of the answers: the value of the state in which it is chosen."""
+    return _read(model, forest, forest.before)
+
+
+def answer_scores(model: nn.Module, forest: Forest) -> Tensor:
+    """The score ``[A]`` of each answer: the head's output at its last token, shifted and scaled as the model's config says."""
+    inner: Any = model
+    return (_read(model, forest, forest.ends) - getattr(inner.config, "reward_mean", 0.0)) / getattr(inner.config, "reward_std", 1.0)
+
+
+def _read(model: nn.Module, forest: Forest, places: Tensor) -> Tensor:
+    inner: Any = model
+    hidden = inner.base_model(**forest.inputs).last_hidden_state.flatten(0, 1)[places]
     values: Tensor = head(model)(hidden).squeeze(-1).float()
     return values
-
-
-def text_scores(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """The score ``[B]`` of each row: the head's output at its last real token, shifted and scaled as its config says."""
-    inner: Any = getattr(model, "module", model)
-    values = token_values(model, ids_BT, mask_BT)
-    steps = torch.arange(1, ids_BT.shape[1] + 1, device=ids_BT.device)
-    last = (mask_BT.long() * steps).argmax(1)
-    scores = values[torch.arange(len(ids_BT), device=ids_BT.device), last]
-    return (scores - getattr(inner.config, "reward_mean", 0.0)) / getattr(inner.config, "reward_std", 1.0)

@@ -33,6 +33,11 @@ class Task(NamedTuple):
         tuned = self.out / "sft"
         return str(tuned) if tuned.is_dir() else self.config.model
 
+    @property
+    def how(self) -> dict[str, Any]:
+        """What all trainers are told alike."""
+        return {"training": self.config.training, "style": self.config.style, "seed": self.config.seed, "log": self.log}
+
     def files(self, names: Sequence[str]) -> list[Path]:
         return [self.base / name for name in names]
 
@@ -54,28 +59,26 @@ def sft(task: Task) -> Metrics:
     """Imitate demonstrations, or the better answers of the preferences."""
     from cai.train.sft import train_sft
 
-    names = task.config.data.demonstrations or task.config.data.preferences
-    _require(names, "demonstrations", "sft")
-    read = [(path.name, read_demonstrations(path)) for path in task.files(names)]
-    rows = [row for _, found in read for row in _first(found.rows, task)]
+    rows, left_out = _demonstrations(task)
     config = task.config
-    metrics = train_sft(rows, config.model, task.out / "sft", config.sft, style=config.style, seed=config.seed, log=task.log)
-    return {**metrics, "left_out": _counts([(name, found.counts) for name, found in read])}
+    metrics = train_sft(rows, config.model, task.out / "sft", config.sft, **task.how)
+    return {**metrics, "left_out": left_out}
 
 
 def reward(task: Task) -> Metrics:
     """Train a reward model on the preferences."""
-    from cai.train.reward import train_reward
+    from cai.train.ensemble import train_members
 
     preferences, left_out = _preferences(task, "reward")
     config = task.config
-    metrics = train_reward(preferences, task.start, task.out / "reward", config.reward, style=config.style, seed=config.seed, log=task.log)
+    metrics = train_members(preferences, task.start, task.out / "reward", config.reward, **task.how)
     return {**metrics, "left_out": left_out}
 
 
 def ppo(task: Task) -> Metrics:
     """Optimise the policy against the reward model."""
     from cai.train.ppo import train_ppo
+    from cai.train.scores import reward_scorer
 
     model = task.out / "reward"
     if not model.is_dir():
@@ -87,9 +90,14 @@ def ppo(task: Task) -> Metrics:
     if not prompts:
         preferences, _ = _preferences(task, "ppo")
         prompts = list({p.comparison.prompt.id: p.comparison.prompt for p in preferences}.values())
+    held, prompts = (prompts[: config.watch.prompts], prompts[config.watch.prompts :]) if config.watch.every else ([], prompts)
+    score = reward_scorer(str(model), config.reward.combine)
     return dict(
-        train_ppo(prompts, task.start, str(model), task.out / "ppo", config.ppo, style=config.style, seed=config.seed, log=task.log)
-    )
+        train_ppo(
+            prompts, task.start, str(model), task.out / "ppo", config.ppo, score=score, watch=config.watch, held_out=held,
+            keep_in_mind=_demonstrations(task)[0] if config.ppo.ptx_coef else (), **task.how,
+        )
+    )  # fmt: skip
 
 
 def dpo(task: Task) -> Metrics:
@@ -98,8 +106,15 @@ def dpo(task: Task) -> Metrics:
 
     preferences, left_out = _preferences(task, "dpo")
     config = task.config
-    metrics = train_dpo(preferences, task.start, task.out / "dpo", config.dpo, style=config.style, seed=config.seed, log=task.log)
+    metrics = train_dpo(preferences, task.start, task.out / "dpo", config.dpo, **task.how)
     return {**metrics, "left_out": left_out}
+
+
+def _demonstrations(task: Task) -> tuple[list[tuple[Prompt, str]], dict[str, int]]:
+    names = task.config.data.demonstrations or task.config.data.preferences
+    _require(names, "demonstrations", "sft")
+    read = [(path.name, read_demonstrations(path)) for path in task.files(names)]
+    return [row for _, found in read for row in _first(found.rows, task)], _counts([(name, found.counts) for name, found in read])
 
 
 def _preferences(task: Task, stage: str) -> tuple[list[Preference], dict[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from cai.config import RunConfig
@@ -89,13 +90,7 @@ def sft(run: Run) -> Metrics:
     """Fine-tune the initial policy on the revisions and on its own answers to benign prompts: SL-CAI."""
     from cai.train.sft import train_sft
 
-    rows = training_rows(read_records(run.records("revise"), Revision), run.config.revise.rows)
-    if run.config.sft.helpful:
-        rows = rows + _helpful_rows(run)
-    models = run.config.models
-    return dict(
-        train_sft(rows, models.initial, run.checkpoint("sft"), run.config.sft, style=models.style, seed=run.config.seed, log=run.log("sft"))
-    )
+    return dict(train_sft(_sft_rows(run), run.config.models.initial, run.checkpoint("sft"), run.config.sft, **_how(run, "sft")))
 
 
 def control(run: Run) -> Metrics:
@@ -104,18 +99,7 @@ def control(run: Run) -> Metrics:
 
     if not run.config.sft.control:
         return {"rows": 0}
-    models = run.config.models
-    return dict(
-        train_sft(
-            _helpful_rows(run),
-            models.initial,
-            run.checkpoint("control"),
-            run.config.sft,
-            style=models.style,
-            seed=run.config.seed,
-            log=run.log("control"),
-        )
-    )
+    return dict(train_sft(_helpful_rows(run), run.config.models.initial, run.checkpoint("control"), run.config.sft, **_how(run, "control")))
 
 
 def compare_stage(run: Run) -> Metrics:
@@ -208,13 +192,10 @@ def _agreement(run: Run) -> Metrics:
 
 def reward(run: Run) -> Metrics:
     """Train the reward model on AI and human preferences together, starting from the SL-CAI policy."""
-    from cai.train.reward import train_reward
+    from cai.train.ensemble import train_members
 
     preferences, skipped = _preferences(run)
-    measured = train_reward(
-        preferences, str(run.checkpoint("sft")), run.checkpoint("reward"), run.config.reward, style=run.config.models.style,
-        seed=run.config.seed, log=run.log("reward"),
-    )  # fmt: skip
+    measured = train_members(preferences, str(run.checkpoint("sft")), run.checkpoint("reward"), run.config.reward, **_how(run, "reward"))
     sources = {s: sum(p.source == s for p in preferences) for s in sorted({p.source for p in preferences})}
     return {**measured, "sources": sources, "skipped_human_rows": skipped}
 
@@ -226,18 +207,14 @@ def dpo(run: Run) -> Metrics:
     if not run.config.dpo.epochs:
         return {"pairs": 0}
     preferences, _ = _preferences(run)
-    return dict(
-        train_dpo(
-            preferences, str(run.checkpoint("sft")), run.checkpoint("dpo"), run.config.dpo, style=run.config.models.style,
-            seed=run.config.seed, log=run.log("dpo"),
-        )
-    )  # fmt: skip
+    return dict(train_dpo(preferences, str(run.checkpoint("sft")), run.checkpoint("dpo"), run.config.dpo, **_how(run, "dpo")))
 
 
 def ppo(run: Run) -> Metrics:
     """Optimise the SL-CAI policy against the reward model, under a KL penalty: RL-CAI."""
     from cai.keys import shuffled
     from cai.train.ppo import train_ppo
+    from cai.train.scores import reward_scorer
 
     config, seed = run.config.ppo, run.config.seed
     if not config.updates:
@@ -247,12 +224,34 @@ def ppo(run: Run) -> Metrics:
     share = config.benign_share
     count = int(min(len(red) / max(1 - share, 1e-9), len(benign) / max(share, 1e-9)))
     mixed = shuffled(red, seed, "ppo red")[: round(count * (1 - share))] + shuffled(benign, seed, "ppo benign")[: round(count * share)]
-    policy, style = str(run.checkpoint("sft")), run.config.models.style
-    score = _judged(run, mixed, policy) if run.config.judge.direct else None
+    policy, reward_model = str(run.checkpoint("sft")), str(run.checkpoint("reward"))
+    held = [prompt for pair in zip_longest(_prompts(run, HELD_RED), _prompts(run, HELD_BENIGN)) for prompt in pair if prompt]
+    asked = [*mixed, *held[: run.config.watch.prompts]]
+    judged = _judged(run, asked, policy) if run.config.judge.direct else None
     metrics = train_ppo(
-        mixed, policy, str(run.checkpoint("reward")), run.checkpoint("ppo"), config, score=score, style=style, seed=seed, log=run.log("ppo")
-    )
-    return {**metrics, "unread": score.unread} if score else dict(metrics)
+        mixed, policy, reward_model, run.checkpoint("ppo"), config, score=judged or reward_scorer(reward_model, run.config.reward.combine),
+        watch=run.config.watch, held_out=held, gold=_goodness(run), keep_in_mind=_sft_rows(run) if config.ptx_coef else (),
+        **_how(run, "ppo"),
+    )  # fmt: skip
+    return {**metrics, "unread": judged.unread} if judged else dict(metrics)
+
+
+def _goodness(run: Run) -> Callable[[Sequence[tuple[Prompt, str]]], list[float]] | None:
+    """How good answers are by the gold function, where there is one: not harmful to red-team prompts, helpful to benign ones."""
+    from cai.evaluate.policies import gold_of
+
+    gold = gold_of(run)
+
+    def goodness(answers: Sequence[tuple[Prompt, str]]) -> list[float]:
+        read = [(prompt, gold(prompt, text)) for prompt, text in answers] if gold else []
+        return [float(not flags.get("harmful") if prompt.kind == HELD_RED else flags.get("helpful", False)) for prompt, flags in read]
+
+    return goodness if gold else None
+
+
+def _how(run: Run, stage: str) -> dict[str, Any]:
+    """What all trainers are told alike."""
+    return {"training": run.config.training, "style": run.config.models.style, "seed": run.config.seed, "log": run.log(stage)}
 
 
 def _judged(run: Run, prompts: list[Prompt], policy: str) -> JudgedScore:
@@ -303,6 +302,11 @@ def _helpful_rows(run: Run) -> list[tuple[Prompt, str]]:
     return [(s.prompt, s.response) for s in _samples(run, "sample") if s.prompt.kind == BENIGN and s.status == "ok"]
 
 
+def _sft_rows(run: Run) -> list[tuple[Prompt, str]]:
+    rows = training_rows(read_records(run.records("revise"), Revision), run.config.revise.rows)
+    return rows + _helpful_rows(run) if run.config.sft.helpful else rows
+
+
 def _statuses(samples: list[Sample]) -> dict[str, int]:
     return {
         status: n for status in ("empty", "truncated", "too_long", "filtered", "failed") if (n := sum(s.status == status for s in samples))
@@ -323,21 +327,21 @@ STAGES: tuple[Stage, ...] = (
     Stage("prompts", "read the prompts", prompts, (), ("prompts",)),
     Stage("sample", "the initial policy answers", draft, ("prompts",), ("sample", "models")),
     Stage("revise", "critique and revise by principle", revise_stage, ("sample",), ("revise", "models"), uses_law=always),
-    Stage("sft", "fine-tune on the revisions", sft, ("sample", "revise"), ("sft", "models", "revise")),
-    Stage("control", "fine-tune on helpful answers alone", control, ("sample",), ("sft", "models")),
+    Stage("sft", "fine-tune on the revisions", sft, ("sample", "revise"), ("sft", "models", "revise", "training")),
+    Stage("control", "fine-tune on helpful answers alone", control, ("sample",), ("sft", "models", "training")),
     Stage("compare", "the SL-CAI policy answers in pairs", compare_stage, ("prompts", "sft"), ("compare", "models")),
     Stage("judge", "the AI judge labels by principle", judge_stage, ("compare",), ("judge", "models"), uses_law=always),
     Stage("audit", "look at the labels", audit_stage, ("judge",), ("audit", "judge", "models", "reward"), uses_law=always, code=2),
-    Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models")),
+    Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models", "training")),
     Stage(
         "ppo",
         "optimise against the reward, with a KL penalty",
         ppo,
-        ("prompts", "sft", "reward"),
-        ("ppo", "models", "judge"),
+        ("prompts", "sample", "revise", "sft", "reward"),
+        ("ppo", "watch", "models", "judge", "training"),
         uses_law=judged,
     ),
-    Stage("dpo", "optimise on the labels, without a reward model", dpo, ("judge", "sft"), ("dpo", "models", "reward")),
+    Stage("dpo", "optimise on the labels, without a reward model", dpo, ("judge", "sft"), ("dpo", "models", "reward", "training")),
     Stage(
         "evaluate",
         "held-out prompts to every policy",

@@ -38,3 +38,19 @@ def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, la
         backwards.append(advantage)
     advantages = torch.stack(backwards[::-1], dim=1)
     return advantages, advantages + values
+
+
+def leave_one_out(returns_B: Tensor, group: int) -> Tensor:
+    """RLOO: each answer's return less the mean of the others to its prompt (arXiv 2402.14740, equation 8).
+
+    ``returns`` ``[B]`` stand in runs of ``group`` answers to one prompt; so does the result.
+    """
+    grouped = returns_B.view(-1, group)
+    return ((grouped * group - grouped.sum(1, keepdim=True)) / (group - 1)).flatten()
+
+
+def within_group(returns_B: Tensor, group: int, eps: float = 1e-4) -> Tensor:
+    """GRPO: each answer's return less the mean of its prompt's, in units of their deviation (arXiv 2402.03300, section 4.1.2)."""
+    grouped = returns_B.view(-1, group)
+    centred = grouped - grouped.mean(1, keepdim=True)
+    return (centred / (grouped.std(1, keepdim=True) + eps)).flatten()

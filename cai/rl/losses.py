@@ -28,14 +28,15 @@ def language_model_loss(logprobs_BT: Tensor, mask_BT: Tensor, tokens_in_step: fl
     return -masked_sum(logprobs_BT, mask_BT) / tokens_in_step
 
 
-def preference_loss(chosen_B: Tensor, rejected_B: Tensor, p_B: Tensor) -> Tensor:
+def preference_loss(chosen_B: Tensor, rejected_B: Tensor, p_B: Tensor, margin_B: Tensor | float = 0.0) -> Tensor:
     """Cross-entropy between a soft label ``p`` (probability that the first is better) and the Bradley-Terry model.
 
-    ``-[p log s(d) + (1 - p) log s(-d)]`` with ``d`` the score difference (Bai et al. 2022, arXiv 2212.08073 section 4.1;
-    the hard case p = 1 is arXiv 2203.02155, equation 1). Returns the loss of each pair ``[B]``.
+    ``-[p log s(d - m) + (1 - p) log s(-d - m)]`` with ``d`` the score difference (Bai et al. 2022, arXiv 2212.08073 section 4.1;
+    the hard case p = 1 is arXiv 2203.02155, equation 1) and ``m`` the margin by which the better one should lead (arXiv
+    2307.09288, equation 2). Returns the loss of each pair ``[B]``.
     """
     difference = chosen_B.float() - rejected_B.float()
-    return -(p_B * F.logsigmoid(difference) + (1 - p_B) * F.logsigmoid(-difference))
+    return -(p_B * F.logsigmoid(difference - margin_B) + (1 - p_B) * F.logsigmoid(-difference - margin_B))
 
 
 def dpo_loss(
@@ -67,23 +68,35 @@ class PolicyLoss(NamedTuple):
     approx_kl: Tensor  # half the mean squared log-ratio
 
 
-def policy_loss(logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, clip: float) -> PolicyLoss:
-    """Clipped surrogate of PPO (arXiv 1707.06347, equation 7), as a loss, averaged over valid tokens."""
+def policy_loss(
+    logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, clip: float, total: float | None = None
+) -> PolicyLoss:  # fmt: skip
+    """Clipped surrogate of PPO (arXiv 1707.06347, equation 7), as a loss.
+
+    Averaged over the valid tokens, or divided by ``total``, the number of them in a whole batch that this is a part of; the
+    parts then add up. Likewise :func:`value_loss`.
+    """
     log_ratio = torch.where(mask_BT.bool(), logprobs_BT - old_logprobs_BT, logprobs_BT.new_zeros(())).clamp(-20, 20)
     ratio = log_ratio.exp()
     plain = -advantages_BT * ratio
     clipped = -advantages_BT * ratio.clamp(1 - clip, 1 + clip)
     return PolicyLoss(
-        loss=masked_mean(torch.maximum(plain, clipped), mask_BT),
-        clip_share=masked_mean((clipped > plain).float(), mask_BT),
-        approx_kl=0.5 * masked_mean(log_ratio**2, mask_BT),
+        loss=_mean(torch.maximum(plain, clipped), mask_BT, total),
+        clip_share=_mean((clipped > plain).float(), mask_BT, total),
+        approx_kl=0.5 * _mean(log_ratio**2, mask_BT, total),
     )
 
 
-def value_loss(values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, clip: float) -> Tensor:
+def value_loss(
+    values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, clip: float, total: float | None = None
+) -> Tensor:  # fmt: skip
     """Half the squared error of the values, the worse of plain and clipped round the old values (lm-human-preferences)."""
     near_old = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)
-    return 0.5 * masked_mean(torch.maximum((values_BT - returns_BT) ** 2, (near_old - returns_BT) ** 2), mask_BT)
+    return 0.5 * _mean(torch.maximum((values_BT - returns_BT) ** 2, (near_old - returns_BT) ** 2), mask_BT, total)
+
+
+def _mean(values: Tensor, mask: Tensor, total: float | None) -> Tensor:
+    return masked_mean(values, mask) if total is None else masked_sum(values, mask) / total
 
 
 def entropy(logits: Tensor) -> Tensor:

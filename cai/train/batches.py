@@ -1,4 +1,4 @@
-"""From texts to padded tensors: one tokenisation per text, rows of like length together."""
+"""From texts to token ids, once per text, and the plan of batches in which rows of like length stand together."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from cai.keys import shuffled
 from cai.models.chat import ChatFormat
+from cai.models.forest import Tree
 from cai.records import Prompt
 
 
@@ -25,13 +23,9 @@ class Answered(NamedTuple):
     def ids(self) -> list[int]:
         return self.prompt + self.answer
 
-
-class Padded(NamedTuple):
-    """Rows padded on the right: token ids, attention mask, and which tokens belong to the answer, all ``[B, T]``."""
-
-    ids: Tensor
-    mask: Tensor
-    answer: Tensor
+    @property
+    def tree(self) -> Tree:
+        return Tree(self.prompt, [self.answer])
 
 
 def tokenize(chat: ChatFormat, prompt: Prompt, answer: str, max_length: int) -> Answered | None:
@@ -53,17 +47,13 @@ def rows_key(rows: Iterable[Answered]) -> str:
     return whole.hexdigest()
 
 
-def pad(rows: Sequence[Answered], pad_id: int, device: torch.device) -> Padded:
-    """Right-padded tensors of some rows."""
-    length = max(len(row.ids) for row in rows)
-    ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
-    mask, answer = torch.zeros(len(rows), length, dtype=torch.long), torch.zeros(len(rows), length, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        size = len(row.ids)
-        ids[i, :size] = torch.tensor(row.ids)
-        mask[i, :size] = 1
-        answer[i, len(row.prompt) : size] = True
-    return Padded(ids.to(device), mask.to(device), answer.to(device))
+def by_size(sizes: Sequence[int], tokens: int, processes: int = 1) -> Iterator[list[int]]:
+    """All rows in parts of like size, largest first, that hold at most ``tokens`` for each of the processes, padding counted."""
+    rest = sorted(range(len(sizes)), key=lambda i: -sizes[i])
+    while rest:
+        most = processes * max(1, tokens // sizes[rest[0]])
+        yield rest[:most]
+        rest = rest[most:]
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, *key: object) -> Iterator[list[int]]:

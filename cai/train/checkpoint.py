@@ -7,12 +7,26 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cai import processes
+from cai.train.engine import Engine
+from cai.train.lora import merged, save_adapters
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
-    """Write model and tokenizer to ``out``: to a neighbour first, then renamed, so that a half-written one is never there."""
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+
+def save(engine: Engine, tokenizer: PreTrainedTokenizerBase, out: Path, base: str) -> None:
+    """Write model and tokenizer to ``out``: to a neighbour first, then renamed, so that a half-written one is never there.
+
+    Adapters are merged into the weights, so that anything can open the folder; by themselves they stand in ``out/adapter``.
+    """
+    weights = {name.removeprefix("model."): t for name, t in engine.weights().items() if name.startswith("model.")}
+    if processes.is_main():
+        model: PreTrainedModel = engine.plain.model
+        for twin, weight in model.all_tied_weights_keys.items():  # gathered from shards they are two; one is kept
+            weights[twin] = weights[weight]
+        partial = out.with_name(out.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        model.save_pretrained(partial, state_dict=merged(model, weights))
+        tokenizer.save_pretrained(partial)
+        save_adapters(model, weights, base, partial / "adapter")
+        shutil.rmtree(out, ignore_errors=True)
+        partial.rename(out)
+    processes.wait()

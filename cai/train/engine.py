@@ -1,19 +1,30 @@
-"""One optimiser over one model: the only file that knows ``accelerate``."""
+"""One optimiser over one model: the only file that knows how ``accelerate`` wraps and steps."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.accelerator import Accelerator
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.fsdp import FSDPModule
 
 from cai.errors import RunFailed
 
 SKIPS_IN_A_ROW = 5
 """Steps with a gradient that is not finite after which training has diverged."""
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
+
+
+class Part(NamedTuple):
+    """What one pass contributes to a step: the parts of all passes and processes add up to the batch's loss and figures."""
+
+    loss: Tensor
+    figures: Mapping[str, Tensor] = {}
 
 
 class Engine:
@@ -39,46 +50,37 @@ class Engine:
 
     @property
     def plain(self) -> Any:
-        """The model itself, without what accelerate wraps round it."""
+        """The module itself, without what accelerate wraps round it."""
         return self.accelerator.unwrap_model(self.model)
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that a later run needs to go on from here: tensors (weights, moments of the optimiser) and plain values."""
-        tensors = {f"model.{name}": p.detach().cpu().clone() for name, p in self.plain.named_parameters()}
-        kept = self.optimizer.state_dict()
-        tensors |= {f"optimizer.{i}.{name}": t.cpu().clone() for i, moments in kept["state"].items() for name, t in moments.items()}
-        rates = [group["lr"] for group in kept["param_groups"]]
-        return tensors, {"rates": rates, "steps": self.schedule.last_epoch, "skipped": [self.skipped, self._skipped_in_a_row]}
+    # -- stepping ------------------------------------------------------------------------------------------------------
 
-    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go back to a :meth:`state`."""
-        with torch.no_grad():
-            for name, p in self.plain.named_parameters():
-                p.copy_(tensors[f"model.{name}"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, i, moment = name.split(".")
-                moments.setdefault(int(i), {})[moment] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        for group, rate in zip(self.optimizer.param_groups, values["rates"], strict=True):
-            group["lr"] = rate
-        self.schedule.last_epoch = values["steps"]
-        self.skipped, self._skipped_in_a_row = values["skipped"]
+    def step(self, passes: Sequence[Callable[[], Part]]) -> dict[str, float]:
+        """Forward and backward through each pass, then one update; every process must bring as many passes.
 
-    def step(self, losses: Iterable[Tensor]) -> float:
-        """Backward through each (micro-batch) loss, then one update; returns the gradient norm before clipping.
-
-        A step whose gradient is not finite is skipped and counted.
+        Returns the figures of the whole batch that are finite, ``loss`` and ``grad_norm`` (before clipping) among them. A step
+        whose gradient is not finite is skipped and counted, and says so (``skipped``).
 
         Raises:
             RunFailed: after ``SKIPS_IN_A_ROW`` such steps; the weights are still finite.
         """
-        for loss in losses:
-            self.accelerator.backward(loss)
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip) or 0.0)
-        if math.isfinite(norm):
+        sums: dict[str, Tensor] = {}
+        for number, run in enumerate(passes, start=1):
+            with self.accelerator.no_sync(self.model) if number < len(passes) else contextlib.nullcontext():
+                part = run()
+                # gradients are averaged over processes, and parts add up
+                self.accelerator.backward(part.loss * self.accelerator.num_processes)
+            for name, value in {"loss": part.loss, **part.figures}.items():
+                sums[name] = sums.get(name, 0) + value.detach().float()  # type: ignore[operator]
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        totals = self.total(torch.stack([*sums.values()]))
+        figures = dict(zip([*sums, "grad_norm"], torch.cat([totals, norm.detach().float().view(1)]).tolist(), strict=True))
+        is_finite = math.isfinite(figures["grad_norm"])
+        return {name: value for name, value in figures.items() if math.isfinite(value)} | self._update(is_finite)
+
+    def _update(self, is_finite: bool) -> dict[str, float]:
+        if is_finite:
             self.optimizer.step()
             self._skipped_in_a_row = 0
         else:
@@ -88,4 +90,71 @@ class Engine:
         self.schedule.step()
         if self._skipped_in_a_row >= SKIPS_IN_A_ROW:
             raise RunFailed(f"training diverged: {SKIPS_IN_A_ROW} steps in a row had a gradient that is not finite; lower the rate")
-        return norm
+        return {} if is_finite else {"skipped": 1.0}
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of each value over all processes."""
+        summed: Tensor = self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
+        return summed
+
+    @torch.no_grad()
+    def start(self, example: object) -> None:
+        """Run the module once. FSDP takes for its root what runs first, and within :meth:`whole` parts of it may run alone."""
+        if isinstance(self.model, FSDPModule):
+            self.model(example)
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within it every process holds all weights, so that each may call the model as often as it likes (to generate)."""
+        sharded = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
+        for module in sharded:
+            module.set_reshard_after_forward(False)
+            module.unshard()
+        try:
+            yield
+        finally:
+            for module in sharded:
+                module.reshard()
+                module.set_reshard_after_forward(True)
+
+    # -- keeping -------------------------------------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights of the module, whole and on the CPU."""
+        found: dict[str, Tensor] = self.accelerator.get_state_dict(self.model)
+        return found
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a later run needs to go on from here: tensors (trained weights, the optimiser's moments) and plain values."""
+        model, optimizer = self._parts()
+        tensors = {f"model.{name}": tensor.clone() for name, tensor in model.items()}
+        for name, moments in optimizer["state"].items():
+            tensors |= {f"optimizer.{moment}.{name}": value.clone() for moment, value in moments.items()}
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        return tensors, {"rates": rates, "steps": self.schedule.last_epoch, "skipped": [self.skipped, self._skipped_in_a_row]}
+
+    def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Go back to a :meth:`state`, whatever the number of processes it was kept by."""
+        _, optimizer = self._parts()
+        state: dict[str, Any] = {}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer."):
+                _, moment, name = key.split(".", 2)
+                state.setdefault(name, {})[moment] = tensor
+        set_state_dict(
+            self.model, self._bare_optimizer, options=_WHOLE,
+            model_state_dict={key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")},
+            optim_state_dict={"state": state, "param_groups": optimizer["param_groups"]},
+        )  # fmt: skip
+        for group, rate in zip(self.optimizer.param_groups, values["rates"], strict=True):
+            group["lr"] = rate
+        self.schedule.last_epoch = values["steps"]
+        self.skipped, self._skipped_in_a_row = values["skipped"]
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        model, optimizer = get_state_dict(self.model, self._bare_optimizer, options=_WHOLE)
+        return dict(model), dict(optimizer)
+
+    @property
+    def _bare_optimizer(self) -> Any:
+        return getattr(self.optimizer, "optimizer", self.optimizer)

@@ -1,53 +1,96 @@
-"""Labelled comparisons as the reward model and DPO train on them."""
+"""Labelled comparisons as the reward model and DPO train on them: one element per prompt, each of its answers once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cai.keys import digest
 from cai.models.chat import ChatFormat
+from cai.models.forest import Tree
 from cai.records import Preference
 from cai.train.batches import Answered, rows_key, tokenize
 
 
-class Pair(NamedTuple):
-    """Two tokenised answers to a prompt (by its id), and the probability that the first is the better one."""
+class Edge(NamedTuple):
+    """A label: how probable it is that answer ``first`` of an element is better than answer ``second``."""
 
-    first: Answered
-    second: Answered
+    first: int
+    second: int
     p_first: float
-    prompt: str
+    margin: float = 0.0  # by how much the better score should lead, in units of the score
+    weight: float = 1.0
+    source: str = ""
 
     @property
-    def length(self) -> int:
-        return max(len(self.first.ids), len(self.second.ids))
+    def is_clear(self) -> bool:
+        return abs(self.p_first - 0.5) > CLEAR
 
 
-def pairs_key(pairs: Sequence[Pair]) -> str:
-    """Digest of labelled pairs, in order."""
-    return digest([rows_key(row for pair in pairs for row in (pair.first, pair.second)), [pair.p_first for pair in pairs]])
+CLEAR = 0.1
+"""How far from one half a label must be to count when accuracy is measured."""
+
+
+class Compared(NamedTuple):
+    """A prompt with all answers to it that were compared, and their labels: a pair, a ranking, or any graph between.
+
+    All comparisons of a prompt stay together: apart, a ranking of ``K`` answers would show each of them ``K - 1`` times in an
+    epoch, and be learnt by heart (arXiv 2203.02155, section 3.4).
+    """
+
+    prompt: str  # its id
+    tree: Tree
+    edges: list[Edge]
 
 
 class Labelled(NamedTuple):
-    """The pairs that can be trained on, and how many could not."""
+    """What can be trained on, and how many labels could not be used for which reason."""
 
-    pairs: list[Pair]
-    unlabelled: int
-    too_long: int
+    elements: list[Compared]
+    left_out: dict[str, int]
 
 
-def labelled_pairs(preferences: Sequence[Preference], chat: ChatFormat, max_length: int) -> Labelled:
-    """Tokenise the comparisons that have a label and fit. Where a label came from is never looked at."""
-    pairs, unlabelled, too_long = list[Pair](), 0, 0
+def labelled(
+    preferences: Iterable[Preference], chat: ChatFormat, max_length: int, *, weights: Mapping[str, float] | None = None, smoothing: float = 0.0
+) -> Labelled:  # fmt: skip
+    """Tokenise the comparisons that have a label and fit, and put those of one prompt together.
+
+    ``weights`` says how much the labels of a source count, 1 where it says nothing; a source of weight 0 is left out.
+    ``smoothing`` is the share of labels that is taken to be flipped by chance.
+    """
+    left_out = {"unlabelled": 0, "dropped_too_long": 0, "answers_alike": 0, "weight_zero": 0}
+    elements: dict[str, Compared] = {}
     for preference in preferences:
-        if preference.p_first is None:
-            unlabelled += 1
+        weight = (weights or {}).get(preference.source, 1.0)
+        if preference.p_first is None or not weight:
+            left_out["unlabelled" if preference.p_first is None else "weight_zero"] += 1
             continue
         shown = preference.comparison
         first, second = (tokenize(chat, shown.prompt, text, max_length) for text in (shown.first, shown.second))
         if first is None or second is None:
-            too_long += 1
+            left_out["dropped_too_long"] += 1
+        elif first.answer == second.answer:
+            left_out["answers_alike"] += 1
         else:
-            pairs.append(Pair(first, second, preference.p_first, shown.prompt.id))
-    return Labelled(pairs, unlabelled, too_long)
+            element = elements.setdefault(shown.prompt.id, Compared(shown.prompt.id, Tree(first.prompt, []), []))
+            i, j = (_place(element.tree.answers, row.answer) for row in (first, second))
+            p = smoothed(preference.p_first, smoothing)
+            element.edges.append(Edge(i, j, p, preference.margin, weight, preference.source))
+    return Labelled(list(elements.values()), left_out)
+
+
+def _place(answers: list[list[int]], answer: list[int]) -> int:
+    if answer not in answers:
+        answers.append(answer)
+    return answers.index(answer)
+
+
+def smoothed(p: float, share: float) -> float:
+    """A label of which ``share`` is taken to be flipped by chance (arXiv 2305.18290, and the conservative DPO of its authors)."""
+    return p * (1 - share) + (1 - p) * share
+
+
+def elements_key(elements: Sequence[Compared]) -> str:
+    """Digest of labelled elements, in order."""
+    rows = (Answered(element.tree.prompt, answer) for element in elements for answer in element.tree.answers)
+    return digest([rows_key(rows), [[list(edge) for edge in element.edges] for element in elements]])

@@ -1,36 +1,41 @@
-"""PPO with a KL penalty to the supervised model (arXiv 1909.08593, 2009.01325, 2203.02155; details in docs/method.md)."""
+"""PPO with a KL penalty to the supervised model (arXiv 1909.08593, 2009.01325, 2203.02155; details in docs/training.md)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from cai.config import PPO
+from cai.config import PPO, Training, Watch
 from cai.errors import InputError
 from cai.keys import digest, seed_for, shuffled
 from cai.models.chat import ChatFormat
-from cai.models.load import context_length, fingerprint, load_language_model
-from cai.models.scalar import load_scalar_model
+from cai.models.load import context_length, fingerprint
 from cai.records import Prompt
-from cai.rl.advantages import gae, shaped_rewards
+from cai.rl.advantages import gae, leave_one_out, shaped_rewards, within_group
 from cai.rl.kl import KLController, k1
-from cai.rl.losses import entropy, policy_loss, value_loss
+from cai.rl.losses import entropy, language_model_loss, policy_loss, token_logprobs, value_loss
 from cai.rl.masked import masked_sum, masked_variance, whiten
-from cai.train.batches import Answered
+from cai.train.agent import Agent
+from cai.train.batches import Answered, tokenize
 from cai.train.checkpoint import save
-from cai.train.engine import Engine
+from cai.train.engine import Part
+from cai.train.loop import Log, Pass, passes
 from cai.train.resume import SAVE_EVERY, Resume
-from cai.train.reward import score_rows
-from cai.train.rollout import Rollout, Score, answer_values, predict, roll_out
+from cai.train.rollout import Rollout, Score, roll_out, trees_of
+from cai.train.scores import Ensemble, reward_scorer
+from cai.train.watching import Gold, Watcher
 
-Log = Callable[[dict[str, float]], None]
 SCORE_LIMIT = 10.0
 """Scores are clipped to this many deviations of the reward model's training answers."""
+VALUE_SHARE = 0.1
+"""Weight of the value loss where policy and critic share a trunk (arXiv 2203.02155 and its followers)."""
+Rows = Sequence[tuple[Prompt, str]]
 
 
 class Targets(NamedTuple):
@@ -42,63 +47,77 @@ class Targets(NamedTuple):
 
 def train_ppo(
     prompts: Sequence[Prompt], policy_name: str, reward_name: str, out: Path, config: PPO, *, score: Score | None = None,
-    style: str = "", seed: int = 0, log: Log = lambda _: None, save_every: float = SAVE_EVERY,
-) -> dict[str, float]:  # fmt: skip
+    training: Training | None = None, watch: Watch | None = None, held_out: Sequence[Prompt] = (), gold: Gold | None = None,
+    keep_in_mind: Rows = (), style: str = "", seed: int = 0, log: Log = lambda _: None, save_every: float = SAVE_EVERY,
+) -> dict[str, Any]:  # fmt: skip
     """Optimise a policy against a reward model (or any ``score`` function) and save it to ``out``.
 
-    The reference of the KL penalty is the policy as it starts; the value model starts as a copy of the reward model.
+    The reference of the KL penalty is the policy as it starts; a value model starts as a copy of the reward model.
+    ``keep_in_mind`` are the rows of PPO-ptx. ``held_out`` prompts are looked at, and by ``gold`` too, as ``watch`` says, which
+    may also end the training; the result then says why (``stopped_by``).
     """
-    policy, tokenizer = load_language_model(policy_name, dtype=torch.float32)
-    reference, _ = load_language_model(policy_name, dtype=torch.float32)
-    torch.manual_seed(seed_for(seed, "value head"))  # drawn where there is no reward model to start from
-    value_model, _ = load_scalar_model(reward_name or policy_name, new_head=not reward_name)
+    training, watch = training or Training(), watch or Watch()
+    agent = Agent(policy_name, reward_name, config, training, seed)
     score = score or reward_scorer(reward_name)
-    chat = ChatFormat(tokenizer, style)
-    room = context_length(policy) - config.max_tokens
+    chat = ChatFormat(agent.tokenizer, style)
+    room = context_length(agent.model) - config.max_tokens
     tokenized = [ids for prompt in prompts if len(ids := chat.ids(chat.prompt(prompt.messages))) <= room]
     if not tokenized:
         raise InputError("there is no prompt to optimise on: none leaves room for ppo.max_tokens in the model's context")
-    steps = config.updates * config.epochs * config.minibatches
-    actor = Engine(policy, rate=config.rate, steps=steps)
-    critic = Engine(value_model, rate=config.value_rate, steps=steps)
+    remembered = [row for prompt, answer in keep_in_mind if (row := tokenize(chat, prompt, answer, context_length(agent.model)))]
+    watcher = Watcher(watch, agent, held_out, chat, score, gold, config, seed, policy_name, out)
     controller = KLController(config.kl_coef, config.kl_target)
-    engines = {"policy": actor, "value": critic}
     reward_from = fingerprint(reward_name) if reward_name else ""
-    resume = Resume(out, ["ppo", fingerprint(policy_name), reward_from, config.model_dump(), style, seed, digest(tokenized)], save_every)
-    kept = resume.load(engines)
+    settings = [config.model_dump(), training.model_dump(), watch.model_dump(), style, seed]
+    resume = Resume(out, ["ppo", fingerprint(policy_name), reward_from, *settings, digest(tokenized)], save_every)
+    kept = resume.load(agent.engines)
     history: list[dict[str, float]] = kept.get("history", [])
     controller.coef = kept.get("kl_coef", controller.coef)
+    watcher.restore(kept)
+    watcher.look(len(history))
     for update, batch in enumerate(prompt_batches(len(tokenized), config, seed)):
         if update < len(history):
             continue
+        if watcher.stop:
+            break
         rollout = roll_out(
-            policy, reference, value_model, [tokenized[i] for i in batch], score,
-            seeds=rollout_seeds(batch, seed, update), max_tokens=config.max_tokens, temperature=config.temperature,
-            stop_ids=frozenset({int(tokenizer.eos_token_id)}), pad_id=int(tokenizer.pad_token_id), missing_eos_score=config.missing_eos_score,
+            agent, [tokenized[i] for i in batch], score, seeds=rollout_seeds(batch, seed, update), max_tokens=config.max_tokens,
+            missing_eos_score=config.missing_eos_score, tokens=training.tokens,
         )  # fmt: skip
-        row = describe(rollout, controller.coef)
-        row |= update_models(actor, critic, rollout, targets_of(rollout, controller.coef, config), config, (seed, update))
-        controller.update(row["kl"], len(batch))
-        history.append(row)
-        resume.save(update + 1, engines, history=history, kl_coef=controller.coef)
-        log({"update": update + 1, "updates": config.updates, **row})
-    save(actor.plain, tokenizer, out)
+        figures = describe(rollout, controller.coef) | ({"score_spread": score.spread} if isinstance(score, Ensemble) else {})
+        figures |= Update(agent, rollout, targets_of(rollout, controller.coef, config), remembered, config, training.tokens).run(
+            (seed, update)
+        )
+        controller.update(figures["kl"], len(batch))
+        history.append(figures)
+        seen = watcher.after(update + 1, history)
+        resume.save(update + 1, agent.engines, history=history, kl_coef=controller.coef, **watcher.state())
+        log({"update": update + 1, "updates": config.updates, **figures, **seen})
+    if not watcher.publish():
+        save(agent.actor, agent.tokenizer, out, policy_name)
+        watcher.clear()
     resume.clear()
+    return summary(history, agent) | watcher.summary()
+
+
+def summary(history: Sequence[dict[str, float]], agent: Agent) -> dict[str, float]:
+    """The figures of the whole: means over the first and the last eighth of the updates."""
     edge = max(1, len(history) // 8)
     mean = {k: sum(row[k] for row in history[-edge:]) / edge for k in ("kl", "score", "length", "stopped")}
     before = sum(row["score"] for row in history[:edge]) / edge
     return {"reward_before": before, "reward_after": mean["score"], "kl": mean["kl"], "length": mean["length"], "stopped": mean["stopped"],
-            "updates": len(history), "skipped_steps": actor.skipped + critic.skipped}  # fmt: skip
+            "updates": len(history), "skipped_steps": sum(engine.skipped for engine in agent.engines.values())}  # fmt: skip
 
 
 def prompt_batches(count: int, config: PPO, seed: int) -> Iterator[list[int]]:
-    """The prompts of each update: passes over all of them in a keyed order."""
+    """The prompts of each update, ``samples`` times each in a run: passes over all of them in a keyed order."""
     order: list[int] = []
+    size = config.batch_size // config.samples
     for update in range(config.updates):
-        while len(order) < config.batch_size:
+        while len(order) < size:
             order += shuffled(range(count), seed, "ppo prompts", update, len(order))
-        yield order[: config.batch_size]
-        order = order[config.batch_size :]
+        yield [i for i in order[:size] for _ in range(config.samples)]
+        order = order[size:]
 
 
 def rollout_seeds(batch: Sequence[int], seed: int, update: int) -> list[int]:
@@ -111,50 +130,118 @@ def rollout_seeds(batch: Sequence[int], seed: int, update: int) -> list[int]:
     return seeds
 
 
-def reward_scorer(reward_name: str) -> Score:
-    """Scores by a reward model that reads the policy's tokens."""
-    scalar = load_scalar_model(reward_name)
-
-    def score(prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
-        return score_rows(scalar, [Answered(p, a) for p, a in zip(prompts, answers, strict=True)])
-
-    return score
-
-
 def targets_of(rollout: Rollout, kl_coef: float, config: PPO) -> Targets:
-    """Advantages, whitened over all valid tokens of the batch, and returns, taken before whitening."""
+    """Advantages and returns. GAE's advantages are whitened over all valid tokens of the batch, its returns taken before that."""
     scores = rollout.scores.clamp(-SCORE_LIMIT, SCORE_LIMIT)
     rewards = shaped_rewards(scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, kl_coef)
-    advantages, returns = gae(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
-    return Targets(whiten(advantages, rollout.mask), returns)
+    if config.method == "ppo":
+        advantages, returns = gae(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
+        return Targets(whiten(advantages, rollout.mask), returns)
+    against = {"rloo": leave_one_out, "grpo": within_group}[config.method]
+    advantages = against(rewards.sum(1), config.samples).unsqueeze(1) * rollout.mask
+    return Targets(advantages, torch.zeros_like(advantages))
 
 
-def update_models(
-    actor: Engine, critic: Engine, rollout: Rollout, targets: Targets, config: PPO, key: tuple[object, ...]
-) -> dict[str, float]:
-    """``epochs`` passes over the rollout in ``minibatches`` each, a fresh permutation per pass; returns means of what was seen."""
-    seen: list[dict[str, float]] = []
-    count = len(rollout.ids)
-    size = -(-count // config.minibatches)
-    for epoch in range(config.epochs):
-        order = torch.tensor(shuffled(range(count), *key, "epoch", epoch), device=rollout.ids.device)
-        for rows in order.split(size):
-            ids, attention, mask = rollout.ids[rows], rollout.attention[rows], rollout.mask[rows]
-            predicted = predict(actor.plain, ids, attention, mask, config.temperature)
-            surrogate = policy_loss(predicted.logprobs, rollout.logprobs[rows], targets.advantages[rows], mask, config.clip)
-            values = answer_values(critic.model, ids, attention, rollout.prompt_length)
-            error = value_loss(values, rollout.values[rows], targets.returns[rows], mask, config.clip)
-            actor_norm, critic_norm = actor.step([surrogate.loss]), critic.step([error])
-            seen.append(
-                {
-                    "policy_loss": surrogate.loss.item(), "value_loss": error.item(), "clip_share": surrogate.clip_share.item(),
-                    "approx_kl": surrogate.approx_kl.item(), "entropy": entropy(predicted.logits.detach()).mean().item(),
-                    "policy_grad_norm": actor_norm, "value_grad_norm": critic_norm,
-                }
-            )  # fmt: skip
-    return {name: sum(row[name] for row in seen) / len(seen) for name in seen[0]} | {
-        "explained_variance": explained_variance(rollout.values, targets.returns, rollout.mask)
-    }
+class Update:
+    """The update of the models on one rollout."""
+
+    def __init__(
+        self, agent: Agent, rollout: Rollout, targets: Targets, remembered: Sequence[Answered], config: PPO, tokens: int
+    ) -> None:  # fmt: skip
+        self.agent, self.rollout, self.targets, self.remembered = agent, rollout, targets, remembered
+        self.config, self.tokens = config, tokens
+        self.lengths = rollout.lengths.tolist()
+        self.sizes = [len(episode.prompt) + len(episode.answer) for episode in rollout.episodes]
+
+    def run(self, key: tuple[object, ...]) -> dict[str, float]:
+        """``epochs`` passes over the rollout in ``minibatches`` each, a fresh permutation per pass; returns means of what was seen."""
+        seen: list[dict[str, float]] = []
+        count = len(self.sizes)
+        size = -(-count // self.config.minibatches)
+        for epoch in range(self.config.epochs):
+            order = shuffled(range(count), *key, "epoch", epoch)
+            batches = [order[at : at + size] for at in range(0, count, size)]
+            seen += [self._step(batch, (*key, epoch, number)) for number, batch in enumerate(batches)]
+            if self._moved_too_far(seen[-len(batches) :]):
+                break
+        figures = {name: _mean([row[name] for row in seen if name in row]) for name in dict.fromkeys(n for row in seen for n in row)}
+        figures["steps"] = float(len(seen))
+        if self.config.method == "ppo":
+            figures["explained_variance"] = explained_variance(self.rollout.values, self.targets.returns, self.rollout.mask)
+        return figures
+
+    def _moved_too_far(self, epoch: Sequence[dict[str, float]]) -> bool:
+        limit = self.config.kl_stop
+        return limit is not None and _mean([row.get("approx_kl", 0.0) for row in epoch]) > limit
+
+    def _step(self, batch: Sequence[int], key: tuple[object, ...]) -> dict[str, float]:
+        """One step of each optimiser on some rows of the rollout."""
+        total = float(sum(self.lengths[i] for i in batch))
+        parts = passes(batch, self.sizes, self.tokens)
+        work = [partial(self._policy_part, part, total) for part in parts]
+        if self.config.ptx_coef and self.remembered:
+            work += self._memory(len(batch), key)
+        figures = self.agent.actor.step(work)
+        named = {{"loss": "policy_loss", "grad_norm": "policy_grad_norm"}.get(name, name): value for name, value in figures.items()}
+        if self.agent.critic:
+            critic = self.agent.critic.step([partial(self._value_part, part, total) for part in parts])
+            named |= {f"value_{name}": value for name, value in critic.items()}
+        return {"skipped": 0.0} | named
+
+    def _policy_part(self, part: Pass, total: float) -> Part:
+        rows, mask = self._arranged(part)
+        forest = self.agent.plant(trees_of(rows))
+        logits, values = self.agent.actor.model(forest)
+        logprobs = token_logprobs(logits, forest.targets, self.config.temperature)
+        old, advantages = (self._flat(of, part) for of in (self.rollout.logprobs, self.targets.advantages))
+        found = policy_loss(logprobs, old, advantages, mask, self.config.clip, total)
+        with torch.no_grad():
+            spread = (entropy(logits) * mask).sum() / total
+        figures = {"clip_share": found.clip_share, "approx_kl": found.approx_kl, "entropy": spread}
+        if values is None:
+            return Part(found.loss, figures)
+        error = self._value_loss(values, part, mask, total)
+        return Part(found.loss + VALUE_SHARE * error, figures | {"value_loss": error})
+
+    def _value_part(self, part: Pass, total: float) -> Part:
+        assert self.agent.critic
+        rows, mask = self._arranged(part)
+        return Part(self._value_loss(self.agent.critic.model(self.agent.plant(trees_of(rows)), values=True), part, mask, total))
+
+    def _value_loss(self, values: Tensor, part: Pass, mask: Tensor, total: float) -> Tensor:
+        old, returns = (self._flat(of, part) for of in (self.rollout.values, self.targets.returns))
+        return value_loss(values, old, returns, mask, self.config.clip, total)
+
+    def _arranged(self, part: Pass) -> tuple[list[tuple[list[int], list[int]]], Tensor]:
+        """The rows of a pass, answers to one prompt next to each other, and which of their tokens count, ``[N]``."""
+        part.rows.sort(key=lambda i: (self.rollout.episodes[i].prompt, i))
+        counts = [c for i, c in zip(part.rows, part.counts, strict=True) for _ in range(self.lengths[i])]
+        return [(self.rollout.episodes[i].prompt, self.rollout.episodes[i].answer) for i in part.rows], torch.tensor(
+            counts, device=self.agent.model.device
+        )
+
+    def _flat(self, values_BT: Tensor, part: Pass) -> Tensor:
+        """The valid entries of a pass's rows, one after the other, ``[N]``."""
+        return torch.cat([values_BT[i, : self.lengths[i]] for i in part.rows]).to(self.agent.model.device)
+
+    def _memory(self, count: int, key: tuple[object, ...]) -> list[partial[Part]]:
+        """Passes over ``count`` of the remembered rows (PPO-ptx, arXiv 2203.02155, equation 2)."""
+        drawn = [self.remembered[i] for i in shuffled(range(len(self.remembered)), *key, "ptx")[:count]]
+        total = float(sum(len(row.answer) for row in drawn))
+
+        def part(rows: Pass) -> Part:
+            forest = self.agent.plant([drawn[i].tree for i in rows.rows])
+            logits, values = self.agent.actor.model(forest)
+            counted = torch.tensor(rows.counts, device=logits.device)[forest.owner]
+            loss = language_model_loss(token_logprobs(logits, forest.targets), counted, total)
+            unused = 0.0 if values is None else 0.0 * values.sum()  # every weight must have a part in every pass of DDP
+            return Part(self.config.ptx_coef * loss + unused, {"ptx_loss": loss})
+
+        return [partial(part, rows) for rows in passes(range(len(drawn)), [len(row.ids) for row in drawn], self.tokens)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def explained_variance(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -> float:
@@ -164,9 +251,10 @@ def explained_variance(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -
 
 
 def describe(rollout: Rollout, kl_coef: float) -> dict[str, float]:
-    """The numbers of one rollout: mean score, KL per answer (summed over tokens), length, share that ended by itself."""
-    kl = masked_sum(k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask) / len(rollout.ids)
+    """The numbers of one rollout: mean score, KL per answer (summed over tokens), length, share that ended by itself or is unique."""
+    kl = masked_sum(k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask) / len(rollout.episodes)
     return {
         "score": float(rollout.scores.mean()), "score_std": float(rollout.scores.std(unbiased=False)), "kl": float(kl), "kl_coef": kl_coef,
         "length": float(rollout.lengths.float().mean()), "stopped": float(rollout.stopped.float().mean()),
+        "distinct": len({tuple(episode.answer) for episode in rollout.episodes}) / len(rollout.episodes),
     }  # fmt: skip

@@ -15,8 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from cai import processes
 from cai.files import read_json, sha256
 from cai.keys import digest
 from cai.train.engine import Engine
@@ -50,15 +53,20 @@ class Resume:
 
     def save(self, done: int, engines: Mapping[str, Engine], **rest: object) -> None:
         """Keep the state after ``done`` steps, if it is time; the one before it goes only when this one is there."""
-        if time.monotonic() - self._saved < self.every:
+        if not _due(next(iter(engines.values())), time.monotonic() - self._saved >= self.every):
             return
+        kept = {name: engine.state() for name, engine in engines.items()}  # all processes have a part in it
+        self._saved = time.monotonic()
+        if processes.is_main():
+            self._write(done, kept, rest)
+
+    def _write(self, done: int, kept: Mapping[str, tuple[dict[str, Tensor], dict[str, Any]]], rest: Mapping[str, object]) -> None:
         place = self.folder / f"step-{done}"
         partial = place.with_name(f"{place.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         states = {}
-        for name, engine in engines.items():
-            tensors, states[name] = engine.state()
+        for name, (tensors, states[name]) in kept.items():
             save_file(tensors, partial / f"{name}.safetensors")
         (partial / "state.json").write_text(json.dumps({"key": self.key, "done": done, "engines": states, **rest}))
         sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
@@ -68,11 +76,19 @@ class Resume:
         for other in self.folder.iterdir():
             if other != place:
                 shutil.rmtree(other, ignore_errors=True)
-        self._saved = time.monotonic()
 
     def clear(self) -> None:
         """Forget all states: the training is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if processes.is_main():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _due(engine: Engine, here: bool) -> bool:
+    """Whether the main process says that it is time; clocks differ, and all must do the same."""
+    if processes.count() == 1:
+        return here
+    said = torch.tensor(float(here and processes.is_main()), device=engine.accelerator.device)
+    return bool(engine.total(said))
 
 
 def _is_whole(state: Path) -> bool:

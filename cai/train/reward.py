@@ -6,97 +6,175 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from cai.config import Reward
+from cai.config import Reward, Training
 from cai.errors import InputError
 from cai.keys import seed_for, uniform
 from cai.models.chat import ChatFormat
+from cai.models.forest import Tree, plant
 from cai.models.load import fingerprint
-from cai.models.scalar import ScalarModel, load_scalar_model, text_scores
+from cai.models.scalar import ScalarModel, answer_scores
 from cai.records import Preference, Prompt
 from cai.rl.losses import preference_loss
-from cai.train.batches import Answered, epoch_batches, pad, tokenize
+from cai.train.batches import Answered, by_size, epoch_batches, tokenize
 from cai.train.checkpoint import save
-from cai.train.engine import Engine
-from cai.train.pairs import Pair, labelled_pairs, pairs_key
+from cai.train.engine import Engine, Part
+from cai.train.loop import Log, Pass, fit
+from cai.train.opening import open_scalar
+from cai.train.pairs import Compared, Edge, elements_key, labelled
 from cai.train.resume import SAVE_EVERY, Resume
-
-Log = Callable[[dict[str, float]], None]
-CLEAR = 0.1
-"""How far from one half a label must be to count when accuracy is measured."""
 
 
 def train_reward(
-    preferences: Sequence[Preference], base: str, out: Path, config: Reward, *, style: str = "", seed: int = 0,
-    log: Log = lambda _: None, save_every: float = SAVE_EVERY,
+    preferences: Sequence[Preference], base: str, out: Path, config: Reward, *, training: Training | None = None, style: str = "",
+    seed: int = 0, member: int = 0, log: Log = lambda _: None, save_every: float = SAVE_EVERY,
 ) -> dict[str, float]:  # fmt: skip
     """Train a reward model on labelled comparisons and save it to ``out``.
 
-    Where a label came from is never looked at. Prompts of a keyed share ``config.held_out`` are kept for measuring. The
-    scores are then shifted and scaled to mean 0 and deviation 1 over the answers of the training pairs; both numbers stand
-    in the saved config.
+    All comparisons of a prompt stand in one element of a batch, each answer is read once. Where a label came from is looked at
+    only for ``config.weights``. Prompts of a keyed share ``config.held_out`` are kept for measuring (:func:`held_out_figures`).
+    The scores are then shifted and scaled to mean 0 and deviation 1 over the answers of the training pairs; both numbers stand
+    in the saved config. ``member`` is the number within an ensemble: another head to start with, another order of the rows.
     """
-    torch.manual_seed(seed_for(seed, "reward head"))
-    scalar = load_scalar_model(base, new_head=True)
-    model, tokenizer = scalar
-    chat = ChatFormat(tokenizer, style)
-    pairs, unlabelled, too_long = labelled_pairs(preferences, chat, config.max_length)
-    held = [pair for pair in pairs if uniform(seed, "held out", pair.prompt) < config.held_out]
-    kept = [pair for pair in pairs if uniform(seed, "held out", pair.prompt) >= config.held_out]
-    train = [pair for pair in kept if abs(pair.p_first - 0.5) >= config.least_margin]
+    training = training or Training()
+    key = [seed, *(["member", member] if member else [])]
+    torch.manual_seed(seed_for(*key, "reward head"))
+    scalar, tokenizer = open_scalar(base, training, new_head=True, length_term=config.length_term)
+    chat, pad_id = ChatFormat(tokenizer, style), int(tokenizer.pad_token_id)
+    elements, left_out = labelled(preferences, chat, config.max_length, weights=config.weights, smoothing=config.label_smoothing)
+    held = [element for element in elements if uniform(seed, "held out", element.prompt) < config.held_out]
+    kept = [element for element in elements if uniform(seed, "held out", element.prompt) >= config.held_out]
+    train = [told for element in kept if (told := _without_near_ties(element, config.least_margin)).edges]
     if not train:
         raise InputError("there is no labelled pair to train a reward model on")
-    lengths = [pair.length for pair in train]
-    plan = [batch for epoch in range(config.epochs) for batch in epoch_batches(lengths, config.batch_size, seed, "reward", epoch)]
-    engine = Engine(model, rate=config.rate, steps=len(plan))
-    model.train()
-    made_from = ["reward", fingerprint(base), config.model_dump(), style, seed, pairs_key(train)]
+    sizes = [element.tree.size for element in train]
+    plan = [batch for epoch in range(config.epochs) for batch in epoch_batches(sizes, config.batch_size, *key, "reward", epoch)]
+    engine = Engine(scalar, rate=config.rate, steps=len(plan))
+
+    def loss(part: Pass, batch: Sequence[int]) -> Part:
+        chosen = [train[i] for i in part.rows]
+        forest = plant(scalar.model, [element.tree for element in chosen], pad_id)
+        first, second, edges = joined(chosen, scalar.model.device)
+        scores = engine.model(forest)
+        p, margin, weight = (torch.tensor([getattr(e, n) for e in edges], device=scores.device) for n in ("p_first", "margin", "weight"))
+        each = preference_loss(scores[first], scores[second], p, margin)
+        share = _shares(chosen, part.counts, config.per_prompt).to(scores.device) * weight
+        return Part((each * share).sum() / _whole([train[i] for i in batch], config.per_prompt))
+
+    made_from = ["reward", fingerprint(base), config.model_dump(), training.model_dump(), style, key, elements_key(train)]
     resume = Resume(out, made_from, save_every)
-    done = resume.load({"reward": engine}).get("done", 0)
-    for number, batch in enumerate(plan[done:], start=done + 1):
-        chosen = [train[i] for i in batch]
-        padded = pad([p.first for p in chosen] + [p.second for p in chosen], int(tokenizer.pad_token_id), model.device)
-        scores = text_scores(engine.model, padded.ids, padded.mask)
-        labels = torch.tensor([p.p_first for p in chosen], device=scores.device)
-        loss = preference_loss(scores[: len(batch)], scores[len(batch) :], labels).mean()
-        norm = engine.step([loss])
-        resume.save(number, {"reward": engine})
-        log({"step": number, "steps": len(plan), "loss": loss.item(), "grad_norm": norm})
-    plain = engine.plain.eval()
-    everything = score_rows(scalar, [row for pair in train for row in (pair.first, pair.second)])
-    plain.config.reward_mean, plain.config.reward_std = float(everything.mean()), float(everything.std().clamp(min=1e-3))
-    save(plain, tokenizer, out)
+    fit(engine, plan, sizes, loss, tokens=training.tokens, resume=resume, log=log)
+    model, found = scalar.model.eval(), ScalarModel(scalar.model, tokenizer)
+    with engine.whole():
+        everything = score_trees(found, [element.tree for element in train])
+        model.config.reward_mean, model.config.reward_std = float(everything.mean()), float(everything.std().clamp(min=1e-3))
+        figures = held_out_figures(found, held)
+    save(engine, tokenizer, out, base)
     resume.clear()
+    pairs, every = (sum(len(element.edges) for element in group) for group in (train, kept))
     return {
-        "pairs": len(train), "near_ties_left_out": len(kept) - len(train), "unlabelled": unlabelled, "dropped_too_long": too_long,
-        "skipped_steps": engine.skipped, "held_out": len(held), "held_out_accuracy": accuracy(scalar, held),
+        "pairs": pairs,
+        "prompts": len(train),
+        "near_ties_left_out": every - pairs,
+        **left_out,
+        "skipped_steps": engine.skipped,
+        **figures,
+    }
+
+
+def joined(elements: Sequence[Compared], device: torch.device) -> tuple[Tensor, Tensor, list[Edge]]:
+    """The labels of some elements with the places of their answers, ``[P]`` each, among the answers of all of them."""
+    first, second, edges, at = list[int](), list[int](), list[Edge](), 0
+    for element in elements:
+        for edge in element.edges:
+            first.append(at + edge.first)
+            second.append(at + edge.second)
+            edges.append(edge)
+        at += len(element.tree.answers)
+    return torch.tensor(first, device=device), torch.tensor(second, device=device), edges
+
+
+def _shares(elements: Sequence[Compared], counts: Sequence[float], per_prompt: bool) -> Tensor:
+    """How much each label counts, ``[P]``: all alike, or all prompts alike."""
+    return torch.tensor([n / (len(e.edges) if per_prompt else 1) for e, n in zip(elements, counts, strict=True) for _ in e.edges])
+
+
+def _whole(elements: Sequence[Compared], per_prompt: bool) -> float:
+    """What the weights of a batch add up to."""
+    return sum(edge.weight / (len(e.edges) if per_prompt else 1) for e in elements for edge in e.edges)
+
+
+def _without_near_ties(element: Compared, least: float) -> Compared:
+    """The element with its telling labels, and of its answers those that one of them is about."""
+    edges = [edge for edge in element.edges if abs(edge.p_first - 0.5) >= least]
+    used = sorted({i for edge in edges for i in (edge.first, edge.second)})
+    edges = [edge._replace(first=used.index(edge.first), second=used.index(edge.second)) for edge in edges]
+    return Compared(element.prompt, Tree(element.tree.prompt, [element.tree.answers[i] for i in used]), edges)
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+
+def held_out_figures(scalar: ScalarModel, elements: Sequence[Compared]) -> dict[str, float]:
+    """What a reward model makes of labels it has not seen.
+
+    Accuracy on clear labels, one half where there is none; beside it that of always choosing the longer answer, and how far the
+    score goes with the length (correlation). Accuracy per source where there are several, and for surer and less sure labels.
+    """
+    scores = score_trees(scalar, [element.tree for element in elements])
+    first, second, edges = joined(elements, torch.device("cpu"))
+    lengths = torch.tensor([float(len(answer)) for element in elements for answer in element.tree.answers])
+    rows = [(edge, float(scores[i] - scores[j]), float(lengths[i] - lengths[j])) for edge, i, j in zip(edges, first, second, strict=True)]
+    clear = [row for row in rows if row[0].is_clear]
+    figures = {
+        "held_out": len(rows), "held_out_accuracy": _accuracy(clear, lambda row: row[1]),
+        "longer_is_better": _accuracy(clear, lambda row: row[2]), "score_with_length": _correlation(scores, lengths),
     }  # fmt: skip
+    sources = sorted({edge.source for edge, _, _ in clear})
+    if len(sources) > 1:
+        figures |= {f"accuracy_{s}": _accuracy([row for row in clear if row[0].source == s], lambda row: row[1]) for s in sources}
+    for name, low, high in (("unsure", 0.1, 0.3), ("sure", 0.3, 0.51)):
+        part = [row for row in clear if low < abs(row[0].p_first - 0.5) <= high]
+        figures |= {f"accuracy_{name}": _accuracy(part, lambda row: row[1])} if part else {}
+    return figures
 
 
-def accuracy(scalar: ScalarModel, pairs: Sequence[Pair]) -> float:
-    """Share of clearly labelled pairs whose better answer scores higher; one half where there is none."""
-    clear = [pair for pair in pairs if abs(pair.p_first - 0.5) > CLEAR]
-    if not clear:
-        return 0.5
-    first, second = score_rows(scalar, [pair.first for pair in clear]), score_rows(scalar, [pair.second for pair in clear])
-    right = (first > second) == torch.tensor([pair.p_first > 0.5 for pair in clear])
-    return float(right.float().mean())
+Row = tuple[Edge, float, float]
 
 
-@torch.inference_mode()
-def score_rows(scalar: ScalarModel, rows: Sequence[Answered], batch_size: int = 128) -> torch.Tensor:
-    """The score ``[N]`` of each row, on the CPU, in order."""
+def _accuracy(rows: Sequence[Row], lead: Callable[[Row], float]) -> float:
+    """Share of labels whose better answer leads; a tie is half right; one half without any."""
+    right = [0.5 if not lead(row) else float((lead(row) > 0) == (row[0].p_first > 0.5)) for row in rows]
+    return sum(right) / len(right) if right else 0.5
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    if len(one) < 2 or float(one.std()) == 0 or float(other.std()) == 0:
+        return 0.0
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
+
+
+@torch.no_grad()
+def score_trees(scalar: ScalarModel, trees: Sequence[Tree], tokens: int = 16_384) -> Tensor:
+    """The score ``[A]`` of every answer of every tree, on the CPU, in order."""
     model, tokenizer = scalar
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
-    scores = torch.empty(len(rows))
-    for at in range(0, len(order), batch_size):
-        part = order[at : at + batch_size]
-        padded = pad([rows[i] for i in part], int(tokenizer.pad_token_id), model.device)
-        scores[part] = text_scores(model, padded.ids, padded.mask).cpu()
+    starts = [0]
+    for tree in trees:
+        starts.append(starts[-1] + len(tree.answers))
+    scores = torch.empty(starts[-1])
+    for part in by_size([tree.size for tree in trees], tokens):
+        places = [place for i in part for place in range(starts[i], starts[i + 1])]
+        scores[places] = answer_scores(model, plant(model, [trees[i] for i in part], int(tokenizer.pad_token_id))).cpu()
     return scores
 
 
-def score_texts(scalar: ScalarModel, items: Sequence[tuple[Prompt, str]], style: str = "") -> torch.Tensor:
+def score_rows(scalar: ScalarModel, rows: Sequence[Answered]) -> Tensor:
+    """The score ``[N]`` of each row, on the CPU, in order."""
+    return score_trees(scalar, [row.tree for row in rows])
+
+
+def score_texts(scalar: ScalarModel, items: Sequence[tuple[Prompt, str]], style: str = "") -> Tensor:
     """The reward ``[N]`` of each (prompt, answer)."""
     chat = ChatFormat(scalar.tokenizer, style)
     rows = [tokenize(chat, prompt, answer, 1 << 20) for prompt, answer in items]

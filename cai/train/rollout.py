@@ -1,93 +1,108 @@
-"""Rollouts: the policy's answers to a batch of prompts, with everything PPO needs to know about them."""
+"""Rollouts: the policy's answers to a batch of prompts, with everything the update needs to know about them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
+from accelerate.utils.operations import gather_object
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from cai.models.decode import decode, pad_left
-from cai.models.project import next_token_logits
-from cai.models.scalar import token_values
-from cai.rl.losses import token_logprobs
+from cai import processes
+from cai.models.forest import Tree
+from cai.train.agent import Agent
+from cai.train.batches import by_size
 
 Score = Callable[[list[list[int]], list[list[int]]], Tensor]
 """From prompt token ids and answer token ids (stop token included) to a score ``[B]`` per answer."""
 
 
-class Rollout(NamedTuple):
-    """Answers to ``B`` prompts. Prompts are padded on the left to ``P`` tokens, answers on the right to ``T``."""
+class Episode(NamedTuple):
+    """One answer of ``T`` tokens to a prompt."""
 
-    ids: Tensor  # [B, P + T] token ids
-    attention: Tensor  # [B, P + T] 1 where a token is real
-    prompt_length: int  # P
-    mask: Tensor  # [B, T] True where an answer token is real, its stop token included
-    logprobs: Tensor  # [B, T] of the answer tokens under the policy that wrote them
-    ref_logprobs: Tensor  # [B, T] under the reference policy
-    values: Tensor  # [B, T] value of the state before each answer token
-    scores: Tensor  # [B] score of each answer
-    stopped: Tensor  # [B] whether the answer ended by itself
+    prompt: list[int]
+    answer: list[int]  # its stop token included
+    logprobs: list[float]  # [T] under the policy that wrote it
+    ref_logprobs: list[float]  # [T] under the reference
+    values: list[float]  # [T] of the state before each token
+    score: float
+    stopped: bool  # whether it ended by itself
+
+
+class Rollout(NamedTuple):
+    """``B`` answers, padded on the right to ``T`` tokens."""
+
+    episodes: list[Episode]
+    mask: Tensor  # [B, T] True where an answer token is real
+    logprobs: Tensor  # [B, T]
+    ref_logprobs: Tensor  # [B, T]
+    values: Tensor  # [B, T]
+    scores: Tensor  # [B]
+    stopped: Tensor  # [B]
 
     @property
     def lengths(self) -> Tensor:
         return self.mask.sum(1)
 
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> Rollout:
+        length = max(len(e.answer) for e in episodes)
 
-class Prediction(NamedTuple):
-    """What a model thinks of the answer tokens that were written."""
+        def padded(name: str) -> Tensor:
+            return torch.tensor([[*getattr(e, name), *[0.0] * (length - len(e.answer))] for e in episodes])
 
-    logprobs: Tensor  # [B, T], 0 where there is no token
-    logits: Tensor  # [N, V] of the N answer tokens, row by row
-
-
-def predict(model: PreTrainedModel, ids_BL: Tensor, attention_BL: Tensor, mask_BT: Tensor, temperature: float = 1.0) -> Prediction:
-    """Log-probabilities of the answer tokens, the last ``T`` of each row; nothing else is projected on the vocabulary."""
-    prompt_length = ids_BL.shape[1] - mask_BT.shape[1]
-    wanted = torch.cat([mask_BT.new_zeros(len(mask_BT), prompt_length - 1), mask_BT], 1)
-    logits = next_token_logits(model, ids_BL, attention_BL, wanted)
-    logprobs = token_logprobs(logits, ids_BL[:, 1:][wanted], temperature)
-    return Prediction(logprobs.new_zeros(mask_BT.shape).masked_scatter(mask_BT, logprobs), logits)
+        mask = torch.arange(length) < torch.tensor([[len(e.answer)] for e in episodes])
+        return cls(
+            list(episodes), mask, padded("logprobs"), padded("ref_logprobs"), padded("values"),
+            torch.tensor([e.score for e in episodes]), torch.tensor([e.stopped for e in episodes]),
+        )  # fmt: skip
 
 
-def answer_values(value_model: torch.nn.Module, ids_BL: Tensor, attention_BL: Tensor, prompt_length: int) -> Tensor:
-    """The value ``[B, T]`` of the state in which each answer token is chosen."""
-    return token_values(value_model, ids_BL, attention_BL)[:, prompt_length - 1 : -1]
+def trees_of(rows: Sequence[tuple[list[int], list[int]]]) -> list[Tree]:
+    """(prompt, answer) rows as trees, in order: answers to one prompt that stand next to each other share it."""
+    return [Tree(prompt, [answer for _, answer in group]) for prompt, group in groupby(rows, key=lambda row: row[0])]
 
 
-@torch.no_grad()
 def roll_out(
-    policy: PreTrainedModel, reference: PreTrainedModel, value_model: torch.nn.Module, prompts: Sequence[list[int]], score: Score, *,
-    seeds: Sequence[int], max_tokens: int, temperature: float, stop_ids: frozenset[int], pad_id: int, missing_eos_score: float | None,
+    agent: Agent, prompts: Sequence[list[int]], score: Score, *, seeds: Sequence[int], max_tokens: int, missing_eos_score: float | None,
+    tokens: int = 16_384,
 ) -> Rollout:  # fmt: skip
-    """Answer each prompt once and look at the answers with reference, value model and scorer.
+    """Answer each prompt once and look at the answers with policy, reference, critic and scorer.
 
-    Sampling uses the whole distribution at ``temperature``, and all log-probabilities are taken at that temperature, so
-    that ratios are 1 before the first update. An answer that was cut off gets ``missing_eos_score`` in place of its own
-    score, where one is given (lm-human-preferences).
+    Every process answers its share, and all get the whole. Sampling uses the whole distribution at the agent's temperature, and
+    all log-probabilities are taken at that temperature, so that ratios are 1 before the first update. An answer that was cut off
+    gets ``missing_eos_score`` in place of its own score, where one is given (lm-human-preferences).
     """
-    decoded = decode(policy, prompts, max_tokens=max_tokens, temperature=temperature, seeds=seeds, stop_ids=stop_ids, pad_id=pad_id)
+    with agent.whole():
+        mine = _answer(agent, processes.share(prompts), score, processes.share(seeds), max_tokens, missing_eos_score, tokens)
+    if processes.count() == 1:
+        return Rollout.of(mine)
+    gathered: list[Episode] = gather_object(mine)
+    # they come process by process; each had every count-th prompt
+    order = sorted(range(len(prompts)), key=lambda i: (i % processes.count(), i))
+    return Rollout.of([episode for _, episode in sorted(zip(order, gathered, strict=True), key=lambda pair: pair[0])])
+
+
+def _answer(
+    agent: Agent, prompts: list[list[int]], score: Score, seeds: list[int], max_tokens: int, missing: float | None, tokens: int
+) -> list[Episode]:  # fmt: skip
+    if not prompts:
+        return []
+    decoded = agent.write(prompts, max_tokens=max_tokens, temperature=agent.temperature, seeds=seeds)
     answers = [row.tokens for row in decoded]
-    device = policy.device
-    prompt_ids, prompt_mask = pad_left(prompts, pad_id, device)
-    length = max(map(len, answers))
-    answer_ids = torch.full((len(answers), length), pad_id, dtype=torch.long)
-    mask = torch.zeros(len(answers), length, dtype=torch.bool)
-    for i, answer in enumerate(answers):
-        answer_ids[i, : len(answer)] = torch.tensor(answer)
-        mask[i, : len(answer)] = True
-    answer_ids, mask = answer_ids.to(device), mask.to(device)
-    ids, attention = torch.cat([prompt_ids, answer_ids], 1), torch.cat([prompt_mask, mask.long()], 1)
-    width = prompt_ids.shape[1]
-    stopped = torch.tensor([row.stopped for row in decoded], device=device)
-    scores = score(list(map(list, prompts)), answers).to(device)
-    if missing_eos_score is not None:
-        scores = torch.where(stopped, scores, torch.full_like(scores, missing_eos_score))
-    return Rollout(
-        ids=ids, attention=attention, prompt_length=width, mask=mask,
-        logprobs=predict(policy, ids, attention, mask, temperature).logprobs,
-        ref_logprobs=predict(reference, ids, attention, mask, temperature).logprobs,
-        values=answer_values(value_model, ids, attention, width), scores=scores, stopped=stopped,
-    )  # fmt: skip
+    scores = score(prompts, answers).tolist()
+    if missing is not None:
+        scores = [s if row.stopped else missing for s, row in zip(scores, decoded, strict=True)]
+    looks: dict[int, tuple[list[float], list[float], list[float]]] = {}
+    for rows in by_size([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], tokens):
+        part = sorted(rows, key=lambda i: (prompts[i], i))
+        seen = agent.look(trees_of([(prompts[i], answers[i]) for i in part]))
+        sizes = [len(answers[i]) for i in part]
+        columns = zip(*([t.tolist() for t in values.cpu().split(sizes)] for values in seen), strict=True)
+        looks |= dict(zip(part, columns, strict=True))
+    return [
+        Episode(prompt, answer, *looks[i], score=scores[i], stopped=decoded[i].stopped)
+        for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+    ]

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cai.backends.local import LocalBackend
-from cai.models.branch import Group, batches, common, group_by_prefix, padded, read_groups
+from cai.models.branch import Group, batches, common, group_by_prefix, read_groups
+from cai.models.padding import pad_right
 
 
 @pytest.fixture(params=["tiny", "tiny_gpt2"])
@@ -65,5 +66,5 @@ def test_grouping_covers_each_row_once_and_never_reads_more(rows, budget):
     assert sorted(i for batch in made for g in batch for i in g.rows) == list(range(len(rows)))
     for batch in made:
         assert len({bool(g.shared) for g in batch}) == 1
-        ids, mask = padded([rows[g.rows[0]] for g in batch], 0, torch.device("cpu"))
+        ids, mask = pad_right([rows[g.rows[0]] for g in batch], 0, torch.device("cpu"))
         assert ids.shape == mask.shape and mask.sum(1).tolist() == [len(rows[g.rows[0]]) for g in batch]

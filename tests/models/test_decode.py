@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from cai.models.decode import decode, pad_left, pick
+from cai.models.decode import decode, pick
 from cai.models.load import load_language_model, load_tokenizer
+from cai.models.padding import pad_left, positions
 from cai.rl.losses import token_logprobs
-from cai.train.rollout import predict
 
 TEXTS = [
     "Hello.",
@@ -86,7 +86,8 @@ def test_left_padded_logprobs_equal_unpadded_ones(language_model):
     whole = torch.cat([ids, torch.tensor([answer]).expand(3, -1)], 1)
     attention = torch.cat([mask, torch.ones(3, len(answer), dtype=torch.long)], 1)
     with torch.no_grad():
-        padded = predict(model, whole, attention, attention[:, width:].bool()).logprobs
+        logits = model(whole, attention_mask=attention, position_ids=positions(attention)).logits[:, width - 1 : -1]
+        padded = token_logprobs(logits, whole[:, width:])
         for i, prompt in enumerate(prompts):
             single = torch.tensor([prompt + answer])
             expected = token_logprobs(model(single).logits[:, len(prompt) - 1 : -1], single[:, len(prompt) :])

@@ -146,10 +146,14 @@ def test_diff_shows_what_an_edit_does_and_pays_only_for_that(project):
     run(project, "--until", "judge")
     nothing = cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout
     assert "nothing that a model reads" in nothing and "0 of" in nothing and "model calls made: 0;" in nothing
-    path = project / "principles/reference/insult.yaml"
-    path.write_text(path.read_text().replace("mean words about a person", "words that hurt a person"))
+    steps = [step for line in (project / "runs/r/revise/records.jsonl").read_text().splitlines() for step in json.loads(line)["steps"]]
+    name = steps[0]["principle"]
+    path = project / "principles" / f"{name}.yaml"
+    path.write_text(
+        path.read_text().replace("the last reply", "that reply").replace("Write a", "Write me a").replace("Which reply", "Which one")
+    )
     shown = cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout
-    assert "changed  reference/insult" in shown and "that hurt" in shown and "{+" in shown
+    assert f"changed  {name}" in shown and "{+" in shown
     touched, chains = map(int, re.search(r"revisions: (\d+) of (\d+) chains are touched", shown).groups())
     calls = int(re.search(r"model calls made: (\d+);", shown).group(1))
     assert 0 < touched < chains and calls > 0

@@ -6,35 +6,33 @@ import pytest
 import torch
 from test_training import preferences
 
-from cai.config import DPO
+from cai.config import DPO, Training
 from cai.errors import InputError
-from cai.models.load import load_language_model
+from cai.models.forest import Tree
 from cai.rl.losses import dpo_loss, ipo_loss
-from cai.train.batches import Answered
-from cai.train.dpo import pair_logprobs, reference_logprobs, smoothed, train_dpo
-from cai.train.pairs import Pair
+from cai.train.dpo import reference_logprobs, train_dpo
+from cai.train.opening import open_policy
+from cai.train.pairs import Compared, Edge, smoothed
 
 
-def pairs():
+def elements():
     return [
-        Pair(Answered([9, 8, 7], [6, 5, 1]), Answered([9, 8, 7], [4, 1]), 1.0, "a"),
-        Pair(Answered([3], [2, 1]), Answered([3], [7, 7, 7, 1]), 0.0, "b"),
+        Compared("a", Tree([9, 8, 7], [[6, 5, 1], [4, 1]]), [Edge(0, 1, 1.0)]),
+        Compared("b", Tree([3], [[2, 1], [7, 7, 7, 1]]), [Edge(0, 1, 0.0)]),
     ]
 
 
 def test_log_probabilities_are_sums_over_the_answer_alone(tiny):
-    model, tokenizer = load_language_model(tiny, dtype=torch.float32)
-    with torch.no_grad():
-        found, means = (pair_logprobs(model, pairs(), tokenizer.pad_token_id, mean=m) for m in (False, True))
-        for row, mean_row, pair in zip(found, means, pairs(), strict=True):
-            for value, mean, answered in zip(row, mean_row, (pair.first, pair.second), strict=True):
-                logprobs = model(torch.tensor([answered.ids])).logits[0].log_softmax(-1)
-                start = len(answered.prompt) - 1
-                total = sum(logprobs[start + i, token].item() for i, token in enumerate(answered.answer))
-                assert value.item() == pytest.approx(total, abs=1e-3) and mean.item() == pytest.approx(
-                    total / len(answered.answer), abs=1e-3
-                )
-    assert torch.allclose(reference_logprobs(model, pairs(), 1, tokenizer.pad_token_id), found, atol=1e-4)
+    policy, tokenizer = open_policy(tiny, Training())
+    for mean in (False, True):
+        found = reference_logprobs(policy, elements(), tokenizer.pad_token_id, mean=mean)
+        for values, element in zip(found, elements(), strict=True):
+            for value, answer in zip(values, element.tree.answers, strict=True):
+                with torch.no_grad():
+                    logprobs = policy.model(torch.tensor([element.tree.prompt + answer])).logits[0].log_softmax(-1)
+                start = len(element.tree.prompt) - 1
+                total = sum(logprobs[start + i, token].item() for i, token in enumerate(answer))
+                assert value.item() == pytest.approx(total / len(answer) if mean else total, abs=1e-3)
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5, 2.0])

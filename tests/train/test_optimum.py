@@ -72,7 +72,7 @@ def test_ppo_finds_the_best_policy_under_its_penalty(small, tmp_path, beta):
 
 
 def preferences(count, scores, seed, label):
-    """Comparisons of words drawn evenly, labelled by Bradley and Terry's law: ``hard`` outcomes or the ``soft`` probability."""
+    """Comparisons of words drawn evenly (all of one prompt, so each step reads every word once), labelled by Bradley and Terry's law: ``hard`` outcomes or the ``soft`` probability."""
     rng, made = random.Random(seed), []
     words = WORDS[2:]
     for number in range(count):
@@ -86,7 +86,7 @@ def preferences(count, scores, seed, label):
 @pytest.mark.parametrize("beta", [0.3, 1.0, 3.0])
 def test_dpo_finds_the_same_policy_from_preferences_of_the_same_reward(small, tmp_path, beta):
     scores = {word: float(REWARDS[i]) for i, word in enumerate(WORDS)}
-    config = DPO(epochs=12, batch_size=64, rate=1e-2, beta=beta)
+    config = DPO(epochs=150, batch_size=64, rate=1e-2, beta=beta)
     train_dpo(preferences(600, scores, 1, "soft"), small, tmp_path / "dpo", config, style="plain")
     # words that were never compared are left where the model puts them, so the compared ones are held against each other
     reference, found = chances(small)[2:], chances(tmp_path / "dpo")[2:]
@@ -94,7 +94,7 @@ def test_dpo_finds_the_same_policy_from_preferences_of_the_same_reward(small, tm
     assert distance(found / found.sum(), aim) < 0.03
 
 
-@pytest.mark.parametrize(("label", "count", "epochs"), [("soft", 800, 12), ("hard", 8000, 3)])
+@pytest.mark.parametrize(("label", "count", "epochs"), [("soft", 800, 150), ("hard", 8000, 150)])
 def test_a_reward_model_recovers_the_scores_behind_the_choices(small, tmp_path, label, count, epochs):
     rng = random.Random(3)
     scores = {word: rng.gauss(0, 1.2) for word in WORDS}

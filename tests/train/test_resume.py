@@ -97,7 +97,7 @@ def test_a_flipped_byte_is_refused_and_the_training_starts_again(tiny, tmp_path,
     whole = sft(tiny, tmp_path / "whole")
     with pytest.raises(Killed):
         sft(tiny, tmp_path / "out", save_every=0.0, log=kill_at(4))
-    path = tmp_path / "out.resume/step-4/policy.safetensors"
+    path = tmp_path / "out.resume/step-4/model.safetensors"
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)

@@ -5,18 +5,21 @@ import math
 import pytest
 import torch
 
-from cai.config import PPO, SFT, Reward
+from cai.config import PPO, SFT, Reward, Training
 from cai.errors import InputError, RunFailed
 from cai.models.chat import ChatFormat
+from cai.models.decode import decode
+from cai.models.forest import lay_out
 from cai.models.load import load_language_model, load_tokenizer
 from cai.models.scalar import load_scalar_model
 from cai.records import Comparison, Preference, Prompt
 from cai.rl.losses import policy_loss, token_logprobs
-from cai.train.batches import epoch_batches, pad, tokenize
-from cai.train.engine import Engine
+from cai.train.agent import Agent
+from cai.train.batches import epoch_batches, tokenize
+from cai.train.engine import Engine, Part
 from cai.train.ppo import prompt_batches, targets_of, train_ppo
 from cai.train.reward import score_texts, train_reward
-from cai.train.rollout import answer_values, predict, roll_out
+from cai.train.rollout import roll_out, trees_of
 from cai.train.sft import train_sft
 
 PROMPTS = [
@@ -32,8 +35,10 @@ def test_end_of_turn_is_learnt_and_the_prompt_is_not(tiny):
     row = tokenize(ChatFormat(tokenizer), PROMPTS[0], GOOD, 100)
     assert row.answer[-1] == tokenizer.eos_token_id and tokenizer.decode(row.answer) == " I am glad to help.<|end|>"
     assert tokenizer.decode(row.prompt) == "<|user|> Wash the dog.<|end|><|assistant|>"
-    padded = pad([row, tokenize(ChatFormat(tokenizer), PROMPTS[1], "Yo.", 100)], tokenizer.pad_token_id, torch.device("cpu"))
-    assert padded.answer.sum(1).tolist() == [len(row.answer), 3] and padded.mask.sum(1)[1] == len(row.prompt) + 3
+    other = tokenize(ChatFormat(tokenizer), PROMPTS[1], "Yo.", 100)
+    forest = lay_out([row.tree, other.tree], tokenizer.pad_token_id, torch.device("cpu"))
+    assert forest.lengths().tolist() == [len(row.answer), 3] and forest.attention.sum(1)[1] == len(other.prompt) + 3
+    assert forest.targets.tolist() == row.answer + other.answer
     assert tokenize(ChatFormat(tokenizer), PROMPTS[0], GOOD, 10) is None
 
 
@@ -102,63 +107,54 @@ def test_unlabelled_preferences_are_counted_not_learnt(tiny, tmp_path):
 CONFIG = PPO(updates=16, batch_size=24, epochs=2, rate=2e-3, value_rate=3e-3, kl_coef=0.02, max_tokens=10)
 
 
-def some_rollout(tiny, score=lambda prompts, answers: torch.tensor([float(len(a)) for a in answers]), missing=None):
-    policy, tokenizer = load_language_model(tiny, dtype=torch.float32)
-    reference, _ = load_language_model(tiny, dtype=torch.float32)
-    value_model, _ = load_scalar_model(tiny, new_head=True)
-    chat = ChatFormat(tokenizer)
+def some_rollout(tiny, monkeypatch, score=lambda prompts, answers: torch.tensor([float(len(a)) for a in answers]), missing=None):
+    agent = Agent(tiny, "", PPO(temperature=0.9), Training(), 0)
+    chat = ChatFormat(agent.tokenizer)
     prompts = [chat.ids(chat.prompt(p.messages)) for p in [*PROMPTS[:5], Prompt.of("Hello. Please explain how to wash the old boat.")]]
-    stop = 300  # some token that an untrained model does say now and then
-    rollout = roll_out(
-        policy,
-        reference,
-        value_model,
-        prompts,
-        score,
-        seeds=range(6),
-        max_tokens=8,
-        temperature=0.9,
-        stop_ids=frozenset({stop, *range(1000, 1300)}),
-        pad_id=tokenizer.pad_token_id,
-        missing_eos_score=missing,
-    )
-    return policy, value_model, prompts, rollout
+    # some tokens that an untrained model does say now and then
+    stops = frozenset({300, *range(1000, 1300)})
+    monkeypatch.setattr("cai.train.agent.decode", lambda *a, **k: decode(*a, **{**k, "stop_ids": stops}))
+    return agent, prompts, roll_out(agent, prompts, score, seeds=range(6), max_tokens=8, missing_eos_score=missing)
 
 
-def test_before_the_first_update_all_ratios_are_one_and_the_kl_is_zero(tiny):
-    policy, _, _, rollout = some_rollout(tiny)
-    again = predict(policy, rollout.ids, rollout.attention, rollout.mask, 0.9).logprobs
-    found = policy_loss(again, rollout.logprobs, torch.randn_like(again), rollout.mask, 0.2)
+def test_before_the_first_update_all_ratios_are_one_and_the_kl_is_zero(tiny, monkeypatch):
+    agent, _, rollout = some_rollout(tiny, monkeypatch)
+    trees = trees_of([(e.prompt, e.answer) for e in rollout.episodes])
+    old = rollout.logprobs[rollout.mask]
+    again = agent.look(trees).logprobs
+    found = policy_loss(again, old, torch.randn_like(again), torch.ones_like(again), 0.2)
     assert found.approx_kl < 1e-9 and found.clip_share == 0
-    assert torch.allclose(rollout.logprobs[rollout.mask], rollout.ref_logprobs[rollout.mask], atol=1e-5)
+    assert torch.allclose(old, rollout.ref_logprobs[rollout.mask], atol=1e-5)
     # the wrong temperature shows at once
-    wrong = predict(policy, rollout.ids, rollout.attention, rollout.mask, 1.0).logprobs
-    assert policy_loss(wrong, rollout.logprobs, torch.randn_like(again), rollout.mask, 0.2).approx_kl > 1e-4
+    agent.temperature = 1.0
+    wrong = agent.look(trees).logprobs
+    assert policy_loss(wrong, old, torch.randn_like(again), torch.ones_like(again), 0.2).approx_kl > 1e-4
 
 
-def test_rollout_against_a_loop_over_rows(tiny):
-    policy, value_model, prompts, rollout = some_rollout(tiny)
+def test_rollout_against_a_loop_over_rows(tiny, monkeypatch):
+    agent, prompts, rollout = some_rollout(tiny, monkeypatch)
     assert len(set(rollout.lengths.tolist())) > 1, "rows should differ in length for this test to see padding"
+    value_model = agent.critic.plain.model
     with torch.no_grad():
         for i, prompt in enumerate(prompts):
             length = int(rollout.lengths[i])
-            answer = rollout.ids[i, rollout.prompt_length : rollout.prompt_length + length].tolist()
+            answer = rollout.episodes[i].answer
             ids = torch.tensor([prompt + answer])
-            expected = token_logprobs(policy(ids).logits[:, len(prompt) - 1 : -1], ids[:, len(prompt) :], 0.9)[0]
+            expected = token_logprobs(agent.model(ids).logits[:, len(prompt) - 1 : -1], ids[:, len(prompt) :], 0.9)[0]
             assert torch.allclose(rollout.logprobs[i, :length], expected, atol=1e-4)
-            values = answer_values(value_model, ids, torch.ones_like(ids), len(prompt))[0]
-            assert torch.allclose(rollout.values[i, :length], values, atol=1e-4)
+            hidden = value_model.base_model(ids).last_hidden_state[0, len(prompt) - 1 : -1]
+            assert torch.allclose(rollout.values[i, :length], value_model.score(hidden)[:, 0], atol=1e-4)
             assert rollout.scores[i] == length and bool(rollout.mask[i].sum() == length)
 
 
-def test_answers_without_an_end_get_the_score_that_was_asked_for(tiny):
-    _, _, _, rollout = some_rollout(tiny, missing=-1.0)
+def test_answers_without_an_end_get_the_score_that_was_asked_for(tiny, monkeypatch):
+    _, _, rollout = some_rollout(tiny, monkeypatch, missing=-1.0)
     assert (rollout.scores[~rollout.stopped] == -1).all() and (rollout.scores[rollout.stopped] > 0).all()
     assert 0 < rollout.stopped.sum() < 6
 
 
-def test_advantages_are_whitened_over_valid_tokens_only(tiny):
-    _, _, _, rollout = some_rollout(tiny)
+def test_advantages_are_whitened_over_valid_tokens_only(tiny, monkeypatch):
+    _, _, rollout = some_rollout(tiny, monkeypatch)
     moved = rollout._replace(
         values=torch.where(rollout.mask, rollout.values, rollout.values + 50),
         logprobs=torch.where(rollout.mask, rollout.logprobs, rollout.logprobs - 9),
@@ -180,7 +176,7 @@ def test_ppo_raises_a_planted_reward_within_bounded_kl(tiny, tmp_path):
     figures = train_ppo(PROMPTS, str(tmp_path / "start"), "", tmp_path / "p", CONFIG, score=score, log=rows.append)
     assert figures["reward_before"] < 0.7 and figures["reward_after"] > 0.8
     assert rows[0]["kl"] == pytest.approx(0.0, abs=1e-3) and figures["kl"] < 3
-    assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert all(math.isfinite(value) for row in rows for name, value in row.items() if name != "alarm")
     load_language_model(str(tmp_path / "p"))
 
 
@@ -196,11 +192,11 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights():
     engine = Engine(model, rate=0.1, steps=100)
     before = [p.clone() for p in model.parameters()]
     for _ in range(4):
-        engine.step([model(torch.full((1, 2), float("nan"))).sum()])
+        engine.step([lambda: Part(model(torch.full((1, 2), float("nan"))).sum())])
     assert engine.skipped == 4 and all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    engine.step([model(torch.ones(1, 2)).sum()])
+    engine.step([lambda: Part(model(torch.ones(1, 2)).sum())])
     assert not all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     with pytest.raises(RunFailed, match="diverged"):
         for _ in range(5):
-            engine.step([model(torch.full((1, 2), float("nan"))).sum()])
+            engine.step([lambda: Part(model(torch.full((1, 2), float("nan"))).sum())])
     assert all(torch.isfinite(p).all() for p in model.parameters())

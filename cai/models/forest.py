@@ -1,0 +1,123 @@
+"""Prompts with their answers as one batch, laid out so that a prompt is read once for all its answers.
+
+A tree is a prompt and the answers to it. Its row holds the prompt and then the answers one after the other; an answer's tokens
+see the prompt and their own answer only, and their positions go on where the prompt's end. So the two answers of a pair, or the
+``K`` of a ranking, cost their own tokens and one prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cai.models.branch import can_share
+
+
+class Tree(NamedTuple):
+    """Token ids of a prompt, and of the answers to it."""
+
+    prompt: list[int]
+    answers: list[list[int]]
+
+    @property
+    def size(self) -> int:
+        return len(self.prompt) + sum(map(len, self.answers))
+
+
+class Forest(NamedTuple):
+    """``R`` rows of ``L`` tokens with ``A`` answers of ``N`` tokens in all. A place is ``row * L + column``."""
+
+    ids: Tensor  # [R, L]
+    positions: Tensor  # [R, L]
+    attention: Tensor  # [R, L], or [R, 1, L, L] where a row holds several answers
+    targets: Tensor  # [N] the answers' tokens
+    before: Tensor  # [N] place of the token that each of them is predicted from
+    owner: Tensor  # [N] the answer each is of
+    ends: Tensor  # [A] place of the last token of each answer
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What a transformers model is called with."""
+        return {"input_ids": self.ids, "attention_mask": self.attention, "position_ids": self.positions, "use_cache": False}
+
+    def sums(self, values_N: Tensor) -> Tensor:
+        """Sums over each answer's tokens, ``[A]``."""
+        return values_N.new_zeros(len(self.ends)).index_add(0, self.owner, values_N)
+
+    def lengths(self) -> Tensor:
+        """Tokens of each answer, ``[A]``."""
+        return torch.bincount(self.owner, minlength=len(self.ends))
+
+
+def plant(model: PreTrainedModel, trees: Sequence[Tree], pad_id: int) -> Forest:
+    """The batch of some trees, as the model can read it: where it cannot share a prompt, the prompt is read with every answer."""
+    several = any(len(tree.answers) > 1 for tree in trees)
+    share = several and branches(model) and can_share(model, max(tree.size for tree in trees))
+    if several and not share:
+        trees = [Tree(tree.prompt, [answer]) for tree in trees for answer in tree.answers]
+    return lay_out(trees, pad_id, model.device, additive=model.config._attn_implementation == "eager")
+
+
+def lay_out(trees: Sequence[Tree], pad_id: int, device: torch.device, *, additive: bool = False) -> Forest:
+    """Rows padded on the right. ``additive``: several answers are kept apart by a mask of 0 and a large negative number, not by a bool."""
+    length = max(tree.size for tree in trees)
+    ids, places, segments, targets, before, owner, ends = ([] for _ in range(7))  # type: ignore[var-annotated]
+    for row, tree in enumerate(trees):
+        prompt, at = len(tree.prompt), row * length
+        blank = length - tree.size
+        ids.append([*tree.prompt, *chain.from_iterable(tree.answers), *[pad_id] * blank])
+        places.append([*range(prompt), *chain.from_iterable(range(prompt, prompt + len(a)) for a in tree.answers), *[0] * blank])
+        segments.append([*[0] * prompt, *chain.from_iterable([k + 1] * len(a) for k, a in enumerate(tree.answers)), *[-1] * blank])
+        start = at + prompt
+        for answer in tree.answers:
+            if answer:
+                before += [at + prompt - 1, *range(start, start + len(answer) - 1)]
+            owner += [len(ends)] * len(answer)
+            targets += answer
+            ends.append(start + len(answer) - 1 if answer else at + prompt - 1)
+            start += len(answer)
+    segment = torch.tensor(segments, device=device)
+    attention = (segment >= 0).long()
+    if any(len(tree.answers) > 1 for tree in trees):
+        attention = _apart(segment, additive)
+
+    def tensor(values: list[Any]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    return Forest(tensor(ids), tensor(places), attention, tensor(targets), tensor(before), tensor(owner), tensor(ends))
+
+
+def _apart(segment_RL: Tensor, additive: bool) -> Tensor:
+    """Who may see whom, ``[R, 1, L, L]``: what is earlier, and in the prompt (segment 0) or in one's own segment."""
+    mine, other = segment_RL[:, None, :, None], segment_RL[:, None, None, :]
+    length = segment_RL.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segment_RL.device).tril()
+    # padding sees only padding: no row of the mask is empty, which would make NaN
+    seen = causal & ((mine == other) | ((other == 0) & (mine > 0)))
+    return torch.where(seen, 0.0, torch.finfo(torch.float32).min) if additive else seen
+
+
+_branches: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def branches(model: PreTrainedModel) -> bool:
+    """Whether a model reads a tree as it reads its answers one by one; tried once per model, since some families do not."""
+    if model not in _branches:
+        few = min(8, int(model.config.get_text_config().vocab_size))
+        tree = Tree([i % few for i in (1, 2, 3, 4)], [[i % few for i in (5, 6, 7)], [i % few for i in (8, 9)]])
+        additive = model.config._attn_implementation == "eager"
+        together = lay_out([tree], 0, model.device, additive=additive)
+        alone = lay_out([Tree(tree.prompt, [answer]) for answer in tree.answers], 0, model.device)
+        try:
+            one, two = (model.base_model(**forest.inputs).last_hidden_state.flatten(0, 1)[forest.before] for forest in (together, alone))
+            _branches[model] = torch.allclose(one.float(), two.float(), rtol=1e-3, atol=1e-3)
+        except (RuntimeError, ValueError, TypeError, IndexError):  # what families raise on a mask they do not take
+            _branches[model] = False
+    return _branches[model]

@@ -1,0 +1,130 @@
+"""The models of one policy optimisation: the policy, what values its states, and the reference it is held to."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cai.config import PPO, Training
+from cai.keys import seed_for
+from cai.models.decode import Decoded, decode
+from cai.models.forest import Forest, Tree, plant
+from cai.models.heads import Policy
+from cai.models.load import load_language_model
+from cai.rl.losses import token_logprobs
+from cai.train.engine import Engine
+from cai.train.lora import without_adapters
+from cai.train.opening import open_policy, open_scalar
+
+
+class Seen(NamedTuple):
+    """What the models make of the tokens of some answers, ``[N]`` each."""
+
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor  # of the state before each token; 0 where nothing values states
+
+
+class Agent:
+    """A policy under optimisation with all that belongs to it.
+
+    With adapters the reference is the policy without them; else a frozen copy. The critic is a model of its own that starts as
+    the reward model, a second head on the policy, or (``rloo``, ``grpo``) nothing.
+    """
+
+    def __init__(self, policy_name: str, reward_name: str, config: PPO, training: Training, seed: int) -> None:
+        self.temperature = config.temperature
+        valued = config.method == "ppo"
+        self.head = valued and config.critic == "head"
+        self.policy, self.tokenizer = open_policy(policy_name, training, value=self.head)
+        steps = config.updates * config.epochs * config.minibatches
+        self.reference: Policy | None = None
+        if not training.lora_rank:
+            frozen, _ = load_language_model(policy_name, dtype=self.policy.precision)
+            self.reference = Policy(frozen.requires_grad_(False), self.policy.precision)
+        self.writer = _Writer(self.policy)
+        self.actor = Engine(self.policy, rate=config.rate, steps=steps)
+        self.critic: Engine | None = None
+        if valued and not self.head:
+            torch.manual_seed(seed_for(seed, "value head"))  # drawn where there is no reward model to start from
+            scalar, _ = open_scalar(reward_name or policy_name, training, new_head=not reward_name)
+            self.critic = Engine(scalar, rate=config.value_rate, steps=steps)
+        for engine in self.engines.values():
+            engine.start(self.plant([Tree([0], [[0]])]))
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.policy.model
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        return {"policy": self.actor} | ({"value": self.critic} if self.critic else {})
+
+    def plant(self, trees: Sequence[Tree]) -> Forest:
+        return plant(self.model, trees, int(self.tokenizer.pad_token_id))
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within it this process may use the models by itself, as often as it likes."""
+        with contextlib.ExitStack() as stack:
+            for engine in self.engines.values():
+                stack.enter_context(engine.whole())
+            yield
+
+    def write(self, prompts: Sequence[list[int]], *, max_tokens: int, temperature: float, seeds: Sequence[int]) -> list[Decoded]:
+        """The policy's answers."""
+        tokenizer: PreTrainedTokenizerBase = self.tokenizer
+        stop, pad = frozenset({int(tokenizer.eos_token_id)}), int(tokenizer.pad_token_id)
+        with self.writer.model() as model:
+            return decode(model, prompts, max_tokens=max_tokens, temperature=temperature, seeds=seeds, stop_ids=stop, pad_id=pad)
+
+    @torch.no_grad()
+    def look(self, trees: Sequence[Tree]) -> Seen:
+        """What policy, reference and critic make of answers that were written."""
+        forest = self.plant(trees)
+        logits, values = self.policy(forest)
+        logprobs = token_logprobs(logits, forest.targets, self.temperature)
+        if self.critic:
+            values = self.critic.plain(forest, values=True)
+        return Seen(logprobs, self._reference(forest), logprobs.new_zeros(logprobs.shape) if values is None else values)
+
+    def _reference(self, forest: Forest) -> Tensor:
+        with without_adapters(self.model) if self.reference is None else contextlib.nullcontext():
+            read: Callable[[Forest], tuple[Tensor, Tensor | None]] = self.reference or self.policy
+            return token_logprobs(read(forest)[0], forest.targets, self.temperature)
+
+
+class _Writer:
+    """The policy as it writes: itself, or a copy in the precision of its passes, which reads half the bytes per token."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        narrow = policy.precision != torch.float32
+        self._copy: PreTrainedModel | None = _narrowed(policy) if narrow else None
+
+    @contextlib.contextmanager
+    def model(self) -> Iterator[PreTrainedModel]:
+        """The policy as it is now, ready to generate."""
+        found, was_training = self._copy or self.policy.model, self.policy.training
+        if self._copy:
+            with torch.no_grad():
+                for mine, theirs in zip(self._copy.parameters(), self.policy.model.parameters(), strict=True):
+                    mine.copy_(theirs.full_tensor() if hasattr(theirs, "full_tensor") else theirs)
+        found.eval()  # checkpointing, which forbids the cache, is for training alone
+        try:
+            yield found
+        finally:
+            self.policy.train(was_training)
+
+
+def _narrowed(policy: Policy) -> PreTrainedModel:
+    found: PreTrainedModel = copy.deepcopy(policy.model).requires_grad_(False)
+    for parameter in found.parameters():
+        parameter.data = parameter.data.to(policy.precision)
+    return found

@@ -1,0 +1,35 @@
+"""Several reward models on the same labels: where they differ, they guess (arXiv 2310.02743)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cai import processes
+from cai.config import Reward
+from cai.records import Preference
+from cai.train.reward import train_reward
+
+
+def train_members(preferences: Sequence[Preference], base: str, out: Path, config: Reward, **how: Any) -> dict[str, float]:
+    """Train ``config.members`` reward models; the first is ``out`` itself, the others stand in it as ``member-1`` and so on.
+
+    ``how`` is handed to :func:`~cai.train.reward.train_reward`. Killed, the member it was at goes on and those before it are trained again. Returns
+    the figures of the first, and the held-out accuracy of each.
+    """
+    members = range(1, config.members)
+    places = [out.with_name(f"{out.name}.member-{number}") for number in members]
+    accuracies = {}
+    for number, place in zip(members, places, strict=True):
+        accuracies[f"held_out_accuracy_{number}"] = train_reward(preferences, base, place, config, member=number, **how)[
+            "held_out_accuracy"
+        ]
+    figures = train_reward(preferences, base, out, config, **how)
+    if processes.is_main():
+        for number, place in zip(members, places, strict=True):
+            shutil.rmtree(out / f"member-{number}", ignore_errors=True)
+            place.rename(out / f"member-{number}")
+    processes.wait()
+    return figures | accuracies

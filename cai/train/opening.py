@@ -1,0 +1,47 @@
+"""Models as a training stage wants them: float32 weights, precision of the passes, checkpointing, adapters."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cai.config import Training
+from cai.models.heads import Policy, Scalar
+from cai.models.load import best_dtype, load_language_model
+from cai.models.scalar import load_scalar_model
+from cai.train.lora import add_adapters
+
+WIDE = 512
+"""Hidden size from which bfloat16 pays on a CPU."""
+
+
+def open_policy(name: str, training: Training, *, value: bool = False) -> tuple[Policy, PreTrainedTokenizerBase]:
+    """A policy to train, with or without a value head."""
+    model, tokenizer = load_language_model(name, dtype=torch.float32)
+    _prepare(model, training)
+    return Policy(model, precision_of(training, model), value=value), tokenizer
+
+
+def open_scalar(
+    name: str, training: Training, *, new_head: bool = False, length_term: bool = False
+) -> tuple[Scalar, PreTrainedTokenizerBase]:
+    """A reward or value model to train."""
+    model, tokenizer = load_scalar_model(name, new_head=new_head)
+    _prepare(model, training)
+    return Scalar(model, precision_of(training, model), length_term=length_term), tokenizer
+
+
+def precision_of(training: Training, model: PreTrainedModel) -> torch.dtype:
+    """The type that matrix products of forward and backward passes are done in."""
+    if training.precision == "auto":
+        wide = model.device.type != "cpu" or model.config.get_text_config().hidden_size >= WIDE
+        return best_dtype(model.device) if wide else torch.float32
+    return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
+
+
+def _prepare(model: PreTrainedModel, training: Training) -> None:
+    if training.lora_rank:
+        add_adapters(model, training)
+    if training.checkpointing:
+        # the variant that does not re-enter autograd is the one that works with frozen inputs, DDP and FSDP alike
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

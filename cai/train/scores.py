@@ -1,0 +1,72 @@
+"""Where a policy's reward comes from: a reward model, several of them, or any functions of token ids, mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cai.models.scalar import load_scalar_model
+from cai.train.batches import Answered
+from cai.train.reward import score_rows
+from cai.train.rollout import Score
+
+Combine = Literal["mean", "least", "unsure"]
+"""Of several models: their mean, the least of them, or the mean less their deviation (arXiv 2310.02743, section 3.3)."""
+
+
+def reward_scorer(reward_name: str, combine: Combine = "mean") -> Score:
+    """Scores by a reward model that reads the policy's tokens, or by all members of an ensemble."""
+    members = [one_scorer(name) for name in members_of(reward_name)]
+    return members[0] if len(members) == 1 else Ensemble(members, combine)
+
+
+def members_of(reward_name: str) -> list[str]:
+    """The folders of a reward model and of the other members of its ensemble."""
+    return [reward_name, *(str(path) for path in sorted(Path(reward_name).glob("member-*")))]
+
+
+def one_scorer(reward_name: str) -> Score:
+    """Scores by one reward model."""
+    scalar = load_scalar_model(reward_name)
+
+    def score(prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
+        return score_rows(scalar, [Answered(p, a) for p, a in zip(prompts, answers, strict=True)])
+
+    return score
+
+
+class Ensemble:
+    """Several scores as one; ``spread`` is their mean deviation from each other in the last batch, which grows where they guess."""
+
+    def __init__(self, members: Sequence[Score], combine: Combine = "mean") -> None:
+        self.members, self.combine, self.spread = members, combine, 0.0
+
+    def __call__(self, prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
+        scores = torch.stack([member(prompts, answers) for member in self.members])
+        deviation = scores.std(0, unbiased=False)
+        self.spread = float(deviation.mean())
+        if self.combine == "least":
+            return scores.amin(0)
+        return scores.mean(0) - (deviation if self.combine == "unsure" else 0.0)
+
+
+def mixed(parts: Mapping[Score, float]) -> Score:
+    """The weighted sum of several scores."""
+
+    def score(prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
+        return torch.stack([weight * part(prompts, answers) for part, weight in parts.items()]).sum(0)
+
+    return score
+
+
+def length_cost(per_token: float, free: int = 0) -> Score:
+    """A price for every token beyond ``free``, to be mixed with a reward that likes long answers."""
+
+    def score(prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
+        return -per_token * torch.tensor([max(0.0, float(len(answer) - free)) for answer in answers])
+
+    return score

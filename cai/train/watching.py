@@ -1,0 +1,141 @@
+"""Looking at a policy while it is optimised: held-out reward and gold beside the KL, alarms, a stop rule, the best one kept.
+
+A reward model is a stand-in. Past some KL the score goes on rising while what it stands for falls (arXiv 2210.10760), so the two
+are put side by side, and ``cai.evaluate.overoptimisation`` finds where they part.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cai import processes
+from cai.config import PPO, Watch
+from cai.keys import seed_for
+from cai.models.chat import ChatFormat
+from cai.models.load import context_length
+from cai.records import Prompt
+from cai.rl.kl import k1
+from cai.rl.masked import masked_sum
+from cai.train.agent import Agent
+from cai.train.checkpoint import save
+from cai.train.rollout import Score, roll_out
+
+Gold = Callable[[Sequence[tuple[Prompt, str]]], Sequence[float]]
+"""How good answers really are, as far as somebody can say: a number each, the larger the better."""
+SCORE_BLOW_UP = 10.0
+"""A mean score this many deviations from the reward model's training answers is no reward any more."""
+
+
+class Watcher:
+    """Looks every ``watch.every`` updates, keeps the best policy beside ``out``, and says when to stop."""
+
+    def __init__(
+        self, watch: Watch, agent: Agent, held_out: Sequence[Prompt], chat: ChatFormat, score: Score, gold: Gold | None, config: PPO,
+        seed: int, base: str, out: Path,
+    ) -> None:  # fmt: skip
+        self.watch, self.agent, self.score, self.gold, self.config, self.seed = watch, agent, score, gold, config, seed
+        room = context_length(agent.model) - config.max_tokens
+        asked = [(p, chat.ids(chat.prompt(p.messages))) for p in held_out[: watch.prompts]]
+        self.asked = [(prompt, ids) for prompt, ids in asked if len(ids) <= room]
+        self.base, self.out, self.best = base, out, out.with_name(f"{out.name}.best")
+        self.looks: list[dict[str, float]] = []
+        self.alarms: Counter[str] = Counter()
+        self.stop = ""
+
+    def after(self, update: int, history: Sequence[dict[str, float]]) -> dict[str, Any]:
+        """What there is to say after an update: the figures of a look, and alarms."""
+        rung = self._ring(history)
+        seen = self.look(update) if self.watch.every and update % self.watch.every == 0 and not self.stop else {}
+        return seen | ({"alarm": "; ".join(rung)} if rung else {})
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def look(self, update: int) -> dict[str, float]:
+        """Answer the held-out prompts, score the answers, and keep the policy if it is the best so far."""
+        if not self.watch.every or not self.asked or any(look["update"] >= update for look in self.looks):
+            return {}
+        seeds = [seed_for(self.seed, "look", i) for i in range(len(self.asked))]
+        rollout = roll_out(
+            self.agent, [ids for _, ids in self.asked], self.score, seeds=seeds, max_tokens=self.config.max_tokens,
+            missing_eos_score=self.config.missing_eos_score,
+        )  # fmt: skip
+        kl = masked_sum(k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask) / len(self.asked)
+        found = {"held_kl": float(kl), "held_score": float(rollout.scores.mean())}
+        if self.gold:
+            texts = [str(self.agent.tokenizer.decode(e.answer, skip_special_tokens=True)).strip() for e in rollout.episodes]
+            values = self.gold([(prompt, text) for (prompt, _), text in zip(self.asked, texts, strict=True)])
+            found["held_gold"] = sum(values) / len(values)
+        self.looks.append({"update": update, **found})
+        if self._worth(self.looks[-1]) >= max(map(self._worth, self.looks)):
+            save(self.agent.actor, self.agent.tokenizer, self.best, self.base)
+        return found
+
+    def _worth(self, look: dict[str, float]) -> float:
+        return look.get("held_gold", look["held_score"])
+
+    # -- alarms --------------------------------------------------------------------------------------------------------
+
+    def _ring(self, history: Sequence[dict[str, float]]) -> list[str]:
+        """The alarms of the last update. A limit of ``watch`` that is broken ``patience`` times in a row stops the training."""
+        rung = [reason for reason, is_on in self._limits(history[-1]).items() if is_on]
+        for reason in rung:
+            if all(self._limits(row)[reason] for row in history[-self.watch.patience :]) and len(history) >= self.watch.patience:
+                self.stop = self.stop or reason
+        rung += [reason for reason, is_on in _oddities(history[-1]).items() if is_on]
+        self.alarms.update(rung)
+        return rung
+
+    def _limits(self, row: dict[str, float]) -> dict[str, bool]:
+        watch = self.watch
+        return {
+            f"KL over {watch.kl_limit} nats": watch.kl_limit is not None and row["kl"] > watch.kl_limit,
+            f"entropy under {watch.least_entropy} nats": row["entropy"] < watch.least_entropy,
+            f"fewer than {watch.least_distinct:.0%} of the answers differ": row["distinct"] < watch.least_distinct,
+            f"mean score beyond {SCORE_BLOW_UP:g} deviations": abs(row["score"]) > SCORE_BLOW_UP,
+        }
+
+    # -- keeping -------------------------------------------------------------------------------------------------------
+
+    def publish(self) -> bool:
+        """Put the best policy in the place of the last one, where that was asked for or the training was stopped."""
+        wanted = self.watch.keep == "best" or bool(self.stop)
+        if not wanted or not self.best.is_dir():
+            return False
+        if processes.is_main():
+            shutil.rmtree(self.out, ignore_errors=True)
+            self.best.rename(self.out)
+        processes.wait()
+        return True
+
+    def clear(self) -> None:
+        """Forget the best policy: another one was asked for."""
+        if processes.is_main():
+            shutil.rmtree(self.best, ignore_errors=True)
+
+    def state(self) -> dict[str, Any]:
+        """What a later run needs to go on watching."""
+        return {"looks": self.looks, "alarms": dict(self.alarms), "stop": self.stop}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Go back to a :meth:`state`."""
+        self.looks, self.alarms, self.stop = kept.get("looks", []), Counter(kept.get("alarms", {})), kept.get("stop", "")
+
+    def summary(self) -> dict[str, Any]:
+        """What was seen, as far as anything was."""
+        best = max(self.looks, key=self._worth, default=None)
+        said = {"looks": self.looks, "best_update": best["update"] if best else None, "alarms": dict(self.alarms), "stopped_by": self.stop}
+        return {name: value for name, value in said.items() if value not in ([], {}, "", None)}
+
+
+def _oddities(row: dict[str, float]) -> dict[str, bool]:
+    """What is worth a word and may yet be right."""
+    return {
+        "all answers got the same score": row["score_std"] == 0,
+        "no answer ended by itself": row["stopped"] == 0,
+        "all answers are empty": row["length"] <= 1,
+        "a step was skipped: its gradient was not finite": row.get("skipped", 0) > 0,
+    }
