@@ -166,7 +166,7 @@ class Reward(Section):
     weights: dict[str, NotNegative] = {}
     """How much the labels of a source count, such as ``human: 2``; 1 where nothing is said."""
     length_term: bool = False
-    """Learn the labellers' liking for long answers apart from the score, and leave it away."""
+    """Take what length alone explains of the labels out of the score (a logistic fit, see ``token_worth`` in the figures)."""
     members: Count = 1
     """Reward models to train, alike but for their start and the order of the rows; where they differ, they guess."""
     combine: Literal["mean", "least", "unsure"] = "mean"

@@ -47,21 +47,11 @@ class Policy(_Headed):
 
 
 class Scalar(_Headed):
-    """A trunk under a scalar head under training.
-
-    With ``length_term``, one more number is learnt: what a token more is worth to whoever labelled. It takes the liking for long
-    answers upon itself while the scores are learnt, and is then left away.
-    """
-
-    def __init__(self, model: PreTrainedModel, precision: torch.dtype = torch.float32, *, length_term: bool = False) -> None:
-        super().__init__(model, precision)
-        self.length = nn.Parameter(torch.zeros(1, device=model.device)) if length_term else None
+    """A trunk under a scalar head under training."""
 
     def forward(self, forest: Forest, values: bool = False) -> Tensor:
         """The score ``[A]`` of each answer, or the value ``[N]`` of the state before each of their tokens."""
         with self._autocast():
             of: Any = token_values if values else answer_scores
             found: Tensor = of(self.model, forest)
-        if self.length is not None and self.training and not values:
-            found = found + self.length * forest.lengths() / 100
-        return found
+            return found

@@ -22,13 +22,11 @@ def open_policy(name: str, training: Training, *, value: bool = False) -> tuple[
     return Policy(model, precision_of(training, model), value=value), tokenizer
 
 
-def open_scalar(
-    name: str, training: Training, *, new_head: bool = False, length_term: bool = False
-) -> tuple[Scalar, PreTrainedTokenizerBase]:
+def open_scalar(name: str, training: Training, *, new_head: bool = False) -> tuple[Scalar, PreTrainedTokenizerBase]:
     """A reward or value model to train."""
     model, tokenizer = load_scalar_model(name, new_head=new_head)
     _prepare(model, training)
-    return Scalar(model, precision_of(training, model), length_term=length_term), tokenizer
+    return Scalar(model, precision_of(training, model)), tokenizer
 
 
 def precision_of(training: Training, model: PreTrainedModel) -> torch.dtype:

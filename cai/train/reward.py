@@ -40,7 +40,7 @@ def train_reward(
     training = training or Training()
     key = [seed, *(["member", member] if member else [])]
     torch.manual_seed(seed_for(*key, "reward head"))
-    scalar, tokenizer = open_scalar(base, training, new_head=True, length_term=config.length_term)
+    scalar, tokenizer = open_scalar(base, training, new_head=True)
     chat, pad_id = ChatFormat(tokenizer, style), int(tokenizer.pad_token_id)
     elements, left_out = labelled(preferences, chat, config.max_length, weights=config.weights, smoothing=config.label_smoothing)
     held = [element for element in elements if uniform(seed, "held out", element.prompt) < config.held_out]
@@ -51,6 +51,7 @@ def train_reward(
     sizes = [element.tree.size for element in train]
     plan = [batch for epoch in range(config.epochs) for batch in epoch_batches(sizes, config.batch_size, *key, "reward", epoch)]
     engine = Engine(scalar, rate=config.rate, steps=len(plan))
+    worth = token_worth(train) if config.length_term else 0.0
 
     def loss(part: Pass, batch: Sequence[int]) -> Part:
         chosen = [train[i] for i in part.rows]
@@ -58,6 +59,7 @@ def train_reward(
         first, second, edges = joined(chosen, scalar.model.device)
         scores = engine.model(forest)
         p, margin, weight = (torch.tensor([getattr(e, n) for e in edges], device=scores.device) for n in ("p_first", "margin", "weight"))
+        scores = scores + worth * forest.lengths()
         each = preference_loss(scores[first], scores[second], p, margin)
         share = _shares(chosen, part.counts, config.per_prompt).to(scores.device) * weight
         return Part((each * share).sum() / _whole([train[i] for i in batch], config.per_prompt))
@@ -73,6 +75,7 @@ def train_reward(
     save(engine, tokenizer, out, base)
     resume.clear()
     pairs, every = (sum(len(element.edges) for element in group) for group in (train, kept))
+    figures |= {"token_worth": worth} if config.length_term else {}
     return {
         "pairs": pairs,
         "prompts": len(train),
@@ -93,6 +96,21 @@ def joined(elements: Sequence[Compared], device: torch.device) -> tuple[Tensor, 
             edges.append(edge)
         at += len(element.tree.answers)
     return torch.tensor(first, device=device), torch.tensor(second, device=device), edges
+
+
+def token_worth(elements: Sequence[Compared]) -> float:
+    """What a token more is worth to whoever labelled, in log-odds: the logistic fit of the labels on the answers' lengths alone.
+
+    Added to the scores while they are learnt and left away after, it takes the liking for long answers upon itself.
+    """
+    edges = [(e, len(el.tree.answers[e.first]) - len(el.tree.answers[e.second])) for el in elements for e in el.edges]
+    longer, p, weight = (torch.tensor(v, dtype=torch.float64) for v in zip(*((d, e.p_first, e.weight) for e, d in edges), strict=True))
+    worth = torch.zeros((), dtype=torch.float64)
+    for _ in range(50):  # Newton's method; the loss is convex in the one unknown
+        said = torch.sigmoid(worth * longer)
+        curvature = (weight * longer**2 * said * (1 - said)).sum()
+        worth = worth - (weight * longer * (said - p)).sum() / curvature.clamp(min=1e-9)
+    return float(worth.clamp(-1, 1))
 
 
 def _shares(elements: Sequence[Compared], counts: Sequence[float], per_prompt: bool) -> Tensor:

@@ -1,0 +1,186 @@
+"""Rankings: all comparisons of a prompt in one element, and the gradient of the pairs written out."""
+
+import math
+
+import pytest
+import torch
+from test_training import PROMPTS
+
+from cai.config import Reward, Training
+from cai.models.chat import ChatFormat
+from cai.models.scalar import load_scalar_model
+from cai.records import Comparison, Preference
+from cai.rl.losses import preference_loss
+from cai.train.batches import tokenize
+from cai.train.ensemble import train_members
+from cai.train.pairs import labelled
+from cai.train.reward import held_out_figures, score_texts, token_worth, train_reward
+from cai.train.scores import Ensemble, length_cost, members_of, mixed, reward_scorer
+
+TEXTS = ("I am glad to help.", "You are a fool.", "Have a lovely day. Then check the boat twice.")
+
+
+def ranking(prompt, p=(1.0, 0.8, 0.3), source="human", **more):
+    pairs = ((0, 1), (0, 2), (2, 1))
+    return [
+        Preference(id=f"{prompt.id}{i}{j}", comparison=Comparison.of(prompt, TEXTS[i], TEXTS[j]), p_first=q, source=source, **more)
+        for (i, j), q in zip(pairs, p, strict=True)
+    ]
+
+
+def chat(tiny):
+    return ChatFormat(load_scalar_model(tiny).tokenizer)
+
+
+def test_the_answers_of_a_prompt_stand_together_once(tiny):
+    rows = [*ranking(PROMPTS[0]), *ranking(PROMPTS[1])[:1], *ranking(PROMPTS[0], p=(0.0, 0.0, 0.0), source="ai")]
+    elements, left_out = labelled(rows, chat(tiny), 200, weights={"ai": 0.5})
+    assert [len(e.tree.answers) for e in elements] == [3, 2] and [len(e.edges) for e in elements] == [6, 1]
+    assert [edge.weight for edge in elements[0].edges] == [1, 1, 1, 0.5, 0.5, 0.5] and not any(left_out.values())
+    assert labelled(rows, chat(tiny), 200, weights={"human": 0})[1]["weight_zero"] == 4
+    same = Preference(id="s", comparison=Comparison.of(PROMPTS[2], "Yes.", "Yes. "), p_first=1.0, source="x")
+    assert labelled([same], chat(tiny), 200)[1]["answers_alike"] == 1
+
+
+def moved(tiny, tmp_path, rows, monkeypatch, **config):
+    """The gradient of the first step: what a step of plain descent changes."""
+    seen = {}
+    step = torch.optim.AdamW.step
+
+    def keep(self, *args, **kwargs):
+        seen.setdefault("gradient", [p.grad.clone() for group in self.param_groups for p in group["params"]])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", keep)
+    monkeypatch.setattr("accelerate.accelerator.Accelerator.clip_grad_norm_", lambda self, parameters, norm: torch.tensor(1.0))
+    train_reward(rows, tiny, tmp_path / "r", Reward(batch_size=8, held_out=0.0, **config), training=Training(precision="float32"))
+    return torch.cat([g.flatten() for g in seen["gradient"]])
+
+
+def by_hand(tiny, rows, weight=lambda row: 1.0):
+    """The same gradient from pairs written out one by one, in double rows of two answers."""
+    from cai.keys import seed_for
+    from cai.models.scalar import head
+
+    torch.manual_seed(seed_for(0, "reward head"))
+    model, tokenizer = load_scalar_model(tiny, new_head=True)
+    form, losses = ChatFormat(tokenizer), []
+    for row in rows:
+        scores = []
+        for text in (row.comparison.first, row.comparison.second):
+            before, added = form.answered(row.comparison.prompt.messages, text)
+            hidden = model.base_model(torch.tensor([form.ids(before + added)])).last_hidden_state[0, -1]
+            scores.append(head(model)(hidden))
+        losses.append(weight(row) * preference_loss(scores[0], scores[1], torch.tensor([row.p_first]), row.margin))
+    (sum(losses) / sum(weight(row) for row in rows)).sum().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def test_a_rankings_gradient_is_that_of_its_pairs(tiny, tmp_path, monkeypatch):
+    rows = [*ranking(PROMPTS[0]), *ranking(PROMPTS[1])[:1]]
+    found = moved(tiny, tmp_path, rows, monkeypatch)
+    assert torch.allclose(found, by_hand(tiny, rows), atol=1e-5)
+    assert not torch.allclose(found, by_hand(tiny, rows[:3]), atol=1e-4)
+
+
+def test_prompts_may_count_alike_instead_of_labels(tiny, tmp_path, monkeypatch):
+    rows = [*ranking(PROMPTS[0]), *ranking(PROMPTS[1])[:1]]
+    found = moved(tiny, tmp_path, rows, monkeypatch, per_prompt=True)
+    assert torch.allclose(found, by_hand(tiny, rows, lambda row: 1 / 3 if row in rows[:3] else 1.0), atol=1e-5)
+
+
+def test_sources_weigh_and_margins_ask_for_a_lead(tiny, tmp_path, monkeypatch):
+    rows = [*ranking(PROMPTS[0], source="ai"), *ranking(PROMPTS[1], margin=0.7)]
+    found = moved(tiny, tmp_path, rows, monkeypatch, weights={"ai": 0.25})
+    assert torch.allclose(found, by_hand(tiny, rows, lambda row: 0.25 if row.source == "ai" else 1.0), atol=1e-5)
+    plain = [row.model_copy(update={"margin": 0.0}) for row in rows]
+    assert not torch.allclose(found, by_hand(tiny, plain, lambda row: 0.25 if row.source == "ai" else 1.0), atol=1e-4)
+
+
+def test_smoothed_labels_end_at_the_smoothed_odds(tiny, tmp_path):
+    rows = [row for prompt in PROMPTS for row in ranking(prompt, p=(1.0, 1.0, 1.0))[:1]]
+    config = Reward(epochs=12, batch_size=8, rate=5e-3, held_out=0.0, label_smoothing=0.2)
+    train_reward(rows, tiny, tmp_path / "r", config)
+    scalar = load_scalar_model(str(tmp_path / "r"))
+    scores = score_texts(scalar, [(PROMPTS[0], text) for text in TEXTS[:2]]) * scalar.model.config.reward_std
+    assert float(scores[0] - scores[1]) == pytest.approx(math.log(0.8 / 0.2), abs=0.15)
+
+
+def long_and_short(kind, wins):
+    """Pairs in which ``kind`` says what is better, but the longer answer wins more often than it should."""
+    made = []
+    for number, prompt in enumerate(PROMPTS * 3):
+        polite, rude = ("I am glad to help.", "You are a fool.") if number % 2 else ("I am glad to help you.", "You fool.")
+        longer = " Then check the boat and the letter and the lamp twice."
+        first, second = (polite, rude + longer) if number % 3 else (polite + longer, rude)
+        made.append(Preference(id=str(number), comparison=Comparison.of(prompt, first, second), p_first=wins(number), source=kind))
+    return made
+
+
+def test_a_liking_for_long_answers_is_learnt_apart(tiny, tmp_path):
+    # politeness is worth log-odds of 1, eleven words more of 2
+    def wins(number):
+        lead = 1 - 2 if number % 3 else 1 + 2
+        return 1 / (1 + math.exp(-lead))
+
+    liking = {}
+    for apart in (False, True):
+        config = Reward(epochs=12, batch_size=8, rate=5e-3, held_out=0.0, length_term=apart)
+        figures = train_reward(long_and_short("x", wins), tiny, tmp_path / str(apart), config)
+        assert ("token_worth" in figures) == apart and figures.get("token_worth", 1.0) > 0
+        scalar = load_scalar_model(str(tmp_path / str(apart)))
+        said = "You are a fool."
+        pair = score_texts(scalar, [(PROMPTS[3], said + " Then check the boat and the letter and the lamp twice."), (PROMPTS[3], said)])
+        liking[apart] = float(pair[0] - pair[1]) * scalar.model.config.reward_std
+    assert liking[True] < 0.6 * liking[False]
+
+
+def test_what_a_token_is_worth_against_a_grid(tiny):
+    elements, _ = labelled(long_and_short("x", lambda number: (number % 5) / 4), chat(tiny), 200)
+    edges = [(e.p_first, len(el.tree.answers[e.first]) - len(el.tree.answers[e.second])) for el in elements for e in el.edges]
+
+    def loss(worth):
+        return sum(math.log1p(math.exp(-worth * d)) * p + math.log1p(math.exp(worth * d)) * (1 - p) for p, d in edges)
+
+    best = min((i / 10_000 for i in range(-3000, 3001)), key=loss)
+    assert token_worth(elements) == pytest.approx(best, abs=2e-4)
+
+
+def test_an_ensemble_is_several_and_says_where_they_differ(tiny, tmp_path):
+    rows = [row for prompt in PROMPTS for row in ranking(prompt)]
+    figures = train_members(rows, tiny, tmp_path / "r", Reward(members=3, batch_size=8, rate=2e-3, epochs=2, held_out=0.3))
+    assert {"held_out_accuracy_1", "held_out_accuracy_2"} < set(figures) and len(members_of(str(tmp_path / "r"))) == 3
+    assert not list(tmp_path.glob("r.member-*"))
+    prompt, answers = [5, 6, 7], [[8, 9], [10, 11, 12]]
+    alone = [reward_scorer(f"{tmp_path}/r/member-{n}")([prompt] * 2, answers) for n in (1, 2)]
+    together = reward_scorer(str(tmp_path / "r"))
+    assert isinstance(together, Ensemble) and not torch.allclose(alone[0], alone[1])
+    every = torch.stack([member([prompt] * 2, answers) for member in together.members])
+    assert torch.allclose(together([prompt] * 2, answers), every.mean(0)) and together.spread == pytest.approx(
+        float(every.std(0, unbiased=False).mean())
+    )
+    least, unsure = (reward_scorer(str(tmp_path / "r"), how)([prompt] * 2, answers) for how in ("least", "unsure"))
+    assert torch.equal(least, every.amin(0)) and torch.allclose(unsure, every.mean(0) - every.std(0, unbiased=False))
+
+
+def test_scores_mix_and_length_costs():
+    half = mixed({length_cost(0.5, free=1): 2.0, lambda prompts, answers: torch.ones(len(answers)): 3.0})
+    assert half([[1]] * 2, [[1], [1, 2, 3]]).tolist() == [3.0, 1.0]
+
+
+def test_held_out_figures_against_a_count(tiny):
+    torch.manual_seed(1)
+    scalar = load_scalar_model(tiny, new_head=True)
+    rows = [row for i, prompt in enumerate(PROMPTS) for row in ranking(prompt, source="ai" if i % 2 else "human")]
+    elements, _ = labelled(rows, ChatFormat(scalar.tokenizer), 200)
+    found = held_out_figures(scalar, elements)
+    right, longer = [], []
+    for row in rows:
+        scores = score_texts(scalar, [(row.comparison.prompt, row.comparison.first), (row.comparison.prompt, row.comparison.second)])
+        right.append(float((scores[0] > scores[1]) == (row.p_first > 0.5)))
+        form = ChatFormat(scalar.tokenizer)
+        sizes = [len(tokenize(form, row.comparison.prompt, text, 200).answer) for text in (row.comparison.first, row.comparison.second)]
+        longer.append(0.5 if sizes[0] == sizes[1] else float((sizes[0] > sizes[1]) == (row.p_first > 0.5)))
+    assert found["held_out_accuracy"] == pytest.approx(sum(right) / len(right)) and found["held_out"] == len(rows)
+    assert found["longer_is_better"] == pytest.approx(sum(longer) / len(longer))
+    assert {"accuracy_ai", "accuracy_human", "accuracy_sure", "accuracy_unsure"} < set(found)
