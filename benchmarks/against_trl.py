@@ -91,7 +91,7 @@ def ours(options: argparse.Namespace, model: str) -> dict[str, Any]:
     from cai.train.sft import train_sft
 
     chosen = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in options.ours)}
-    training = Training(**({"precision": "float32", "tokens": 1 << 20} | {k: v for k, v in chosen.items() if not k.startswith("ppo.")}))
+    training = Training(**({"precision": "float32"} | {k: v for k, v in chosen.items() if not k.startswith("ppo.")}))
     rows, stamps, seen = preferences_of(options, model), [], []
     same = {"epochs": 1, "batch_size": options.batch, "rate": RATE, "max_length": options.max_length}
 

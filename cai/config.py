@@ -80,8 +80,9 @@ class Training(Section):
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the forward and backward passes; weights and their moments stay float32. auto: bfloat16 where the hardware is fast at it."""
-    tokens: Count = 16_384
-    """Tokens of one pass on one process, padding counted; a batch that holds more is worked through in parts of like length."""
+    tokens: int = Field(default=0, ge=0)
+    """Tokens of one pass on one process, padding counted; a batch that holds more is worked through in parts of like length, which
+    add up to it. 0: 1,024 on a CPU, whose caches hold no more, 16,384 on an accelerator."""
     checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     lora_rank: int = Field(default=0, ge=0)

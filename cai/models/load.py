@@ -94,6 +94,11 @@ def best_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else torch.float32
 
 
+def pass_tokens(device: torch.device) -> int:
+    """Tokens to read at once, padding counted: what the caches of a CPU hold, or what keeps an accelerator busy."""
+    return 1_024 if device.type == "cpu" else 16_384
+
+
 @cache
 def _file_digest(path: str, modified: float, size: int) -> str:
     from cai.files import sha256

@@ -20,7 +20,7 @@ from cai.train.batches import by_size, epoch_batches
 from cai.train.checkpoint import save
 from cai.train.engine import Engine, Part
 from cai.train.loop import Log, Pass, ends, fit
-from cai.train.opening import open_policy
+from cai.train.opening import open_policy, tokens_of
 from cai.train.pairs import Compared, elements_key, labelled
 from cai.train.resume import SAVE_EVERY, Resume
 from cai.train.reward import joined
@@ -42,7 +42,7 @@ def train_dpo(
     if not elements:
         raise InputError("there is no labelled pair to train on")
     by_mean, loss_of = (True, ipo_loss) if config.loss == "ipo" else (False, dpo_loss)
-    reference = reference_logprobs(policy, elements, pad_id, mean=by_mean, tokens=training.tokens)
+    reference = reference_logprobs(policy, elements, pad_id, mean=by_mean, tokens=tokens_of(training, policy.model))
     sizes = [element.tree.size for element in elements]
     plan = [batch for epoch in range(config.epochs) for batch in epoch_batches(sizes, config.batch_size, seed, "dpo", epoch)]
     engine = Engine(policy, rate=config.rate, steps=len(plan))
@@ -63,7 +63,7 @@ def train_dpo(
 
     made_from = ["dpo", fingerprint(base), config.model_dump(), training.model_dump(), style, seed, elements_key(elements)]
     resume = Resume(out, made_from, save_every)
-    history = fit(engine, plan, sizes, loss, tokens=training.tokens, resume=resume, log=log)
+    history = fit(engine, plan, sizes, loss, tokens=tokens_of(training, policy.model), resume=resume, log=log)
     save(engine, tokenizer, out, base)
     resume.clear()
     first, last = ends(history["loss"])
@@ -81,7 +81,7 @@ def answer_logprobs(logits: Tensor, forest: Forest, *, mean: bool = False) -> Te
 
 @torch.no_grad()
 def reference_logprobs(
-    policy: Policy, elements: Sequence[Compared], pad_id: int, *, mean: bool = False, tokens: int = 16_384
+    policy: Policy, elements: Sequence[Compared], pad_id: int, *, mean: bool = False, tokens: int = 1_024
 ) -> list[Tensor]:  # fmt: skip
     """What the policy, as it is now, thinks of the answers of every element, on the CPU."""
     found: dict[int, Tensor] = {}

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.config import Training
 from cai.models.heads import Policy, Scalar
-from cai.models.load import best_dtype, load_language_model
+from cai.models.load import best_dtype, load_language_model, pass_tokens
 from cai.models.scalar import load_scalar_model
 from cai.train.lora import add_adapters
 
@@ -35,6 +35,11 @@ def precision_of(training: Training, model: PreTrainedModel) -> torch.dtype:
         wide = model.device.type != "cpu" or model.config.get_text_config().hidden_size >= WIDE
         return best_dtype(model.device) if wide else torch.float32
     return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
+
+
+def tokens_of(training: Training, model: PreTrainedModel) -> int:
+    """The most tokens of one pass."""
+    return training.tokens or pass_tokens(model.device)
 
 
 def _prepare(model: PreTrainedModel, training: Training) -> None:

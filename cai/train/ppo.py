@@ -26,6 +26,7 @@ from cai.train.batches import Answered, tokenize
 from cai.train.checkpoint import save
 from cai.train.engine import Part
 from cai.train.loop import Log, Pass, passes
+from cai.train.opening import tokens_of
 from cai.train.resume import SAVE_EVERY, Resume
 from cai.train.rollout import Rollout, Score, roll_out, trees_of
 from cai.train.scores import Ensemble, reward_scorer
@@ -82,12 +83,12 @@ def train_ppo(
             break
         rollout = roll_out(
             agent, [tokenized[i] for i in batch], score, seeds=rollout_seeds(batch, seed, update), max_tokens=config.max_tokens,
-            missing_eos_score=config.missing_eos_score, tokens=training.tokens,
+            missing_eos_score=config.missing_eos_score, tokens=tokens_of(training, agent.model),
         )  # fmt: skip
         figures = describe(rollout, controller.coef) | ({"score_spread": score.spread} if isinstance(score, Ensemble) else {})
-        figures |= Update(agent, rollout, targets_of(rollout, controller.coef, config), remembered, config, training.tokens).run(
-            (seed, update)
-        )
+        figures |= Update(
+            agent, rollout, targets_of(rollout, controller.coef, config), remembered, config, tokens_of(training, agent.model)
+        ).run((seed, update))
         controller.update(figures["kl"], len(batch))
         history.append(figures)
         seen = watcher.after(update + 1, history)

@@ -13,7 +13,7 @@ from cai.errors import InputError
 from cai.keys import seed_for, uniform
 from cai.models.chat import ChatFormat
 from cai.models.forest import Tree, plant
-from cai.models.load import fingerprint
+from cai.models.load import fingerprint, pass_tokens
 from cai.models.scalar import ScalarModel, answer_scores
 from cai.records import Preference, Prompt
 from cai.rl.losses import preference_loss
@@ -21,7 +21,7 @@ from cai.train.batches import Answered, by_size, epoch_batches, tokenize
 from cai.train.checkpoint import save
 from cai.train.engine import Engine, Part
 from cai.train.loop import Log, Pass, fit
-from cai.train.opening import open_scalar
+from cai.train.opening import open_scalar, tokens_of
 from cai.train.pairs import Compared, Edge, elements_key, labelled
 from cai.train.resume import SAVE_EVERY, Resume
 
@@ -66,7 +66,7 @@ def train_reward(
 
     made_from = ["reward", fingerprint(base), config.model_dump(), training.model_dump(), style, key, elements_key(train)]
     resume = Resume(out, made_from, save_every)
-    fit(engine, plan, sizes, loss, tokens=training.tokens, resume=resume, log=log)
+    fit(engine, plan, sizes, loss, tokens=tokens_of(training, scalar.model), resume=resume, log=log)
     model, found = scalar.model.eval(), ScalarModel(scalar.model, tokenizer)
     with engine.whole():
         everything = score_trees(found, [element.tree for element in train])
@@ -174,14 +174,14 @@ def _correlation(one: Tensor, other: Tensor) -> float:
 
 
 @torch.no_grad()
-def score_trees(scalar: ScalarModel, trees: Sequence[Tree], tokens: int = 16_384) -> Tensor:
+def score_trees(scalar: ScalarModel, trees: Sequence[Tree]) -> Tensor:
     """The score ``[A]`` of every answer of every tree, on the CPU, in order."""
     model, tokenizer = scalar
     starts = [0]
     for tree in trees:
         starts.append(starts[-1] + len(tree.answers))
     scores = torch.empty(starts[-1])
-    for part in by_size([tree.size for tree in trees], tokens):
+    for part in by_size([tree.size for tree in trees], pass_tokens(model.device)):
         places = [place for i in part for place in range(starts[i], starts[i + 1])]
         scores[places] = answer_scores(model, plant(model, [trees[i] for i in part], int(tokenizer.pad_token_id))).cpu()
     return scores

@@ -67,7 +67,7 @@ def trees_of(rows: Sequence[tuple[list[int], list[int]]]) -> list[Tree]:
 
 def roll_out(
     agent: Agent, prompts: Sequence[list[int]], score: Score, *, seeds: Sequence[int], max_tokens: int, missing_eos_score: float | None,
-    tokens: int = 16_384,
+    tokens: int = 1_024,
 ) -> Rollout:  # fmt: skip
     """Answer each prompt once and look at the answers with policy, reference, critic and scorer.
 

@@ -18,7 +18,7 @@ from cai.train.batches import epoch_batches, rows_key, tokenize
 from cai.train.checkpoint import save
 from cai.train.engine import Engine, Part
 from cai.train.loop import Log, Pass, ends, fit
-from cai.train.opening import open_policy
+from cai.train.opening import open_policy, tokens_of
 from cai.train.resume import SAVE_EVERY, Resume
 
 
@@ -50,7 +50,7 @@ def train_sft(
 
     made_from = ["sft", fingerprint(base), config.model_dump(), training.model_dump(), style, seed, rows_key(tokenized)]
     resume = Resume(out, made_from, save_every)
-    history = fit(engine, plan, sizes, loss, tokens=training.tokens, resume=resume, log=log)
+    history = fit(engine, plan, sizes, loss, tokens=tokens_of(training, policy.model), resume=resume, log=log)
     save(engine, tokenizer, out, base)
     resume.clear()
     first, last = ends(history["loss"])
