@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from cai import processes
 from cai.errors import InputError, LimitReached, Problem
 from cai.records import Record
 
@@ -19,11 +20,13 @@ R = TypeVar("R", bound=Record)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file by way of a temporary one in the same folder and a rename.
+    """Write a UTF-8 file by way of a temporary one in the same folder and a rename; of several processes the main one does.
 
     Raises:
         LimitReached: if the disk is full or the folder cannot be written; what was there before stays.
     """
+    if not processes.is_main():
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

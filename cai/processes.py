@@ -1,10 +1,13 @@
-"""The processes that work on one thing together, as ``accelerate launch`` starts them; one alone needs neither torch nor accelerate."""
+"""The processes that work on one thing together, as ``accelerate launch`` starts them; one alone needs neither torch nor accelerate.
+
+All of them do the same in the same order. Work that takes long is shared out; only the main one writes.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
@@ -29,9 +32,28 @@ def share(items: Sequence[Item]) -> list[Item]:
     return list(items[rank() :: count()])
 
 
+def join() -> Any:
+    """Meet the others, if there are any; returns what accelerate knows of them."""
+    import torch
+    from accelerate.state import PartialState
+
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    return PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true")
+
+
 def wait() -> None:
     """Go on when all processes are here."""
     if count() > 1:
-        from accelerate.state import PartialState
+        join().wait_for_everyone()
 
-        PartialState().wait_for_everyone()
+
+def gather(item: Item) -> list[Item]:
+    """What each process brings, in the order of their ranks."""
+    if count() == 1:
+        return [item]
+    from accelerate.utils.operations import gather_object
+
+    join()
+    gathered: list[Item] = gather_object([item])
+    return gathered

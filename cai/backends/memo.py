@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
+from cai import processes
 from cai.backends.budget import Budget
 from cai.backends.protocol import Answer, Backend, Call, Choice, Complete, Completion
 from cai.errors import InputError, LimitReached, Problem
@@ -69,9 +70,12 @@ class Memo:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._db.close()
 
-    def asker(self, backend: Backend, stage: str = "", progress: Progress | None = None) -> Asker:
-        """A function from calls to answers, in order, that asks the backend only for what is not remembered."""
-        return Asker(self, backend, stage, progress)
+    def asker(self, backend: Backend, stage: str = "", progress: Progress | None = None, *, together: bool = True) -> Asker:
+        """A function from calls to answers, in order, that asks the backend only for what is not remembered.
+
+        ``together``: all processes ask for the same, and each has a share of it answered.
+        """
+        return Asker(self, backend, stage, progress, together)
 
     def find(self, keys: Sequence[str]) -> dict[str, Answer]:
         """The remembered answers among ``keys``."""
@@ -117,21 +121,42 @@ class Memo:
 class Asker:
     """Asks one backend for one stage, by way of the memo."""
 
-    def __init__(self, memo: Memo, backend: Backend, stage: str, progress: Progress | None) -> None:
+    def __init__(self, memo: Memo, backend: Backend, stage: str, progress: Progress | None, together: bool = True) -> None:
         self.memo, self.backend, self.stage, self.progress = memo, backend, stage, progress
+        self.together = together and processes.count() > 1
 
     @property
     def fingerprint(self) -> str:
         return self.backend.fingerprint
 
     def __call__(self, calls: Sequence[Call]) -> list[Answer]:
-        """The answers to ``calls``, in order. Each answer is stored as soon as its batch is done."""
+        """The answers to ``calls``, in order."""
         keys = [key_of(self.backend.fingerprint, self.backend.rendered(call), call) for call in calls]
         answers = self.memo.find(list(dict.fromkeys(keys)))
         missing = {key: call for key, call in zip(keys, calls, strict=True) if key not in answers}
-        counts = self.memo.counts.setdefault(self.stage, Counts())
-        counts.hits += len(calls) - len(missing)
-        done, names, total = len(answers), list(missing), len(answers) + len(missing)
+        self.memo.counts.setdefault(self.stage, Counts()).hits += len(calls) - len(missing)
+        if self.together:
+            answers |= self._shared(missing)
+        else:
+            answers |= self._answered(missing, len(answers))
+        return [answers[key] for key in keys]
+
+    def _shared(self, missing: dict[str, Call]) -> dict[str, Answer]:
+        """The answers to ``missing``, of which every process gets a share."""
+        processes.wait()  # all must have seen the same before the first answer is stored
+        mine = self._answered({key: missing[key] for key in processes.share(list(missing))}, 0)
+        found: dict[str, Answer] = {}
+        for number, part in enumerate(processes.gather(mine)):
+            found |= part
+            if number != processes.rank():
+                for answer in part.values():
+                    self.memo.spend(self.stage, answer)
+        return found
+
+    def _answered(self, missing: dict[str, Call], done: int) -> dict[str, Answer]:
+        """The backend's answers, each stored as soon as its batch is done."""
+        answers: dict[str, Answer] = {}
+        names, total = list(missing), done + len(missing)
         pending: list[tuple[str, str, Answer]] = []
         if missing:
             self.memo.check_budget()
@@ -151,7 +176,7 @@ class Asker:
         finally:
             self.memo.store(pending)
         self._tell(done, total)
-        return [answers[key] for key in keys]
+        return answers
 
     def _tell(self, done: int, total: int) -> None:
         if self.progress:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cai import processes
 from cai.errors import CaiError
 
 app = typer.Typer(
@@ -254,7 +255,9 @@ def dpo(config: Training, set_: Settings = None) -> None:
 
 
 def main(body: Callable[[], None] = app) -> None:
-    """Entry point: known errors are one line each on stderr and an exit code; 130 after Ctrl-C."""
+    """Entry point: known errors are one line each on stderr and an exit code; 130 after Ctrl-C. Of several processes one speaks."""
+    if not processes.is_main():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (open as long as the process is)
     try:
         body()
     except CaiError as error:

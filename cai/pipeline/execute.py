@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cai import processes
 from cai.errors import InputError, Problem, did_you_mean
 from cai.files import write_json
 from cai.pipeline.run import Run, fingerprint
@@ -37,11 +38,15 @@ def _do(run: Run, stage: Stage, *, again: bool) -> None:
     if not again and run.is_current(stage.name, wanted):
         run.screen.note("finished before")
         return
-    (run.stage_folder(stage.name) / "manifest.json").unlink(missing_ok=True)
+    processes.wait()  # before it is undone, all must have seen that it is to do
+    if processes.is_main():
+        (run.stage_folder(stage.name) / "manifest.json").unlink(missing_ok=True)
     started = time.monotonic()
     metrics = stage.work(run)
     seconds = time.monotonic() - started
+    processes.wait()  # what they all need must be written
     run.finish(stage.name, wanted, metrics, seconds)
+    processes.wait()
     counts = run.memo.counts.get(stage.name)
     asked = f"; {counts.calls:,} model calls made, {counts.hits:,} remembered" if counts else ""
     run.screen.note(f"{seconds:.1f} s{asked}")

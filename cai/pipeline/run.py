@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
+from cai import processes
 from cai.backends import Backend, open_backend
 from cai.backends.budget import Budget
 from cai.backends.memo import Asker, Memo
@@ -67,20 +68,20 @@ class Run:
     def checkpoint(self, stage: str) -> Path:
         return self.stage_folder(stage) / "checkpoint"
 
-    def ask(self, model: str, stage: str, style: str = "", thinking: bool = False) -> Asker:
-        """A model by way of the memo, counted for a stage."""
+    def ask(self, model: str, stage: str, style: str = "", thinking: bool = False, *, together: bool = True) -> Asker:
+        """A model by way of the memo, counted for a stage; ``together``: all processes ask the same and share the work."""
         key = (model, style, thinking)
         if key not in self._backends:
             self._backends[key] = open_backend(model, style, thinking)
-        return self.memo.asker(self._backends[key], stage, self.screen.progress)
+        return self.memo.asker(self._backends[key], stage, self.screen.progress, together=together)
 
     def critic(self, stage: str) -> Asker:
         """The model that writes critiques and revisions."""
         return self.ask(self.config.critic, stage, thinking=self.config.models.thinking)
 
-    def judge(self, stage: str) -> Asker:
+    def judge(self, stage: str, *, together: bool = True) -> Asker:
         """The model that labels comparisons."""
-        return self.ask(self.config.judge_model, stage, thinking=self.config.models.thinking)
+        return self.ask(self.config.judge_model, stage, thinking=self.config.models.thinking, together=together)
 
     def notes(self) -> list[str]:
         """What backends have to say that a user should know, each once."""
@@ -148,8 +149,9 @@ def training_log(path: Path, screen: Screen, every: float = 1.0) -> Callable[[di
             old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
             write_text(path, "".join(line + "\n" for line in old if line.endswith("}") and _step(json.loads(line)) < done))
             begun = True
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        if processes.is_main():
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
         if time.monotonic() - last > every or done == total:
             last = time.monotonic()
             shown = ", ".join(f"{name} {row[name]:.3g}" for name in ("loss", "score", "kl", "length") if name in row)
@@ -173,8 +175,9 @@ def open_run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
+        lock = FileLock(folder / ".lock") if processes.is_main() else None
+        if lock:
+            lock.acquire(timeout=0)
     except Timeout:
         owner = (folder / ".owner").read_text(encoding="utf-8") if (folder / ".owner").is_file() else "another process"
         raise InputError([Problem(str(folder), f"is in use by {owner}")]) from None
@@ -183,6 +186,7 @@ def open_run(
     write_text(folder / ".owner", f"process {os.getpid()} on {socket.gethostname()}")
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     write_lock(law, folder / "constitution.lock.yaml")
+    processes.wait()
     return Run(folder, config, law, Memo(folder / "memo.sqlite", budget), base, screen or Silent(), lock)
 
 

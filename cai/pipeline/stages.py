@@ -258,7 +258,7 @@ def _judged(run: Run, prompts: list[Prompt], policy: str) -> JudgedScore:
     """The judge's own rating, by the principles and as many per answer as label a comparison."""
     from cai.train.judged import JudgedScore
 
-    ask, config = run.judge("ppo"), run.config
+    ask, config = run.judge("ppo", together=False), run.config
 
     def rated(answers: Sequence[tuple[Prompt, str]]) -> list[float | None]:
         return rate(answers, run.law, ask, scale=config.judge.scale, principles=config.judge.principles, seed=config.seed)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.fsdp import FSDPModule
 
+from cai import processes
 from cai.errors import RunFailed
 
 SKIPS_IN_A_ROW = 5
@@ -34,6 +35,7 @@ class Engine:
         self, model: nn.Module, *, rate: float, steps: int, warmup: float = 0.05, weight_decay: float = 0.0, clip: float = 1.0,
         decay: bool = True,
     ) -> None:  # fmt: skip
+        processes.join()
         self.accelerator = Accelerator()
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.95), eps=1e-5, weight_decay=weight_decay)

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import NamedTuple
 
 import torch
-from accelerate.utils.operations import gather_object
 from torch import Tensor
 
 from cai import processes
@@ -79,7 +78,7 @@ def roll_out(
         mine = _answer(agent, processes.share(prompts), score, processes.share(seeds), max_tokens, missing_eos_score, tokens)
     if processes.count() == 1:
         return Rollout.of(mine)
-    gathered: list[Episode] = gather_object(mine)
+    gathered = [episode for part in processes.gather(mine) for episode in part]
     # they come process by process; each had every count-th prompt
     order = sorted(range(len(prompts)), key=lambda i: (i % processes.count(), i))
     return Rollout.of([episode for _, episode in sorted(zip(order, gathered, strict=True), key=lambda pair: pair[0])])

@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -285,3 +286,27 @@ def test_prompt_files_with_problems_are_refused_with_line_numbers(tmp_path):
         read_prompts(path, "red_team")
     found = sorted(str(p).removeprefix(f"{path}:") for p in caught.value.problems)
     assert [line.split(":")[0] for line in found] == ["2", "3", "4", "5"] and "did you mean" in found[0]
+
+
+def test_two_processes_make_the_records_that_one_makes(project):
+    run(project, "--until", "judge")
+    command = [sys.executable, "-m", "cai", "run", "examples/run.yaml", "--run", "runs/two", "--until", "judge"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    each = [common | {"RANK": str(number), "LOCAL_RANK": str(number)} for number in range(2)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen(command, cwd=project, env=environment, **pipes) for environment in each]
+    said = [process.communicate(timeout=300) for process in started]
+    assert not any(process.returncode for process in started), said[0][1][-2000:] + said[1][1][-2000:]
+    one, two = content(project)[0], content(project, "two")[0]
+    assert one.keys() == two.keys()
+    for name in ("prompts", "sample", "revise", "compare"):
+        assert one[f"{name}/records.jsonl"] == two[f"{name}/records.jsonl"], name
+    labels = [[json.loads(line) for line in found["judge/records.jsonl"].splitlines()] for found in (one, two)]
+    assert all(abs(a["p_first"] - b["p_first"]) < 1e-3 for a, b in zip(*labels, strict=True))
+    made = [read_json(project / f"runs/{name}/metrics.json")["memo"] for name in ("r", "two")]
+    assert made[0]["calls"] == made[1]["calls"] and "model calls made now" in said[0][0] and not said[1][0]
+    # and what two did, one finds done
+    assert run(project, "--until", "judge", name="two")["memo"]["calls"] == 0
