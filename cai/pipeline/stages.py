@@ -212,6 +212,7 @@ def dpo(run: Run) -> Metrics:
 
 def ppo(run: Run) -> Metrics:
     """Optimise the SL-CAI policy against the reward model, under a KL penalty: RL-CAI."""
+    from cai.evaluate.overoptimisation import parting
     from cai.keys import shuffled
     from cai.train.ppo import train_ppo
     from cai.train.scores import reward_scorer
@@ -233,7 +234,8 @@ def ppo(run: Run) -> Metrics:
         watch=run.config.watch, held_out=held, gold=_goodness(run), keep_in_mind=_sft_rows(run) if config.ptx_coef else (),
         **_how(run, "ppo"),
     )  # fmt: skip
-    return {**metrics, "unread": judged.unread} if judged else dict(metrics)
+    parted = parting(metrics.get("looks", []))
+    return dict(metrics) | ({"overoptimisation": parted} if parted else {}) | ({"unread": judged.unread} if judged else {})
 
 
 def _goodness(run: Run) -> Callable[[Sequence[tuple[Prompt, str]]], list[float]] | None:

@@ -20,6 +20,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     pictures = {
         "rates": plots.rates(story.metrics.get("policies", {})),
         "training": plots.training(story.training),
+        "looks": plots.looks(story.metrics.get("stages", {}).get("ppo", {}).get("looks", [])),
         "calibration": plots.calibration(story.metrics.get("judge", {}).get("calibration", [])),
         "effects": plots.effects(story.effects),
     }

@@ -55,6 +55,23 @@ def training(rows: Sequence[dict[str, float]]) -> Markup:
     return _svg(figure, "Reward and KL divergence over the updates of PPO")
 
 
+def looks(rows: Sequence[dict[str, float]]) -> Markup:
+    """Score and gold of held-out answers against the distance from the reference, the root of the KL."""
+    rows = [row for row in rows if "held_gold" in row]
+    if len(rows) < 2:
+        return Markup("")
+    figure, axes = _axes(8, 2.6)
+    distance = [max(row["held_kl"], 0.0) ** 0.5 for row in rows]
+    axes.plot(distance, [row["held_score"] for row in rows], color=BLUE, marker="o", markersize=3)
+    axes.set_xlabel("distance from SL-CAI, square root of the KL in nats")
+    axes.set_ylabel("reward, held out", color=BLUE)
+    right = axes.twinx()
+    right.plot(distance, [row["held_gold"] for row in rows], color=GREEN, marker="o", markersize=3)
+    right.set_ylabel("gold, held out", color=GREEN)
+    right.spines["top"].set_visible(False)
+    return _svg(figure, "Held-out reward and gold against the distance from the supervised policy")
+
+
 def calibration(bins: Sequence[dict[str, float]]) -> Markup:
     """Predicted probability of the judge against how often it was right."""
     if not bins:

@@ -17,6 +17,7 @@ from cai.models.load import fingerprint
 from cai.records import Preference
 from cai.rl.losses import dpo_loss, ipo_loss, token_logprobs
 from cai.train.batches import by_size, epoch_batches
+from cai.train.card import model_card
 from cai.train.checkpoint import save
 from cai.train.engine import Engine, Part
 from cai.train.loop import Log, Pass, ends, fit
@@ -64,13 +65,14 @@ def train_dpo(
     made_from = ["dpo", fingerprint(base), config.model_dump(), training.model_dump(), style, seed, elements_key(elements)]
     resume = Resume(out, made_from, save_every)
     history = fit(engine, plan, sizes, loss, tokens=tokens_of(training, policy.model), resume=resume, log=log)
-    save(engine, tokenizer, out, base)
-    resume.clear()
     first, last = ends(history["loss"])
-    return {
+    figures = {
         "pairs": sum(len(element.edges) for element in elements), "prompts": len(elements), **left_out, "steps": len(plan),
         "skipped_steps": engine.skipped, "loss_first": first, "loss_last": last, "margin_last": ends(history["margin"])[1],
     }  # fmt: skip
+    save(engine, tokenizer, out, base, model_card("dpo", base, config, training, figures))
+    resume.clear()
+    return figures
 
 
 def answer_logprobs(logits: Tensor, forest: Forest, *, mean: bool = False) -> Tensor:

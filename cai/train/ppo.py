@@ -23,7 +23,7 @@ from cai.rl.losses import entropy, language_model_loss, policy_loss, token_logpr
 from cai.rl.masked import masked_sum, masked_variance, whiten
 from cai.train.agent import Agent
 from cai.train.batches import Answered, tokenize
-from cai.train.checkpoint import save
+from cai.train.card import model_card
 from cai.train.engine import Part
 from cai.train.loop import Log, Pass, passes
 from cai.train.opening import tokens_of
@@ -94,11 +94,10 @@ def train_ppo(
         seen = watcher.after(update + 1, history)
         resume.save(update + 1, agent.engines, history=history, kl_coef=controller.coef, **watcher.state())
         log({"update": update + 1, "updates": config.updates, **figures, **seen})
-    if not watcher.publish():
-        save(agent.actor, agent.tokenizer, out, policy_name)
-        watcher.clear()
+    figures = summary(history, agent) | watcher.summary()
+    watcher.publish(model_card("ppo", policy_name, config, training, figures))
     resume.clear()
-    return summary(history, agent) | watcher.summary()
+    return figures
 
 
 def summary(history: Sequence[dict[str, float]], agent: Agent) -> dict[str, float]:

@@ -18,6 +18,7 @@ from cai.models.scalar import ScalarModel, answer_scores
 from cai.records import Preference, Prompt
 from cai.rl.losses import preference_loss
 from cai.train.batches import Answered, by_size, epoch_batches, tokenize
+from cai.train.card import model_card
 from cai.train.checkpoint import save
 from cai.train.engine import Engine, Part
 from cai.train.loop import Log, Pass, fit
@@ -72,18 +73,14 @@ def train_reward(
         everything = score_trees(found, [element.tree for element in train])
         model.config.reward_mean, model.config.reward_std = float(everything.mean()), float(everything.std().clamp(min=1e-3))
         figures = held_out_figures(found, held)
-    save(engine, tokenizer, out, base)
-    resume.clear()
     pairs, every = (sum(len(element.edges) for element in group) for group in (train, kept))
-    figures |= {"token_worth": worth} if config.length_term else {}
-    return {
-        "pairs": pairs,
-        "prompts": len(train),
-        "near_ties_left_out": every - pairs,
-        **left_out,
-        "skipped_steps": engine.skipped,
-        **figures,
-    }
+    figures = {
+        "pairs": pairs, "prompts": len(train), "near_ties_left_out": every - pairs, **left_out, "skipped_steps": engine.skipped,
+        **({"token_worth": worth} if config.length_term else {}), **figures,
+    }  # fmt: skip
+    save(engine, tokenizer, out, base, model_card("reward", base, config, training, figures))
+    resume.clear()
+    return figures
 
 
 def joined(elements: Sequence[Compared], device: torch.device) -> tuple[Tensor, Tensor, list[Edge]]:

@@ -15,6 +15,7 @@ from cai.models.load import fingerprint
 from cai.records import Prompt
 from cai.rl.losses import language_model_loss, token_logprobs
 from cai.train.batches import epoch_batches, rows_key, tokenize
+from cai.train.card import model_card
 from cai.train.checkpoint import save
 from cai.train.engine import Engine, Part
 from cai.train.loop import Log, Pass, ends, fit
@@ -51,10 +52,11 @@ def train_sft(
     made_from = ["sft", fingerprint(base), config.model_dump(), training.model_dump(), style, seed, rows_key(tokenized)]
     resume = Resume(out, made_from, save_every)
     history = fit(engine, plan, sizes, loss, tokens=tokens_of(training, policy.model), resume=resume, log=log)
-    save(engine, tokenizer, out, base)
-    resume.clear()
     first, last = ends(history["loss"])
-    return {
+    figures = {
         "rows": len(tokenized), "dropped_too_long": len(rows) - len(tokenized), "steps": len(plan), "skipped_steps": engine.skipped,
         "loss_first": first, "loss_last": last,
     }  # fmt: skip
+    save(engine, tokenizer, out, base, model_card("sft", base, config, training, figures))
+    resume.clear()
+    return figures

@@ -100,21 +100,17 @@ class Watcher:
 
     # -- keeping -------------------------------------------------------------------------------------------------------
 
-    def publish(self) -> bool:
-        """Put the best policy in the place of the last one, where that was asked for or the training was stopped."""
-        wanted = self.watch.keep == "best" or bool(self.stop)
-        if not wanted or not self.best.is_dir():
-            return False
-        if processes.is_main():
+    def publish(self, card: str) -> None:
+        """Save the policy; where that was asked for, or the training was stopped, the best one rather than the last."""
+        if not self.best.is_dir() or not (self.watch.keep == "best" or self.stop):
+            save(self.agent.actor, self.agent.tokenizer, self.out, self.base, card)
+            if processes.is_main():
+                shutil.rmtree(self.best, ignore_errors=True)
+        elif processes.is_main():
+            (self.best / "README.md").write_text(card, encoding="utf-8")
             shutil.rmtree(self.out, ignore_errors=True)
             self.best.rename(self.out)
         processes.wait()
-        return True
-
-    def clear(self) -> None:
-        """Forget the best policy: another one was asked for."""
-        if processes.is_main():
-            shutil.rmtree(self.best, ignore_errors=True)
 
     def state(self) -> dict[str, Any]:
         """What a later run needs to go on watching."""

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from test_training import BAD, GOOD, PROMPTS, preferences
 
@@ -259,3 +260,11 @@ def test_oddities_are_said_and_nothing_is_nan(tiny, tmp_path):
 def test_dpo_with_adapters(tiny, tmp_path):
     figures = train_dpo(preferences(), tiny, tmp_path / "d", DPO(epochs=6, batch_size=8, rate=1e-2), training=LORA)
     assert figures["loss_last"] < 0.5 * math.log(2)
+
+
+def test_a_card_lies_beside_the_model(tiny, tmp_path):
+    figures = train_sft(ROWS, tiny, tmp_path / "out", SFT(epochs=1, batch_size=8, rate=1e-3), training=LORA)
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"| loss last | {figures['loss_last']:.4g} |" in card and '"lora_rank": 4' in card and "adapter/" in card
+    _, front, text = card.split("---\n", 2)
+    assert yaml.safe_load(front)["pipeline_tag"] == "text-generation" and "AutoModelForCausalLM.from_pretrained" in text
