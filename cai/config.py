@@ -260,6 +260,9 @@ class RunConfig(Section):
 
     constitution: str
     seed: int = 0
+    rounds: Count = 1
+    """How often answers are compared, judged and optimised against: each further round begins with answers of the policy that the
+    round before made, trains the reward model on the labels of all rounds, and optimises the SL-CAI policy anew."""
     models: Models = Models()
     prompts: Prompts
     sample: Sampling = Sampling()

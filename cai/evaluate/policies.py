@@ -25,8 +25,10 @@ def evaluate_run(run: Run) -> dict[str, Any]:
 
     held = [p for p in read_records(run.records("prompts"), Prompt) if p.kind in (HELD_RED, HELD_BENIGN)]
     config, gold = run.config.evaluate, gold_of(run)
-    names = {"initial": run.config.models.initial, "control": "control", "sl_cai": "sft", "rl_cai": "ppo", "dpo": "dpo"}
-    paths = {n: p if n == "initial" else str(run.checkpoint(p)) for n, p in names.items() if n == "initial" or run.checkpoint(p).is_dir()}
+    places = {"control": run.checkpoint("control"), "sl_cai": run.checkpoint("sft")}
+    places |= {f"rl_cai_{n}": run.at(n).checkpoint("ppo") for n in range(1, run.config.rounds)}
+    places |= {"rl_cai": run.checkpoint("ppo"), "dpo": run.checkpoint("dpo")}
+    paths = {"initial": run.config.models.initial, **{name: str(path) for name, path in places.items() if path.is_dir()}}
     reward_model = load_scalar_model(str(run.checkpoint("reward"))) if run.checkpoint("reward").is_dir() else None
     answers: dict[str, list[Sample]] = {}
     policies: dict[str, Any] = {}

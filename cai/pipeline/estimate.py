@@ -50,13 +50,13 @@ def costs(config: RunConfig, law: Constitution, base: Path) -> list[Cost]:
     prompt_tokens = {name: _mean_tokens(found) for name, found in (("all", red + benign), ("red", red), ("held", held))}
     request = _text_tokens([t for r in law.principles.values() for t in (r.critique, r.revise) if t])
     answer, rounds = config.sample.max_tokens, config.revise.rounds * (1 if config.revise.direct else 2)
-    pairs = (len(red) + len(benign)) * config.compare.per_prompt
+    pairs = (len(red) + len(benign)) * config.compare.per_prompt * config.rounds
     drawn = 1 if config.judge.combine == "together" else config.judge.principles or len(law.used_for("judge"))
     looks, said = _looks(config)
     shown = answer if config.judge.method == "critique" else 2 * answer
     policies, rivals = 4 if config.sft.control else 3, 3 if config.sft.control else 2
     judged = rivals * len(held) * 2 * looks
-    made = (len(red) + len(benign)) * (config.compare.samples + config.compare.initial_samples)
+    made = (len(red) + len(benign)) * (config.compare.samples + config.compare.initial_samples) * config.rounds
     return [
         _cost("sample", len(red) + len(benign), prompt_tokens["all"], answer),
         _cost("revise", len(red) * rounds, prompt_tokens["red"] + answer + 1.5 * request, config.revise.max_tokens),

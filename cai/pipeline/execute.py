@@ -10,7 +10,7 @@ from cai import processes
 from cai.errors import InputError, Problem, did_you_mean
 from cai.files import write_json
 from cai.pipeline.run import Run, fingerprint
-from cai.pipeline.stages import NAMES, STAGES, Stage
+from cai.pipeline.stages import Stage, stages_of
 
 
 def execute(run: Run, *, until: str = "", redo: Sequence[str] = (), warn: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -19,14 +19,16 @@ def execute(run: Run, *, until: str = "", redo: Sequence[str] = (), warn: Callab
     A stage is current when its settings, its inputs' content and, where it reads it, the constitution are those it was
     made from. What a stage asks of a model goes through the memo, so doing a stage again repeats only what changed.
     """
+    stages = stages_of(run.config)
+    names = [stage.name for stage in stages]
     for name in [*redo, *([until] if until else [])]:
-        if name not in NAMES:
-            raise InputError([Problem(f"stage {name}", f"there is no such stage{did_you_mean(name, NAMES)}; there are {', '.join(NAMES)}")])
+        if name not in names:
+            raise InputError([Problem(f"stage {name}", f"there is no such stage{did_you_mean(name, names)}; there are {', '.join(names)}")])
     for message in doubts(run):
         warn(message)
-    wanted = STAGES[: NAMES.index(until) + 1] if until else STAGES
+    wanted = stages[: names.index(until) + 1] if until else stages
     for stage in wanted:
-        _do(run, stage, again=stage.name in redo)
+        _do(run.at(stage.round or run.config.rounds), stage, again=stage.name in redo)
     metrics = collect(run)
     write_json(run.folder / "metrics.json", metrics)
     return metrics
@@ -68,7 +70,8 @@ def doubts(run: Run) -> list[str]:
 
 def collect(run: Run) -> dict[str, Any]:
     """``metrics.json``: the figures of all finished stages (schema in docs/metrics.md)."""
-    manifests = {name: manifest for name in NAMES if (manifest := run.manifest(name))}
+    names, last = [stage.name for stage in stages_of(run.config)], run.at(run.config.rounds)
+    manifests = {name: manifest for name in names if (manifest := run.manifest(name))}
     stages = {name: manifest["metrics"] for name, manifest in manifests.items()}
     metrics: dict[str, Any] = {
         "constitution": {"name": run.law.name, "hash": run.law.hash},
@@ -82,10 +85,11 @@ def collect(run: Run) -> dict[str, Any]:
             "ever": {name: {"calls": c.calls, "tokens_in": c.tokens_in, "tokens_out": c.tokens_out} for name, c in run.memo.totals().items()},
         },
     }  # fmt: skip
-    if stages.get("ppo", {}).get("updates"):
-        metrics["ppo"] = {key: stages["ppo"][key] for key in ("kl", "reward_before", "reward_after")}
-    if "reward" in stages:
-        metrics["reward_model"] = {"accuracy": stages["reward"]["held_out_accuracy"], "n": stages["reward"]["held_out"]}
+    ppo, reward = stages.get(last.named("ppo"), {}), stages.get(last.named("reward"))
+    if ppo.get("updates"):
+        metrics["ppo"] = {key: ppo[key] for key in ("kl", "reward_before", "reward_after")}
+    if reward:
+        metrics["reward_model"] = {"accuracy": reward["held_out_accuracy"], "n": reward["held_out"]}
     for key, value in stages.get("evaluate", {}).items():
         metrics[key] = {**metrics.get(key, {}), **value} if isinstance(value, dict) else value
     return metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -27,6 +28,10 @@ from cai.keys import digest
 
 FORMAT = 1
 """Version of what stages write; a change makes every stage of older runs stale."""
+
+
+REPEATED = ("compare", "judge", "audit", "reward", "ppo")
+"""The stages of a round."""
 
 
 class Screen(Protocol):
@@ -56,11 +61,20 @@ class Run:
     base: Path  # the folder that the config's relative paths start from
     screen: Screen = field(default_factory=Silent)
     lock: BaseFileLock | None = None  # held as long as the run lives
+    round: int = 1  # the round that is at work; what is made once has no round
     _backends: dict[tuple[str, str, bool], Backend] = field(default_factory=dict)
     _told: list[str] = field(default_factory=list)
 
+    def named(self, stage: str) -> str:
+        """A stage's name in the round at work: ``judge``, ``judge-2``, ..."""
+        return f"{stage}-{self.round}" if self.round > 1 and stage in REPEATED else stage
+
+    def at(self, round: int) -> Run:
+        """The same run, looked at in another round."""
+        return dataclasses.replace(self, round=round)
+
     def stage_folder(self, stage: str) -> Path:
-        return self.folder / stage
+        return self.folder / self.named(stage)
 
     def records(self, stage: str) -> Path:
         return self.stage_folder(stage) / "records.jsonl"
@@ -73,7 +87,7 @@ class Run:
         key = (model, style, thinking)
         if key not in self._backends:
             self._backends[key] = open_backend(model, style, thinking)
-        return self.memo.asker(self._backends[key], stage, self.screen.progress, together=together)
+        return self.memo.asker(self._backends[key], self.named(stage), self.screen.progress, together=together)
 
     def critic(self, stage: str) -> Asker:
         """The model that writes critiques and revisions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from cai.feedback.readings import Method, method_named
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
 from cai.files import read_records, write_json, write_records
-from cai.pipeline.run import Run
+from cai.pipeline.run import REPEATED, Run
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Stage:
     sections: tuple[str, ...] = ()
     uses_law: Callable[[RunConfig], bool] = lambda config: False
     code: int = 1
+    round: int = 1  # 0: after the last one
 
 
 def prompts(run: Run) -> Metrics:
@@ -103,13 +104,16 @@ def control(run: Run) -> Metrics:
 
 
 def compare_stage(run: Run) -> Metrics:
-    """The SL-CAI policy answers every prompt several times; pairs are made of different answers."""
+    """The policy so far answers every prompt several times; pairs are made of different answers."""
     config, models = run.config.compare, run.config.models
     asked = _prompts(run, RED, BENIGN)
+    name, policy = (
+        ("sl_cai", run.checkpoint("sft")) if run.round == 1 else (f"rl_cai_{run.round - 1}", run.at(run.round - 1).checkpoint("ppo"))
+    )
     made = {
-        "sl_cai": sample(
+        name: sample(
             asked,
-            run.ask(str(run.checkpoint("sft")), "compare", models.style),
+            run.ask(str(policy), "compare", models.style),
             n=config.samples,
             seed=run.config.seed + 1,
             temperature=config.temperature,
@@ -282,9 +286,10 @@ def _prompts(run: Run, *kinds: str) -> list[Prompt]:
 
 
 def _preferences(run: Run) -> tuple[list[Preference], dict[str, int]]:
-    """AI and human labels together, and how many human rows were left out for which reason."""
+    """AI labels of all rounds and human ones together, and how many human rows were left out for which reason."""
     human, skipped = _human(run)
-    return read_records(run.records("judge"), Preference) + human, skipped
+    judged = [p for round in range(1, run.round + 1) for p in read_records(run.at(round).records("judge"), Preference)]
+    return judged + human, skipped
 
 
 def _human(run: Run) -> tuple[list[Preference], dict[str, int]]:
@@ -343,7 +348,7 @@ STAGES: tuple[Stage, ...] = (
         ("ppo", "watch", "models", "judge", "training"),
         uses_law=judged,
     ),
-    Stage("dpo", "optimise on the labels, without a reward model", dpo, ("judge", "sft"), ("dpo", "models", "reward", "training")),
+    Stage("dpo", "optimise on the labels, without a reward model", dpo, ("judge", "sft"), ("dpo", "models", "reward", "training"), round=0),
     Stage(
         "evaluate",
         "held-out prompts to every policy",
@@ -351,6 +356,24 @@ STAGES: tuple[Stage, ...] = (
         ("prompts", "sft", "control", "judge", "reward", "ppo", "dpo"),
         ("evaluate", "models", "judge"),
         uses_law=always,
+        round=0,
     ),
 )
-NAMES = tuple(stage.name for stage in STAGES)
+
+
+def stages_of(config: RunConfig) -> tuple[Stage, ...]:
+    """The stages of a run, those of a round once for each."""
+    by_name = {stage.name: stage for stage in STAGES}
+    once, rounds = [s for s in STAGES if s.round and s.name not in REPEATED], list[Stage]()
+    for number in range(1, config.rounds + 1):
+        names = {name: name if number == 1 else f"{name}-{number}" for name in REPEATED}
+        judged = ["judge", *(f"judge-{n}" for n in range(2, number + 1))]
+        inputs = {name: tuple(names.get(i, i) for i in by_name[name].inputs) for name in REPEATED}
+        inputs["reward"] = (*judged, "sft")
+        if number > 1:
+            inputs["compare"] = ("prompts", "ppo" if number == 2 else f"ppo-{number - 1}")
+        rounds += [replace(by_name[name], name=names[name], inputs=inputs[name], round=number) for name in REPEATED]
+    last = {name: names[name] for name in REPEATED}
+    at_the_end = {name: [last[name]] for name in REPEATED} | {"judge": judged}
+    after = [replace(s, inputs=tuple(n for i in s.inputs for n in at_the_end.get(i, [i]))) for s in STAGES if s.round == 0]
+    return (*once, *rounds, *after)

@@ -288,6 +288,23 @@ def test_prompt_files_with_problems_are_refused_with_line_numbers(tmp_path):
     assert [line.split(":")[0] for line in found] == ["2", "3", "4", "5"] and "did you mean" in found[0]
 
 
+def test_a_second_round_begins_with_the_policy_of_the_first(project):
+    one = run(project, "--set", "dpo.epochs=0")
+    two = run(project, "--set", "dpo.epochs=0", "--set", "rounds=2")
+    folder = project / "runs/r"
+    assert set(two["stages"]) - set(one["stages"]) == {"compare-2", "judge-2", "audit-2", "reward-2", "ppo-2"}
+    # of the first round nothing is done again, and the reward model of the second has seen the labels of both
+    assert {"sample", "revise", "compare", "judge"}.isdisjoint(name for name, c in two["memo"]["by_stage"].items() if c["calls"])
+    labels = sum(two["stages"][name]["labels"] for name in ("judge", "judge-2"))
+    seen = two["stages"]["reward-2"]
+    assert seen["sources"]["ai"] == labels > two["stages"]["reward"]["sources"]["ai"]
+    origins = {o for line in (folder / "compare-2/records.jsonl").read_text().splitlines() for o in json.loads(line)["origins"]}
+    assert origins == {"rl_cai_1"}
+    assert set(two["policies"]) == {"initial", "control", "sl_cai", "rl_cai_1", "rl_cai"}
+    assert two["policies"]["rl_cai_1"]["length"] == one["policies"]["rl_cai"]["length"]
+    assert cai(project, "status", "runs/r").stdout.count("finished") == len(STAGES) + 5
+
+
 def test_two_processes_make_the_records_that_one_makes(project):
     run(project, "--until", "judge")
     command = [sys.executable, "-m", "cai", "run", "examples/run.yaml", "--run", "runs/two", "--until", "judge"]
