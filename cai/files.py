@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -25,24 +26,38 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         LimitReached: if the disk is full or the folder cannot be written; what was there before stays.
     """
+    _publish(path, [text])
+
+
+def _publish(path: Path, parts: Iterable[str]) -> None:
     if not processes.is_main():
+        for _ in parts:  # their making may be work that all processes share
+            pass
         return
-    try:
+    with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise LimitReached(f"{path}: cannot be written: {error.strerror}") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+            for part in parts:
+                with _told(path):
+                    file.write(part)
+            with _told(path):
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except OSError as error:
-        raise LimitReached(f"{path}: cannot be written: {error.strerror}") from None
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What the disk refuses, said with the name of the file."""
+    try:
+        yield
+    except OSError as error:
+        raise LimitReached(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def write_json(path: Path, value: object) -> None:
@@ -56,8 +71,18 @@ def read_json(path: Path) -> Any:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write records as JSON lines, in order."""
-    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+    """Write records as JSON lines, in order, as they come: they need never be in memory together."""
+    _publish(path, (record.model_dump_json() + "\n" for record in records))
+
+
+def stream_records(path: Path, kind: type[R]) -> Iterator[R]:
+    """The records of a file that ``write_records`` wrote, one at a time."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError as error:
+                raise InputError([Problem(f"{path}:{number}:1", str(error.errors()[0]["msg"]))]) from None
 
 
 def read_records(path: Path, kind: type[R]) -> list[R]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from itertools import islice, zip_longest
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cai.config import RunConfig
 from cai.data.preferences import read_preferences
@@ -17,7 +18,7 @@ from cai.feedback.rate import rate
 from cai.feedback.readings import Method, method_named
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
-from cai.files import read_records, write_json, write_records
+from cai.files import read_records, stream_records, write_json, write_records
 from cai.pipeline.run import REPEATED, Run
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from cai.train.judged import JudgedScore
 
 Metrics = dict[str, Any]
+T = TypeVar("T")
+U = TypeVar("U")
+PART = 4_096
+"""Records that a stage works on at once."""
 
 RED, BENIGN, HELD_RED, HELD_BENIGN = "red_team", "benign", "held_red_team", "held_benign"
 
@@ -64,27 +69,35 @@ def prompts(run: Run) -> Metrics:
 
 def draft(run: Run) -> Metrics:
     """The initial policy answers: red-team prompts to be revised, benign ones for the helpfulness mix."""
-    config, asked = run.config.sample, _prompts(run, RED, BENIGN)
-    samples = sample(
-        asked, run.ask(run.config.models.initial, "sample", run.config.models.style), seed=run.config.seed,
-        temperature=config.temperature, max_tokens=config.max_tokens,
-    )  # fmt: skip
-    write_records(run.records("sample"), samples)
-    return {"samples": len(samples), **_statuses(samples)}
+    config, asked, statuses = run.config.sample, _prompts(run, RED, BENIGN), Counter[str]()
+    ask = run.ask(run.config.models.initial, "sample", run.config.models.style)
+
+    def answered(part: list[Prompt]) -> Iterator[Sample]:
+        for made in sample(part, ask, seed=run.config.seed, temperature=config.temperature, max_tokens=config.max_tokens):
+            statuses[made.status] += 1
+            yield made
+
+    write_records(run.records("sample"), in_parts(asked, answered))
+    return {"samples": statuses.total(), **{status: n for status, n in sorted(statuses.items()) if status != "ok"}}
 
 
 def revise_stage(run: Run) -> Metrics:
     """Critique and revise the answers to red-team prompts, by drawn principles."""
-    config = run.config.revise
-    drafts = [s for s in _samples(run, "sample") if s.prompt.kind == RED]
-    revisions = revise(
-        drafts, run.law, run.critic("revise"), rounds=config.rounds, direct=config.direct, seed=run.config.seed,
-        temperature=config.temperature, max_tokens=config.max_tokens,
-    )  # fmt: skip
-    write_records(run.records("revise"), revisions)
-    steps = [step for revision in revisions for step in revision.steps]
-    failed = sum(step.status != "ok" for step in steps)
-    return {"revisions": len(revisions), "steps": len(steps), "unchanged": sum(s.unchanged for s in steps), "failed_steps": failed}
+    config, ask, seen = run.config.revise, run.critic("revise"), Counter[str]()
+    drafts = (s for s in stream_records(run.records("sample"), Sample) if s.prompt.kind == RED)
+
+    def revised(part: list[Sample]) -> Iterator[Revision]:
+        for made in revise(
+            part, run.law, ask, rounds=config.rounds, direct=config.direct, seed=run.config.seed, temperature=config.temperature,
+            max_tokens=config.max_tokens,
+        ):  # fmt: skip
+            seen["revisions"] += 1
+            for step in made.steps:
+                seen.update({"steps": 1, "unchanged": int(step.unchanged), "failed_steps": int(step.status != "ok")})
+            yield made
+
+    write_records(run.records("revise"), in_parts(drafts, revised))
+    return {name: seen[name] for name in ("revisions", "steps", "unchanged", "failed_steps")}
 
 
 def sft(run: Run) -> Metrics:
@@ -105,47 +118,39 @@ def control(run: Run) -> Metrics:
 
 def compare_stage(run: Run) -> Metrics:
     """The policy so far answers every prompt several times; pairs are made of different answers."""
-    config, models = run.config.compare, run.config.models
+    config, models, seen = run.config.compare, run.config.models, Counter[str]()
     asked = _prompts(run, RED, BENIGN)
     name, policy = (
         ("sl_cai", run.checkpoint("sft")) if run.round == 1 else (f"rl_cai_{run.round - 1}", run.at(run.round - 1).checkpoint("ppo"))
     )
-    made = {
-        name: sample(
-            asked,
-            run.ask(str(policy), "compare", models.style),
-            n=config.samples,
-            seed=run.config.seed + 1,
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
-        )
-    }
-    if config.initial_samples:
-        made["initial"] = sample(
-            asked,
-            run.ask(models.initial, "compare", models.style),
-            n=config.initial_samples,
-            seed=run.config.seed + 2,
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
-        )
-    comparisons = compare(made, seed=run.config.seed, per_prompt=config.per_prompt)
-    write_records(run.records("compare"), comparisons)
-    return {"comparisons": len(comparisons), "prompts_without_a_pair": len(asked) - len({c.prompt.id for c in comparisons})}
+    ask, ask_initial = run.ask(str(policy), "compare", models.style), run.ask(models.initial, "compare", models.style)
+    how, paired = {"temperature": config.temperature, "max_tokens": config.max_tokens}, set[str]()
+
+    def compared(part: list[Prompt]) -> Iterator[Comparison]:
+        made = {name: sample(part, ask, n=config.samples, seed=run.config.seed + 1, **how)}  # type: ignore[arg-type]
+        if config.initial_samples:
+            made["initial"] = sample(part, ask_initial, n=config.initial_samples, seed=run.config.seed + 2, **how)  # type: ignore[arg-type]
+        for pair in compare(made, seed=run.config.seed, per_prompt=config.per_prompt):
+            paired.add(pair.prompt.id)
+            seen["comparisons"] += 1
+            yield pair
+
+    write_records(run.records("compare"), in_parts(asked, compared))
+    return {"comparisons": seen["comparisons"], "prompts_without_a_pair": len(asked) - len(paired)}
 
 
 def judge_stage(run: Run) -> Metrics:
     """The AI judge labels the comparisons by principle."""
-    config = run.config.judge
-    comparisons = read_records(run.records("compare"), Comparison)
-    preferences = judge(
-        comparisons, run.law, run.judge("judge"), method_of(run), principles=config.principles,
-        combine=config.combine, seed=run.config.seed,
-    )  # fmt: skip
-    write_records(run.records("judge"), preferences)
-    labels = [p.p_first for p in preferences if p.p_first is not None]
-    ties = sum(abs(p - 0.5) < 0.1 for p in labels)
-    return {"labels": len(labels), "unscored": len(preferences) - len(labels), "near_ties": ties}
+    config, ask, method, seen = run.config.judge, run.judge("judge"), method_of(run), Counter[str]()
+
+    def judged(part: list[Comparison]) -> Iterator[Preference]:
+        for made in judge(part, run.law, ask, method, principles=config.principles, combine=config.combine, seed=run.config.seed):
+            seen["unscored" if made.p_first is None else "labels"] += 1
+            seen["near_ties"] += made.p_first is not None and abs(made.p_first - 0.5) < 0.1
+            yield made
+
+    write_records(run.records("judge"), in_parts(stream_records(run.records("compare"), Comparison), judged))
+    return {name: seen[name] for name in ("labels", "unscored", "near_ties")}
 
 
 def method_of(run: Run) -> Method:
@@ -314,10 +319,11 @@ def _sft_rows(run: Run) -> list[tuple[Prompt, str]]:
     return rows + _helpful_rows(run) if run.config.sft.helpful else rows
 
 
-def _statuses(samples: list[Sample]) -> dict[str, int]:
-    return {
-        status: n for status in ("empty", "truncated", "too_long", "filtered", "failed") if (n := sum(s.status == status for s in samples))
-    }
+def in_parts(items: Iterable[T], work: Callable[[list[T]], Iterable[U]]) -> Iterator[U]:
+    """Work on some thousand items at a time, so that memory stays flat however many there are; what comes out is the same."""
+    rest = iter(items)
+    while part := list(islice(rest, PART)):
+        yield from work(part)
 
 
 def always(config: RunConfig) -> bool:
