@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"))
 
 
 def digest(value: object, length: int = 16) -> str:
     """Hex sha256 (first ``length`` digits) of the canonical JSON of ``value``: the same content, the same id."""
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    text = value if isinstance(value, str) else _CANONICAL.encode(value)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 

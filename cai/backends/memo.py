@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -185,7 +185,7 @@ class Asker:
 
 def key_of(fingerprint: str, rendered: str, call: Call) -> str:
     """The identity of a call: the model's function, the exact text it reads, and what is done with it."""
-    values = asdict(call)
+    values = vars(call).copy()  # shallow: a deep copy of the messages would cost more than all else here
     values.pop("messages")
     if isinstance(call, Complete) and call.temperature == 0:
         values.pop("seed")  # a greedy answer has no chance in it
@@ -193,7 +193,7 @@ def key_of(fingerprint: str, rendered: str, call: Call) -> str:
 
 
 def _encoded(answer: Answer) -> str:
-    return json.dumps(asdict(answer), ensure_ascii=True)
+    return json.dumps(vars(answer), ensure_ascii=True)
 
 
 def _decoded(kind: str, text: str) -> Answer:
