@@ -23,6 +23,7 @@ class Pair(NamedTuple):
     worse: str
     p_better: float = 1.0
     source: str = SOURCE
+    margin: float = 0.0  # by how much it is better, where somebody said so
 
 
 Outcome = Pair | str
@@ -42,7 +43,7 @@ def format_of(row: Row) -> str:
     return next((name for name, form in FORMATS.items() if form.fits(row)), "")
 
 
-def _pair(prompt: Prompt | str, better: str, worse: str, p_better: float = 1.0, source: str = SOURCE) -> Outcome:
+def _pair(prompt: Prompt | str, better: str, worse: str, p_better: float = 1.0, source: str = SOURCE, margin: float = 0.0) -> Outcome:
     """A pair of two texts, unless they are no pair."""
     if isinstance(prompt, str):
         return prompt
@@ -51,7 +52,7 @@ def _pair(prompt: Prompt | str, better: str, worse: str, p_better: float = 1.0, 
         return "an answer is empty"
     if better == worse:
         return "both answers are the same"
-    return Pair(prompt, better, worse, p_better, source)
+    return Pair(prompt, better, worse, p_better, source, margin)
 
 
 def _prompt(value: Any) -> Prompt | str:
@@ -84,7 +85,8 @@ def _by_score(prompt: Prompt | str, scored: Sequence[tuple[str, float]]) -> Iter
 
 
 def _trl(row: Row) -> Iterator[Outcome]:
-    """``prompt, chosen, rejected`` as texts or messages; ``p_chosen`` and ``source`` as this project's export writes them."""
+    """``prompt, chosen, rejected`` as texts or messages; ``margin`` if there is one; ``p_chosen`` and ``source`` as this project's
+    export writes them."""
     answers = []
     for name in ("chosen", "rejected"):
         value = row[name]
@@ -100,8 +102,11 @@ def _trl(row: Row) -> Iterator[Outcome]:
     p_chosen = _number(row["p_chosen"], "p_chosen") if row.get("p_chosen") is not None else 1.0
     if not 0 <= p_chosen <= 1:
         raise ValueError(f"p_chosen should be a probability, found {p_chosen}")
-    source = row.get("source")
-    yield _pair(_prompt(row["prompt"]), answers[0], answers[1], p_chosen, source if isinstance(source, str) and source else SOURCE)
+    margin = _number(row["margin"], "margin") if row.get("margin") is not None else 0.0
+    if margin < 0:
+        raise ValueError(f"margin should not be negative, found {margin:g}: then the other answer would be the better one")
+    source = row.get("source") if isinstance(row.get("source"), str) else ""
+    yield _pair(_prompt(row["prompt"]), answers[0], answers[1], p_chosen, source or SOURCE, margin)
 
 
 def _implicit(row: Row) -> Iterator[Outcome]:

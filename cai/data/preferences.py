@@ -68,7 +68,7 @@ def read_preferences(path: Path, format: str = "") -> Read:
 def _preference(pair: Pair) -> Preference:
     comparison = Comparison.of(pair.prompt, pair.better, pair.worse, ("human", "human"))
     name = digest([comparison.id, pair.source, pair.p_better])
-    return Preference(id=name, comparison=comparison, p_first=pair.p_better, source=pair.source)
+    return Preference(id=name, comparison=comparison, p_first=pair.p_better, source=pair.source, margin=pair.margin)
 
 
 def _unknown(place: str, format: str, columns: list[str]) -> Problem:

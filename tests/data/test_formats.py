@@ -207,3 +207,29 @@ def test_real_trees_and_tables():
     assert len(read_prompts(MATERIAL / "xstest-xstest_prompts.csv", "benign")) == 450
     assert len(read_prompts(MATERIAL / "advbench-harmful_behaviors.csv#goal", "red_team")) == 521
     assert len(read_prompts(MATERIAL / "simple-safety-tests-SimpleSafetyTests_-_test_cases.csv#prompts_final", "red_team")) == 100
+
+
+def test_margins_are_read_and_never_negative(tmp_path):
+    rows = [{"prompt": "ask", "chosen": "good", "rejected": "bad", "margin": m} for m in (0.5, None)]
+    rows[1]["prompt"] = "ask more"
+    assert [p.margin for p in read_preferences(write(tmp_path, rows)).preferences] == [0.5, 0.0]
+    with pytest.raises(InputError, match=r"rows.jsonl:1.*margin should not be negative, found -1"):
+        read_preferences(write(tmp_path, [rows[0] | {"margin": -1}]))
+
+
+@real
+@pytest.mark.slow
+def test_real_pairs_teach_more_than_chance(tmp_path):
+    """1,200 pairs of people that nobody here wrote, a trained model of 260,000 weights, a fifth held out, two such fifths."""
+    from cai.config import Reward
+    from cai.train.reward import train_reward
+
+    people = read_preferences(MATERIAL / "hh-rlhf-harmless-test-0000-1199.jsonl").preferences
+    base = str(MATERIAL.parent / "models/stories260K")
+    config = Reward(epochs=3, batch_size=16, rate=1e-3, held_out=0.2, max_length=480)
+    found = [train_reward(people, base, tmp_path / str(seed), config, seed=seed) for seed in (0, 1)]
+    held = sum(f["held_out"] for f in found)
+    right = sum(f["held_out"] * f["held_out_accuracy"] for f in found) / held
+    shorter = 1 - sum(f["held_out"] * f["longer_is_better"] for f in found) / held
+    print(f"held out {held}: right {right:.3f}, shorter wins {shorter:.3f}")
+    assert right > 0.5 + 1.96 * (0.25 / held) ** 0.5  # beyond what a coin does in 39 of 40 tries
