@@ -1,6 +1,6 @@
 """The in-process backend beside a plain transformers script: judging by letters, and generating.
 
-    python benchmarks/local_backend.py [--pairs 24] [--prompts 64] [--rounds 3]
+    python benchmarks/local_backend.py [--pairs 24] [--prompts 64] [--rounds 3] [--preferences FILE]
 
 The script does what is usual: prompts in the order they come, padded on the left in batches of 16, logits of the whole batch (judging),
 ``model.generate`` (answers). Same model, float32, same prompts; probabilities and greedy tokens are held against each other.
@@ -77,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--preferences", type=Path, default=ROOT / "examples/prompts/helpful_preferences.jsonl", help="pairs to judge")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     backend = LocalBackend("reference")
@@ -85,7 +86,8 @@ def main() -> None:
     backend.language_model.model.float()
 
     law = load_constitution("reference")
-    human = read_preferences(ROOT / "examples/prompts/helpful_preferences.jsonl").preferences
+    human = read_preferences(options.preferences).preferences
+    human = [p for p in human if len(p.comparison.prompt.text) + len(p.comparison.first) + len(p.comparison.second) < 1200]
     shown = [p.comparison for p in human[:: max(1, len(human) // options.pairs)][: options.pairs]]
     ask = Recorded(backend)
     every = len(law.used_for("judge"))

@@ -12,7 +12,7 @@ from cai.backends.protocol import Answer, Call, Choice, Choose, Complete, Comple
 from cai.models.branch import Group, batches, can_share, group_by_prefix, read_groups
 from cai.models.chat import ChatFormat
 from cai.models.decode import decode
-from cai.models.load import LanguageModel, context_length, fingerprint, load_language_model, load_tokenizer
+from cai.models.load import LanguageModel, context_length, fingerprint, load_language_model, load_tokenizer, pass_tokens
 
 Row = TypeVar("Row")
 BATCH_TOKENS = 24_576
@@ -128,7 +128,8 @@ class LocalBackend:
         sharing = bool(listed) and can_share(model, max(map(len, listed)))
         groups = group_by_prefix(listed) if sharing else [Group(0, [i]) for i in range(len(listed))]
         head = model.get_output_embeddings()
-        for batch in batches(groups, listed, BATCH_TOKENS, BATCH_ROWS):
+        budget = min(BATCH_TOKENS, 4 * pass_tokens(model.device))
+        for batch in batches(groups, listed, budget, BATCH_ROWS):
             read = read_groups(model, listed, batch, int(tokenizer.pad_token_id))
             # the end of each row, as far as its longest option reaches, all projected at once
             reach = [max(len(wanted.tokens) for wanted in rows[listed[row]]) for row in read]

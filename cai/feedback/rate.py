@@ -49,7 +49,7 @@ def rate(
 def _call(scale: Scale, prompt: Prompt, text: str, principle: Principle) -> Call:
     if scale == "critique":
         return Choose((*prompt.with_answer(text), critique_request(principle, prompt)), CritiqueOdds.options)
-    fence = digest(["fence", prompt.id, text, principle.hash])[:8]
+    fence = digest(["fence", prompt.id, text])[:8]
     asked = fill_slots(principle.critique or principle.compare or "", {"prompt": prompt.text})
     turns = [message.model_dump() for message in prompt.messages]
     return Choose(

@@ -157,8 +157,9 @@ def judge_request(comparison: Comparison, principle: Principle, fences: bool = F
     turns = [message.model_dump() for message in comparison.prompt.messages]
     values = {"conversation": turns, "first": comparison.first, "second": comparison.second, "text": text}
     if fences:
-        # depends on both answers, so whoever writes one cannot write its mark
-        fence = digest(["fence", comparison.id, principle.hash])[:8]
+        # depends on both answers, so whoever writes one cannot write its mark; not on the principle, so that prompts by different
+        # principles begin alike and are read from one beginning
+        fence = digest(["fence", comparison.id])[:8]
         return Message(role="user", content=templates.render("judge_fenced", **values, fence=fence, reasoned=reasoned))
     return Message(role="user", content=templates.render("judge_reasoned" if reasoned else "judge", **values))
 
