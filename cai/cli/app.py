@@ -39,6 +39,21 @@ def init(
     init_folder(folder, force)
 
 
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSON, JSON lines, CSV or parquet with principles of another tool.")],
+    theme: Annotated[str, typer.Option(help="Folder below principles/, and name of the constitution.")] = "imported",
+    to: Annotated[Path, typer.Option(help="Folder that holds principles/ and constitution/.")] = Path(),
+) -> None:
+    """Bring in principles that another tool keeps, byte for byte: the paper's prompt files, llm-swarm's JSON, any table.
+
+    Example: cai import constitution_anthropic.json --theme anthropic
+    """
+    from cai.cli.bring import bring
+
+    bring(file, theme, to)
+
+
 @app.command()
 def check(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders; by default ./principles and ./constitution.")] = None,

@@ -153,7 +153,9 @@ def method_named(name: str, *, seed: int = 0, both_orders: bool = True, fences: 
 
 def judge_request(comparison: Comparison, principle: Principle, fences: bool = False, reasoned: bool = False) -> Message:
     """The user turn that shows two answers and asks the principle's question."""
-    text = fill_slots(principle.compare or "", {"prompt": comparison.prompt.text})
+    # the paper's own questions end with a piece of its frame, which ours has no place for
+    asked = (principle.compare or "").removesuffix("Options:").rstrip()
+    text = fill_slots(asked, {"prompt": comparison.prompt.text})
     turns = [message.model_dump() for message in comparison.prompt.messages]
     values = {"conversation": turns, "first": comparison.first, "second": comparison.second, "text": text}
     if fences:

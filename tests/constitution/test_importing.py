@@ -1,0 +1,82 @@
+"""Constitutions of other tools come in byte for byte, are drawn from, and make no double frame."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from cai.constitution import load_constitution
+from cai.constitution.importing import read_principles, write_principles
+from cai.errors import InputError
+from cai.feedback.readings import judge_request
+from cai.records import Comparison, Prompt
+
+REAL = Path(__file__).parents[3] / "shared/material/data/hf-constitutions-constitution_anthropic.json"
+ODD = 'Say what is  wrong, e.g. "precedings": {{ not a slot }}, {}, ünïcode, a\nsecond line: yes.'
+PAPER = {
+    "harmful_0": {"prompt": [ODD], "edit_request": ["Write it anew."]},
+    "Harmful 1": {"prompt": ["Find harm."], "edit_request": ["Take it away."]},
+}
+QUESTIONS = ["Which of these is kinder? Options:", "Which of these is wiser? Options:"]
+SHAPES = {
+    "paper.json": (PAPER, [("harmful-0", {"critique": ODD, "revise": "Write it anew."}), ("harmful-1", {"critique": "Find harm.", "revise": "Take it away."})]),
+    "questions.json": (QUESTIONS, [("01", {"compare": QUESTIONS[0]}), ("02", {"compare": QUESTIONS[1]})]),
+    "swarm.json": ({"constitutions": [{"critic": ODD, "revision": "Again."}], "system_chat": []}, [("01", {"critique": ODD, "revise": "Again."})]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_shape_comes_in_as_it_is_and_back(tmp_path, name):
+    value, expected = SHAPES[name]
+    (tmp_path / name).write_text(json.dumps(value), encoding="utf-8")
+    found = read_principles(tmp_path / name)
+    assert [(b.name, b.texts) for b in found] == expected
+    law = load_constitution(write_principles(found, "brought", tmp_path, "Brought"))
+    for brought in found:
+        principle = law.principles[f"brought/{brought.name}"]
+        assert {use: text for use in ("critique", "revise", "compare") if (text := getattr(principle, use))} == brought.texts
+    with pytest.raises(InputError, match="is there already"):
+        write_principles(found, "brought", tmp_path, "Brought")
+
+
+def test_a_table_brings_weights(tmp_path):
+    path = tmp_path / "mine.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows(
+            [
+                ["name", "critique", "revision", "question", "weight"],
+                ["kind", "Find it.", "Mend it.", "Which is kinder?", "3"],
+                ["wise", "", "", "Which is wiser?", ""],
+            ]
+        )
+    law = load_constitution(write_principles(read_principles(path), "mine", tmp_path, "Mine"))
+    assert law.used_for("revise") == {"mine/kind": 3.0} and law.used_for("judge") == {"mine/kind": 3.0, "mine/wise": 1.0}
+
+
+def test_what_cannot_be_kept_is_said_all_at_once(tmp_path):
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({"a": {"prompt": " blank"}, "b": {"text": "?"}, "c": 3}))
+    with pytest.raises(InputError) as error:
+        read_principles(path)
+    said = str(error.value)
+    assert "a: critique begins or ends with a blank" in said.replace(f"{path}: ", "") and said.count("holds no text of a principle") == 2
+
+
+def test_the_frame_of_the_options_is_not_printed_twice(tmp_path):
+    (tmp_path / "q.json").write_text(json.dumps(QUESTIONS))
+    law = load_constitution(write_principles(read_principles(tmp_path / "q.json"), "q", tmp_path, "Q"))
+    shown = judge_request(Comparison.of(Prompt.of("p"), "one", "other"), law.principles["q/01"], fences=True).content
+    assert "Which of these is kinder?\n" in shown and "Options:" not in shown
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="the folder of real data is not here")
+def test_a_published_constitution_comes_in_byte_for_byte(tmp_path):
+    found = read_principles(REAL)
+    law = load_constitution(write_principles(found, "swarm", tmp_path, "Brought"))
+    entries = json.loads(REAL.read_text())["constitutions"]
+    assert len(law.used_for("revise")) == len(entries) == 16
+    for brought, entry in zip(found, entries, strict=True):
+        principle = law.principles[f"swarm/{brought.name}"]
+        assert (principle.critique, principle.revise) == (entry["critic"], entry["revision"])
