@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cai import shipped
@@ -56,8 +57,10 @@ def load_language_model(name: str, device: torch.device | None = None, dtype: to
     device = device or best_device()
     tokenizer = load_tokenizer(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype or best_dtype(device), trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        model = AutoModelForCausalLM.from_pretrained(
+            resolve(name), dtype=dtype or best_dtype(device), trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError([Problem(name, f"no model could be opened: {str(error).splitlines()[0]}")]) from None
     disable_dropout(model)
     return LanguageModel(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -33,9 +34,14 @@ def load_scalar_model(name: str, *, new_head: bool = False, device: torch.device
     tokenizer = load_tokenizer(name)
     try:
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            resolve(name), num_labels=1, pad_token_id=tokenizer.pad_token_id, dtype=torch.float32, trust_remote_code=False
+            resolve(name),
+            num_labels=1,
+            pad_token_id=tokenizer.pad_token_id,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError([Problem(name, f"no model could be opened: {str(error).splitlines()[0]}")]) from None
     if new_head:
         weight = head(model).weight

@@ -49,6 +49,8 @@ def train_reward(
     train = [told for element in kept if (told := _without_near_ties(element, config.least_margin)).edges]
     if not train:
         raise InputError("there is no labelled pair to train a reward model on")
+    if all(edge.p_first == 0.5 for element in train for edge in element.edges):
+        raise InputError("there is nothing to learn for a reward model: all labels are one half")
     sizes = [element.tree.size for element in train]
     plan = [batch for epoch in range(config.epochs) for batch in epoch_batches(sizes, config.batch_size, *key, "reward", epoch)]
     engine = Engine(scalar, rate=config.rate, steps=len(plan))

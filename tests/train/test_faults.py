@@ -1,0 +1,91 @@
+"""What may come in broken, and what may break on the way: said, counted, and never in the weights."""
+
+import math
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_training import BAD, GOOD, PROMPTS, preferences
+
+from cai.config import PPO, SFT, Reward
+from cai.errors import InputError, RunFailed
+from cai.models.load import load_language_model
+from cai.models.scalar import load_scalar_model
+from cai.train import ppo as ppo_module
+from cai.train import reward as reward_module
+from cai.train.ppo import train_ppo
+from cai.train.reward import score_texts, train_reward
+from cai.train.sft import train_sft
+
+
+def finite(folder):
+    return all(torch.isfinite(tensor).all() for tensor in load_file(folder / "model.safetensors").values())
+
+
+def test_labels_that_are_all_ties_teach_nothing_and_are_refused(tiny, tmp_path):
+    with pytest.raises(InputError, match="all labels are one half"):
+        train_reward(preferences(0.5), tiny, tmp_path / "r", Reward())
+    assert not (tmp_path / "r").exists()
+
+
+def test_one_pair_is_enough_to_train_and_nothing_is_nan(tiny, tmp_path):
+    figures = train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(held_out=0.0))
+    assert figures["pairs"] == 1 and figures["held_out_accuracy"] == 0.5 and finite(tmp_path / "r")
+    scores = score_texts(load_scalar_model(str(tmp_path / "r")), [(PROMPTS[0], GOOD), (PROMPTS[0], BAD)])
+    assert torch.isfinite(scores).all() and all(math.isfinite(value) for value in figures.values())
+
+
+def spoilt(monkeypatch, module, name, when):
+    """Let a loss be NaN in some of its calls."""
+    real, calls = getattr(module, name), []
+
+    def loss(*arguments):
+        calls.append(1)
+        found = real(*arguments)
+        if not when(len(calls)):
+            return found
+        return found._replace(loss=found.loss * math.nan) if hasattr(found, "_replace") else found * math.nan
+
+    monkeypatch.setattr(module, name, loss)
+
+
+def test_a_nan_in_one_batch_of_the_reward_model_is_skipped_and_said_with_its_rows(tiny, tmp_path, monkeypatch):
+    spoilt(monkeypatch, reward_module, "preference_loss", lambda call: call == 3)
+    rows = []
+    figures = train_reward(preferences(), tiny, tmp_path / "r", Reward(batch_size=8, held_out=0.0, epochs=2), log=rows.append)
+    assert figures["skipped_steps"] == 1 and [bool(row.get("rows")) for row in rows[:4]] == [False, False, True, False]
+    assert len(rows[2]["rows"]) in (4, 8) and "loss" not in rows[2] and finite(tmp_path / "r")
+
+
+def test_a_nan_in_one_update_of_ppo_is_skipped_and_rings(tiny, tmp_path, monkeypatch):
+    spoilt(monkeypatch, ppo_module, "policy_loss", lambda call: call == 2)
+    rows = []
+    config = PPO(updates=3, batch_size=4, epochs=1, max_tokens=4, rate=1e-3)
+    figures = train_ppo(PROMPTS, tiny, "", tmp_path / "p", config, score=lambda p, a: torch.arange(float(len(a))), log=rows.append)
+    assert figures["skipped_steps"] == 1 and "a step was skipped" in rows[1]["alarm"] and finite(tmp_path / "p")
+
+
+def test_training_that_is_all_nan_stops_with_its_weights_unharmed(tiny, tmp_path, monkeypatch):
+    spoilt(monkeypatch, reward_module, "preference_loss", lambda call: True)
+    with pytest.raises(RunFailed, match="5 steps in a row") as error:
+        train_reward(preferences(), tiny, tmp_path / "r", Reward(batch_size=4, epochs=3))
+    assert error.value.exit_code == 5 and not (tmp_path / "r").exists()
+
+
+def test_a_model_that_would_have_to_be_unpickled_is_not_opened(tiny, tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny, folder)
+    torch.save({"weight": torch.ones(2)}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    for opened in (load_language_model, load_scalar_model):
+        with pytest.raises(InputError, match="no model could be opened"):
+            opened(str(folder))
+
+
+def test_half_a_checkpoint_is_not_opened(tiny, tmp_path):
+    train_sft([(PROMPTS[0], GOOD)], tiny, tmp_path / "out", SFT(epochs=1))
+    path = tmp_path / "out/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="no model could be opened"):
+        load_language_model(str(tmp_path / "out"))
