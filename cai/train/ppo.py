@@ -22,7 +22,7 @@ from cai.rl.kl import KLController, k1
 from cai.rl.losses import entropy, language_model_loss, policy_loss, token_logprobs, value_loss
 from cai.rl.masked import masked_sum, masked_variance, whiten
 from cai.train.agent import Agent
-from cai.train.batches import Answered, tokenize
+from cai.train.batches import Answered, rows_key, tokenize
 from cai.train.card import model_card
 from cai.train.engine import Part
 from cai.train.loop import Log, Pass, passes
@@ -70,12 +70,13 @@ def train_ppo(
     controller = KLController(config.kl_coef, config.kl_target)
     reward_from = fingerprint(reward_name) if reward_name else ""
     settings = [config.model_dump(), training.model_dump(), watch.model_dump(), style, seed]
-    resume = Resume(out, ["ppo", fingerprint(policy_name), reward_from, *settings, digest(tokenized)], save_every)
+    resume = Resume(out, ["ppo", fingerprint(policy_name), reward_from, *settings, digest(tokenized), rows_key(remembered)], save_every)
     kept = resume.load(agent.engines)
     history: list[dict[str, float]] = kept.get("history", [])
     controller.coef = kept.get("kl_coef", controller.coef)
     watcher.restore(kept)
-    watcher.look(len(history))
+    if not history:
+        watcher.look(0)
     for update, batch in enumerate(prompt_batches(len(tokenized), config, seed)):
         if update < len(history):
             continue

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cai.config import DPO, PPO, SFT, Reward
+from cai.config import DPO, PPO, SFT, Reward, Watch
 from cai.records import Comparison, Preference, Prompt
 from cai.train import resume
 from cai.train.dpo import train_dpo
@@ -40,7 +40,8 @@ def ppo(base, out, **more):
         return torch.tensor([float(sum(answer) % 7) for answer in answers])
 
     config = PPO(updates=6, batch_size=4, epochs=2, rate=1e-3, value_rate=1e-3, max_tokens=6, kl_target=2.0)
-    return train_ppo(PROMPTS, base, "", out, config, score=score, **more)
+    watch = Watch(every=2, prompts=3, keep="best")
+    return train_ppo(PROMPTS, base, "", out, config, score=score, watch=watch, held_out=PROMPTS[:3], **more)
 
 
 class Killed(Exception):
