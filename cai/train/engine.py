@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -127,10 +128,13 @@ class Engine:
         return found
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that a later run needs to go on from here: tensors (trained weights, the optimiser's moments) and plain values."""
+        """All that a later run needs to go on from here: tensors (trained weights, the optimiser's moments) and plain values.
+
+        All processes have a part in it; the main one gets the tensors.
+        """
         model, optimizer = self._parts()
         tensors = {f"model.{name}": tensor.clone() for name, tensor in model.items()}
-        for name, moments in optimizer["state"].items():
+        for name, moments in optimizer.get("state", {}).items():
             tensors |= {f"optimizer.{moment}.{name}": value.clone() for moment, value in moments.items()}
         rates = [group["lr"] for group in self.optimizer.param_groups]
         return tensors, {"rates": rates, "steps": self.schedule.last_epoch, "skipped": [self.skipped, self._skipped_in_a_row]}
@@ -144,9 +148,9 @@ class Engine:
                 _, moment, name = key.split(".", 2)
                 state.setdefault(name, {})[moment] = tensor
         set_state_dict(
-            self.model, self._bare_optimizer, options=_WHOLE,
+            self.model, self._bare_optimizer, options=dataclasses.replace(_WHOLE, broadcast_from_rank0=processes.count() > 1),
             model_state_dict={key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")},
-            optim_state_dict={"state": state, "param_groups": optimizer["param_groups"]},
+            optim_state_dict={"state": state, "param_groups": optimizer.get("param_groups", [])},
         )  # fmt: skip
         for group, rate in zip(self.optimizer.param_groups, values["rates"], strict=True):
             group["lr"] = rate

@@ -59,6 +59,7 @@ class Resume:
         self._saved = time.monotonic()
         if processes.is_main():
             self._write(done, kept, rest)
+        processes.wait()
 
     def _write(self, done: int, kept: Mapping[str, tuple[dict[str, Tensor], dict[str, Any]]], rest: Mapping[str, object]) -> None:
         place = self.folder / f"step-{done}"

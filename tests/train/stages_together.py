@@ -1,8 +1,10 @@
 """All four training stages on a little of everything; started by test_processes.py, alone and as two processes."""
 
+import contextlib
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -63,14 +65,27 @@ def main(base, out, tokens, lora, sharded):
     def log(row):
         rows.append({name: value for name, value in row.items() if name != "alarm"})
 
+    def stopped_once(train):
+        """Train, stop after the second step, and go on from the state that was kept."""
+
+        def until_two(row):
+            log(row)
+            if row.get("step", row.get("update")) == 2:
+                raise InterruptedError
+
+        with contextlib.suppress(InterruptedError):
+            train(log=until_two, save_every=0.0)
+        return train(log=log)
+
+    sft = partial(train_sft, ROWS, base, out / "sft", SFT(epochs=2, batch_size=3, rate=1e-3), training=how)
     figures = {
-        "sft": train_sft(ROWS, base, out / "sft", SFT(epochs=2, batch_size=3, rate=1e-3), training=how, log=log),
+        "sft": stopped_once(sft),
         "reward": train_reward(LABELS, base, out / "reward", Reward(epochs=2, batch_size=3, rate=1e-3, held_out=0.2), training=how, log=log),
         "dpo": train_dpo(LABELS, base, out / "dpo", DPO(epochs=2, batch_size=3, rate=1e-3), training=how, log=log),
-        "ppo": train_ppo(
-            PROMPTS, base, "", out / "ppo", PPO(updates=3, batch_size=5, epochs=2, minibatches=2, rate=1e-3, value_rate=1e-3, max_tokens=7),
-            score=score, training=how, log=log,
-        ),
+        "ppo": stopped_once(partial(
+            train_ppo, PROMPTS, base, "", out / "ppo",
+            PPO(updates=3, batch_size=5, epochs=2, minibatches=2, rate=1e-3, value_rate=1e-3, max_tokens=7), score=score, training=how,
+        )),
     }  # fmt: skip
     if processes.is_main():
         (out / "said.json").write_text(
