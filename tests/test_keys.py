@@ -22,6 +22,26 @@ def test_draws_follow_the_weights():
     assert chi_square < 10.83  # p = 0.001 at one degree of freedom
 
 
+def test_the_law_of_a_constitutions_draws():
+    """A hundred thousand draws among sixteen weighted principles; one more principle takes its share and moves no other draw."""
+    weights = {f"p{i}": 1 + i % 4 for i in range(16)}
+    drawn = [draw(weights, "law", i) for i in range(100_000)]
+    counts, total = Counter(drawn), sum(weights.values())
+    chi_square = sum((counts[k] - 100_000 * w / total) ** 2 / (100_000 * w / total) for k, w in weights.items())
+    assert chi_square < 37.70  # p = 0.001 at fifteen degrees of freedom
+    after = [draw(weights | {"new": 3}, "law", i) for i in range(20_000)]
+    moved = [new for old, new in zip(drawn, after, strict=False) if new != old]
+    assert set(moved) == {"new"} and abs(len(moved) / 20_000 - 3 / (total + 3)) < 0.006
+
+
+def test_what_an_edit_of_one_principle_in_sixteen_touches():
+    """One label in sixteen; of chains of four steps 1 - (15/16)^4, from the first touched step on."""
+    weights = dict.fromkeys(map(str, range(16)), 1.0)
+    labels = [draw(weights, "label", i) == "3" for i in range(8_000)]
+    chains = [any(draw(weights, "chain", i, step) == "3" for step in range(4)) for i in range(8_000)]
+    assert abs(sum(labels) / 8_000 - 1 / 16) < 0.009 and abs(sum(chains) / 8_000 - (1 - (15 / 16) ** 4)) < 0.015
+
+
 def test_removing_an_option_moves_only_its_own_draws():
     weights = {"a": 1.0, "b": 1.0, "c": 2.0}
     for i in range(500):
