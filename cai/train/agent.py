@@ -56,6 +56,7 @@ class Agent:
             scalar, _ = open_scalar(reward_name or policy_name, training, new_head=not reward_name)
             self.critic = Engine(scalar, rate=config.value_rate, steps=steps)
         for engine in self.engines.values():
+            engine.model.train()  # dropout is off; without it no activation would be computed again
             engine.start(self.plant([Tree([0], [[0]])]))
 
     @property

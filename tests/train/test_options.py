@@ -112,6 +112,17 @@ def test_checkpointing_does_compute_again(tiny, monkeypatch):
     assert len(calls) == 2
 
 
+def test_ppo_computes_again_too_and_writes_with_a_cache(tiny):
+    agent = Agent(tiny, "", PPO(), Training(checkpointing=True, precision="float32"), 0)
+    agent.write([[5, 6, 7]], max_tokens=4, temperature=0.0, seeds=[0])
+    for module, options in ((agent.actor.model, {}), (agent.critic.model, {"values": True})):
+        calls = []
+        module.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        found = module(agent.plant([Tree([5, 6], [[7]])]), **options)
+        (found if options else found[0]).sum().backward()
+        assert len(calls) == 2
+
+
 def test_bfloat16_passes_keep_float32_weights_and_learn_alike(tiny, tmp_path):
     config, losses = SFT(epochs=8, batch_size=8, rate=5e-3), {}
     for precision in ("float32", "bfloat16"):

@@ -46,13 +46,13 @@ def same(alone, out, said, within=2e-4):
 
 
 def test_two_processes_are_as_one(tiny, tmp_path, alone):
-    said = run(tiny, tmp_path / "out", processes=2)
+    said = run(tiny, tmp_path / "out", processes=2, tokens=60)
     assert said["wrapped"] == ["1", "DistributedDataParallel"]
     same(alone, tmp_path / "out", said)
 
 
 def test_two_processes_that_share_the_weights_are_as_one(tiny, tmp_path, alone):
-    said = run(tiny, tmp_path / "out", processes=2, sharded="sharded")
+    said = run(tiny, tmp_path / "out", processes=2, tokens=60, sharded="sharded")
     assert said["wrapped"] == ["3", "FSDPModule"]  # two layers and the rest
     same(alone, tmp_path / "out", said)
 
