@@ -200,8 +200,9 @@ def open_run(
     write_text(folder / ".owner", f"process {os.getpid()} on {socket.gethostname()}")
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     write_lock(law, folder / "constitution.lock.yaml")
-    processes.wait()
-    return Run(folder, config, law, Memo(folder / "memo.sqlite", budget), base, screen or Silent(), lock)
+    memo = Memo(folder / "memo.sqlite", budget) if processes.is_main() else None
+    processes.wait()  # two processes that make the memo at the same moment would lock each other out
+    return Run(folder, config, law, memo or Memo(folder / "memo.sqlite", budget), base, screen or Silent(), lock)
 
 
 def versions() -> dict[str, str]:
