@@ -150,9 +150,8 @@ def test_diff_shows_what_an_edit_does_and_pays_only_for_that(project):
     steps = [step for line in (project / "runs/r/revise/records.jsonl").read_text().splitlines() for step in json.loads(line)["steps"]]
     name = steps[0]["principle"]
     path = project / "principles" / f"{name}.yaml"
-    path.write_text(
-        path.read_text().replace("the last reply", "that reply").replace("Write a", "Write me a").replace("Which reply", "Which one")
-    )
+    document = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(document | {"critique": "Look for it once more. " + document["critique"]}, sort_keys=False))
     shown = cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout
     assert f"changed  {name}" in shown and "{+" in shown
     touched, chains = map(int, re.search(r"revisions: (\d+) of (\d+) chains are touched", shown).groups())
