@@ -94,7 +94,7 @@ def main() -> None:
     ours, _ = timed(lambda: judge(shown, law, ask, method_named("letters", seed=0, both_orders=True), principles=0), options.rounds)
     asked = [call for call in ask.calls if isinstance(call, Choose)]
     texts = [backend.rendered(call) for call in asked]
-    ids = [[option[0] for option in backend._options(call)[1]] for call in asked]
+    ids = [[option[0] for option in backend.format.options(call.messages, call.options)[1]] for call in asked]
     plain, probabilities = timed(lambda: plain_letters(model, tokenizer, texts, ids), options.rounds)
     apart = max(
         abs(torch.tensor(a.logprobs).softmax(0)[0] - torch.tensor(b).softmax(0)[0]).item()

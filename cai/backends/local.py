@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from cai.backends.protocol import Answer, Call, Choice, Choose, Complete, Completion, Finish
-from cai.models.branch import Group, batches, can_share, group_by_prefix, read_groups
+from cai.models.branch import batches, grouped, last_logits
 from cai.models.chat import ChatFormat
 from cai.models.decode import decode
 from cai.models.load import LanguageModel, context_length, fingerprint, load_language_model, load_tokenizer, pass_tokens
@@ -117,40 +117,25 @@ class LocalBackend:
         totals: dict[int, list[float | None]] = {}
         lengths: dict[int, int] = {}
         for i, call in calls:
-            prompt, options = self._options(call)
+            prompt, options = self.format.options(call.messages, call.options)
             lengths[i], totals[i] = len(prompt), [None] * len(options)
             if len(prompt) + max(map(len, options)) > self._context:
                 yield i, Choice((0.0,) * len(options), len(prompt), "too_long")
                 continue
             for number, option in enumerate(options):
-                rows.setdefault((*prompt, *option[:-1]), []).append(_Wanted(i, number, option))
+                rows.setdefault((*prompt, *option[:-1]), []).append(_Wanted(i, number, tuple(option)))
         listed = list(rows)
-        sharing = bool(listed) and can_share(model, max(map(len, listed)))
-        groups = group_by_prefix(listed) if sharing else [Group(0, [i]) for i in range(len(listed))]
-        head = model.get_output_embeddings()
-        budget = min(BATCH_TOKENS, 4 * pass_tokens(model.device))
-        for batch in batches(groups, listed, budget, BATCH_ROWS):
-            read = read_groups(model, listed, batch, int(tokenizer.pad_token_id))
-            # the end of each row, as far as its longest option reaches, all projected at once
-            reach = [max(len(wanted.tokens) for wanted in rows[listed[row]]) for row in read]
-            ends = torch.cat([hidden[-n:] for hidden, n in zip(read.values(), reach, strict=True)])
-            logprobs = F.log_softmax(head(ends).float(), -1).split(reach)
-            for row, steps in zip(read, logprobs, strict=True):
+        # the end of each row, as far as its longest option reaches
+        reach = [max(len(wanted.tokens) for wanted in rows[row]) for row in listed]
+        for batch in batches(grouped(model, listed, reach), listed, pass_tokens(model.device)):
+            for row, logits in last_logits(model, listed, reach, batch, int(tokenizer.pad_token_id)).items():
+                steps = F.log_softmax(logits.float(), -1)
                 for i, number, tokens in rows[listed[row]]:
                     wanted = torch.tensor(tokens, device=steps.device).unsqueeze(1)
                     totals[i][number] = float(steps[-len(tokens) :].gather(1, wanted).sum())
                     found = tuple(total for total in totals[i] if total is not None)
                     if len(found) == len(totals[i]):
                         yield i, Choice(found, lengths[i])
-
-    def _options(self, call: Choose) -> tuple[list[int], list[tuple[int, ...]]]:
-        """The prompt's tokens, and those of each option that tell it from the others: its first if the first ones differ."""
-        rendered = [self.format.option(call.messages, option) for option in call.options]
-        continued = [self.format.continued(text, added) for text, added in rendered]
-        prompt, options = continued[0][0], [tuple(ids) for _, ids in continued]
-        if len({option[0] for option in options}) == len(options):
-            options = [option[:1] for option in options]
-        return prompt, options
 
     # -- limits --------------------------------------------------------------------------------------------------------
 

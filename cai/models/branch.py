@@ -1,18 +1,27 @@
-"""Reading rows that begin alike: the shared beginning once, then each row's own part from its cached keys and values."""
+"""Reading rows that begin alike: the shared beginning once, then each row's own part from its cached keys and values.
+
+The own parts of one beginning stand one after the other in one line, each blind to the others, so the cache is read where it
+lies: a copy of it for every row would cost more than the attention to it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from cai.models.forest import Forest, Tree, branches, can_share, lay_out
 from cai.models.padding import pad_right, positions
+from cai.models.project import logits_at
 
 WORTH_SHARING = 12
 """Tokens that rows must have in common before a second pass over the model pays."""
+LINE_TOKENS = 512
+"""Tokens of own parts that stand in one line; attention within it grows with its square."""
 
 Tokens = Sequence[int]
 
@@ -24,14 +33,23 @@ class Group(NamedTuple):
     rows: list[int]
 
 
-def group_by_prefix(rows: Sequence[Tokens]) -> list[Group]:
-    """Put distinct rows into groups so that few tokens are read; at least one token stays each row's own."""
+def grouped(model: PreTrainedModel, rows: Sequence[Tokens], kept: Sequence[int]) -> list[Group]:
+    """The groups in which a model can read some rows; see :func:`group_by_prefix`."""
+    if rows and branches(model) and can_share(model, max(map(len, rows))):
+        return group_by_prefix(rows, kept)
+    return [Group(0, [i]) for i in range(len(rows))]
+
+
+def group_by_prefix(rows: Sequence[Tokens], kept: Sequence[int]) -> list[Group]:
+    """Put distinct rows into groups so that few tokens are read; the last ``kept[i]`` tokens stay row ``i``'s own."""
     order = sorted(range(len(rows)), key=lambda i: tuple(rows[i]))
     groups: list[Group] = []
     for i in order:
         if groups:
             last = groups[-1]
-            shared = min(common(rows[last.rows[-1]], rows[i]), last.shared or len(rows[i]), len(rows[i]) - 1, len(rows[last.rows[0]]) - 1)
+            first = last.rows[0]
+            alike = min(common(rows[last.rows[-1]], rows[i]), len(rows[i]) - kept[i])
+            shared = min(alike, last.shared) if last.shared else min(alike, len(rows[first]) - kept[first])
             # reading the group's rows from a shorter beginning costs; reading this one's beginning again costs as well
             given_up = (last.shared - shared) * (len(last.rows) - 1) if last.shared else 0
             if shared >= WORTH_SHARING and shared > given_up:
@@ -46,49 +64,74 @@ def common(one: Tokens, other: Tokens) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def can_share(model: PreTrainedModel, longest: int) -> bool:
-    """Whether a row can be read in two parts: not by models with a state, nor beyond a sliding window."""
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    return not getattr(model, "_is_stateful", False) and (window is None or longest <= window)
-
-
-def batches(groups: Sequence[Group], rows: Sequence[Tokens], tokens: int, most_rows: int) -> Iterator[list[Group]]:
-    """Groups of like size together, alone or shared, under a budget of tokens (padding counted) and of rows."""
+def batches(groups: Sequence[Group], rows: Sequence[Tokens], tokens: int) -> Iterator[list[Group]]:
+    """Groups of like size together, alone or shared, under a budget of tokens (padding counted)."""
 
     def size(group: Group) -> tuple[bool, int, int]:
-        return bool(group.shared), max(len(rows[i]) for i in group.rows) - group.shared, group.shared
+        own = sum(len(rows[i]) for i in group.rows) - group.shared * len(group.rows)
+        return bool(group.shared), group.shared, own
 
     batch: list[Group] = []
-    longest_own = longest_shared = count = 0
+    longest_own = longest_shared = 0
     for group in sorted(groups, key=size):
-        is_shared, own, shared = size(group)
-        longest_own, longest_shared, count = max(longest_own, own), max(longest_shared, shared), count + len(group.rows)
-        too_much = count * longest_own + (len(batch) + 1) * longest_shared > tokens or count > most_rows
+        is_shared, shared, own = size(group)
+        longest_own, longest_shared = max(longest_own, own), max(longest_shared, shared)
+        too_much = (len(batch) + 1) * (longest_own + longest_shared) > tokens
         if batch and (too_much or bool(batch[0].shared) != is_shared):
             yield batch
-            batch, longest_own, longest_shared, count = [], own, shared, len(group.rows)
+            batch, longest_own, longest_shared = [], own, shared
         batch.append(group)
     if batch:
         yield batch
 
 
 @torch.inference_mode()
-def read_groups(model: PreTrainedModel, rows: Sequence[Tokens], groups: Sequence[Group], pad_id: int) -> dict[int, Tensor]:
-    """The last hidden states ``[n, D]`` of each row's own part; all groups share something, or none does."""
-    device, cache, before = model.device, None, torch.zeros(0)
+def last_logits(
+    model: PreTrainedModel, rows: Sequence[Tokens], kept: Sequence[int], groups: Sequence[Group], pad_id: int
+) -> dict[int, Tensor]:
+    """Logits ``[kept[i], V]`` at the last tokens of each row; all groups share something, or none does."""
+    lines = [(g, line) for g, group in enumerate(groups) for line in _lines(group, rows)]
+    own = lay_out([Tree([], [list(rows[i][groups[g].shared :]) for i in line]) for g, line in lines], pad_id, model.device)
+    inputs = own.inputs
     if groups[0].shared:
-        cache = DynamicCache()
-        beginnings, seen = pad_right([rows[group.rows[0]][: group.shared] for group in groups], pad_id, device)
-        model.base_model(input_ids=beginnings, attention_mask=seen, position_ids=positions(seen), past_key_values=cache, use_cache=True)
-        owner = torch.tensor([g for g, group in enumerate(groups) for _ in group.rows], device=device)
-        cache.batch_select_indices(owner)
-        before = seen[owner]
-    members = [(i, group.shared) for group in groups for i in group.rows]
-    own, mask = pad_right([rows[i][shared:] for i, shared in members], pad_id, device)
-    whole = torch.cat([before, mask], 1) if cache is not None else mask
-    hidden = model.base_model(
-        input_ids=own, attention_mask=whole, position_ids=positions(whole)[:, -own.shape[1] :], past_key_values=cache,
-        use_cache=cache is not None,
-    ).last_hidden_state  # fmt: skip
-    return {i: hidden[row, : len(rows[i]) - shared] for row, (i, shared) in enumerate(members)}
+        beginnings = [rows[group.rows[0]][: group.shared] for group in groups]
+        inputs |= _after(model, beginnings, torch.tensor([g for g, _ in lines], device=model.device), own, pad_id)
+    order = [i for _, line in lines for i in line]
+    places = [range(end - kept[i] + 1, end + 1) for i, end in zip(order, own.ends.tolist(), strict=True)]
+    logits = logits_at(model, inputs, torch.tensor([*chain.from_iterable(places)], device=model.device))
+    return dict(zip(order, logits.split([kept[i] for i in order]), strict=True))
+
+
+def _lines(group: Group, rows: Sequence[Tokens]) -> Iterator[list[int]]:
+    line: list[int] = []
+    tokens = 0
+    for i in group.rows:
+        own = len(rows[i]) - group.shared
+        if line and tokens + own > LINE_TOKENS:
+            yield line
+            line, tokens = [], 0
+        line.append(i)
+        tokens += own
+    yield line
+
+
+def _after(model: PreTrainedModel, beginnings: Sequence[Tokens], owner_R: Tensor, own: Forest, pad_id: int) -> dict[str, Any]:
+    """Read the beginnings; what the model is called with for the lines ``own`` that go on from them, line ``r`` from ``owner_R[r]``."""
+    cache = DynamicCache()
+    ids, seen = pad_right(beginnings, pad_id, model.device)
+    model.base_model(input_ids=ids, attention_mask=seen, position_ids=positions(seen), past_key_values=cache, use_cache=True)
+    if len(owner_R) > len(beginnings):
+        cache.batch_select_indices(owner_R)
+    seen = seen[owner_R]
+    if own.attention.dim() == 2:  # one row in each line
+        attention = torch.cat([seen, own.attention], 1)
+    else:
+        attention = torch.cat([seen.bool()[:, None, None].expand(-1, 1, own.ids.shape[1], -1), own.attention], -1)
+        if model.config._attn_implementation == "eager":
+            attention = torch.where(attention, 0.0, torch.finfo(model.dtype).min).to(model.dtype)
+    return {
+        "attention_mask": attention,
+        "position_ids": own.positions + seen.sum(1, keepdim=True),
+        "past_key_values": cache,
+        "use_cache": True,
+    }

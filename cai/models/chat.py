@@ -78,12 +78,6 @@ class ChatFormat:
         after = self._apply([*_turns(messages), {"role": "assistant", "content": ANSWERED}]).rpartition(ANSWERED)[2]
         return prompt, self._shield(answer).strip() + (after or self.tokenizer.eos_token or "")
 
-    def option(self, messages: Sequence[Message], option: str) -> tuple[str, str]:
-        """The prompt, and the option as the model would begin its answer with it (its leading space, if it has one)."""
-        prompt, added = self.answered(messages, option)
-        end = added.find(option) + len(option)
-        return prompt, added[:end] if end >= len(option) else option
-
     def split_thoughts(self, text: str) -> tuple[str, str]:
         """What a model wrote as (its thoughts, its answer); thoughts that never ended leave no answer."""
         if self.tags is None:
@@ -112,12 +106,33 @@ class ChatFormat:
                 ids += self._encode_after(part)
         return ids
 
-    def continued(self, text: str, added: str) -> tuple[list[int], list[int]]:
-        """Token ids of a text and of what is added to it: where tokens merge over the seam, the two are encoded apart."""
-        before, whole = self.ids(text), self.ids(text + added)
-        if whole[: len(before)] == before and len(whole) > len(before):
-            return before, whole[len(before) :]
-        return before, self._encode_after(readable(added))
+    def options(self, messages: Sequence[Message], options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Token ids of the prompt, and those of each option, as an answer begins with it, that tell it from the others: its
+        first if the first ones differ."""
+        prompt, added = self.answered(messages, options[0])
+        lead = added[: max(0, added.find(options[0]))]  # a space, where a style puts one before answers
+        before, *found = self.continued(prompt, *(lead + option for option in options))
+        return before, [ids[:1] for ids in found] if len({ids[0] for ids in found}) == len(found) else found
+
+    def continued(self, text: str, *added: str) -> list[list[int]]:
+        """Token ids of a text, and of each thing that is added to it: where tokens merge over the seam, the two are encoded apart."""
+        before, end = self.ids(text), text[self._last_control(text) :]
+        # no token reaches over a control token, so what stands before the last one need not be encoded again
+        ending = self.ids(end) if len(end) < len(text) else before
+        if before[len(before) - len(ending) :] != ending:
+            end, ending = text, before
+        found = [before]
+        for more in added:
+            whole = self.ids(end + more)
+            merged = whole[: len(ending)] != ending or len(whole) == len(ending)
+            found.append(self._encode_after(readable(more)) if merged else whole[len(ending) :])
+        return found
+
+    def _last_control(self, text: str) -> int:
+        """Where the last control token of a rendered text begins; 0 if it has none."""
+        if self.style != "chat":
+            return 0
+        return max((m.start() for m in self._control.finditer(text) if text[m.start() - 1 : m.start()] != _OPEN), default=0)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cai.models.branch import can_share
-
 
 class Tree(NamedTuple):
     """Token ids of a prompt, and of the answers to it."""
@@ -101,6 +99,13 @@ def _apart(segment_RL: Tensor, additive: bool) -> Tensor:
     # padding sees only padding: no row of the mask is empty, which would make NaN
     seen = causal & ((mine == other) | ((other == 0) & (mine > 0)))
     return torch.where(seen, 0.0, torch.finfo(torch.float32).min) if additive else seen
+
+
+def can_share(model: PreTrainedModel, longest: int) -> bool:
+    """Whether rows can be read in parts: not by models with a state, nor beyond a sliding window."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    return not getattr(model, "_is_stateful", False) and (window is None or longest <= window)
 
 
 _branches: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -28,6 +28,17 @@ def read(model: PreTrainedModel, forest: Forest) -> Read:
         return Read(hidden, model.get_output_embeddings()(hidden))
     out = model(**forest.inputs, output_hidden_states=True)
     return Read(out.hidden_states[-1].flatten(0, 1)[forest.before], out.logits.flatten(0, 1)[forest.before])
+
+
+def logits_at(model: PreTrainedModel, inputs: dict[str, Any], places: Tensor) -> Tensor:
+    """Logits ``[N, V]`` at some places (``row * L + column``) of the batch that a model is called with."""
+    if head_is_plain(model):
+        logits: Tensor = model.get_output_embeddings()(model.base_model(**inputs).last_hidden_state.flatten(0, 1)[places])
+        return logits
+    length = inputs["input_ids"].shape[1]
+    columns, which = (places % length).unique(return_inverse=True)
+    kept: Tensor = model(**inputs, logits_to_keep=columns).logits
+    return kept[places // length, which]
 
 
 def next_token_logits(model: PreTrainedModel, forest: Forest) -> Tensor:

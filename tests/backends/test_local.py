@@ -40,7 +40,9 @@ def test_answers_do_not_depend_on_the_batch(request, fixture):
             assert found.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
 
 
-@pytest.mark.parametrize("options", [("A", "B"), ("Problem", "No problem"), ("the red bike", "the red boat")])
+@pytest.mark.parametrize(
+    "options", [("A", "B"), ("Problem", "No problem"), ("the red bike", "the red boat"), ("the red bike is here", "the blue boat")]
+)
 def test_choices_are_the_log_probabilities_of_the_options(tiny, options):
     backend = LocalBackend(tiny)
     model, tokenizer = backend.language_model

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cai.backends.local import LocalBackend
-from cai.models.branch import Group, batches, common, group_by_prefix, read_groups
+from cai.models.branch import Group, batches, common, group_by_prefix, grouped, last_logits
 from cai.models.padding import pad_right
 
 
@@ -27,16 +27,22 @@ def some_rows(vocabulary: int) -> list[list[int]]:
     return [head + one + words(n) for n in (1, 4, 9)] + [head + two + words(n) for n in (3, 2)] + [words(8), words(40), head + one]
 
 
-def test_shared_equals_whole(model):
+def whole_logits(model, row):
+    with torch.no_grad():
+        return model(torch.tensor([row])).logits[0]
+
+
+@pytest.mark.parametrize("line_tokens", [512, 7])  # all own parts in one line; lines that hold few
+def test_shared_equals_whole(model, monkeypatch, line_tokens):
+    monkeypatch.setattr("cai.models.branch.LINE_TOKENS", line_tokens)
     rows = some_rows(model.config.vocab_size)
-    groups = group_by_prefix(rows)
+    kept = [1 + i % 2 if len(row) > 36 or i == 5 else 1 for i, row in enumerate(rows)]
+    groups = grouped(model, rows, kept)
     assert any(len(g.rows) >= 3 and g.shared >= 34 for g in groups) and any(g.shared == 0 for g in groups)
     seen = set()
-    for batch in batches(groups, rows, 10_000, 100):
-        for i, hidden in read_groups(model, rows, batch, 0).items():
-            with torch.no_grad():
-                whole = model.base_model(input_ids=torch.tensor([rows[i]])).last_hidden_state[0]
-            assert torch.allclose(hidden, whole[-len(hidden) :], atol=1e-4)
+    for batch in batches(groups, rows, 10_000):
+        for i, logits in last_logits(model, rows, kept, batch, 0).items():
+            assert torch.allclose(logits, whole_logits(model, rows[i])[-kept[i] :], atol=1e-4) and len(logits) == kept[i]
             seen.add(i)
     assert seen == set(range(len(rows)))
 
@@ -44,10 +50,8 @@ def test_shared_equals_whole(model):
 def test_a_wrong_owner_of_the_beginning_shows(model):
     rows = some_rows(model.config.vocab_size)
     wrong = [rows[3], rows[0]]
-    read = read_groups(model, wrong, [Group(35, [0, 1])], 0)  # row 1 begins otherwise
-    with torch.no_grad():
-        whole = model.base_model(input_ids=torch.tensor([wrong[1]])).last_hidden_state[0]
-    assert not torch.allclose(read[1], whole[-len(read[1]) :], atol=1e-2)
+    read = last_logits(model, wrong, [1, 1], [Group(35, [0, 1])], 0)  # row 1 begins otherwise
+    assert not torch.allclose(read[1], whole_logits(model, wrong[1])[-1:], atol=1e-2)
 
 
 @settings(max_examples=200, deadline=None)
@@ -55,14 +59,15 @@ def test_a_wrong_owner_of_the_beginning_shows(model):
     st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=60).map(tuple), min_size=1, max_size=25, unique=True), st.integers(20, 400)
 )
 def test_grouping_covers_each_row_once_and_never_reads_more(rows, budget):
-    groups = group_by_prefix(rows)
+    kept = [min(len(row), 1 + i % 3) for i, row in enumerate(rows)]
+    groups = group_by_prefix(rows, kept)
     assert sorted(i for g in groups for i in g.rows) == list(range(len(rows)))
     for group in groups:
         first = rows[group.rows[0]]
-        assert all(common(first, rows[i]) >= group.shared and len(rows[i]) > group.shared for i in group.rows)
+        assert all(common(first, rows[i]) >= group.shared and len(rows[i]) - kept[i] >= group.shared for i in group.rows)
     read = sum(g.shared + sum(len(rows[i]) - g.shared for i in g.rows) for g in groups)
     assert read <= sum(map(len, rows))
-    made = list(batches(groups, rows, budget, 7))
+    made = list(batches(groups, rows, budget))
     assert sorted(i for batch in made for g in batch for i in g.rows) == list(range(len(rows)))
     for batch in made:
         assert len({bool(g.shared) for g in batch}) == 1

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from cai.models.branch import Group, batches, grouped, last_logits
 from cai.models.decode import decode
 from cai.models.forest import Tree, branches, lay_out, plant
 from cai.models.project import read
@@ -47,6 +48,21 @@ def test_a_tree_is_read_as_its_answers_one_by_one(family):
     assert len(rows) == (2 if branches(model) else 5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_that_begin_alike_are_read_as_one_by_one(family):
+    model = made(AutoModelForCausalLM, family)
+    beginning = list(range(5, 21))
+    rows = [beginning + [30, 31, 32], beginning + [33], beginning + [34, 35], [40, 41, 42]]
+    kept = [2, 1, 1, 3]
+    found = {}
+    for batch in batches(grouped(model, rows, kept), rows, 1000):
+        found |= last_logits(model, rows, kept, batch, 0)
+    assert any(group.shared == 16 for group in grouped(model, rows, kept)) == (family != "bloom")
+    for i, row in enumerate(rows):
+        with torch.no_grad():
+            assert torch.allclose(found[i], model(torch.tensor([row])).logits[0, -kept[i] :], atol=2e-4), i
+
+
 def test_answers_that_see_each_other_are_told_apart():
     model = made(AutoModelForCausalLM, "llama")
     forest = lay_out(TREES, 0, torch.device("cpu"))
@@ -64,6 +80,10 @@ def test_either_attention_takes_its_mask(implementation):
         found = read(model, plant(model, TREES, 0)).logits
         alone = [model(torch.tensor([t.prompt + a])).logits[0, len(t.prompt) - 1 : -1] for t in TREES for a in t.answers]
     assert branches(model) and torch.allclose(found, torch.cat(alone), atol=2e-4)
+    rows = [[*range(5, 21), 30, 31], [*range(5, 21), 32]]
+    found = last_logits(model, rows, [1, 1], [Group(16, [0, 1])], 0)
+    with torch.no_grad():
+        assert all(torch.allclose(found[i], model(torch.tensor([row])).logits[0, -1:], atol=2e-4) for i, row in enumerate(rows))
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("phi", "phi3")])
