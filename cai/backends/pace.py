@@ -14,15 +14,16 @@ LONGEST_WAIT = 60.0
 
 
 class Gate:
-    """At most ``limit`` calls at once; the limit grows by one per round of successes and halves when the server is full.
+    """At most ``limit`` calls at once: it doubles per round of successes until the server is full for the first time; from then
+    on it grows by one per round, and halves whenever the server is full.
 
-    The rule is that of TCP congestion control (additive increase, multiplicative decrease).
+    The rule is that of TCP congestion control (slow start, additive increase, multiplicative decrease).
     """
 
     def __init__(self, start: int = 8, most: int = 64) -> None:
         self.limit, self.most = float(min(start, most)), most
         self._inside = 0
-        self._shrunk = 0.0
+        self._shrunk: float | None = None
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
@@ -36,15 +37,16 @@ class Gate:
         finally:
             async with self._changed:
                 self._inside -= 1
-                self._changed.notify_all()
+                self._changed.notify(max(1, int(self.limit) - self._inside))
 
     def went_well(self) -> None:
-        self.limit = min(self.limit + 1 / self.limit, float(self.most))
+        grown = self.limit + (1 if self._shrunk is None else 1 / self.limit)
+        self.limit = min(grown, float(self.most))
 
     def was_full(self) -> None:
         """Halve, but once only for all the refusals of one moment."""
         now = time.monotonic()
-        if now - self._shrunk > 1.0:
+        if self._shrunk is None or now - self._shrunk > 1.0:
             self.limit, self._shrunk = max(1.0, self.limit / 2), now
 
 

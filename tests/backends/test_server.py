@@ -1,5 +1,6 @@
 """The server backend against a server that misbehaves by script."""
 
+import asyncio
 import json
 import math
 import threading
@@ -281,15 +282,33 @@ def test_several_servers_share_the_load_and_the_load_is_capped():
         assert min(len(one.requests), len(two.requests)) > 50 and most[0] <= 12
 
 
-def test_the_gate_opens_slowly_and_shuts_fast():
+def test_the_gate_opens_fast_until_it_was_full_and_slowly_then():
     gate = Gate(start=8, most=64)
-    for _ in range(400):
+    for _ in range(40):
         gate.went_well()
-    assert 20 < gate.limit < 64
-    before = gate.limit
+    assert gate.limit == 48
     gate.was_full()
     gate.was_full()  # of the same moment
-    assert gate.limit == before / 2
+    assert gate.limit == 24
+    for _ in range(400):
+        gate.went_well()
+    assert 30 < gate.limit < 64
+
+
+def test_everyone_who_waits_at_the_gate_gets_in():
+    async def crowd():
+        gate, inside = Gate(start=2, most=16), []
+
+        async def one(i):
+            async with gate.enter():
+                await asyncio.sleep(0.001)
+                inside.append(i)
+            (gate.was_full if i % 7 == 0 else gate.went_well)()
+
+        await asyncio.wait_for(asyncio.gather(*(one(i) for i in range(300))), 30)
+        return inside
+
+    assert sorted(asyncio.run(crowd())) == list(range(300))
 
 
 def test_retry_after_in_seconds_and_as_a_date():
