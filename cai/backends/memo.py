@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,8 @@ CREATE TABLE IF NOT EXISTS calls (
 ) WITHOUT ROWID;
 """
 _VERSION = 1
+_ROWS, _SECONDS = 64, 0.5
+"""Answers wait for one another before they are stored, but only so many and so long."""
 
 Progress = Callable[[int, int], None]
 """Told (done, all) as calls are answered."""
@@ -158,21 +161,20 @@ class Asker:
         answers: dict[str, Answer] = {}
         names, total = list(missing), done + len(missing)
         pending: list[tuple[str, str, Answer]] = []
+        stored = time.monotonic()
         if missing:
             self.memo.check_budget()
         try:
-            for i, answer in self.backend.answers(list(missing.values())):
+            for i, answer in _within(self.backend.answers(list(missing.values())), self.memo, len(missing)):
                 answers[names[i]] = answer
                 if answer.finish != "failed":  # what failed may work another time
                     pending.append((names[i], self.stage, answer))
                 self.memo.spend(self.stage, answer)
                 done += 1
-                if len(pending) >= 64:
+                if len(pending) >= _ROWS or time.monotonic() - stored > _SECONDS:
                     self.memo.store(pending)
-                    pending = []
+                    pending, stored = [], time.monotonic()
                     self._tell(done, total)
-                if done < total:
-                    self.memo.check_budget()
         finally:
             self.memo.store(pending)
         self._tell(done, total)
@@ -181,6 +183,21 @@ class Asker:
     def _tell(self, done: int, total: int) -> None:
         if self.progress:
             self.progress(done, total)
+
+
+def _within(answers: Iterator[tuple[int, Answer]], memo: Memo, count: int) -> Iterator[tuple[int, Answer]]:
+    """The answers until the budget is used up, and then those that are on their way and will have to be paid."""
+    for number, item in enumerate(answers, start=1):
+        yield item
+        if number == count:
+            continue
+        try:
+            memo.check_budget()
+        except LimitReached as reached:
+            if isinstance(answers, Generator):
+                yield answers.throw(reached)  # which a backend with calls on their way raises again after the last of them
+                yield from answers
+            raise
 
 
 def key_of(fingerprint: str, rendered: str, call: Call) -> str:

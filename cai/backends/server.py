@@ -11,7 +11,7 @@ import json
 import os
 import queue
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,54 +87,73 @@ class ServerBackend:
         return wire.rendered(call, self.dialect)
 
     def answers(self, calls: Sequence[Call]) -> Iterator[tuple[int, Answer]]:
-        """Yield answers as they come in; the calls run in a thread of their own until the last or until this is closed."""
+        """Yield answers as they come in; the calls run in a thread of their own until the last or until this is closed.
+
+        Ctrl-C, or a limit that is thrown in, ends it after the answers that are on their way: they will have to be paid.
+        """
         if not calls:
             return
-        done: queue.Queue[tuple[int, Answer] | BaseException | None] = queue.Queue()
-        worker = _Worker(self._work(calls, done.put), done.put)
+        done: queue.Queue[tuple[int, Answer] | None] = queue.Queue()
+        switch = _Switch(len(calls))
+        worker = _Worker(self._work(calls, switch, done.put), lambda: done.put(None))
         worker.start()
         try:
-            while (item := done.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+            try:
+                yield from iter(done.get, None)
+            except (KeyboardInterrupt, LimitReached):
+                switch.off()
+                yield from iter(done.get, None)
+                raise
+            if worker.error:
+                raise worker.error
         finally:
             worker.stop()
 
-    async def _work(self, calls: Sequence[Call], put: Any) -> None:
+    async def _work(self, calls: Sequence[Call], switch: _Switch, put: Any) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.settings.concurrency)
         transport = _CappedTransport(self.settings.byte_cap, limits=limits)
         timeout = httpx.Timeout(self.settings.deadline, connect=10.0)
         async with httpx.AsyncClient(transport=transport, timeout=timeout, headers={"Accept-Encoding": "identity"}) as http:
-            lines = [_Line(url, http, self) for url in self.urls]
+            lines = [_Line(url, http, self, switch) for url in self.urls]
             if self.abilities is None:
                 self.abilities = await lines[0].probe()
-            switch = _Switch(len(calls))
 
             async def one(line: _Line) -> None:
                 while (i := switch.next()) is not None:
-                    answer = await line.answer(calls[i])
-                    switch.seen(answer, line.url)
-                    put((i, answer))
+                    try:
+                        answer = await line.answer(calls[i])
+                        switch.seen(answer, line.url)
+                    except CaiError as error:  # no call can get past it, but those on their way may end
+                        switch.off(error)
+                        return
+                    if answer.finish != "failed" or not switch.is_off:
+                        put((i, answer))
 
             # as many workers as may ever be inside; the gate of each line says how many are
             async with asyncio.TaskGroup() as group:
                 for line in lines:
                     for _ in range(min(self.settings.concurrency, len(calls))):
                         group.create_task(one(line))
+            if switch.error:
+                raise switch.error
 
 
 class _Switch:
-    """Hands out the calls, and stops everything when one after the other fails."""
+    """Hands out the calls until it is off, which it turns when one after the other fails."""
 
     def __init__(self, count: int) -> None:
         self._next, self._count, self._failed = 0, count, 0
+        self.is_off, self.error = False, None  # type: bool, CaiError | None
 
     def next(self) -> int | None:
-        if self._next >= self._count:
+        if self.is_off or self._next >= self._count:
             return None
         self._next += 1
         return self._next - 1
+
+    def off(self, error: CaiError | None = None) -> None:
+        """Hand out no more calls, and ask none again."""
+        self.is_off, self.error = True, self.error or error
 
     def seen(self, answer: Answer, url: str) -> None:
         self._failed = self._failed + 1 if answer.finish == "failed" else 0
@@ -145,8 +164,8 @@ class _Switch:
 class _Line:
     """One base URL: its client and its gate."""
 
-    def __init__(self, url: str, http: httpx.AsyncClient, backend: ServerBackend) -> None:
-        self.url, self.backend, self.settings = url, backend, backend.settings
+    def __init__(self, url: str, http: httpx.AsyncClient, backend: ServerBackend, switch: _Switch) -> None:
+        self.url, self.backend, self.settings, self.switch = url, backend, backend.settings, switch
         self.client = openai.AsyncOpenAI(
             base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=0, http_client=http, timeout=self.settings.deadline
         )
@@ -176,7 +195,7 @@ class _Line:
     async def _try(self, call: Call, abilities: Abilities) -> Answer:
         """Ask until there is an answer, a reason why there will be none, or no attempt left."""
         attempt, waited, note = 0, 0.0, ""
-        while attempt < self.settings.attempts and waited < self.settings.patience:
+        while attempt < self.settings.attempts and waited < self.settings.patience and not self.switch.is_off:
             wait: float | None = None
             try:
                 async with self.gate.enter(), asyncio.timeout(self.settings.deadline):
@@ -269,28 +288,28 @@ class _CappedStream(httpx.AsyncByteStream):
 
 
 class _Worker(threading.Thread):
-    """Runs a coroutine to its end in a thread, and tells how it ended: None, or what it raised."""
+    """Runs a coroutine to its end in a thread, keeps what it raised, and tells when it is over."""
 
-    def __init__(self, work: Coroutine[Any, Any, None], tell: Any) -> None:
+    def __init__(self, work: Coroutine[Any, Any, None], tell: Callable[[], None]) -> None:
         super().__init__(daemon=True)
         self._work, self._tell, self._loop = work, tell, asyncio.new_event_loop()
         self._task: asyncio.Task[None] | None = None
+        self.error: BaseException | None = None
 
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        end: BaseException | None = None
         try:
             self._task = self._loop.create_task(self._work)
             self._loop.run_until_complete(self._task)
         except asyncio.CancelledError:
             pass
         except BaseExceptionGroup as group:
-            end = _first(group)
+            self.error = _first(group)
         except BaseException as error:
-            end = error
+            self.error = error
         finally:
             self._loop.close()
-        self._tell(end)
+        self._tell()
 
     def stop(self) -> None:
         """End the work, if it has not ended, and wait for it."""

@@ -153,10 +153,11 @@ def request(call: Call, model: str, dialect: Dialect, *, logprobs: bool = True, 
         if dialect == "transcript":
             fields["stop"] = [templates.TRANSCRIPT_STOP]
     if isinstance(call, Complete):
-        return fields | {"temperature": call.temperature, "max_tokens": call.max_tokens, "seed": call.seed % (1 << 31)}
+        chance = {"seed": call.seed % (1 << 31)} if call.temperature else {}
+        return fields | {"temperature": call.temperature, "max_tokens": call.max_tokens} | chance
     if logprobs:
         asked = {"logprobs": True, "top_logprobs": TOP} if dialect == "chat" else {"logprobs": TOP}
-        return fields | {"temperature": 1.0, "max_tokens": 1, "seed": 0} | asked
+        return fields | {"temperature": 1.0, "max_tokens": 1} | asked  # what is drawn is not looked at
     return fields | {"temperature": 1.0, "max_tokens": VOTE_TOKENS, "seed": 0, "n": VOTES}
 
 

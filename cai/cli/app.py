@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -270,7 +271,20 @@ def dpo(config: Training, set_: Settings = None) -> None:
 
 
 def main(body: Callable[[], None] = app) -> None:
-    """Entry point: known errors are one line each on stderr and an exit code; 130 after Ctrl-C. Of several processes one speaks."""
+    """Entry point: known errors are one line each on stderr and an exit code; 130 after Ctrl-C, 143 after a terminate signal.
+
+    Of several processes one speaks.
+    """
+    signals: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        if not signals and processes.is_main():
+            print("stopping after what is on its way; once more stops at once", file=sys.stderr)
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     if not processes.is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (open as long as the process is)
     try:
@@ -278,9 +292,11 @@ def main(body: Callable[[], None] = app) -> None:
     except CaiError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # typer makes the second of the first
+        if not signals:
+            raise
         print("stopped; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + signals[0])
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

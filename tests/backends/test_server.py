@@ -3,6 +3,8 @@
 import asyncio
 import json
 import math
+import os
+import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +14,7 @@ import pytest
 pytest.importorskip("openai")
 
 from cai.backends import open_backend, wire
+from cai.backends.budget import Budget
 from cai.backends.memo import Memo
 from cai.backends.pace import Gate, told_to_wait
 from cai.backends.protocol import Choose, Complete
@@ -363,3 +366,45 @@ def test_a_server_is_asked_not_to_think_unless_it_may_and_one_that_knows_no_such
     with FaultServer(refuses) as server:
         assert [a.text for a in ask(server.backend(), completes(2))] == ["1 words", "2 words"]
         assert sum("chat_template_kwargs" in fields for fields in server.requests) == 1
+
+
+def stored_after(path, server, count, stop, budget=None):
+    """How many answers a memo holds after something stopped ``count`` calls, eight at once."""
+    with Memo(path, budget) as memo:
+        with pytest.raises(stop):
+            memo.asker(server.backend(concurrency=8), "s")(completes(count))
+        return memo.totals()["s"].calls
+
+
+def test_ctrl_c_and_a_budget_wait_for_what_is_on_its_way(tmp_path):
+    with FaultServer(lambda n, f: time.sleep(0.05)) as server:
+        threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
+        assert stored_after(tmp_path / "a", server, 2000, KeyboardInterrupt) == len(server.requests) - PROBES < 1000
+    with FaultServer(lambda n, f: time.sleep(0.05)) as server:
+        stored = stored_after(tmp_path / "b", server, 200, LimitReached, Budget(calls=30))
+        assert stored == len(server.requests) - PROBES and 30 <= stored <= 38
+
+
+def test_a_second_ctrl_c_waits_for_nothing(tmp_path):
+    with FaultServer(lambda n, f: time.sleep(0.01 if n <= PROBES else 3.0)) as server:
+        for after in (0.5, 1.0):
+            threading.Timer(after, os.kill, [os.getpid(), signal.SIGINT]).start()
+        started = time.monotonic()
+        with Memo(tmp_path / "m") as memo, pytest.raises(KeyboardInterrupt):
+            memo.asker(server.backend(concurrency=8), "s")(completes(20))
+        assert time.monotonic() - started < 2.5
+
+
+def test_what_was_answered_while_the_quota_ran_out_is_kept(tmp_path):
+    answered = []
+
+    def script(number, fields):
+        time.sleep(0.02 * (number % 5))
+        if number > PROBES + 20 and number % 5 == 0:
+            return 402, {}, "pay first"
+        answered.append(number)
+        return None
+
+    with FaultServer(script) as server:
+        stored = stored_after(tmp_path / "m", server, 300, LimitReached)
+        assert stored == len(answered) - PROBES < 60

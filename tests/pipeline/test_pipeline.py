@@ -260,6 +260,21 @@ def test_killed_at_random_moments_it_ends_the_same(project, kills):
     assert os.listdir(project / "runs/killed") and not list((project / "runs/killed").rglob("*.partial"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_word_and_it_goes_on(project, number):
+    run(project, "--until", "judge", name="whole")
+    command = [sys.executable, "-m", "cai", "run", "examples/run.yaml", "--run", "runs/r", "--until", "judge"]
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("sample"):
+            break
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and "run the same command again to go on" in said and "Traceback" not in said
+    run(project, "--until", "judge")
+    assert content(project)[0] == content(project, "whole")[0]
+
+
 def test_a_run_folder_that_cannot_be_written_is_said_before_any_call(project):
     (project / "runs").mkdir()
     (project / "runs" / "r").write_text("a file where the folder should be")
