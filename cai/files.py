@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +20,7 @@ from cai.errors import InputError, LimitReached, Problem
 from cai.records import Record
 
 R = TypeVar("R", bound=Record)
+_GZIP = b"\x1f\x8b"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -107,7 +110,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     problems = []
     for number, line in lines(path):
         try:
-            row = json.loads(line)
+            row = strict_json(line)
         except (ValueError, RecursionError) as error:
             problems.append(Problem(f"{path}:{number}:1", f"is no JSON: {error}"))
             continue
@@ -120,6 +123,23 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(problems)
 
 
+def strict_json(text: str) -> Any:
+    """What a JSON text holds; a key that stands twice in one object is refused.
+
+    Raises:
+        ValueError: with what is wrong, or RecursionError where it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_each_once)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return found
+
+
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """The non-blank lines of a UTF-8 file, numbered from 1; only a line feed ends a line."""
     for number, line in enumerate(read_utf8(path).split("\n"), start=1):
@@ -128,9 +148,12 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_utf8(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark."""
+    """The text of a UTF-8 file, packed by gzip or not, without a byte order mark."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        return (gzip.decompress(data) if data.startswith(_GZIP) else data).decode("utf-8-sig")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError([Problem(str(path), f"is a damaged gzip file: {error}")]) from None
     except OSError as error:
         raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:

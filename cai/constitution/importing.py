@@ -7,7 +7,6 @@ each text.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import yaml
 
 from cai.data.tables import read_table
 from cai.errors import InputError, Problem
-from cai.files import read_utf8, write_text
+from cai.files import read_utf8, strict_json, write_text
 
 NAMES = {
     "critique": ("critique", "critic", "prompt", "critique_request"),
@@ -88,8 +87,8 @@ def _entries(path: Path) -> Iterator[tuple[str, str, Any]]:
             yield place, str(row.get("name") or row.get("id") or row.get("title") or number), row
         return
     try:
-        value = json.loads(read_utf8(path))
-    except ValueError as error:
+        value = strict_json(read_utf8(path))
+    except (ValueError, RecursionError) as error:
         raise InputError([Problem(str(path), f"is no JSON: {error}")]) from None
     if isinstance(value, dict) and isinstance(value.get("constitutions"), list):
         value = value["constitutions"]

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import InputError, Problem
-from cai.files import read_rows, read_utf8
+from cai.files import read_rows, read_utf8, strict_json
 
 Row = dict[str, Any]
 
 
 def read_table(path: Path) -> Iterator[tuple[str, Row]]:
-    """The rows of a ``.jsonl``, ``.json`` (a list of objects), ``.csv``, ``.tsv`` or ``.parquet`` file, or of a ``datasets`` folder.
+    """The rows of a ``.jsonl``, ``.json`` (a list of objects), ``.csv``, ``.tsv`` (each of them ``.gz`` or not) or ``.parquet`` file,
+    or of a ``datasets`` folder.
 
     Yields ``(place, row)``; the place is ``file:line:col`` where there are lines.
 
@@ -26,7 +27,11 @@ def read_table(path: Path) -> Iterator[tuple[str, Row]]:
     if path.is_dir():
         return _dataset(path)
     readers = {".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
-    return readers.get(path.suffix.lower(), _jsonl)(path)
+    return readers.get(_suffix(path), _jsonl)(path)
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
@@ -37,7 +42,7 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
 def _json(path: Path) -> Iterator[tuple[str, Row]]:
     text = read_utf8(path)
     try:
-        rows = json.loads(text)
+        rows = strict_json(text)
     except (ValueError, RecursionError) as error:
         at = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError([Problem(f"{path}{at}", f"is no JSON: {getattr(error, 'msg', error)}")]) from None
@@ -48,7 +53,7 @@ def _json(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[str, Row]]:
-    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=""), delimiter="\t" if _suffix(path) == ".tsv" else ",", strict=True)
     problems = []
     try:
         for row in reader:

@@ -55,6 +55,7 @@ def prompts(run: Run) -> Metrics:
     """Read the prompt sets, each prompt once."""
     config = run.config.prompts
     found: dict[str, Prompt] = {}
+    repeated = 0
     wanted = (
         (RED, config.red_team, config.red_team_limit), (BENIGN, config.benign, config.benign_limit),
         (HELD_RED, config.held_red_team, config.held_limit), (HELD_BENIGN, config.held_benign, config.held_limit),
@@ -62,9 +63,10 @@ def prompts(run: Run) -> Metrics:
     for kind, name, limit in wanted:
         if name:
             for prompt in read_prompts(run.path(name), kind, limit):
+                repeated += prompt.id in found
                 found.setdefault(prompt.id, prompt)
     write_records(run.records("prompts"), found.values())
-    return {kind: len(by_kind(list(found.values()), kind)) for kind, _, _ in wanted}
+    return {kind: len(by_kind(list(found.values()), kind)) for kind, _, _ in wanted} | {"in_an_earlier_set": repeated}
 
 
 def draft(run: Run) -> Metrics:

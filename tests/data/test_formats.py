@@ -1,5 +1,6 @@
 """Every published shape of preferences: the right answer wins, and what cannot be used is counted with its place."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -165,7 +166,9 @@ def test_tables_of_other_kinds(tmp_path):
     dataset.save_to_disk(str(tmp_path / "saved"))
     expected = [p.id for p in read_preferences(write(tmp_path, rows)).preferences]
     assert len(expected) == 3
-    for name in ("rows.csv", "rows.parquet", "saved"):
+    for name in ("rows.csv", "rows.jsonl"):
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    for name in ("rows.csv", "rows.parquet", "saved", "rows.csv.gz", "rows.jsonl.gz"):
         assert [p.id for p in read_preferences(tmp_path / name).preferences] == expected
     assert [p.text for p in read_prompts(tmp_path / "rows.csv#rejected", "x")] == ["bad"]
 
@@ -175,6 +178,10 @@ def test_tables_of_other_kinds(tmp_path):
     [
         ("a.csv", "prompt,chosen\nx,y\nz\n", r"a.csv:3:1: has another number of fields than the 2"),
         ("a.csv", 'prompt\n"x\n', r"a.csv:\d:1: is no CSV"),
+        ("a.jsonl", '{"prompt": "x", "prompt": "y"}\n', r"a.jsonl:1:1: is no JSON: the key 'prompt' stands twice"),
+        ("a.json", '[{"prompt": "x", "score": {"a": 1, "a": 2}}]', r"a.json: is no JSON: the key 'a' stands twice"),
+        ("a.jsonl", b"\x1f\x8bjunk", r"a.jsonl: (is a damaged gzip file|cannot be read)"),
+        ("a.jsonl", gzip.compress(b'{"prompt": "x"}')[:-4], r"a.jsonl: is a damaged gzip file"),
         ("a.json", "[1]", r"a.json: should be a list of objects"),
         ("a.json", "[{]", r"a.json:1:3: is no JSON"),
         ("a.parquet", "junk", r"a.parquet: is no parquet file"),
@@ -182,7 +189,7 @@ def test_tables_of_other_kinds(tmp_path):
     ],
 )
 def test_broken_tables_are_named(tmp_path, name, content, says):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=says):
         read_prompts(tmp_path / name, "x")
 
