@@ -37,6 +37,13 @@ class Models(Section):
     thinking: bool = False
     """Let critic and judge think aloud before they answer, where they can; a policy always answers at once."""
 
+    @field_validator("initial", "critic", "judge")
+    @classmethod
+    def _no_secret(cls, name: str) -> str:
+        if re.match(r"https?://[^/#]*@", name):
+            raise ValueError("holds a user or a password; keep keys out of files and set OPENAI_API_KEY")
+        return name
+
 
 class Prompts(Section):
     """JSON-lines files of ``{"prompt": text}`` or ``{"messages": [...]}``; relative to the run file."""

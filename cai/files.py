@@ -37,15 +37,15 @@ def _publish(path: Path, parts: Iterable[str]) -> None:
         for _ in parts:  # their making may be work that all processes share
             pass
         return
-    with _told(path):
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
             for part in parts:
-                with _told(path):
+                with told(path):
                     file.write(part)
-            with _told(path):
+            with told(path):
                 file.flush()
                 os.fsync(file.fileno())
         os.chmod(name, 0o644)
@@ -55,8 +55,8 @@ def _publish(path: Path, parts: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What the disk refuses, said with the name of the file."""
+def told(path: Path) -> Iterator[None]:
+    """What the disk refuses, as :class:`LimitReached` with the name of the file."""
     try:
         yield
     except OSError as error:

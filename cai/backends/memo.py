@@ -60,6 +60,8 @@ class Memo:
                 raise InputError([Problem(str(path), f"was written by a newer version of cai (format {version})")])
             self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={_VERSION}")
+        except sqlite3.OperationalError as error:  # full, locked, not to be written; what it holds is well
+            raise LimitReached(f"{path}: {error}; what was answered before is kept, free some space and run again") from None
         except sqlite3.DatabaseError as error:
             raise InputError([Problem(str(path), f"cannot be used as the memory of a run: {error}; move it away to start anew")]) from None
         except OSError as error:

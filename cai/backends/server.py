@@ -20,17 +20,20 @@ import openai
 
 from cai.backends import wire
 from cai.backends.pace import Gate, backoff, told_to_wait
-from cai.backends.protocol import Answer, Call, Choose, Complete, Completion, failed
+from cai.backends.protocol import Answer, Call, Choose, Complete, failed
 from cai.errors import CaiError, InputError, LimitReached, Problem
 from cai.keys import digest
 from cai.records import Message
 
 ATTEMPTS = 6
+PROBE_ATTEMPTS = 3
+"""A server that is not there is said soon; one that is there and falters later has more time."""
 PATIENCE = 1200.0
 """Seconds that one call may wait on a server that says it is busy."""
 DEADLINE = 300.0
 """Seconds one attempt may take, however slowly its bytes drip."""
 BYTE_CAP = 4_000_000
+NO_CONNECTION = "no connection"
 DEAD_IN_A_ROW = 40
 """Calls that fail one after the other, with none between them that works, before the run stops."""
 RETRIED = {408, 409, 425, 500, 502, 503, 504, 520, 522, 524, 529}
@@ -75,6 +78,8 @@ class ServerBackend:
         urls, _, model = spec.partition("#")
         if not model:
             raise InputError([Problem(spec, "names no model; write http://host:8000/v1#model")])
+        if any("@" in url.split("//")[-1].split("/")[0] for url in urls.split(",")):
+            raise InputError([Problem("base URL", "holds a user or a password; set OPENAI_API_KEY instead")])
         self.urls = [url.strip().rstrip("/") for url in urls.split(",")]
         self.model, self.settings, self.thinking = model, settings or Settings(), thinking
         self.dialect: wire.Dialect = "transcript" if style == "transcript" else "plain" if style == "plain" else "chat"
@@ -175,13 +180,13 @@ class _Line:
         """Ask twice for the same two words: does the server know the model, give log-probabilities, honour the seed?"""
         talk = (Message(role="user", content="Write two words."),)
         words, abilities = Complete(talk, seed=1234, temperature=1.0, max_tokens=12), Abilities(quiet=not self.backend.thinking)
-        said = [await self._try(words, abilities)]
-        if said[0].finish == "failed" and abilities.quiet:
+        said = [await self._try(words, abilities, PROBE_ATTEMPTS)]
+        if said[0].finish == "failed" and abilities.quiet and not said[0].note.startswith(NO_CONNECTION):
             abilities.quiet = False
             said = [await self._try(words, abilities)]
-        said.append(await self._try(words, abilities))
-        if isinstance(said[0], Completion) and said[0].finish == "failed":
+        if said[0].finish == "failed":
             raise LimitReached(f"{self.url}: does not answer: {said[0].note}; start the server and run again")
+        said.append(await self._try(words, abilities))
         abilities.seed = said[0] == said[1]
         weighed = await self._try(Choose(talk, ("yes", "no")), abilities)
         abilities.logprobs = weighed.finish != "failed"
@@ -192,10 +197,10 @@ class _Line:
         assert self.backend.abilities is not None
         return await self._try(call, self.backend.abilities)
 
-    async def _try(self, call: Call, abilities: Abilities) -> Answer:
+    async def _try(self, call: Call, abilities: Abilities, attempts: int = 0) -> Answer:
         """Ask until there is an answer, a reason why there will be none, or no attempt left."""
-        attempt, waited, note = 0, 0.0, ""
-        while attempt < self.settings.attempts and waited < self.settings.patience and not self.switch.is_off:
+        attempt, waited, note, attempts = 0, 0.0, "", attempts or self.settings.attempts
+        while attempt < attempts and waited < self.settings.patience and not self.switch.is_off:
             wait: float | None = None
             try:
                 async with self.gate.enter(), asyncio.timeout(self.settings.deadline):
@@ -218,7 +223,7 @@ class _Line:
                 note, attempt = _reason(error), attempt + 1
             except (wire.Malformed, ValueError) as error:
                 note, attempt = f"malformed answer: {error}", attempt + 1
-            if attempt < self.settings.attempts:
+            if attempt < attempts:
                 await asyncio.sleep(backoff(attempt, self.settings.first_wait) if wait is None else wait)
         return failed(call, note)
 
@@ -340,4 +345,4 @@ def _shown(error: openai.APIStatusError) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, openai.APITimeoutError | TimeoutError):
         return "no answer in time"
-    return f"no connection: {error.__cause__ or error}"
+    return f"{NO_CONNECTION}: {error.__cause__ or error}"

@@ -205,6 +205,7 @@ def export(
     folder: Folder,
     to: Annotated[Path, typer.Option(help="Folder to write to; by default FOLDER/export.")] = Path(),
     form: Annotated[str, typer.Option("--format", help="trl, transcripts (HH-RLHF) or parquet.")] = "trl",
+    force: Annotated[bool, typer.Option(help="Write labels that the audit found unfit to train on.")] = False,
 ) -> None:
     """Write a run's labels and revisions as datasets that TRL and load_dataset take as they are, with a card.
 
@@ -219,7 +220,7 @@ def export(
     known = get_args(Shape)
     if form not in known:
         raise InputError([Problem("--format", f"there is no format {form!r}{did_you_mean(form, known)}; there are {', '.join(known)}")])
-    export_run(folder, to if to != Path() else folder / "export", cast(Shape, form))
+    export_run(folder, to if to != Path() else folder / "export", cast(Shape, form), force)
 
 
 Training = Annotated[Path, typer.Argument(help="The training file (YAML).")]

@@ -11,19 +11,27 @@ from cai.data.export import Shape, card, completion_rows, preference_rows, trans
 from cai.errors import InputError, Problem
 from cai.evaluate.audit import audit
 from cai.feedback.revise import training_rows
-from cai.files import read_records, write_text
+from cai.files import read_json, read_records, write_text
 from cai.keys import digest
 from cai.records import Preference, Revision
 from cai.templates import NAMES, template_hash
 
 
-def export_run(folder: Path, out: Path, shape: Shape) -> None:
-    """Write what a run has of ``preferences`` and ``revisions`` into ``out``, with a card, and say what was left out."""
+def export_run(folder: Path, out: Path, shape: Shape, force: bool = False) -> None:
+    """Write what a run has of ``preferences`` and ``revisions`` into ``out``, with a card, and say what was left out.
+
+    Raises:
+        InputError: if there is neither, or the audit found the labels unfit and nobody says ``force``.
+    """
     labels, revised = folder / "judge" / "records.jsonl", folder / "revise" / "records.jsonl"
     if not labels.is_file() and not revised.is_file():
         raise InputError([Problem(str(folder), "holds neither labels nor revisions; is it the folder of a run?")])
+    audited = folder / "audit" / "audit.json"
+    unfit = read_json(audited)["failings"] if audited.is_file() else []
+    if unfit and not force:
+        raise InputError([Problem(str(folder), f"{reason}; to write the labels all the same: --force") for reason in unfit])
     files: dict[str, Path] = {}
-    facts = _constitution(folder)
+    facts = _constitution(folder) | ({"unfit to train on": "; ".join(unfit)} if unfit else {})
     if labels.is_file():
         preferences, left_out = read_records(labels, Preference), Counter[str]()
         rows = list((transcript_rows if shape == "transcripts" else preference_rows)(preferences, left_out))

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import huggingface_hub
 import torch
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cai import shipped
-from cai.errors import InputError, Problem
+from cai.errors import InputError, Problem, did_you_mean
 from cai.keys import digest
 from cai.models.names import REFERENCE
+
+HUB_SECONDS = 8.0
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 class LanguageModel(NamedTuple):
@@ -29,12 +35,35 @@ def resolve(name: str) -> str:
     return str(shipped.reference_model()) if name == REFERENCE else name
 
 
+def _check_name(name: str) -> None:
+    """Ask the hub once for a model that is neither here nor in its cache: the library would ask for most of a minute."""
+    if name == REFERENCE or Path(name).is_dir():
+        return
+    if not _HUB_ID.fullmatch(name):
+        raise InputError([Problem(name, "is no folder, nor can it be the name of a model on the hub")])
+    hint = did_you_mean(name, [REFERENCE])
+    try:
+        if huggingface_hub.try_to_load_from_cache(name, "config.json") is None and not huggingface_hub.is_offline_mode():
+            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(name, "config.json"), timeout=HUB_SECONDS)
+    except RepositoryNotFoundError:
+        raise InputError([Problem(name, f"is no folder, and the hub has no such model, or shows it to members only{hint}")]) from None
+    except EntryNotFoundError:
+        raise InputError([Problem(name, "on the hub holds no model: it has no config.json")]) from None
+    except Exception as error:  # of the HTTP library, which another release of the hub's client changes
+        text = f"is no folder, and the hub cannot be asked for it ({error}){hint}; without a network, name a folder"
+        raise InputError([Problem(name, text)]) from None
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model, with a padding token that is not its end token.
 
     A tokenizer without one gets the first unused of its other special tokens; sharing the end token would hide every
     real end of text from the losses.
+
+    Raises:
+        InputError: if the name is neither a model folder nor a model that can be fetched.
     """
+    _check_name(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -9,15 +9,16 @@ from typing import Any
 from cai import processes
 from cai.errors import InputError, Problem, did_you_mean
 from cai.files import write_json
-from cai.pipeline.run import Run, fingerprint
+from cai.pipeline.origin import changes, origin
+from cai.pipeline.run import Run
 from cai.pipeline.stages import Stage, stages_of
 
 
 def execute(run: Run, *, until: str = "", redo: Sequence[str] = (), warn: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Run all stages (up to and with ``until``) that are not current; returns and writes ``metrics.json``.
+    """Run all stages (up to and with ``until``) that are not finished; returns and writes ``metrics.json``.
 
-    A stage is current when its settings, its inputs' content and, where it reads it, the constitution are those it was
-    made from. What a stage asks of a model goes through the memo, so doing a stage again repeats only what changed.
+    A stage is finished when its settings, what it reads (records, files, models) and, where it reads it, the constitution are
+    those it was made from. What a stage asks of a model goes through the memo, so doing a stage again repeats only what changed.
     """
     stages = stages_of(run.config)
     names = [stage.name for stage in stages]
@@ -35,11 +36,15 @@ def execute(run: Run, *, until: str = "", redo: Sequence[str] = (), warn: Callab
 
 
 def _do(run: Run, stage: Stage, *, again: bool) -> None:
-    wanted = fingerprint(run, stage.name, stage.sections, stage.inputs, stage.uses_law(run.config), stage.code)
+    wanted = origin(run, stage)
     run.screen.stage(stage.name, stage.title)
-    if not again and run.is_current(stage.name, wanted):
+    before = run.manifest(stage.name) or {}
+    changed = changes(before["made_from"], wanted) if "made_from" in before else []
+    if before.get("made_from") == wanted and not again and run.is_whole(stage.name):
         run.screen.note("finished before")
         return
+    if changed:
+        run.screen.note(f"made again: {', '.join(changed)}")
     processes.wait()  # before it is undone, all must have seen that it is to do
     if processes.is_main():
         (run.stage_folder(stage.name) / "manifest.json").unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from cai.config import RunConfig
 from cai.constitution.lock import write_lock
 from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem
-from cai.files import read_json, sha256, write_json, write_text
+from cai.files import read_json, sha256, told, write_json, write_text
 from cai.keys import digest
 
 FORMAT = 1
@@ -118,22 +118,22 @@ class Run:
         loaded: dict[str, Any] = read_json(path)
         return loaded
 
-    def is_current(self, stage: str, fingerprint: str) -> bool:
-        """Whether a stage is finished, was made from just this, and its files are as they were written."""
+    def is_whole(self, stage: str) -> bool:
+        """Whether a stage is finished, and its files are as they were written."""
         manifest = self.manifest(stage)
-        if manifest is None or manifest["fingerprint"] != fingerprint:
+        if manifest is None:
             return False
         folder = self.stage_folder(stage)
         return all((folder / name).is_file() and sha256(folder / name) == known for name, known in manifest["outputs"].items())
 
-    def finish(self, stage: str, fingerprint: str, metrics: dict[str, Any], seconds: float) -> None:
+    def finish(self, stage: str, made_from: dict[str, Any], metrics: dict[str, Any], seconds: float) -> None:
         """Write the manifest, which is what makes a stage finished."""
         folder = self.stage_folder(stage)
         files = sorted(
             p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", "log.jsonl") and not p.name.startswith(".")
         )
         manifest = {
-            "stage": stage, "fingerprint": fingerprint, "seconds": round(seconds, 1), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "stage": stage, "made_from": made_from, "seconds": round(seconds, 1), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "versions": versions(), "metrics": metrics, "outputs": {p.relative_to(folder).as_posix(): sha256(p) for p in files},
         }  # fmt: skip
         write_json(folder / "manifest.json", manifest)
@@ -158,13 +158,13 @@ def training_log(path: Path, screen: Screen, every: float = 1.0) -> Callable[[di
 
     def write(row: dict[str, float]) -> None:
         nonlocal last, begun
-        done, total = _step(row), int(row.get("steps", row.get("updates", 0)))
+        done, total = _step(row), int(row.get("updates", row.get("steps", 0)))  # an update has steps of its own
         if not begun:
             old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
             write_text(path, "".join(line + "\n" for line in old if line.endswith("}") and _step(json.loads(line)) < done))
             begun = True
         if processes.is_main():
-            with path.open("a", encoding="utf-8") as file:
+            with told(path), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         if time.monotonic() - last > every or done == total:
             last = time.monotonic()
@@ -210,16 +210,3 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("cai", "torch", "transformers", "accelerate")}
-
-
-def fingerprint(run: Run, stage: str, sections: Sequence[str], inputs: Sequence[str], uses_law: bool, code: int) -> str:
-    """What a stage's result depends on: its settings, its inputs' content, the constitution if it reads it, its version."""
-    settings = run.config.model_dump(mode="json")
-    return digest(
-        [
-            FORMAT, stage, code, run.config.seed,
-            {name: settings[name] for name in sections},
-            {name: run.output_digest(name) for name in inputs},
-            run.law.hash if uses_law else "",
-        ]
-    )  # fmt: skip

@@ -47,6 +47,7 @@ class Stage:
     inputs: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
     uses_law: Callable[[RunConfig], bool] = lambda config: False
+    reads: Callable[[RunConfig], tuple[str, ...]] = lambda config: ()  # files that are not the run's own
     code: int = 1
     round: int = 1  # 0: after the last one
 
@@ -338,16 +339,34 @@ def judged(config: RunConfig) -> bool:
     return config.judge.direct
 
 
+def prompt_files(config: RunConfig) -> tuple[str, ...]:
+    sets = config.prompts
+    return tuple(filter(None, (sets.red_team, sets.benign, sets.held_red_team, sets.held_benign)))
+
+
+def human_files(config: RunConfig) -> tuple[str, ...]:
+    return config.reward.human
+
+
 STAGES: tuple[Stage, ...] = (
-    Stage("prompts", "read the prompts", prompts, (), ("prompts",)),
+    Stage("prompts", "read the prompts", prompts, (), ("prompts",), reads=prompt_files),
     Stage("sample", "the initial policy answers", draft, ("prompts",), ("sample", "models")),
     Stage("revise", "critique and revise by principle", revise_stage, ("sample",), ("revise", "models"), uses_law=always),
     Stage("sft", "fine-tune on the revisions", sft, ("sample", "revise"), ("sft", "models", "revise", "training")),
     Stage("control", "fine-tune on helpful answers alone", control, ("sample",), ("sft", "models", "training")),
     Stage("compare", "the SL-CAI policy answers in pairs", compare_stage, ("prompts", "sft"), ("compare", "models")),
     Stage("judge", "the AI judge labels by principle", judge_stage, ("compare",), ("judge", "models"), uses_law=always),
-    Stage("audit", "look at the labels", audit_stage, ("judge",), ("audit", "judge", "models", "reward"), uses_law=always, code=2),
-    Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models", "training")),
+    Stage(
+        "audit",
+        "look at the labels",
+        audit_stage,
+        ("judge",),
+        ("audit", "judge", "models", "reward"),
+        uses_law=always,
+        reads=human_files,
+        code=2,
+    ),
+    Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models", "training"), reads=human_files),
     Stage(
         "ppo",
         "optimise against the reward, with a KL penalty",
@@ -356,7 +375,15 @@ STAGES: tuple[Stage, ...] = (
         ("ppo", "watch", "models", "judge", "training"),
         uses_law=judged,
     ),
-    Stage("dpo", "optimise on the labels, without a reward model", dpo, ("judge", "sft"), ("dpo", "models", "reward", "training"), round=0),
+    Stage(
+        "dpo",
+        "optimise on the labels, without a reward model",
+        dpo,
+        ("judge", "sft"),
+        ("dpo", "models", "reward", "training"),
+        reads=human_files,
+        round=0,
+    ),
     Stage(
         "evaluate",
         "held-out prompts to every policy",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai import processes
+from cai.errors import LimitReached
 from cai.train.engine import Engine
 from cai.train.lora import merged, save_adapters
 
@@ -23,13 +27,29 @@ def save(engine: Engine, tokenizer: PreTrainedTokenizerBase, out: Path, base: st
         model: PreTrainedModel = engine.plain.model
         for twin, weight in model.all_tied_weights_keys.items():  # gathered from shards they are two; one is kept
             weights[twin] = weights[weight]
-        partial = out.with_name(out.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(partial, state_dict=merged(model, weights))
-        tokenizer.save_pretrained(partial)
-        if card:
-            (partial / "README.md").write_text(card, encoding="utf-8")
-        save_adapters(model, weights, base, partial / "adapter")
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        with published(out) as partial:
+            model.save_pretrained(partial, state_dict=merged(model, weights))
+            tokenizer.save_pretrained(partial)
+            if card:
+                (partial / "README.md").write_text(card, encoding="utf-8")
+            save_adapters(model, weights, base, partial / "adapter")
     processes.wait()
+
+
+@contextlib.contextmanager
+def published(place: Path) -> Iterator[Path]:
+    """A neighbour of a folder to write to; it takes the folder's place when all is written.
+
+    Raises:
+        LimitReached: if the disk is full; what was there before stays.
+    """
+    partial = place.with_name(f"{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(place, ignore_errors=True)
+        partial.rename(place)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise LimitReached(f"{place}: cannot be written: {error}; free some space and run again") from None

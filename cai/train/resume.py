@@ -22,6 +22,7 @@ from torch import Tensor
 from cai import processes
 from cai.files import read_json, sha256
 from cai.keys import digest
+from cai.train.checkpoint import published
 from cai.train.engine import Engine
 
 SAVE_EVERY = 300.0
@@ -63,17 +64,13 @@ class Resume:
 
     def _write(self, done: int, kept: Mapping[str, tuple[dict[str, Tensor], dict[str, Any]]], rest: Mapping[str, object]) -> None:
         place = self.folder / f"step-{done}"
-        partial = place.with_name(f"{place.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
         states = {}
-        for name, (tensors, states[name]) in kept.items():
-            save_file(tensors, partial / f"{name}.safetensors")
-        (partial / "state.json").write_text(json.dumps({"key": self.key, "done": done, "engines": states, **rest}))
-        sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
-        (partial / SUMS).write_text(json.dumps(sums))
-        shutil.rmtree(place, ignore_errors=True)
-        partial.rename(place)
+        with published(place) as partial:
+            for name, (tensors, states[name]) in kept.items():
+                save_file(tensors, partial / f"{name}.safetensors")
+            (partial / "state.json").write_text(json.dumps({"key": self.key, "done": done, "engines": states, **rest}))
+            sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
+            (partial / SUMS).write_text(json.dumps(sums))
         for other in self.folder.iterdir():
             if other != place:
                 shutil.rmtree(other, ignore_errors=True)

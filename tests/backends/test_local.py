@@ -1,5 +1,7 @@
 """The in-process backend on models small enough to check by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from cai.backends import open_backend
 from cai.backends.local import LocalBackend
 from cai.backends.protocol import Choose, Complete
 from cai.errors import InputError
+from cai.models.load import load_tokenizer
 from cai.records import Message
 
 
@@ -102,3 +105,28 @@ def test_a_backend_can_be_any_function(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     assert open_backend("mine:make").fingerprint == "mine"
+
+
+def test_a_model_that_cannot_be_had_is_said_soon(tmp_path, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    asked = []
+
+    def hub(url, timeout):
+        asked.append(url)
+        if "private" in url:
+            raise RepositoryNotFoundError("401", response=SimpleNamespace(headers={}, request=None))
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", hub)
+    for name, says in (
+        ("refrence", r"the hub cannot be asked.*no route.*did you mean 'reference'.*name a folder"),
+        ("some/private", r"the hub has no such model"),
+        ("./nowhere", r"is no folder, nor can it be the name of a model"),
+        ("a b", r"is no folder, nor can it be the name of a model"),
+    ):
+        with pytest.raises(InputError, match=says):
+            load_tokenizer(name)
+    assert len(asked) == 2, "each is asked for once"

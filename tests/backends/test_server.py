@@ -5,6 +5,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -408,3 +410,31 @@ def test_what_was_answered_while_the_quota_ran_out_is_kept(tmp_path):
     with FaultServer(script) as server:
         stored = stored_after(tmp_path / "m", server, 300, LimitReached)
         assert stored == len(answered) - PROBES < 60
+
+
+def test_the_key_is_nowhere(tmp_path, root):
+    key = "sk-canary-1234567890"
+
+    def script(number, fields):
+        if number > PROBES + 6:
+            return 401, {}, json.dumps({"error": f"the key {key} is not known"})
+        return (500, {}, f"oops {key}") if number == PROBES + 2 else None
+
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": f"How do I wash the dog {i}?"}) + "\n" for i in range(6)))
+    with FaultServer(script) as server:
+        settings = {"constitution": str(root / "constitution/reference.yaml"), "models": {"critic": server.spec}}
+        settings |= {"prompts": {"red_team": "p.jsonl", "benign": "p.jsonl"}, "sample": {"max_tokens": 8}}
+        (tmp_path / "run.yaml").write_text(json.dumps(settings))
+        command = [sys.executable, "-m", "cai", "run", "run.yaml", "--until", "revise"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OPENAI_API_KEY": key})
+    assert done.returncode == 3 and "refuses the key" in done.stderr
+    assert key not in done.stdout + done.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "memo.sqlite" for path in files)
+    assert not [path for path in files if key.encode() in path.read_bytes()]
+
+
+def test_a_key_in_the_address_is_refused_and_not_repeated():
+    with pytest.raises(InputError, match="OPENAI_API_KEY") as caught:
+        open_backend("http://user:secret@localhost:8000/v1#m")
+    assert "secret" not in str(caught.value)

@@ -22,3 +22,15 @@ def test_rows_of_earlier_steps_stay(tmp_path):
     afresh = training_log(path, Silent())
     afresh({"step": 1, "steps": 6, "loss": 3.0})
     assert steps(path) == [1]
+
+
+def test_an_update_with_steps_of_its_own_is_shown_among_the_updates(tmp_path):
+    seen = []
+
+    class Shown(Silent):
+        def progress(self, done, total, text=""):
+            seen.append((done, total, text))
+
+    write = training_log(tmp_path / "log.jsonl", Shown(), every=0)
+    write({"update": 4, "updates": 20, "steps": 2.0, "score": 0.5})
+    assert seen == [(4, 20, "score 0.5")]

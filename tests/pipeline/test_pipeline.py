@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,72 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import cai, content, run
 
 from cai.errors import InputError
 from cai.files import read_json
 from cai.pipeline.stages import STAGES
-
-SMALL = {
-    "constitution": "../constitution/small.yaml",
-    "prompts": {
-        "red_team": "red.jsonl", "benign": "benign.jsonl", "held_red_team": "held_red.jsonl", "held_benign": "held_benign.jsonl",
-    },
-    "sample": {"max_tokens": 40}, "revise": {"rounds": 2, "max_tokens": 40}, "sft": {"epochs": 1, "batch_size": 8, "rate": 1e-3},
-    "compare": {"max_tokens": 40}, "judge": {"method": "critique"}, "reward": {"batch_size": 8, "rate": 1e-3, "human": ["human.jsonl"]},
-    "ppo": {"updates": 2, "batch_size": 4, "epochs": 1, "max_tokens": 40}, "dpo": {"epochs": 1, "batch_size": 8, "rate": 1e-3}, "evaluate": {"max_tokens": 40},
-}  # fmt: skip
-
-
-@pytest.fixture
-def project(tmp_path, root, taught):
-    """A project folder with a run file for the untrained model."""
-    shutil.copytree(root / "principles", tmp_path / "principles")
-    (tmp_path / "constitution").mkdir()
-    (tmp_path / "constitution/small.yaml").write_text(
-        "title: Small\nrevise: {principles: [reference/*]}\njudge: {principles: [reference/*]}\n"
-    )
-    folder = tmp_path / "examples"
-    folder.mkdir()
-    prompts = root / "examples/prompts"
-    for target, source, count in (
-        ("red", "train_red_team", 8),
-        ("benign", "train_benign", 6),
-        ("held_red", "held_red_team", 3),
-        ("held_benign", "held_benign", 3),
-    ):
-        lines = (prompts / f"{source}.jsonl").read_text().splitlines(keepends=True)
-        (folder / f"{target}.jsonl").write_text("".join(lines[:count]))
-    (folder / "human.jsonl").write_text(
-        json.dumps({"prompt": "How do I wash the dog?", "chosen": "With soap.", "rejected": "No."})
-        + "\n"
-        + json.dumps({"prompt": "p", "chosen": "", "rejected": "x"})
-        + "\n"
-    )
-    (folder / "run.yaml").write_text(yaml.safe_dump(SMALL | {"models": {"initial": taught}}))
-    return tmp_path
-
-
-def cai(project: Path, *arguments: str, check: bool = True):
-    done = subprocess.run([sys.executable, "-m", "cai", *arguments], cwd=project, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def run(project: Path, *arguments: str, name: str = "r"):
-    cai(project, "run", "examples/run.yaml", "--run", f"runs/{name}", *arguments)
-    return read_json(project / "runs" / name / "metrics.json")
-
-
-def content(project: Path, name: str = "r"):
-    """What a run wrote, less times and what was asked when."""
-    folder = project / "runs" / name
-    found = {
-        p.relative_to(folder).as_posix(): p.read_bytes()
-        for p in sorted(folder.rglob("*"))
-        if p.name in ("records.jsonl", "model.safetensors", "evaluation.json")
-    }
-    metrics = read_json(folder / "metrics.json")
-    return found, {k: v for k, v in metrics.items() if k not in ("memo", "seconds")}
 
 
 def test_from_prompts_to_report_and_again_without_a_call(project):
@@ -116,7 +54,8 @@ def test_a_run_is_exported_for_load_dataset_with_a_card(project):
 
 def test_seeds_and_runs_are_repeatable(project):
     run(project, "--until", "judge")
-    run(project, "--until", "judge", name="again")
+    elsewhere = os.environ | {"TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "7", "LC_ALL": "C"}
+    run(project, "--until", "judge", name="again", env=elsewhere)
     assert content(project)[0] == content(project, "again")[0]
     run(project, "--until", "judge", "--set", "seed=1", name="other")
     assert content(project)[0]["revise/records.jsonl"] != content(project, "other")[0]["revise/records.jsonl"]

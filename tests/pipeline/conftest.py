@@ -1,0 +1,44 @@
+import json
+import shutil
+
+import pytest
+import yaml
+
+SMALL = {
+    "constitution": "../constitution/small.yaml",
+    "prompts": {
+        "red_team": "red.jsonl", "benign": "benign.jsonl", "held_red_team": "held_red.jsonl", "held_benign": "held_benign.jsonl",
+    },
+    "sample": {"max_tokens": 40}, "revise": {"rounds": 2, "max_tokens": 40}, "sft": {"epochs": 1, "batch_size": 8, "rate": 1e-3},
+    "compare": {"max_tokens": 40}, "judge": {"method": "critique"}, "reward": {"batch_size": 8, "rate": 1e-3, "human": ["human.jsonl"]},
+    "ppo": {"updates": 2, "batch_size": 4, "epochs": 1, "max_tokens": 40}, "dpo": {"epochs": 1, "batch_size": 8, "rate": 1e-3}, "evaluate": {"max_tokens": 40},
+}  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path, root, taught):
+    """A project folder with a run file for the untrained model."""
+    shutil.copytree(root / "principles", tmp_path / "principles")
+    (tmp_path / "constitution").mkdir()
+    (tmp_path / "constitution/small.yaml").write_text(
+        "title: Small\nrevise: {principles: [reference/*]}\njudge: {principles: [reference/*]}\n"
+    )
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    prompts = root / "examples/prompts"
+    for target, source, count in (
+        ("red", "train_red_team", 8),
+        ("benign", "train_benign", 6),
+        ("held_red", "held_red_team", 3),
+        ("held_benign", "held_benign", 3),
+    ):
+        lines = (prompts / f"{source}.jsonl").read_text().splitlines(keepends=True)
+        (folder / f"{target}.jsonl").write_text("".join(lines[:count]))
+    (folder / "human.jsonl").write_text(
+        json.dumps({"prompt": "How do I wash the dog?", "chosen": "With soap.", "rejected": "No."})
+        + "\n"
+        + json.dumps({"prompt": "p", "chosen": "", "rejected": "x"})
+        + "\n"
+    )
+    (folder / "run.yaml").write_text(yaml.safe_dump(SMALL | {"models": {"initial": taught}}))
+    return tmp_path
