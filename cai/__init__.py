@@ -16,6 +16,7 @@ _WHERE = {
     "read_prompts": "cai.data.prompts", "read_preferences": "cai.data.preferences",
     "sample": "cai.feedback.sample", "revise": "cai.feedback.revise", "training_rows": "cai.feedback.revise",
     "rate": "cai.feedback.rate", "compare": "cai.feedback.compare", "judge": "cai.feedback.judge",
+    "rank": "cai.feedback.rank", "Ranking": "cai.records",
     "Letters": "cai.feedback.readings", "CritiqueOdds": "cai.feedback.readings", "Reasoned": "cai.feedback.readings",
     "Votes": "cai.feedback.readings",
     "RunConfig": "cai.config", "load_config": "cai.config",

@@ -130,6 +130,8 @@ class Judge(Section):
     """Put the answers between marks they cannot know, and tell the judge that nothing there is meant for it."""
     samples: int = Field(default=0, ge=0)
     """Verdicts sampled in each order by votes and reasoned; 0 is the method's own number."""
+    shots: int = Field(default=0, ge=0)
+    """Worked verdicts before each question of letters and votes, from the principles' examples."""
     direct: bool = False
     """PPO optimises the judge's own rating of each answer (d-RLAIF) instead of the reward model's score."""
     scale: Literal["critique", "digits"] = "critique"

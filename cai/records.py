@@ -167,3 +167,11 @@ class Preference(Record):
 def dump(record: Record) -> dict[str, Any]:
     """The record as plain JSON values."""
     return record.model_dump(mode="json")
+
+
+class Ranking(Record):
+    """Answers to one prompt, best first; by their ``strengths`` the one beats the other with ``sigmoid(s_one - s_other)``."""
+
+    prompt: Prompt
+    answers: tuple[str, ...]
+    strengths: tuple[float, ...]

@@ -47,12 +47,13 @@ def agreement(rows: Sequence[Both], seed: int = 0) -> dict[str, Any]:
     }
     truth = [float(row.human > 0.5) for row in rows]
     said = [row.judge for row in rows]
+    bins = reliability(said, truth)
     best = max([0.5, *(max(value, 1 - value) for value in baselines.values())])
     return {
         "n": len(rows), "accuracy": accuracy, "kappa": clustered(rows, kappa, seed), "baselines": baselines,
         "beats_baselines": bool(rows) and accuracy["low"] > best,
         "brier": mean([(p - t) ** 2 for p, t in zip(said, truth, strict=True)]),
-        "ece": expected_calibration_error(reliability(said, truth)) if rows else 0.0,
+        "ece": expected_calibration_error(bins) if rows else 0.0, "calibration": [bin_._asdict() for bin_ in bins],
         "principles": by_principle(rows),
     }  # fmt: skip
 

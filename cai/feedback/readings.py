@@ -14,6 +14,7 @@ from cai import templates
 from cai.backends.protocol import Answer, Ask, Call, Choice, Choose, Complete, Completion
 from cai.constitution.schema import Principle, fill_slots
 from cai.feedback.revise import critique_request
+from cai.feedback.shots import Verdict, fitting
 from cai.feedback.verdicts import verdict
 from cai.keys import digest, seed_for
 from cai.records import Comparison, Message, Reading
@@ -36,18 +37,20 @@ class Letters:
     """The paper's format: both answers in one prompt, the label from the probabilities of the letters A and B.
 
     With ``both_orders`` the pair is also shown the other way round and the two are averaged (arXiv 2309.00267). With
-    ``fences`` the answers stand between marks that they cannot know, and the judge is told that they are material.
+    ``fences`` the answers stand between marks that they cannot know, and the judge is told that they are material. ``shots``
+    are worked verdicts that stand before the question.
     """
 
     name = "letters"
 
-    def __init__(self, both_orders: bool = True, fences: bool = False) -> None:
-        self.both_orders, self.fences = both_orders, fences
+    def __init__(self, both_orders: bool = True, fences: bool = False, shots: Sequence[Verdict] = ()) -> None:
+        self.both_orders, self.fences, self.shots = both_orders, fences, shots
         self.template = "judge_fenced" if fences else "judge"
 
     def calls(self, comparison: Comparison, principle: Principle) -> list[Call]:
         orders = [comparison, comparison.swap()] if self.both_orders else [comparison]
-        return [Choose((judge_request(order, principle, self.fences),), ("A", "B")) for order in orders]
+        before = worked(self.shots, comparison, self.fences)
+        return [Choose((*before, judge_request(order, principle, self.fences)), ("A", "B")) for order in orders]
 
     def read(self, principle: Principle, calls: Sequence[Call], answers: Sequence[Answer]) -> Reading:
         shares = [share(answer, 0) for answer in answers]
@@ -92,15 +95,19 @@ class Votes:
     reasoned = False
     clamp = (0.0, 1.0)
 
-    def __init__(self, seed: int = 0, samples: int = 4, fences: bool = False, temperature: float = 1.0, max_tokens: int = 16) -> None:
-        self.seed, self.samples, self.fences = seed, samples, fences
+    def __init__(
+        self, seed: int = 0, samples: int = 4, fences: bool = False, temperature: float = 1.0, max_tokens: int = 16,
+        shots: Sequence[Verdict] = (),
+    ) -> None:  # fmt: skip
+        self.seed, self.samples, self.fences, self.shots = seed, samples, fences, shots
         self.temperature, self.max_tokens = temperature, max_tokens
         self.template = "judge_fenced" if fences else "judge_reasoned" if self.reasoned else "judge"
 
     def calls(self, comparison: Comparison, principle: Principle) -> list[Call]:
+        before = worked(self.shots, comparison, self.fences)
         return [
             Complete(
-                (judge_request(order, principle, self.fences, self.reasoned),),
+                (*before, judge_request(order, principle, self.fences, self.reasoned)),
                 seed_for(self.seed, self.name, order.id, principle.id, draw), self.temperature, self.max_tokens,
             )
             for order in (comparison, comparison.swap())
@@ -141,14 +148,25 @@ def read_all(method: Method, questions: Sequence[tuple[Comparison, Principle]], 
 METHODS = ("letters", "critique", "votes", "reasoned")
 
 
-def method_named(name: str, *, seed: int = 0, both_orders: bool = True, fences: bool = True, samples: int = 0) -> Method:
-    """The method of one of :data:`METHODS`; ``samples`` 0 is the method's own number."""
+def method_named(
+    name: str, *, seed: int = 0, both_orders: bool = True, fences: bool = True, samples: int = 0, shots: Sequence[Verdict] = ()
+) -> Method:
+    """The method of one of :data:`METHODS`; ``samples`` 0 is the method's own number. ``shots`` go before letters and votes."""
     if name == "critique":
         return CritiqueOdds()
     if name == "letters":
-        return Letters(both_orders, fences)
-    sampled = {"votes": Votes, "reasoned": Reasoned}[name]
-    return sampled(seed, samples, fences) if samples else sampled(seed, fences=fences)
+        return Letters(both_orders, fences, shots)
+    number = {"samples": samples} if samples else {}
+    return Reasoned(seed, fences=fences, **number) if name == "reasoned" else Votes(seed, fences=fences, shots=shots, **number)
+
+
+def worked(shots: Sequence[Verdict], comparison: Comparison, fences: bool = False) -> list[Message]:
+    """The turns of the worked verdicts that may stand before a comparison."""
+    return [
+        turn
+        for shot in fitting(shots, comparison)
+        for turn in (judge_request(shot.comparison, shot.principle, fences), Message(role="assistant", content=shot.letter))
+    ]
 
 
 def judge_request(comparison: Comparison, principle: Principle, fences: bool = False, reasoned: bool = False) -> Message:

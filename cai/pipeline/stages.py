@@ -18,6 +18,7 @@ from cai.feedback.rate import rate
 from cai.feedback.readings import Method, method_named
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
+from cai.feedback.shots import judge_shots
 from cai.files import read_records, stream_records, write_json, write_records
 from cai.pipeline.run import REPEATED, Run
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
@@ -159,7 +160,10 @@ def judge_stage(run: Run) -> Metrics:
 def method_of(run: Run) -> Method:
     """The reading method that the config names."""
     config = run.config.judge
-    return method_named(config.method, seed=run.config.seed, both_orders=config.both_orders, fences=config.fences, samples=config.samples)
+    return method_named(
+        config.method, seed=run.config.seed, both_orders=config.both_orders, fences=config.fences, samples=config.samples,
+        shots=judge_shots(run.law, config.shots, run.config.seed),
+    )  # fmt: skip
 
 
 def audit_stage(run: Run) -> Metrics:

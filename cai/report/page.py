@@ -20,8 +20,9 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     pictures = {
         "rates": plots.rates(story.metrics.get("policies", {})),
         "training": plots.training(story.training),
-        "looks": plots.looks(story.metrics.get("stages", {}).get("ppo", {}).get("looks", [])),
-        "calibration": plots.calibration(story.metrics.get("judge", {}).get("calibration", [])),
+        "looks": plots.looks(story.optimised.get("looks", [])),
+        "calibration": plots.calibration(story.metrics.get("judge", {}).get("calibration", []), "the truth"),
+        "people": plots.calibration(story.audit.get("human", {}).get("calibration", []), "what people say"),
         "effects": plots.effects(story.effects),
     }
     path = out or folder / "report.html"

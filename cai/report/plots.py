@@ -72,8 +72,8 @@ def looks(rows: Sequence[dict[str, float]]) -> Markup:
     return _svg(figure, "Held-out reward and gold against the distance from the supervised policy")
 
 
-def calibration(bins: Sequence[dict[str, float]]) -> Markup:
-    """Predicted probability of the judge against how often it was right."""
+def calibration(bins: Sequence[dict[str, float]], truth: str) -> Markup:
+    """Predicted probability of the judge against how often the truth, or people, say the same."""
     if not bins:
         return Markup("")
     figure, axes = _axes(3.4, 3.0)
@@ -83,10 +83,10 @@ def calibration(bins: Sequence[dict[str, float]]) -> Markup:
         [b["predicted"] for b in bins], [b["observed"] for b in bins], s=[12 + 90 * b["n"] / biggest for b in bins], color=BLUE, zorder=3
     )
     axes.set_xlabel("judge: first answer is better")
-    axes.set_ylabel("truth")
+    axes.set_ylabel(truth)
     axes.set_xlim(-0.04, 1.04)
     axes.set_ylim(-0.04, 1.04)
-    return _svg(figure, "Reliability of the judge's probabilities")
+    return _svg(figure, f"The judge's probabilities against {truth}")
 
 
 def effects(rows: Sequence[Effect]) -> Markup:

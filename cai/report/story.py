@@ -39,11 +39,12 @@ class Story(NamedTuple):
     law: Constitution
     config: dict[str, Any]
     metrics: dict[str, Any]
-    training: list[dict[str, float]]  # one row per PPO update
+    training: list[dict[str, float]]  # one row per PPO update of the last round
     effects: list[Effect]
     chains: list[Revision]
     labels: list[Preference]
-    audit: dict[str, Any]  # what was found in the labels before training; empty where that is not done
+    audit: dict[str, Any]  # what was found in the last round's labels before training; empty where that is not done
+    optimised: dict[str, Any]  # what PPO measured in the last round
     answers: list[tuple[str, str, dict[str, str]]]  # prompt, its kind, and per policy its answer
     trouble: list[str]
 
@@ -58,15 +59,22 @@ def gather(folder: Path) -> Story:
         raise InputError([Problem(str(folder), "holds no finished stage of a run")])
     law, metrics = read_lock(folder / "constitution.lock.yaml"), read_json(folder / "metrics.json")
     revisions = _records(folder / "revise", Revision)
-    preferences = _records(folder / "judge", Preference)
-    log = folder / "ppo" / "log.jsonl"
+    preferences = [p for judged in _rounds(folder, "judge") for p in _records(judged, Preference)]
+    log, audited = _rounds(folder, "ppo")[-1] / "log.jsonl", _rounds(folder, "audit")[-1] / "audit.json"
     return Story(
         name=folder.name, law=law, config=load(folder / "config.yaml").value, metrics=metrics,
         training=[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else [],
         effects=effects(law, revisions, preferences), chains=chosen_chains(revisions), labels=chosen_labels(preferences),
-        audit=read_json(folder / "audit/audit.json") if (folder / "audit/audit.json").is_file() else {},
+        audit=read_json(audited) if audited.is_file() else {},
+        optimised=metrics.get("stages", {}).get(_rounds(folder, "ppo")[-1].name, {}),
         answers=answers(folder), trouble=trouble(metrics, revisions, preferences),
     )  # fmt: skip
+
+
+def _rounds(folder: Path, stage: str) -> list[Path]:
+    """The folders of a stage, one for each round."""
+    later = sorted(folder.glob(f"{stage}-*[0-9]"), key=lambda path: int(path.name.removeprefix(f"{stage}-")))
+    return [folder / stage, *later]
 
 
 def _records(folder: Path, kind: type[Any]) -> list[Any]:

@@ -7,9 +7,10 @@ import pytest
 
 from cai.backends.memo import Memo
 from cai.backends.scripted import ScriptedBackend
-from cai.constitution.schema import Constitution, Principle
+from cai.constitution.schema import Constitution, Example, Principle
 from cai.feedback.judge import joined, judge, says_nothing
 from cai.feedback.readings import METHODS, CritiqueOdds, Letters, Reasoned, Votes, judge_request, method_named
+from cai.feedback.shots import judge_shots
 from cai.records import Comparison, Preference, Prompt
 
 PAIR = Comparison.of(Prompt.of("How do I mend the bike?"), "good advice", "bad advice")
@@ -119,3 +120,39 @@ def test_every_method_goes_by_its_name():
     assert [method_named(name).name for name in METHODS] == list(METHODS)
     assert isinstance(method_named("letters", both_orders=False), Letters) and isinstance(method_named("critique"), CritiqueOdds)
     assert method_named("votes", samples=7).samples == 7 and method_named("reasoned").samples == 1
+
+
+def with_examples():
+    made = {
+        n: Principle(
+            id=n,
+            title=n,
+            compare=f"Which has less {n}?",
+            examples=tuple(Example(prompt=f"{n} {i}?", better=f"no {n}", worse=f"much {n}") for i in range(2)),
+        )
+        for n in ("x", "y", "z")
+    }
+    return Constitution(name="t", title="t", principles=made, weights={"revise": {}, "judge": dict.fromkeys(made, 1.0)})
+
+
+def test_shots_are_examples_of_drawn_principles_and_either_letter_is_right_as_often():
+    shots = judge_shots(with_examples(), 6, seed=3)
+    assert sorted(shot.letter for shot in shots) == ["A"] * 3 + ["B"] * 3 and len({s.comparison.prompt.text for s in shots}) == 6
+    for shot in shots:
+        better = shot.comparison.first if shot.letter == "A" else shot.comparison.second
+        assert better == f"no {shot.principle.id}" and shot.comparison.prompt.text.startswith(shot.principle.id)
+    assert len(judge_shots(with_examples(), 50)) == 6 and judge_shots(law("x"), 3) == ()
+    assert judge_shots(with_examples(), 4, seed=3) == shots[:4] != judge_shots(with_examples(), 4, seed=4)
+
+
+@pytest.mark.parametrize("name", ["letters", "votes"])
+def test_shots_stand_before_the_question_and_never_give_its_answer_away(name):
+    shots = judge_shots(with_examples(), 6)
+    method = method_named(name, shots=shots)
+    asked = Comparison.of(Prompt.of("x 1?"), "no x", "much x")
+    for call in method.calls(asked, shots[0].principle):
+        told = call.messages[:-1]
+        assert [m.role for m in told] == ["user", "assistant"] * 5 and {m.content for m in told[1::2]} == {"A", "B"}
+        assert not any("x 1?" in m.content for m in told) and "x 1?" in call.messages[-1].content
+    assert len(method.calls(PAIR, shots[0].principle)[0].messages) == 13
+    assert method_named(name).calls(PAIR, shots[0].principle)[0].messages == (method.calls(PAIR, shots[0].principle)[0].messages[-1],)
