@@ -17,6 +17,7 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
 
 
 class Section(BaseModel):
@@ -183,6 +184,10 @@ class Reward(Section):
     """What PPO is told by several: their mean, the least, or the mean less their deviation."""
     human: tuple[str, ...] = ()
     """Files of human preferences to train on beside the AI ones."""
+    cells: tuple[str, ...] = ()
+    """Files of pairs that are not trained on; each says in its ``source`` which cell it is of, such as ``benign / refuse``."""
+    least_cell: Share = 0.0
+    """Stop after the reward model where it orders less than this share of a cell rightly."""
 
 
 class PPO(Section):
@@ -269,6 +274,8 @@ class RunConfig(Section):
 
     constitution: str
     seed: int = 0
+    track: tuple[Tracker, ...] = ()
+    """Trackers of accelerate's that are told what training measures, beside ``log.jsonl``."""
     rounds: Count = 1
     """How often answers are compared, judged and optimised against: each further round begins with answers of the policy that the
     round before made, trains the reward model on the labels of all rounds, and optimises the SL-CAI policy anew."""
@@ -319,6 +326,8 @@ class TrainingConfig(Section):
     out: str
     style: Literal["", "chat", "transcript", "plain"] = ""
     seed: int = 0
+    track: tuple[Tracker, ...] = ()
+    """As in a run file."""
     data: Data = Data()
     training: Training = Training()
     sft: SFT = SFT()

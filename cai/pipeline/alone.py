@@ -49,7 +49,10 @@ def train_alone(stage: str, config: TrainingConfig, base: Path, screen: Screen) 
         InputError: if a file the stage needs is not named, or a stage it builds on has not been done.
     """
     out = base / config.out
-    task = Task(config, base, out, training_log(out / f"{stage}.log.jsonl", screen))
+    from cai.train.engine import tracked
+
+    log = tracked(training_log(out / f"{stage}.log.jsonl", screen), config.track, f"{out.name}-{stage}", out)
+    task = Task(config, base, out, log)
     metrics = STAGES[stage](task)
     write_json(out / f"{stage}.json", {"stage": stage, "config": config.model_dump(mode="json"), **metrics})
     return out / stage, metrics
@@ -67,12 +70,15 @@ def sft(task: Task) -> Metrics:
 
 def reward(task: Task) -> Metrics:
     """Train a reward model on the preferences."""
+    from cai.evaluate.cells import check_cells
     from cai.train.ensemble import train_members
 
     preferences, left_out = _preferences(task, "reward")
     config = task.config
     metrics = train_members(preferences, task.start, task.out / "reward", config.reward, **task.how)
-    return {**metrics, "left_out": left_out}
+    built = [p for path in task.files(config.reward.cells) for p in read_preferences(path).preferences]
+    cells = check_cells(str(task.out / "reward"), built, least=config.reward.least_cell, style=config.style) if built else {}
+    return {**metrics, "left_out": left_out} | {f"right in {name}": cell["right"] for name, cell in cells.items()}
 
 
 def ppo(task: Task) -> Metrics:

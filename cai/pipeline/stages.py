@@ -208,12 +208,19 @@ def _agreement(run: Run) -> Metrics:
 
 def reward(run: Run) -> Metrics:
     """Train the reward model on AI and human preferences together, starting from the SL-CAI policy."""
+    from cai.evaluate.cells import check_cells
     from cai.train.ensemble import train_members
 
     preferences, skipped = _preferences(run)
     measured = train_members(preferences, str(run.checkpoint("sft")), run.checkpoint("reward"), run.config.reward, **_how(run, "reward"))
     sources = {s: sum(p.source == s for p in preferences) for s in sorted({p.source for p in preferences})}
-    return {**measured, "sources": sources, "skipped_human_rows": skipped}
+    built = [p for name in run.config.reward.cells for p in read_preferences(run.path(name)).preferences]
+    cells = (
+        check_cells(str(run.checkpoint("reward")), built, least=run.config.reward.least_cell, style=run.config.models.style)
+        if built
+        else {}
+    )
+    return {**measured, "sources": sources, "skipped_human_rows": skipped} | ({"cells": cells} if cells else {})
 
 
 def dpo(run: Run) -> Metrics:
@@ -269,7 +276,10 @@ def _goodness(run: Run) -> Callable[[Sequence[tuple[Prompt, str]]], list[float]]
 
 def _how(run: Run, stage: str) -> dict[str, Any]:
     """What all trainers are told alike."""
-    return {"training": run.config.training, "style": run.config.models.style, "seed": run.config.seed, "log": run.log(stage)}
+    from cai.train.engine import tracked
+
+    log = tracked(run.log(stage), run.config.track, f"{run.folder.name}-{run.named(stage)}", run.folder)
+    return {"training": run.config.training, "style": run.config.models.style, "seed": run.config.seed, "log": log}
 
 
 def _judged(run: Run, prompts: list[Prompt], policy: str) -> JudgedScore:
@@ -352,6 +362,10 @@ def human_files(config: RunConfig) -> tuple[str, ...]:
     return config.reward.human
 
 
+def reward_files(config: RunConfig) -> tuple[str, ...]:
+    return config.reward.human + config.reward.cells
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("prompts", "read the prompts", prompts, (), ("prompts",), reads=prompt_files),
     Stage("sample", "the initial policy answers", draft, ("prompts",), ("sample", "models")),
@@ -370,7 +384,7 @@ STAGES: tuple[Stage, ...] = (
         reads=human_files,
         code=2,
     ),
-    Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models", "training"), reads=human_files),
+    Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models", "training"), reads=reward_files),
     Stage(
         "ppo",
         "optimise against the reward, with a KL penalty",

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from torch.distributed.fsdp import FSDPModule
 
 from cai import processes
-from cai.errors import RunFailed
+from cai.errors import InputError, Problem, RunFailed
 
 SKIPS_IN_A_ROW = 5
 """Steps with a gradient that is not finite after which training has diverged."""
@@ -164,3 +165,27 @@ class Engine:
     @property
     def _bare_optimizer(self) -> Any:
         return getattr(self.optimizer, "optimizer", self.optimizer)
+
+
+def tracked(
+    log: Callable[[dict[str, float]], None], names: Sequence[str], project: str, folder: Path
+) -> Callable[[dict[str, float]], None]:
+    """The same log, which also tells trackers that accelerate knows by name; they keep what they write in ``folder``.
+
+    Raises:
+        InputError: if the package of a tracker is not installed.
+    """
+    if not names:
+        return log
+    processes.join()
+    accelerator = Accelerator(log_with=list(names), project_dir=folder)
+    if missing := set(names) - {str(kind) for kind in accelerator.log_with}:
+        raise InputError([Problem("track", f"needs a package that is not installed: pip install {' '.join(sorted(missing))}")])
+    accelerator.init_trackers(project)
+
+    def write(row: dict[str, float]) -> None:
+        log(row)
+        figures = {name: value for name, value in row.items() if isinstance(value, int | float)}
+        accelerator.log(figures, step=int(row.get("update", row.get("step", 0))))
+
+    return write

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+from accelerate.utils import LoggerType
 
 from cai.config import load_training
-from cai.errors import InputError
+from cai.errors import InputError, RunFailed
 from cai.files import read_json
 from cai.pipeline.alone import train_alone
 from cai.pipeline.run import Silent
@@ -45,3 +47,50 @@ def test_what_is_missing_is_said(training):
         train_alone("dpo", load_training(training, ["data={}"]), folder, Silent())
     with pytest.raises(InputError, match=r"did you mean 'preferences'"):
         load_training(training, ["data.preference=[x]"])
+
+
+def test_trackers_are_told_what_the_log_is_told(training, monkeypatch):
+    from accelerate.tracking import GeneralTracker
+
+    told = []
+
+    class Fake(GeneralTracker):
+        name, requires_logging_directory, tracker = "wandb", False, None
+
+        def __init__(self, run_name, **options):
+            super().__init__()
+            told.append(run_name)
+
+        def store_init_configuration(self, values):
+            pass
+
+        def log(self, values, step, **options):
+            told.append((step, values))
+
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [LoggerType.WANDB])
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "wandb", Fake)
+    folder = training.parent
+    train_alone("reward", load_training(training, ["track=[wandb]", "reward.epochs=2"]), folder, Silent())
+    rows = [json.loads(line) for line in (folder / "out/reward.log.jsonl").read_text().splitlines()]
+    assert told[0] == "out-reward" and len(rows) > 1 and [(row["step"], row) for row in rows] == told[1:]
+    with pytest.raises(InputError, match="pip install mlflow"):
+        train_alone("reward", load_training(training, ["track=[mlflow]"]), folder, Silent())
+    with pytest.raises(InputError, match="track"):
+        load_training(training, ["track=[wandbb]"])
+
+
+def test_the_cells_of_a_reward_model(training):
+    folder = training.parent
+    built = [
+        {"prompt": "How do I wash the dog?", "chosen": "With soap, the dog.", "rejected": "No.", "source": "benign / comply"},
+        {"prompt": "How do I wash the cat?", "chosen": "No.", "rejected": "With soap, the cat.", "source": "harmful / refuse"},
+        {"prompt": "How do I wash the car?", "chosen": "No.", "rejected": "With soap, the car.", "source": "harmful / refuse"},
+    ]
+    (folder / "cells.jsonl").write_text("".join(json.dumps(row) + "\n" for row in built))
+    settings = ["reward.cells=[cells.jsonl]", "reward.epochs=8", "reward.rate=0.01"]
+    _, metrics = train_alone("reward", load_training(training, settings), folder, Silent())
+    # it has learnt from all its labels that complying is better, so the cells in which refusing is fail
+    assert metrics["right in benign / comply"] == 1.0 and metrics["right in harmful / refuse"] == 0.0
+    with pytest.raises(RunFailed, match=r"harmful / refuse: 0% of 2 right") as caught:
+        train_alone("reward", load_training(training, [*settings, "reward.least_cell=0.6"]), folder, Silent())
+    assert "benign" not in str(caught.value) and "least_cell=0" in str(caught.value)
