@@ -44,7 +44,8 @@ class Story(NamedTuple):
     chains: list[Revision]
     labels: list[Preference]
     audit: dict[str, Any]  # what was found in the last round's labels before training; empty where that is not done
-    optimised: dict[str, Any]  # what PPO measured in the last round
+    rewarded: dict[str, Any]  # what the reward model's training measured in the last round
+    optimised: dict[str, Any]  # and PPO's
     answers: list[tuple[str, str, dict[str, str]]]  # prompt, its kind, and per policy its answer
     trouble: list[str]
 
@@ -66,6 +67,7 @@ def gather(folder: Path) -> Story:
         training=[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else [],
         effects=effects(law, revisions, preferences), chains=chosen_chains(revisions), labels=chosen_labels(preferences),
         audit=read_json(audited) if audited.is_file() else {},
+        rewarded=metrics.get("stages", {}).get(_rounds(folder, "reward")[-1].name, {}),
         optimised=metrics.get("stages", {}).get(_rounds(folder, "ppo")[-1].name, {}),
         answers=answers(folder), trouble=trouble(metrics, revisions, preferences),
     )  # fmt: skip

@@ -22,9 +22,8 @@ from cai.train.checkpoint import save
 from cai.train.engine import Engine, Part
 from cai.train.loop import Log, Pass, ends, fit
 from cai.train.opening import open_policy, tokens_of
-from cai.train.pairs import Compared, elements_key, labelled
+from cai.train.pairs import Compared, elements_key, joined, labelled
 from cai.train.resume import SAVE_EVERY, Resume
-from cai.train.reward import joined
 
 
 def train_dpo(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from cai.keys import digest
 from cai.models.chat import ChatFormat
 from cai.models.forest import Tree
@@ -21,6 +24,7 @@ class Edge(NamedTuple):
     margin: float = 0.0  # by how much the better score should lead, in units of the score
     weight: float = 1.0
     source: str = ""
+    principle: str = ""  # the one that spoke loudest for the label, where a judge gave it
 
     @property
     def is_clear(self) -> bool:
@@ -75,8 +79,27 @@ def labelled(
             element = elements.setdefault(shown.prompt.id, Compared(shown.prompt.id, Tree(first.prompt, []), []))
             i, j = (_place(element.tree.answers, row.answer) for row in (first, second))
             p = smoothed(preference.p_first, smoothing)
-            element.edges.append(Edge(i, j, p, preference.margin, weight, preference.source))
+            element.edges.append(Edge(i, j, p, preference.margin, weight, preference.source, _loudest(preference)))
     return Labelled(list(elements.values()), left_out)
+
+
+def joined(elements: Sequence[Compared], device: torch.device) -> tuple[Tensor, Tensor, list[Edge]]:
+    """The labels of some elements with the places of their answers, ``[P]`` each, among the answers of all of them."""
+    first, second, edges, at = list[int](), list[int](), list[Edge](), 0
+    for element in elements:
+        for edge in element.edges:
+            first.append(at + edge.first)
+            second.append(at + edge.second)
+            edges.append(edge)
+        at += len(element.tree.answers)
+    return torch.tensor(first, device=device), torch.tensor(second, device=device), edges
+
+
+def _loudest(preference: Preference) -> str:
+    """The principle whose reading says most in favour of the label; empty for labels of people."""
+    side = 1 if (preference.p_first or 0) >= 0.5 else -1
+    read = [(side * (r.p_first - 0.5), r.principle) for r in preference.readings if r.p_first is not None]
+    return max(read)[1] if read else ""
 
 
 def _place(answers: list[list[int]], answer: list[int]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,9 +21,10 @@ from cai.train.batches import Answered, by_size, epoch_batches, tokenize
 from cai.train.card import model_card
 from cai.train.checkpoint import save
 from cai.train.engine import Engine, Part
+from cai.train.held_out import held_out_figures
 from cai.train.loop import Log, Pass, fit
 from cai.train.opening import open_scalar, tokens_of
-from cai.train.pairs import Compared, Edge, elements_key, labelled
+from cai.train.pairs import Compared, elements_key, joined, labelled
 from cai.train.resume import SAVE_EVERY, Resume
 
 
@@ -74,7 +75,7 @@ def train_reward(
     with engine.whole():
         everything = score_trees(found, [element.tree for element in train])
         model.config.reward_mean, model.config.reward_std = float(everything.mean()), float(everything.std().clamp(min=1e-3))
-        figures = held_out_figures(found, held)
+        figures = held_out_figures(score_trees(found, [element.tree for element in held]), held, model.config.reward_std)
     pairs, every = (sum(len(element.edges) for element in group) for group in (train, kept))
     figures = {
         "pairs": pairs, "prompts": len(train), "near_ties_left_out": every - pairs, **left_out, "skipped_steps": engine.skipped,
@@ -83,18 +84,6 @@ def train_reward(
     save(engine, tokenizer, out, base, model_card("reward", base, config, training, figures))
     resume.clear()
     return figures
-
-
-def joined(elements: Sequence[Compared], device: torch.device) -> tuple[Tensor, Tensor, list[Edge]]:
-    """The labels of some elements with the places of their answers, ``[P]`` each, among the answers of all of them."""
-    first, second, edges, at = list[int](), list[int](), list[Edge](), 0
-    for element in elements:
-        for edge in element.edges:
-            first.append(at + edge.first)
-            second.append(at + edge.second)
-            edges.append(edge)
-        at += len(element.tree.answers)
-    return torch.tensor(first, device=device), torch.tensor(second, device=device), edges
 
 
 def token_worth(elements: Sequence[Compared]) -> float:
@@ -130,46 +119,7 @@ def _without_near_ties(element: Compared, least: float) -> Compared:
     return Compared(element.prompt, Tree(element.tree.prompt, [element.tree.answers[i] for i in used]), edges)
 
 
-# -- measuring ---------------------------------------------------------------------------------------------------------
-
-
-def held_out_figures(scalar: ScalarModel, elements: Sequence[Compared]) -> dict[str, float]:
-    """What a reward model makes of labels it has not seen.
-
-    Accuracy on clear labels, one half where there is none; beside it that of always choosing the longer answer, and how far the
-    score goes with the length (correlation). Accuracy per source where there are several, and for surer and less sure labels.
-    """
-    scores = score_trees(scalar, [element.tree for element in elements])
-    first, second, edges = joined(elements, torch.device("cpu"))
-    lengths = torch.tensor([float(len(answer)) for element in elements for answer in element.tree.answers])
-    rows = [(edge, float(scores[i] - scores[j]), float(lengths[i] - lengths[j])) for edge, i, j in zip(edges, first, second, strict=True)]
-    clear = [row for row in rows if row[0].is_clear]
-    figures = {
-        "held_out": len(rows), "held_out_accuracy": _accuracy(clear, lambda row: row[1]),
-        "longer_is_better": _accuracy(clear, lambda row: row[2]), "score_with_length": _correlation(scores, lengths),
-    }  # fmt: skip
-    sources = sorted({edge.source for edge, _, _ in clear})
-    if len(sources) > 1:
-        figures |= {f"accuracy_{s}": _accuracy([row for row in clear if row[0].source == s], lambda row: row[1]) for s in sources}
-    for name, low, high in (("unsure", 0.1, 0.3), ("sure", 0.3, 0.51)):
-        part = [row for row in clear if low < abs(row[0].p_first - 0.5) <= high]
-        figures |= {f"accuracy_{name}": _accuracy(part, lambda row: row[1])} if part else {}
-    return figures
-
-
-Row = tuple[Edge, float, float]
-
-
-def _accuracy(rows: Sequence[Row], lead: Callable[[Row], float]) -> float:
-    """Share of labels whose better answer leads; a tie is half right; one half without any."""
-    right = [0.5 if not lead(row) else float((lead(row) > 0) == (row[0].p_first > 0.5)) for row in rows]
-    return sum(right) / len(right) if right else 0.5
-
-
-def _correlation(one: Tensor, other: Tensor) -> float:
-    if len(one) < 2 or float(one.std()) == 0 or float(other.std()) == 0:
-        return 0.0
-    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
+# -- scoring -----------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()

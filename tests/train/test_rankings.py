@@ -8,13 +8,15 @@ from test_training import PROMPTS
 
 from cai.config import Reward, Training
 from cai.models.chat import ChatFormat
+from cai.models.forest import Tree
 from cai.models.scalar import load_scalar_model
-from cai.records import Comparison, Preference
+from cai.records import Comparison, Preference, Reading
 from cai.rl.losses import preference_loss
 from cai.train.batches import tokenize
 from cai.train.ensemble import train_members
-from cai.train.pairs import labelled
-from cai.train.reward import held_out_figures, score_texts, token_worth, train_reward
+from cai.train.held_out import held_out_figures
+from cai.train.pairs import Compared, Edge, labelled
+from cai.train.reward import score_texts, score_trees, token_worth, train_reward
 from cai.train.scores import Ensemble, length_cost, members_of, mixed, reward_scorer
 
 TEXTS = ("I am glad to help.", "You are a fool.", "Have a lovely day. Then check the boat twice.")
@@ -173,7 +175,7 @@ def test_held_out_figures_against_a_count(tiny):
     scalar = load_scalar_model(tiny, new_head=True)
     rows = [row for i, prompt in enumerate(PROMPTS) for row in ranking(prompt, source="ai" if i % 2 else "human")]
     elements, _ = labelled(rows, ChatFormat(scalar.tokenizer), 200)
-    found = held_out_figures(scalar, elements)
+    found = held_out_figures(score_trees(scalar, [element.tree for element in elements]), elements)
     right, longer = [], []
     for row in rows:
         scores = score_texts(scalar, [(row.comparison.prompt, row.comparison.first), (row.comparison.prompt, row.comparison.second)])
@@ -184,3 +186,32 @@ def test_held_out_figures_against_a_count(tiny):
     assert found["held_out_accuracy"] == pytest.approx(sum(right) / len(right)) and found["held_out"] == len(rows)
     assert found["longer_is_better"] == pytest.approx(sum(longer) / len(longer))
     assert {"accuracy_ai", "accuracy_human", "accuracy_sure", "accuracy_unsure"} < set(found)
+
+
+def test_held_out_figures_by_length_principle_and_calibration():
+    def element(first, second, p, principle, sizes):
+        tree = Tree([1], [[2] * sizes[0], [3] * sizes[1]])
+        return Compared(f"{first}{second}{principle}", tree, [Edge(0, 1, p, principle=principle)])
+
+    rows = [(2.0, 0.0, 1.0, "x", (9, 2)), (1.0, 0.0, 1.0, "x", (8, 3)), (0.0, 1.0, 1.0, "y", (2, 7)), (0.0, 0.5, 0.2, "y", (5, 4))]
+    scores = torch.tensor([score for first, second, *_ in rows for score in (first, second)])
+    elements = [element(*row) for row in rows]
+    found = held_out_figures(scores, elements, scale=2.0)
+    assert found["accuracy_longer_better"] == 1.0 and found["accuracy_shorter_better"] == 0.5
+    assert found["by_principle"] == {"x": {"n": 2, "accuracy": 1.0}, "y": {"n": 2, "accuracy": 0.5}}
+    said = [1 / (1 + math.exp(-2.0 * (first - second))) for first, second, *_ in rows]
+    bins = {}
+    for p, row in zip(said, rows, strict=True):
+        bins.setdefault(min(int(p * 10), 9), []).append((p, row[2]))
+    by_hand = sum(len(b) * abs(sum(p for p, _ in b) / len(b) - sum(q for _, q in b) / len(b)) for b in bins.values()) / 4
+    assert found["calibration_error"] == pytest.approx(by_hand, abs=1e-6)
+    assert held_out_figures(scores, elements, scale=0.5)["calibration_error"] != pytest.approx(by_hand, abs=1e-3)
+
+
+def test_a_labels_principle_is_the_one_that_spoke_for_it(tiny):
+    said = [Reading(principle=name, principle_hash="h", method="letters", p_first=p) for name, p in (("x", 0.9), ("y", 0.1), ("z", 0.6))]
+    pair = Comparison.of(PROMPTS[0], *TEXTS[:2])
+    for p_first, name in ((0.8, "x"), (0.2, "y")):
+        row = Preference(id="p", comparison=pair, p_first=p_first, source="ai", readings=tuple(said))
+        assert labelled([row], chat(tiny), 200)[0][0].edges[0].principle == name
+    assert labelled(ranking(PROMPTS[0]), chat(tiny), 200)[0][0].edges[0].principle == ""
