@@ -108,10 +108,19 @@ class ChatFormat:
 
     def options(self, messages: Sequence[Message], options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """Token ids of the prompt, and those of each option, as an answer begins with it, that tell it from the others: its
-        first if the first ones differ."""
+        first if the first ones differ.
+
+        Raises:
+            InputError: if the tokenizer cannot tell two options apart.
+        """
         prompt, added = self.answered(messages, options[0])
         lead = added[: max(0, added.find(options[0]))]  # a space, where a style puts one before answers
         before, *found = self.continued(prompt, *(lead + option for option in options))
+        if len(set(map(tuple, found))) < len(found):
+            shown, name = " and ".join(map(repr, options)), self.tokenizer.name_or_path
+            raise InputError(
+                [Problem("tokenizer", f"{name} has the same tokens for {shown}, so no verdict can be read; choose another judge")]
+            )
         return before, [ids[:1] for ids in found] if len({ids[0] for ids in found}) == len(found) else found
 
     def continued(self, text: str, *added: str) -> list[list[int]]:
@@ -193,6 +202,7 @@ class ChatFormat:
     def _check(self) -> None:
         """Raise where this tokenizer would read control tokens out of what people wrote."""
         control = {i for i, token in self.tokenizer.added_tokens_decoder.items() if self._control.fullmatch(token.content)}
+        control.discard(self.tokenizer.unk_token_id)  # which any word may become that a tokenizer does not know
 
         def count(content: str) -> int:
             return sum(i in control for i in self.ids(self._apply([{"role": "user", "content": content}], opened=True)))

@@ -185,3 +185,44 @@ def test_a_conversation_that_no_form_saves_is_named(tokenizer_with):
         form.prompt((*Prompt.of("a").with_answer("b"), Message(role="user", content="c")))
     with pytest.raises(TemplateError):
         form.tokenizer.apply_chat_template([{"role": "user", "content": "a"}] * 2, tokenize=False)
+
+
+def worded(words, **special):
+    """A tokenizer of whole words that puts a beginning-of-text token before what it reads."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", words.index("<s>"))])
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>", **special)
+
+
+WORDS = ["<unk>", "<s>", "</s>", "Human:", "Assistant:", "Is", "it", "so", "A"]
+TALK = (Message(role="user", content="Is it so"),)
+
+
+def test_letters_that_the_tokenizer_does_not_know_are_said():
+    form = ChatFormat(worded(WORDS))
+    assert form.options(TALK, ("A", "so"))[1] == [[8], [7]]
+    with pytest.raises(InputError, match="the same tokens for 'B' and 'C'"):
+        form.options(TALK, ("B", "C"))
+
+
+def test_the_beginning_is_marked_once_whoever_marks_it():
+    plain = worded(WORDS)
+    assert ChatFormat(plain).ids(ChatFormat(plain).prompt(TALK)).count(1) == 1  # by the tokenizer
+    chat = worded(WORDS)
+    chat.chat_template = "<s> {% for m in messages %}{{ m.content }} {% endfor %}{% if add_generation_prompt %}Assistant: {% endif %}"
+    assert ChatFormat(chat).ids(ChatFormat(chat).prompt(TALK)).count(1) == 1  # by the template
+    before, after = ChatFormat(plain).continued(*ChatFormat(plain).answered(TALK, "so"))
+    assert before.count(1) == 1 and 1 not in after
+
+
+@pytest.mark.parametrize("special", [{}, {"pad_token": "</s>"}], ids=["no padding token", "padded with the end"])
+def test_the_end_is_never_taken_for_padding(special, tmp_path):
+    from cai.models.load import load_tokenizer
+
+    worded(WORDS, **special).save_pretrained(tmp_path)
+    found = load_tokenizer(str(tmp_path))
+    assert found.pad_token_id is not None and found.pad_token_id != found.eos_token_id
