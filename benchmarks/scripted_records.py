@@ -20,8 +20,8 @@ from cai.backends.scripted import ScriptedBackend
 from cai.config import load_config
 from cai.constitution import load_constitution
 from cai.files import stream_records, write_records
+from cai.pipeline.feedback import draft, judge_stage, prompts, revise_stage
 from cai.pipeline.run import Run, open_run
-from cai.pipeline.stages import draft, judge_stage, prompts, revise_stage
 from cai.records import Comparison, Message, Revision
 
 RUN = """

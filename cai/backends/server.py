@@ -10,8 +10,7 @@ import asyncio
 import json
 import os
 import queue
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ import openai
 from cai.backends import wire
 from cai.backends.pace import Gate, backoff, told_to_wait
 from cai.backends.protocol import Answer, Call, Choose, Complete, failed
+from cai.backends.transport import CappedTransport, Worker
 from cai.errors import CaiError, InputError, LimitReached, Problem
 from cai.keys import digest
 from cai.records import Message
@@ -100,7 +100,7 @@ class ServerBackend:
             return
         done: queue.Queue[tuple[int, Answer] | None] = queue.Queue()
         switch = _Switch(len(calls))
-        worker = _Worker(self._work(calls, switch, done.put), lambda: done.put(None))
+        worker = Worker(self._work(calls, switch, done.put), lambda: done.put(None))
         worker.start()
         try:
             try:
@@ -116,7 +116,7 @@ class ServerBackend:
 
     async def _work(self, calls: Sequence[Call], switch: _Switch, put: Any) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.settings.concurrency)
-        transport = _CappedTransport(self.settings.byte_cap, limits=limits)
+        transport = CappedTransport(self.settings.byte_cap, limits=limits)
         timeout = httpx.Timeout(self.settings.deadline, connect=10.0)
         async with httpx.AsyncClient(transport=transport, timeout=timeout, headers={"Accept-Encoding": "identity"}) as http:
             lines = [_Line(url, http, self, switch) for url in self.urls]
@@ -256,79 +256,6 @@ class _Line:
             self.backend.notes.append(f"{self.url} answers as {body.model!r} now, before as {abilities.model!r}")
             abilities.model = body.model
         return wire.completion(body) if isinstance(call, Complete) else wire.choice(body, call, logprobs=abilities.logprobs)
-
-
-class _CappedTransport(httpx.AsyncHTTPTransport):
-    """Refuses bodies over a size, and packed ones, whose size says nothing."""
-
-    def __init__(self, cap: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.cap = cap
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await super().handle_async_request(request)
-        if response.headers.get("content-encoding", "identity") != "identity":
-            await response.aclose()
-            raise httpx.DecodingError("the server packs its answers although it was asked not to", request=request)
-        stream = response.stream
-        assert isinstance(stream, httpx.AsyncByteStream)
-        response.stream = _CappedStream(stream, self.cap)
-        return response
-
-
-class _CappedStream(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream, cap: int) -> None:
-        self.stream, self.cap = stream, cap
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        seen = 0
-        async for chunk in self.stream:
-            seen += len(chunk)
-            if seen > self.cap:
-                raise httpx.DecodingError(f"the answer is longer than {self.cap} bytes")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self.stream.aclose()
-
-
-class _Worker(threading.Thread):
-    """Runs a coroutine to its end in a thread, keeps what it raised, and tells when it is over."""
-
-    def __init__(self, work: Coroutine[Any, Any, None], tell: Callable[[], None]) -> None:
-        super().__init__(daemon=True)
-        self._work, self._tell, self._loop = work, tell, asyncio.new_event_loop()
-        self._task: asyncio.Task[None] | None = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._task = self._loop.create_task(self._work)
-            self._loop.run_until_complete(self._task)
-        except asyncio.CancelledError:
-            pass
-        except BaseExceptionGroup as group:
-            self.error = _first(group)
-        except BaseException as error:
-            self.error = error
-        finally:
-            self._loop.close()
-        self._tell()
-
-    def stop(self) -> None:
-        """End the work, if it has not ended, and wait for it."""
-        if self._task is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._task.cancel)
-        self.join()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error of ours in a group if there is one, else the first of all."""
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        leaves.append(_first(error) if isinstance(error, BaseExceptionGroup) else error)
-    return next((leaf for leaf in leaves if isinstance(leaf, CaiError)), leaves[0])
 
 
 def _spent(error: openai.APIStatusError) -> bool:

@@ -17,7 +17,7 @@ CROSSED_PAIRS = 120
 
 def judge_figures(run: Run) -> dict[str, Any]:
     """``judge``: accuracy against gold and calibration, crossover, ties under irrelevant principles, order consistency."""
-    from cai.pipeline.stages import method_of
+    from cai.pipeline.feedback import method_of
 
     preferences = read_records(run.records("judge"), Preference) if run.records("judge").is_file() else []
     readings = [reading for preference in preferences for reading in preference.readings]

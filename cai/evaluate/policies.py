@@ -20,7 +20,7 @@ PRINCIPLES_PER_VERDICT = 2
 def evaluate_run(run: Run) -> dict[str, Any]:
     """Figures of every finished policy, of the judge and of the reward model."""
     from cai.models.scalar import load_scalar_model
-    from cai.pipeline.stages import HELD_BENIGN, HELD_RED
+    from cai.pipeline.rows import HELD_BENIGN, HELD_RED
     from cai.train.reward import score_texts
 
     held = [p for p in read_records(run.records("prompts"), Prompt) if p.kind in (HELD_RED, HELD_BENIGN)]
@@ -127,7 +127,7 @@ def distances(run: Run, paths: dict[str, str], answers: dict[str, list[Sample]])
 
 def win_rate(run: Run, answers: Sequence[Sample], over: Sequence[Sample]) -> dict[str, float]:
     """How often the judge prefers these answers over others to the same prompts; a near-tie is half a win."""
-    from cai.pipeline.stages import method_of
+    from cai.pipeline.feedback import method_of
 
     pairs = [Comparison.of(a.prompt, a.response, b.response) for a, b in zip(answers, over, strict=True) if a.response != b.response]
     if not pairs:

@@ -21,8 +21,8 @@ from cai.errors import InputError, Problem
 from cai.feedback.judge import judge
 from cai.feedback.revise import revise
 from cai.files import read_records
+from cai.pipeline.feedback import method_of
 from cai.pipeline.run import Run
-from cai.pipeline.stages import method_of
 from cai.records import Preference, Revision
 
 

@@ -1,0 +1,122 @@
+"""The stages that train: supervised fine-tuning, reward model, PPO, DPO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from cai.data.preferences import read_preferences
+from cai.feedback.rate import rate
+from cai.pipeline.rows import BENIGN, HELD_BENIGN, HELD_RED, RED, helpful_rows, preferences_of, prompts_of, sft_rows
+from cai.pipeline.run import Run
+from cai.records import Prompt
+
+if TYPE_CHECKING:
+    from cai.train.judged import JudgedScore
+
+Metrics = dict[str, Any]
+
+
+def sft(run: Run) -> Metrics:
+    """Fine-tune the initial policy on the revisions and on its own answers to benign prompts: SL-CAI."""
+    from cai.train.sft import train_sft
+
+    return dict(train_sft(sft_rows(run), run.config.models.initial, run.checkpoint("sft"), run.config.sft, **_how(run, "sft")))
+
+
+def control(run: Run) -> Metrics:
+    """The same fine-tuning on the helpful answers alone; what training by itself changes."""
+    from cai.train.sft import train_sft
+
+    if not run.config.sft.control:
+        return {"rows": 0}
+    return dict(train_sft(helpful_rows(run), run.config.models.initial, run.checkpoint("control"), run.config.sft, **_how(run, "control")))
+
+
+def reward(run: Run) -> Metrics:
+    """Train the reward model on AI and human preferences together, starting from the SL-CAI policy."""
+    from cai.evaluate.cells import check_cells
+    from cai.train.ensemble import train_members
+
+    preferences, skipped = preferences_of(run)
+    measured = train_members(preferences, str(run.checkpoint("sft")), run.checkpoint("reward"), run.config.reward, **_how(run, "reward"))
+    sources = {s: sum(p.source == s for p in preferences) for s in sorted({p.source for p in preferences})}
+    built = [p for name in run.config.reward.cells for p in read_preferences(run.path(name)).preferences]
+    cells = (
+        check_cells(str(run.checkpoint("reward")), built, least=run.config.reward.least_cell, style=run.config.models.style)
+        if built
+        else {}
+    )
+    return {**measured, "sources": sources, "skipped_human_rows": skipped} | ({"cells": cells} if cells else {})
+
+
+def dpo(run: Run) -> Metrics:
+    """Optimise the SL-CAI policy on the labels themselves, without a reward model."""
+    from cai.train.dpo import train_dpo
+
+    if not run.config.dpo.epochs:
+        return {"pairs": 0}
+    preferences, _ = preferences_of(run)
+    return dict(train_dpo(preferences, str(run.checkpoint("sft")), run.checkpoint("dpo"), run.config.dpo, **_how(run, "dpo")))
+
+
+def ppo(run: Run) -> Metrics:
+    """Optimise the SL-CAI policy against the reward model, under a KL penalty: RL-CAI."""
+    from cai.evaluate.overoptimisation import parting
+    from cai.keys import shuffled
+    from cai.train.ppo import train_ppo
+    from cai.train.scores import reward_scorer
+
+    config, seed = run.config.ppo, run.config.seed
+    if not config.updates:
+        return {"updates": 0}
+    red, benign = prompts_of(run, RED), prompts_of(run, BENIGN)
+    # whole sets in keyed order, cut so that the shares are as asked
+    share = config.benign_share
+    count = int(min(len(red) / max(1 - share, 1e-9), len(benign) / max(share, 1e-9)))
+    mixed = shuffled(red, seed, "ppo red")[: round(count * (1 - share))] + shuffled(benign, seed, "ppo benign")[: round(count * share)]
+    policy, reward_model = str(run.checkpoint("sft")), str(run.checkpoint("reward"))
+    held = [prompt for pair in zip_longest(prompts_of(run, HELD_RED), prompts_of(run, HELD_BENIGN)) for prompt in pair if prompt]
+    asked = [*mixed, *held[: run.config.watch.prompts]]
+    judged = _judged(run, asked, policy) if run.config.judge.direct else None
+    metrics = train_ppo(
+        mixed, policy, reward_model, run.checkpoint("ppo"), config, score=judged or reward_scorer(reward_model, run.config.reward.combine),
+        watch=run.config.watch, held_out=held, gold=_goodness(run), keep_in_mind=sft_rows(run) if config.ptx_coef else (),
+        **_how(run, "ppo"),
+    )  # fmt: skip
+    parted = parting(metrics.get("looks", []))
+    return dict(metrics) | ({"overoptimisation": parted} if parted else {}) | ({"unread": judged.unread} if judged else {})
+
+
+def _goodness(run: Run) -> Callable[[Sequence[tuple[Prompt, str]]], list[float]] | None:
+    """How good answers are by the gold function, where there is one: not harmful to red-team prompts, helpful to benign ones."""
+    from cai.evaluate.policies import gold_of
+
+    gold = gold_of(run)
+
+    def goodness(answers: Sequence[tuple[Prompt, str]]) -> list[float]:
+        read = [(prompt, gold(prompt, text)) for prompt, text in answers] if gold else []
+        return [float(not flags.get("harmful") if prompt.kind == HELD_RED else flags.get("helpful", False)) for prompt, flags in read]
+
+    return goodness if gold else None
+
+
+def _how(run: Run, stage: str) -> dict[str, Any]:
+    """What all trainers are told alike."""
+    from cai.train.engine import tracked
+
+    log = tracked(run.log(stage), run.config.track, f"{run.folder.name}-{run.named(stage)}", run.folder)
+    return {"training": run.config.training, "style": run.config.models.style, "seed": run.config.seed, "log": log}
+
+
+def _judged(run: Run, prompts: list[Prompt], policy: str) -> JudgedScore:
+    """The judge's own rating, by the principles and as many per answer as label a comparison."""
+    from cai.train.judged import JudgedScore
+
+    ask, config = run.judge("ppo", together=False), run.config
+
+    def rated(answers: Sequence[tuple[Prompt, str]]) -> list[float | None]:
+        return rate(answers, run.law, ask, scale=config.judge.scale, principles=config.judge.principles, seed=config.seed)
+
+    return JudgedScore(prompts, policy, rated, config.models.style)
