@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -29,7 +30,15 @@ def seed_for(*parts: object) -> int:
 
 def uniform(*parts: object) -> float:
     """A number in (0, 1) that belongs to these parts alone."""
-    return (int(digest([str(part) for part in parts], 13), 16) + 0.5) / 16**13
+    return _fraction(_CANONICAL.encode([str(part) for part in parts]))
+
+
+def _fraction(text: str) -> float:
+    """The first 52 bits of a text's sha256, as a number in (0, 1)."""
+    return ((int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) >> 4) + 0.5) / (1 << 52)
+
+
+_quoted = lru_cache(maxsize=4096)(_CANONICAL.encode)
 
 
 def draw_many(weights: Mapping[str, float], count: int, *parts: object) -> list[str]:
@@ -41,7 +50,9 @@ def draw_many(weights: Mapping[str, float], count: int, *parts: object) -> list[
     Raises:
         ValueError: if no weight is above zero.
     """
-    clocks = {key: -math.log(uniform(key, *parts)) / weight for key, weight in weights.items() if weight > 0}
+    # the clock of a key is keyed on uniform(key, *parts); what they have in common is encoded once
+    common = "".join(f",{_CANONICAL.encode(str(part))}" for part in parts)
+    clocks = {key: -math.log(_fraction(f"[{_quoted(key)}{common}]")) / weight for key, weight in weights.items() if weight > 0}
     if not clocks:
         raise ValueError("nothing to draw from: no option has a weight above zero")
     return sorted(clocks, key=lambda key: (clocks[key], key))[:count]

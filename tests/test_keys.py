@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 
 import pytest
@@ -79,3 +80,12 @@ def test_shuffled_is_a_keyed_permutation():
     items = list(range(50))
     assert sorted(shuffled(items, 1)) == items
     assert shuffled(items, 1) == shuffled(items, 1) != shuffled(items, 2)
+
+
+def test_the_first_of_a_draw_is_the_one_whose_clock_rings_first():
+    weights = {"x": 1.0, 'quote " and \u00e9': 2.5, "z/1": 0.3}
+    for n in range(50):
+        clocks = {key: -math.log(uniform(key, "law", n, "\u2028")) / weight for key, weight in weights.items()}
+        assert draw_many(weights, 3, "law", n, "\u2028") == sorted(clocks, key=clocks.get)
+    assert draw_many(weights, 3) == sorted(weights, key=lambda key: -math.log(uniform(key)) / weights[key])
+    assert uniform("a", 1) == (int(digest(["a", "1"], 13), 16) + 0.5) / 16**13

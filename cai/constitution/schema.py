@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -87,7 +88,7 @@ class Principle(_Part):
     @property
     def hash(self) -> str:
         """Digest of the texts that models read; a changed title, tag or note leaves it as it was."""
-        return digest([self.critique, self.revise, self.compare])
+        return _texts_hash(self.critique, self.revise, self.compare)
 
 
 class Constitution(_Part):
@@ -128,3 +129,8 @@ class Constitution(_Part):
 def fill_slots(text: str, values: Mapping[str, str]) -> str:
     """Replace each ``{{ slot }}`` of the allow-list in one pass; what a value contains is never looked at again."""
     return SLOT_PATTERN.sub(lambda match: values.get(match.group(1), match.group(0)), text)
+
+
+@lru_cache(maxsize=4096)
+def _texts_hash(*texts: str | None) -> str:
+    return digest(list(texts))

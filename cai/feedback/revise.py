@@ -69,13 +69,13 @@ def revise(
 def critique_request(principle: Principle, prompt: Prompt) -> Message:
     """The user turn that asks for a critique."""
     text = fill_slots(principle.critique or "", {"prompt": prompt.text})
-    return Message(role="user", content=templates.render("critique", text=text))
+    return Message(role="user", content=templates.render_text("critique", text))
 
 
 def revision_request(principle: Principle, prompt: Prompt) -> Message:
     """The user turn that asks for a revision."""
     text = fill_slots(principle.revise or "", {"prompt": prompt.text})
-    return Message(role="user", content=templates.render("revise", text=text))
+    return Message(role="user", content=templates.render_text("revise", text))
 
 
 def few_shot(law: Constitution, direct: bool) -> Turns:

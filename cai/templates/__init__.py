@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from jinja2 import StrictUndefined, Template
@@ -33,6 +33,12 @@ def render(name: str, /, **values: object) -> str:
     return _compiled(name).render(values).strip()
 
 
+@lru_cache(maxsize=4096)
+def render_text(name: str, text: str) -> str:
+    """Fill a template that shows one text; the same few come again and again."""
+    return render(name, text=text)
+
+
 def one_turn(text: str) -> str:
     """A text that stays one turn of a transcript: a blank line before a speaker's name becomes a line break."""
     return _SPEAKER.sub("\n", text)
@@ -44,6 +50,7 @@ def transcript(turns: Sequence[Mapping[str, str]]) -> str:
     return render("transcript", messages=told) + "\n\nAssistant:"
 
 
+@cache
 def template_hash(name: str) -> str:
     """Digest of a template's source, kept in every record that was made with it."""
     return digest(source(name))
