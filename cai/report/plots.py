@@ -46,6 +46,7 @@ def training(rows: Sequence[dict[str, float]]) -> Markup:
     updates = [row["update"] for row in rows]
     axes.plot(updates, [row["score"] for row in rows], color=BLUE, label="reward")
     axes.set_xlabel("update")
+    axes.locator_params(axis="x", integer=True)
     axes.set_ylabel("reward", color=BLUE)
     right = axes.twinx()
     right.plot(updates, [row["kl"] for row in rows], color=AMBER, label="KL")
