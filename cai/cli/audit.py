@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cai.cli.screen import safe
 from cai.errors import InputError, Problem
 from cai.evaluate.audit import audit
 from cai.files import read_json, read_records
@@ -27,6 +28,9 @@ def show_audit(folder: Path) -> None:
         print(f"{'same verdict both ways':<24}{figures['place']['order_consistency']:.1%}")
     print(f"{'label ~ length':<24}r = {figures['length']['correlation']:+.2f}")
     print(f"{'different answers':<24}{figures['distinct_answers']:.1%}")
+    print(f"{'nearly alike in a pair':<24}{figures['near_alike']:.1%}")
+    for name, common in figures["commonest"].items():
+        print(f"{f'commonest {name}':<24}{common['share']:.1%}  {safe(common['text'])[:80]}")
     print(f"{'circles A > B > C > A':<24}{figures['contradictions']['circles']} of {figures['contradictions']['triples']} triples")
     print(f"\n{'principle':<32}{'readings':>9}{'decides':>9}{'agrees with the label':>23}")
     for name, row in figures["principles"].items():

@@ -7,15 +7,19 @@ All of it is read from the records; no model is asked. Whether the labels are *r
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 from cai.evaluate.statistics import mean, wilson
 from cai.records import Preference, Reading
 
 NEAR_TIE = 0.1
+NEAR_ALIKE = 0.8
+"""Overlap from which two answers say nearly the same."""
+OPENING = 4
+"""Words that an answer opens with."""
 
 
 def audit(preferences: Sequence[Preference]) -> dict[str, Any]:
@@ -30,7 +34,9 @@ def audit(preferences: Sequence[Preference]) -> dict[str, Any]:
         "place": place(decided, readings),
         "length": length(decided),
         "same_answers": mean([float(p.comparison.first.split() == p.comparison.second.split()) for p in preferences]),
+        "near_alike": mean([float(overlap(p.comparison.first, p.comparison.second) >= NEAR_ALIKE) for p in preferences]),
         "distinct_answers": distinct(preferences),
+        "commonest": commonest(preferences),
         "contradictions": contradictions(decided),
         "principles": by_principle(labels),
     }
@@ -76,6 +82,23 @@ def distinct(preferences: Sequence[Preference]) -> float:
     """Share of different texts among all answers; a policy that always says the same has few."""
     answers = [" ".join(text.split()) for p in preferences for text in (p.comparison.first, p.comparison.second)]
     return len(set(answers)) / len(answers) if answers else 1.0
+
+
+def overlap(one: str, other: str) -> float:
+    """Share of the pairs of neighbouring words of two texts that both have (Jaccard); 1 for two texts of the same words."""
+    a, b = (set(pairwise(["", *text.lower().split()])) for text in (one, other))
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def commonest(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
+    """The most common answer and the most common opening with their shares: where a policy collapses, one of them grows."""
+    answers = [text.split() for p in preferences for text in (p.comparison.first, p.comparison.second)]
+    found = {}
+    for name, words in (("answer", None), ("opening", OPENING)):
+        counts = Counter(" ".join(answer[:words]) for answer in answers)
+        text, count = counts.most_common(1)[0] if counts else ("", 0)
+        found[name] = {"text": text, "share": count / len(answers) if answers else 0.0}
+    return found
 
 
 def contradictions(decided: Sequence[Preference]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from cai.backends.memo import Memo
 from cai.backends.scripted import ScriptedBackend
 from cai.config import Audit
 from cai.constitution import load_constitution
-from cai.evaluate.audit import audit, contradictions, correlation, failings
+from cai.evaluate.audit import audit, commonest, contradictions, correlation, failings, overlap
 from cai.evaluate.examples import examine, hostile, marks, questions
 from cai.feedback.readings import CritiqueOdds, Letters
 from cai.records import Comparison, Preference, Prompt, Reading
@@ -88,6 +88,22 @@ def test_circles_are_counted_whatever_the_order_of_the_answers():
         circle = [prefer("p", a, b, f) for (a, b), f in zip([("x", "y"), ("y", "z"), ("z", "x")], flip, strict=True)]
         line = [prefer("q", a, b, f) for (a, b), f in zip([("x", "y"), ("y", "z"), ("x", "z")], flip, strict=True)]
         assert contradictions(circle + line) == {"triples": 2, "circles": 1}
+
+
+def test_answers_that_are_alike_and_policies_that_collapse_show():
+    assert overlap("Yes it is so", "yes  it is so") == 1.0 and overlap("Yes it is so", "No never") == 0.0
+    assert overlap("a b c d", "a b c e") == 3 / 5  # "a", "a b", "b c" of those and "c d", "c e"
+    pairs = [("I will not help you. Ask a friend.", "I will not help you. Ask a nurse."), ("Wash it.", "I will not help with that.")]
+    made = [
+        Preference(id=str(i), comparison=Comparison.of(Prompt.of(str(i)), *pair), p_first=0.9, source="ai") for i, pair in enumerate(pairs)
+    ]
+    found = commonest(made)
+    assert found["opening"] == {"text": "I will not help", "share": 0.75} and found["answer"]["share"] == 0.25
+    assert audit(made)["near_alike"] == 0.0 and commonest([])["opening"]["share"] == 0.0
+    twins = [
+        Preference(id="t", comparison=Comparison.of(Prompt.of("t"), "a b c d e f g h i j", "a b c d e f g h i k"), p_first=0.9, source="ai")
+    ]
+    assert audit(twins)["near_alike"] == 1.0
 
 
 def test_correlation_against_the_definition():
