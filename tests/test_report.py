@@ -1,6 +1,7 @@
 """The report: hostile text stays text, and nothing is loaded."""
 
 import json
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -8,10 +9,12 @@ import pytest
 from cai.constitution import load_constitution
 from cai.constitution.lock import write_lock
 from cai.errors import InputError
-from cai.files import write_json, write_records, write_text
+from cai.evaluate.audit import audit
+from cai.files import read_json, read_records, write_json, write_records, write_text
 from cai.records import Comparison, Made, Preference, Prompt, Reading, Revision, Sample, Step
 from cai.report.page import write_report
 
+INSULT = "reference/insult"
 HOSTILE = '<script>alert(1)</script></script><img src=x onerror="x()">{{7*7}} javascript:x \x1b[31m'
 
 
@@ -20,7 +23,7 @@ def run(tmp_path):
     """The folder of a run in which every text is hostile."""
     law = load_constitution("reference")
     write_lock(law, tmp_path / "constitution.lock.yaml")
-    name = "reference/insult"
+    name = INSULT
     made = Made(model="m", seed=0, temperature=1, max_tokens=5)
     sample = Sample(id="s", prompt=Prompt.of(HOSTILE), response=HOSTILE, made=made)
     steps = (
@@ -77,6 +80,34 @@ def test_hostile_text_is_shown_and_does_nothing(run):
     assert page.found == [] and "<script" not in html
     assert "<script>alert(1)</script>" in page.text and "{{7*7}}" in page.text and "49" not in page.text.replace("5,000,000", "")
     assert "default-src 'none'" in html and len(html) < 1_000_000 and "more characters" in page.text
+
+
+def test_rounds_and_what_people_say_are_shown(run):
+    metrics = read_json(run / "metrics.json")
+    cells = {"benign / refuse": {"n": 7, "right": 0.71, "lead": 1.25}}
+    lately = {"by_principle": {INSULT: {"n": 12, "accuracy": 0.77}}, "longer_is_better": 0.4, "calibration_error": 0.0625, "cells": cells}
+    metrics["stages"] |= {"reward": {"by_principle": {INSULT: {"n": 99, "accuracy": 0.11}}}, "reward-2": lately}
+    metrics["reward_model"] = {"accuracy": 0.5, "n": 4}
+    write_json(run / "metrics.json", metrics)
+    records = (run / "judge/records.jsonl").read_text()
+    (run / "reward-2").mkdir()
+    write_text(run / "judge-2/records.jsonl", records.replace("x" * 5_000_000, "an answer of the second round"))
+    write_json(run / "judge-2/manifest.json", {})
+    figures = audit(read_records(run / "judge-2/records.jsonl", Preference))
+    rate = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50}
+    people = {"accuracy": rate, "kappa": rate | {"value": 0.55}, "brier": 0.125, "ece": 0.031, "baselines": {"longer": 0.47}}
+    bins = [{"predicted": 0.1, "observed": 0.2, "n": 3}, {"predicted": 0.9, "observed": 0.7, "n": 4}]
+    examples = {kind: {"n": 0} for kind in ("plain", "crossed", "irrelevant", "hostile_flips")}
+    found = figures | {"failings": ["too little"], "examples": examples, "human": people | {"calibration": bins}}
+    write_json(run / "audit-2/audit.json", found)
+    html = write_report(run).read_text()
+    text = " ".join(re.sub(r"<[^>]*>", " ", html).split())
+    for shown in (
+        "an answer of the second round", "77 % 12", "off by 0.062", "benign / refuse 71 % 7 1.25", "kappa 0.55", "Brier score 0.125",
+        "is right in 47 %", "Not fit to train on: too little", "begins 50 %",
+    ):  # fmt: skip
+        assert shown in text, shown
+    assert "11 %" not in text and "judge's probabilities against what people say" in html.replace("&#39;", "'")
 
 
 def test_what_failed_is_said(run):
