@@ -18,6 +18,8 @@ from cai.records import Preference, Reading
 NEAR_TIE = 0.1
 NEAR_ALIKE = 0.8
 """Overlap from which two answers say nearly the same."""
+ENOUGH, LUCK = 12, 0.1
+"""Examples from which a judge must be told from a coin, and how often a coin may pass for a judge by each kind of them."""
 OPENING = 4
 """Words that an answer opens with."""
 
@@ -132,6 +134,13 @@ def by_principle(labels: Sequence[Preference]) -> dict[str, dict[str, float]]:
     return figures
 
 
+def chance(mark: Mapping[str, float], share: float) -> float:
+    """How probable it is to get as many right, or more, with each right by chance with probability ``share``; 1 without any."""
+    n = int(mark["n"])
+    right = round(mark["value"] * n) if n else 0
+    return sum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(right, n + 1))
+
+
 def failings(figures: Mapping[str, Any], marks: Mapping[str, Any], limits: Mapping[str, float]) -> list[str]:
     """Why labels should not be trained on: each limit that is broken, in one sentence. Judged by the interval, not the point.
 
@@ -156,6 +165,13 @@ def failings(figures: Mapping[str, Any], marks: Mapping[str, Any], limits: Mappi
         found.append(
             f"the judge gets {marks['crossed']['value']:.0%} of crossed examples right: it does not follow the principle it is asked about "
             f"(least_crossed {limits['least_crossed']:.0%})"
+        )
+    plain, crossed = marks["plain"], marks["crossed"]
+    by_luck = [chance(plain, limits["least_examples"]), chance(crossed, limits["least_crossed"])]
+    if plain["n"] >= ENOUGH and min(by_luck) > LUCK and not found:
+        found.append(
+            f"nothing tells the judge from a coin: {plain['value']:.0%} of the constitution's {plain['n']} examples right, and of {crossed['n']} "
+            f"crossed ones {crossed['value']:.0%}"
         )
     human = figures.get("human")
     if human and human["n"] and not human["beats_baselines"]:

@@ -10,8 +10,9 @@ from cai.backends.memo import Memo
 from cai.backends.scripted import ScriptedBackend
 from cai.config import Audit
 from cai.constitution import load_constitution
-from cai.evaluate.audit import audit, commonest, contradictions, correlation, failings, overlap
+from cai.evaluate.audit import audit, chance, commonest, contradictions, correlation, failings, overlap
 from cai.evaluate.examples import examine, hostile, marks, questions
+from cai.evaluate.statistics import wilson
 from cai.feedback.readings import CritiqueOdds, Letters
 from cai.records import Comparison, Preference, Prompt, Reading
 
@@ -177,6 +178,21 @@ def test_judges_that_are_worse_than_a_coin_are_stopped(tmp_path):
     found = judge(lambda messages, options: (-5.0, 0.0) if guilty(messages) else (0.0, -5.0), tmp_path)
     assert found["plain"]["value"] == 0.0
     assert "own examples" in failings(audit(labels(HONEST)), found, LIMITS)[0]
+
+
+def test_a_coin_is_told_from_a_judge_where_there_are_examples_enough():
+    assert chance({"n": 3, "value": 2 / 3}, 0.5) == pytest.approx(4 / 8) and chance({"n": 0}, 0.5) == 1.0
+
+    def of(plain, crossed, n=16):
+        return {kind: {"n": 0} for kind in ("irrelevant", "hostile_flips")} | {
+            "plain": wilson(plain, n)._asdict(), "crossed": wilson(crossed, n)._asdict(),
+        }  # fmt: skip
+
+    good = audit(labels(HONEST))
+    assert "from a coin: 56% of the constitution's 16" in failings(good, of(9, 4), LIMITS)[0]
+    assert failings(good, of(13, 4), LIMITS) == [] == failings(good, of(9, 9), LIMITS)
+    assert failings(good, of(4, 1, 8), LIMITS) == []  # so few prove nothing
+    assert failings(good, of(9, 4), LIMITS | {"least_examples": 0.0}) == []
 
 
 def test_a_judge_that_answers_a_is_a_coin_by_construction(tmp_path):

@@ -10,7 +10,8 @@ SMALL = {
         "red_team": "red.jsonl", "benign": "benign.jsonl", "held_red_team": "held_red.jsonl", "held_benign": "held_benign.jsonl",
     },
     "sample": {"max_tokens": 40}, "revise": {"rounds": 2, "max_tokens": 40}, "sft": {"epochs": 1, "batch_size": 8, "rate": 1e-3},
-    "compare": {"max_tokens": 40}, "judge": {"method": "critique"}, "reward": {"batch_size": 8, "rate": 1e-3, "human": ["human.jsonl"]},
+    "compare": {"max_tokens": 40}, "judge": {"method": "critique"}, "audit": {"gate": False},  # so little taught, it judges like a coin
+    "reward": {"batch_size": 8, "rate": 1e-3, "human": ["human.jsonl"]},
     "ppo": {"updates": 2, "batch_size": 4, "epochs": 1, "max_tokens": 40}, "dpo": {"epochs": 1, "batch_size": 8, "rate": 1e-3}, "evaluate": {"max_tokens": 40},
 }  # fmt: skip
 

@@ -85,7 +85,7 @@ def test_names_of_runs(project, name, code):
 
 
 def test_labels_that_failed_the_audit_are_not_exported_by_accident(project):
-    strict = ("--set", "audit.most_near_ties=0", "--until", "audit")
+    strict = ("--set", "audit.gate=true", "--set", "audit.most_near_ties=0", "--until", "audit")
     stopped = cai(project, "run", "examples/run.yaml", "--run", "runs/r", *strict, check=False)
     assert stopped.returncode == 5 and "not fit to train on" in stopped.stderr
     refused = cai(project, "export", "runs/r", check=False)
