@@ -8,15 +8,22 @@ from typing import Any
 from cai.cli.screen import safe
 from cai.errors import InputError, Problem
 from cai.evaluate.audit import audit
-from cai.files import read_json, read_records
+from cai.files import read_json, read_records, round_folders
 from cai.records import Preference
 
 
 def show_audit(folder: Path) -> None:
-    """Print the audit of a run's labels."""
-    records = folder / "judge" / "records.jsonl"
-    if not records.is_file():
+    """Print the audit of a run's labels, those of each round by themselves."""
+    judged = [stage for stage in round_folders(folder, "judge") if (stage / "records.jsonl").is_file()]
+    if not judged:
         raise InputError([Problem(str(folder), "holds no labels; is it the folder of a run that has come to its judge?")])
+    for stage in judged:
+        if len(judged) > 1:
+            print(f"-- {stage.name}")
+        _show(stage / "records.jsonl", folder / stage.name.replace("judge", "audit") / "audit.json")
+
+
+def _show(records: Path, saved: Path) -> None:
     figures = audit(read_records(records, Preference))
     print(f"labels                  {figures['n']}")
     for title, rate in (
@@ -35,7 +42,6 @@ def show_audit(folder: Path) -> None:
     print(f"\n{'principle':<32}{'readings':>9}{'decides':>9}{'agrees with the label':>23}")
     for name, row in figures["principles"].items():
         print(f"{name:<32}{row['n']:>9}{row['decides']:>9.1%}{row['agrees']:>23.1%}")
-    saved = folder / "audit" / "audit.json"
     if saved.is_file():
         kept: dict[str, Any] = read_json(saved)
         print()

@@ -11,7 +11,7 @@ from cai.data.export import Shape, card, completion_rows, preference_rows, trans
 from cai.errors import InputError, Problem
 from cai.evaluate.audit import audit
 from cai.feedback.revise import training_rows
-from cai.files import read_json, read_records, write_text
+from cai.files import read_json, read_records, round_folders, write_text
 from cai.keys import digest
 from cai.records import Preference, Revision
 from cai.templates import NAMES, template_hash
@@ -23,17 +23,18 @@ def export_run(folder: Path, out: Path, shape: Shape, force: bool = False) -> No
     Raises:
         InputError: if there is neither, or the audit found the labels unfit and nobody says ``force``.
     """
-    labels, revised = folder / "judge" / "records.jsonl", folder / "revise" / "records.jsonl"
-    if not labels.is_file() and not revised.is_file():
+    judged = [path for stage in round_folders(folder, "judge") if (path := stage / "records.jsonl").is_file()]
+    revised = folder / "revise" / "records.jsonl"
+    if not judged and not revised.is_file():
         raise InputError([Problem(str(folder), "holds neither labels nor revisions; is it the folder of a run?")])
-    audited = folder / "audit" / "audit.json"
-    unfit = read_json(audited)["failings"] if audited.is_file() else []
+    audited = [path for stage in round_folders(folder, "audit") if (path := stage / "audit.json").is_file()]
+    unfit = [f"{path.parent.name}: {reason}" for path in audited for reason in read_json(path)["failings"]]
     if unfit and not force:
         raise InputError([Problem(str(folder), f"{reason}; to write the labels all the same: --force") for reason in unfit])
     files: dict[str, Path] = {}
     facts = _constitution(folder) | ({"unfit to train on": "; ".join(unfit)} if unfit else {})
-    if labels.is_file():
-        preferences, left_out = read_records(labels, Preference), Counter[str]()
+    if judged:
+        preferences, left_out = [p for path in judged for p in read_records(path, Preference)], Counter[str]()
         rows = list((transcript_rows if shape == "transcripts" else preference_rows)(preferences, left_out))
         files["preferences"] = write_rows(rows, out, "preferences", shape)
         facts |= {"preferences": len(rows), **_labels(preferences)}

@@ -13,7 +13,7 @@ from cai.constitution.schema import Constitution
 from cai.documents import load
 from cai.errors import InputError, Problem
 from cai.evaluate.statistics import mean
-from cai.files import read_json, read_records
+from cai.files import read_json, read_records, round_folders
 from cai.keys import shuffled
 from cai.records import Preference, Revision, Sample
 
@@ -60,23 +60,17 @@ def gather(folder: Path) -> Story:
         raise InputError([Problem(str(folder), "holds no finished stage of a run")])
     law, metrics = read_lock(folder / "constitution.lock.yaml"), read_json(folder / "metrics.json")
     revisions = _records(folder / "revise", Revision)
-    preferences = [p for judged in _rounds(folder, "judge") for p in _records(judged, Preference)]
-    log, audited = _rounds(folder, "ppo")[-1] / "log.jsonl", _rounds(folder, "audit")[-1] / "audit.json"
+    preferences = [p for judged in round_folders(folder, "judge") for p in _records(judged, Preference)]
+    log, audited = round_folders(folder, "ppo")[-1] / "log.jsonl", round_folders(folder, "audit")[-1] / "audit.json"
     return Story(
         name=folder.name, law=law, config=load(folder / "config.yaml").value, metrics=metrics,
         training=[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else [],
         effects=effects(law, revisions, preferences), chains=chosen_chains(revisions), labels=chosen_labels(preferences),
         audit=read_json(audited) if audited.is_file() else {},
-        rewarded=metrics.get("stages", {}).get(_rounds(folder, "reward")[-1].name, {}),
-        optimised=metrics.get("stages", {}).get(_rounds(folder, "ppo")[-1].name, {}),
+        rewarded=metrics.get("stages", {}).get(round_folders(folder, "reward")[-1].name, {}),
+        optimised=metrics.get("stages", {}).get(round_folders(folder, "ppo")[-1].name, {}),
         answers=answers(folder), trouble=trouble(metrics, revisions, preferences),
     )  # fmt: skip
-
-
-def _rounds(folder: Path, stage: str) -> list[Path]:
-    """The folders of a stage, one for each round."""
-    later = sorted(folder.glob(f"{stage}-*[0-9]"), key=lambda path: int(path.name.removeprefix(f"{stage}-")))
-    return [folder / stage, *later]
 
 
 def _records(folder: Path, kind: type[Any]) -> list[Any]:

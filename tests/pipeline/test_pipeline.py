@@ -256,6 +256,14 @@ def test_a_second_round_begins_with_the_policy_of_the_first(project):
     assert set(two["policies"]) == {"initial", "control", "sl_cai", "rl_cai_1", "rl_cai"}
     assert two["policies"]["rl_cai_1"]["length"] == one["policies"]["rl_cai"]["length"]
     assert cai(project, "status", "runs/r").stdout.count("finished") == len(STAGES) + 5
+    # what looks at labels afterwards looks at those of all rounds
+    assert re.findall(r"^labels +(\d+)", cai(project, "audit", "runs/r").stdout, re.M) == [
+        str(two["stages"][f"judge{n}"]["labels"]) for n in ("", "-2")
+    ]
+    cai(project, "export", "runs/r", "--force")
+    exported = (project / "runs/r/export/preferences.jsonl").read_text().count("\n")
+    left_out = sum(two["stages"][f"judge{n}"]["labels"] for n in ("", "-2")) - exported
+    assert exported > two["stages"]["judge"]["labels"] - left_out and left_out < 6
 
 
 def test_two_processes_make_the_records_that_one_makes(project):
