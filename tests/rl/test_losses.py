@@ -27,6 +27,14 @@ def test_preference_loss_hard_soft_and_symmetric():
     assert not torch.allclose(preference_loss(d, torch.zeros(2), p), preference_loss(torch.zeros(2), d, p))
 
 
+def test_a_margin_asks_the_better_answer_for_a_lead():
+    d, margin = torch.tensor([1.2, -0.4]), torch.tensor([0.5, 0.5])
+    win, lose = (1 / (1 + (-(sign * d - margin)).exp()) for sign in (1, -1))
+    assert torch.allclose(preference_loss(d, torch.zeros(2), torch.ones(2), margin), -win.log())
+    assert torch.allclose(preference_loss(d, torch.zeros(2), torch.zeros(2), margin), -lose.log())
+    assert (preference_loss(d, torch.zeros(2), torch.ones(2), margin) > preference_loss(d, torch.zeros(2), torch.ones(2))).all()
+
+
 def test_preference_loss_has_no_gradient_at_its_optimum():
     d = torch.tensor([math.log(0.8 / 0.2), 0.0], requires_grad=True)
     preference_loss(d, torch.zeros(2), torch.tensor([0.8, 0.5])).sum().backward()
