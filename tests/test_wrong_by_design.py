@@ -120,7 +120,8 @@ WRONG = {
     "weights that are not looked at": (
         "train/resume.py", "sha256(state / name) == known", "True", "train/test_resume.py -k flipped_byte"),
     "the reward learns where a label came from": (
-        "train/pairs.py", "weight = (weights or {}).get(preference.source, 1.0)", 'weight = 1.0 if preference.source == "ai" else 0.5',
+        "train/pairs.py", "p = smoothed(preference.p_first, smoothing)",
+        'p = smoothed(preference.p_first, smoothing if preference.source == "ai" else 0.1)',
         "train/test_training.py -k never_reads_where"),
     "the reference keeps its adapters": (
         "train/lora.py", "layer.enable_adapters(False)", "pass", "train/test_options.py -k without_its_adapters"),
