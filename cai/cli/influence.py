@@ -9,19 +9,19 @@ from cai.constitution.lock import read_lock
 from cai.documents import load
 from cai.errors import InputError, Problem
 from cai.evaluate.influence import conflicts, influence
-from cai.files import read_records
+from cai.files import read_records, round_folders
 from cai.records import Preference
 
 SHOWN = 8
 
 
 def show_influence(folder: Path) -> None:
-    """Print one row per principle, and the pairs that contradict each other most."""
-    records = folder / "judge" / "records.jsonl"
-    if not records.is_file():
+    """Print one row per principle, by the labels of all rounds, and the pairs that contradict each other most."""
+    judged = [path for stage in round_folders(folder, "judge") if (path := stage / "records.jsonl").is_file()]
+    if not judged:
         raise InputError([Problem(str(folder), "holds no labels; is it the folder of a run that has come to its judge?")])
     config = RunConfig.model_validate(load(folder / "config.yaml").value).judge
-    law, labels = read_lock(folder / "constitution.lock.yaml"), read_records(records, Preference)
+    law, labels = read_lock(folder / "constitution.lock.yaml"), [p for path in judged for p in read_records(path, Preference)]
     weights = {} if config.principles else law.used_for("judge")
     rows = influence(labels, weights, config.combine)
     print(f"{'principle':<34}{'labels':>8}{'says something':>16}{'decides alone':>15}{'labels that turn':>18}{'moves by':>10}")
