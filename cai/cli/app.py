@@ -45,6 +45,7 @@ def import_(
     file: Annotated[Path, typer.Argument(help="JSON, JSON lines, CSV or parquet with principles of another tool.")],
     theme: Annotated[str, typer.Option(help="Folder below principles/, and name of the constitution.")] = "imported",
     to: Annotated[Path, typer.Option(help="Folder that holds principles/ and constitution/.")] = Path(),
+    shots: Annotated[Path | None, typer.Option(help="JSON or text with worked examples of critique and revision.")] = None,
 ) -> None:
     """Bring in principles that another tool keeps, byte for byte: the paper's prompt files, llm-swarm's JSON, any table.
 
@@ -52,7 +53,7 @@ def import_(
     """
     from cai.cli.bring import bring
 
-    bring(file, theme, to)
+    bring(file, theme, to, shots)
 
 
 @app.command()

@@ -7,12 +7,13 @@ each text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from cai.constitution.worked import Worked
 from cai.data.tables import read_table
 from cai.errors import InputError, Problem
 from cai.files import read_utf8, strict_json, write_text
@@ -58,12 +59,31 @@ def read_principles(path: Path) -> list[Brought]:
     return found
 
 
-def write_principles(found: list[Brought], theme: str, folder: Path, title: str) -> Path:
+def write_principles(found: list[Brought], theme: str, folder: Path, title: str, worked: Sequence[Worked] = ()) -> Path:
     """Write one file per principle and a constitution that draws from them; returns the constitution's path.
+
+    Worked examples become its ``few_shot``. One whose requests are no principle's gets a principle of its own, which is not drawn.
 
     Raises:
         InputError: if one of the files is there already.
     """
+    drawn = len(found)
+    found, shots = [*found], []
+    for number, example in enumerate(worked, start=1):
+        asked = {"critique": example.critique_request, "revise": example.revision_request}
+        name = next((b.name for b in found if asked.items() <= b.texts.items()), "")
+        if not name:
+            name = f"shot-{number:02}"
+            found.append(Brought(name, asked))
+        shots.append(
+            {
+                "principle": f"{theme}/{name}",
+                "prompt": example.prompt,
+                "answer": example.answer,
+                "critique": example.critique,
+                "revision": example.revision,
+            }
+        )
     places = [folder / "principles" / theme / f"{brought.name}.yaml" for brought in found]
     constitution = folder / "constitution" / f"{theme}.yaml"
     if there := [path for path in [*places, constitution] if path.exists()]:
@@ -72,11 +92,11 @@ def write_principles(found: list[Brought], theme: str, folder: Path, title: str)
         write_text(path, _yaml({"title": f"{theme} {brought.name}", **brought.texts}))
     uses: dict[str, Any] = {}
     for use, needed in (("revise", {"critique", "revise"}), ("judge", {"compare"})):
-        ids = [f"{theme}/{b.name}" for b in found if needed <= b.texts.keys()]
+        ids = [f"{theme}/{b.name}" for b in found[:drawn] if needed <= b.texts.keys()]
         weights = {f"{theme}/{b.name}": b.weight for b in found if b.weight is not None and needed <= b.texts.keys()}
         if ids:
             uses[use] = {"principles": ids} | ({"weights": weights} if weights else {})
-    write_text(constitution, _yaml({"title": title, **uses}))
+    write_text(constitution, _yaml({"title": title, **uses} | ({"few_shot": shots} if shots else {})))
     return constitution
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from cai.constitution import load_constitution
 from cai.constitution.importing import read_principles, write_principles
+from cai.constitution.worked import LABELS, Worked, read_worked
 from cai.errors import InputError
 from cai.feedback.readings import judge_request
+from cai.feedback.revise import few_shot
 from cai.records import Comparison, Prompt
 
 REAL = Path(__file__).parents[3] / "shared/material/data/hf-constitutions-constitution_anthropic.json"
@@ -69,6 +71,57 @@ def test_the_frame_of_the_options_is_not_printed_twice(tmp_path):
     law = load_constitution(write_principles(read_principles(tmp_path / "q.json"), "q", tmp_path, "Q"))
     shown = judge_request(Comparison.of(Prompt.of("p"), "one", "other"), law.principles["q/01"], fences=True).content
     assert "Which of these is kinder?\n" in shown and "Options:" not in shown
+
+
+TURNS = ["Ask it?", ODD, "Find harm.", "There is harm.", "Take it away.", "No."]
+CHAT = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(TURNS)]
+TEXT = "\n\n".join(f"{label}: {text}" for label, text in zip(LABELS, TURNS, strict=True))
+OTHER = TEXT.replace("Find harm.", "Find rudeness.")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("swarm.json", json.dumps({"constitutions": [], "system_chat": [CHAT]})),
+        ("chats.json", json.dumps([CHAT])),
+        ("paper.json", json.dumps({"first": [TEXT]})),
+        ("texts.json", json.dumps([TEXT])),
+        ("paper.txt", TEXT + "\n"),
+    ],
+)
+def test_worked_examples_come_in_as_they_are(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / "two.txt").write_text(f"{TEXT}\n\n{OTHER}")
+    assert read_worked(tmp_path / name) == [Worked(*TURNS)] and len(read_worked(tmp_path / "two.txt")) == 2
+    (tmp_path / "p.json").write_text(json.dumps(PAPER))
+    assert read_worked(tmp_path / "p.json") == []
+    law = load_constitution(write_principles(read_principles(tmp_path / "p.json"), "b", tmp_path, "B", read_worked(tmp_path / "two.txt")))
+    assert [shot.principle for shot in law.few_shot] == ["b/harmful-1", "b/shot-02"] and law.few_shot[0].answer == ODD
+    assert set(law.used_for("revise")) == {"b/harmful-0", "b/harmful-1"}, "what only explains an example is not drawn"
+    told = [m.content for m in few_shot(law, direct=False)]
+    assert all(said.startswith(text) for said, text in zip(told, TURNS, strict=False)) and told[8].startswith("Find rudeness.")
+    assert told[:6:2][0] == TURNS[0] and told[1:6:2] == TURNS[1::2], "only the requests have a frame of ours"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [json.dumps([CHAT[:5]]), json.dumps([TEXT.replace("Critique:", "Criticism:")]), json.dumps([[*CHAT[:5], CHAT[5] | {"content": ""}]])],
+)
+def test_half_an_example_is_said(tmp_path, content):
+    (tmp_path / "s.json").write_text(content)
+    with pytest.raises(InputError, match=r"is no worked example|an empty part"):
+        read_worked(tmp_path / "s.json")
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="the folder of real data is not here")
+def test_published_examples_come_in_byte_for_byte(tmp_path):
+    law = load_constitution(write_principles(read_principles(REAL), "swarm", tmp_path, "Brought", read_worked(REAL)))
+    chats = json.loads(REAL.read_text())["system_chat"]
+    turns = [turn["content"] for chat in chats for turn in chat]
+    told = [m.content for m in few_shot(law, direct=False)]
+    assert len(told) == len(turns) == 24 and all(said.startswith(text) for said, text in zip(told, turns, strict=True))
+    assert [text for i, text in enumerate(told) if i % 6 not in (2, 4)] == [text for i, text in enumerate(turns) if i % 6 not in (2, 4)]
+    assert all(shot.principle in law.used_for("revise") for shot in law.few_shot)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the folder of real data is not here")
