@@ -143,4 +143,3 @@ def test_it_is_rejected(name, root, tmp_path):
         command, cwd=root, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     )
     assert done.returncode == 1, f"{test} does not see it:\n{done.stdout[-2000:]}{done.stderr[-500:]}"
-    assert str(tmp_path / "cai") in done.stdout or "AssertionError" in done.stdout or "Error" in done.stdout
