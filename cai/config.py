@@ -387,3 +387,13 @@ def _apply(document: Document, setting: str, model: type[BaseModel]) -> Problem 
     except yaml.YAMLError:
         return Problem(where, "the value is no YAML; quote it")
     return None
+
+
+def round_folders(folder: Path, stage: str) -> list[Path]:
+    """The folders of a stage of a run (``judge``, ``judge-2`` ...), one for each round that its config asks for.
+
+    What an earlier config with more rounds has left behind is none of them.
+    """
+    path = folder / "config.yaml"
+    rounds = int(load(path).value.get("rounds", 1)) if path.is_file() else 1
+    return [folder / (stage if number == 1 else f"{stage}-{number}") for number in range(1, rounds + 1)]

@@ -164,9 +164,3 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def round_folders(folder: Path, stage: str) -> list[Path]:
-    """The folders of a stage of a run, one for each round: ``judge``, ``judge-2``, ..."""
-    later = sorted(folder.glob(f"{stage}-*[0-9]"), key=lambda path: int(path.name.removeprefix(f"{stage}-")))
-    return [folder / stage, *later]

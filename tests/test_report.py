@@ -83,10 +83,11 @@ def test_hostile_text_is_shown_and_does_nothing(run):
 
 
 def test_rounds_and_what_people_say_are_shown(run):
+    write_text(run / "config.yaml", json.dumps({"rounds": 2, "models": {"initial": "m"}}))
     metrics = read_json(run / "metrics.json")
     cells = {"benign / refuse": {"n": 7, "right": 0.71, "lead": 1.25}}
     lately = {"by_principle": {INSULT: {"n": 12, "accuracy": 0.77}}, "longer_is_better": 0.4, "calibration_error": 0.0625, "cells": cells}
-    metrics["stages"] |= {"reward": {"by_principle": {INSULT: {"n": 99, "accuracy": 0.11}}}, "reward-2": lately}
+    metrics["stages"] |= {"reward": lately | {"by_principle": {INSULT: {"n": 99, "accuracy": 0.11}}}, "reward-2": lately}
     metrics["reward_model"] = {"accuracy": 0.5, "n": 4}
     write_json(run / "metrics.json", metrics)
     records = (run / "judge/records.jsonl").read_text()
@@ -107,7 +108,13 @@ def test_rounds_and_what_people_say_are_shown(run):
         "is right in 47 %", "Not fit to train on: too little", "begins 50 %",
     ):  # fmt: skip
         assert shown in text, shown
-    assert "11 %" not in text and "judge's probabilities against what people say" in html.replace("&#39;", "'")
+    assert "11 %" not in text
+    write_text(
+        run / "config.yaml", json.dumps({"rounds": 1, "models": {"initial": "m"}})
+    )  # what the second round left behind is none of this run's
+    alone = write_report(run).read_text()
+    assert "an answer of the second round" not in alone and "11 %" in alone and "kappa" not in alone
+    assert "judge's probabilities against what people say" in html.replace("&#39;", "'")
 
 
 def test_what_failed_is_said(run):

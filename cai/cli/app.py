@@ -47,7 +47,7 @@ def import_(
     to: Annotated[Path, typer.Option(help="Folder that holds principles/ and constitution/.")] = Path(),
     shots: Annotated[Path | None, typer.Option(help="JSON or text with worked examples of critique and revision.")] = None,
 ) -> None:
-    """Bring in principles that another tool keeps, byte for byte: the paper's prompt files, llm-swarm's JSON, any table.
+    """Bring in principles that another tool keeps, with worked examples, byte for byte: the paper's files, llm-swarm's, tables.
 
     Example: cai import constitution_anthropic.json --theme anthropic
     """

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cai.cli.screen import safe
+from cai.config import round_folders
 from cai.errors import InputError, Problem
 from cai.evaluate.audit import audit
-from cai.files import read_json, read_records, round_folders
+from cai.files import read_json, read_records
 from cai.records import Preference
 
 

@@ -6,12 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from cai.config import round_folders
 from cai.constitution.lock import read_lock
 from cai.data.export import Shape, card, completion_rows, preference_rows, transcript_rows, write_rows
 from cai.errors import InputError, Problem
 from cai.evaluate.audit import audit
 from cai.feedback.revise import training_rows
-from cai.files import read_json, read_records, round_folders, write_text
+from cai.files import read_json, read_records, write_text
 from cai.keys import digest
 from cai.records import Preference, Revision
 from cai.templates import NAMES, template_hash

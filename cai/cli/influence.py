@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cai.config import RunConfig
+from cai.config import RunConfig, round_folders
 from cai.constitution.lock import read_lock
 from cai.documents import load
 from cai.errors import InputError, Problem
 from cai.evaluate.influence import conflicts, influence
-from cai.files import read_records, round_folders
+from cai.files import read_records
 from cai.records import Preference
 
 SHOWN = 8

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cai.config import round_folders
 from cai.constitution.lock import read_lock
 from cai.constitution.schema import Constitution
 from cai.documents import load
 from cai.errors import InputError, Problem
 from cai.evaluate.statistics import mean
-from cai.files import read_json, read_records, round_folders
+from cai.files import read_json, read_records
 from cai.keys import shuffled
 from cai.records import Preference, Revision, Sample
 
