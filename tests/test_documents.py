@@ -1,7 +1,5 @@
 """Bad YAML ends in one line per problem, with file, line and column."""
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,9 +41,7 @@ def test_alias_bomb_is_refused_at_once(tmp_path):
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"{n}: &{n} [{', '.join(['*' + p] * 9)}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True)
     )
-    started = time.monotonic()
-    assert problems(tmp_path / "f.yaml", bomb)
-    assert time.monotonic() - started < 1
+    assert any("alias" in p for p in problems(tmp_path / "f.yaml", bomb))
 
 
 def test_byte_order_mark_and_exponents_are_read(tmp_path):

@@ -7,10 +7,12 @@ re-running after an edit, removing duplicates and counting tokens are all the sa
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -108,6 +110,10 @@ class Memo:
             counts.tokens_in += answer.tokens_in
             counts.tokens_out += getattr(answer, "tokens_out", 0)
 
+    def calls_left(self) -> int | None:
+        """How many calls the budget still has room for; None where they have no limit."""
+        return None if math.isinf(self.budget.calls) else max(0, math.ceil(self.budget.calls) - self._ever.calls)
+
     def check_budget(self) -> None:
         """Stop where the budget is used up.
 
@@ -140,10 +146,13 @@ class Asker:
         answers = self.memo.find(list(dict.fromkeys(keys)))
         missing = {key: call for key, call in zip(keys, calls, strict=True) if key not in answers}
         self.memo.counts.setdefault(self.stage, Counts()).hits += len(calls) - len(missing)
+        asked = dict(islice(missing.items(), self.memo.calls_left()))
         if self.together:
-            answers |= self._shared(missing)
+            answers |= self._shared(asked)
         else:
-            answers |= self._answered(missing, len(answers))
+            answers |= self._answered(asked, len(answers))
+        if len(asked) < len(missing):
+            self.memo.check_budget()
         return [answers[key] for key in keys]
 
     def _shared(self, missing: dict[str, Call]) -> dict[str, Answer]:

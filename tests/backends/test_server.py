@@ -131,14 +131,16 @@ def test_no_server_at_all():
 
 
 def test_slow_and_endless_answers_end():
-    def drip(number, fields):
-        if number > PROBES:
-            time.sleep(1.2)
+    ended = threading.Event()
 
-    with FaultServer(drip) as server:
-        started = time.monotonic()
-        assert ask(server.backend(deadline=0.3, attempts=2), completes(1))[0].note == "no answer in time"
-        assert time.monotonic() - started < 3
+    def never(number, fields):
+        if number > PROBES:
+            ended.wait(60)
+
+    with FaultServer(never) as server:
+        assert ask(server.backend(deadline=2.0, attempts=2), completes(1))[0].note == "no answer in time"
+        assert len(server.requests) == PROBES + 2
+        ended.set()
     with FaultServer(lambda n, f: (200, {}, b" " * 300_000) if n > PROBES else None) as server:
         assert "longer than" in ask(server.backend(byte_cap=100_000, attempts=1), completes(1))[0].note
     import gzip
@@ -201,7 +203,7 @@ def test_several_servers_share_the_load_and_the_load_is_capped():
     with FaultServer(slow) as one, FaultServer(slow) as two:
         spec = f"{one.spec.split('#')[0]},{two.spec}"
         assert len(ask(ServerBackend(spec, settings=Settings(concurrency=6)), completes(200))) == 200
-        assert min(len(one.requests), len(two.requests)) > 50 and most[0] <= 12
+        assert min(len(one.requests), len(two.requests)) > 20 and most[0] <= 12
 
 
 def test_the_gate_opens_fast_until_it_was_full_and_slowly_then():
@@ -296,22 +298,43 @@ def stored_after(path, server, count, stop, budget=None):
 
 
 def test_ctrl_c_and_a_budget_wait_for_what_is_on_its_way(tmp_path):
-    with FaultServer(lambda n, f: time.sleep(0.05)) as server:
-        threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
-        assert stored_after(tmp_path / "a", server, 2000, KeyboardInterrupt) == len(server.requests) - PROBES < 1000
-    with FaultServer(lambda n, f: time.sleep(0.05)) as server:
-        stored = stored_after(tmp_path / "b", server, 200, LimitReached, Budget(calls=30))
-        assert stored == len(server.requests) - PROBES and 30 <= stored <= 38
+    def slow(number, fields):
+        if number == 100:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.02)
+
+    with FaultServer(slow) as server:
+        assert stored_after(tmp_path / "a", server, 3000, KeyboardInterrupt) == len(server.requests) - PROBES < 3000
+    with FaultServer(lambda n, f: time.sleep(0.02)) as server:  # each call costs nine tokens
+        stored = stored_after(tmp_path / "b", server, 1000, LimitReached, Budget(tokens=270))
+        assert 30 <= stored == len(server.requests) - PROBES < 1000
+
+
+def test_a_budget_of_calls_is_kept_to_the_call(tmp_path):
+    with FaultServer() as server:
+        assert stored_after(tmp_path / "m", server, 200, LimitReached, Budget(calls=30)) == 30 == len(server.requests) - PROBES
+        with Memo(tmp_path / "m", Budget(calls=30)) as memo, pytest.raises(LimitReached, match="calls 30 of 30"):
+            memo.asker(server.backend(), "s")(completes(200))
+        with Memo(tmp_path / "m", Budget(calls=200)) as memo:
+            assert len(memo.asker(server.backend(), "s")(completes(200))) == 200
 
 
 def test_a_second_ctrl_c_waits_for_nothing(tmp_path):
-    with FaultServer(lambda n, f: time.sleep(0.01 if n <= PROBES else 3.0)) as server:
-        for after in (0.5, 1.0):
-            threading.Timer(after, os.kill, [os.getpid(), signal.SIGINT]).start()
-        started = time.monotonic()
-        with Memo(tmp_path / "m") as memo, pytest.raises(KeyboardInterrupt):
+    ended = threading.Event()
+
+    def never(number, fields):
+        if number == PROBES + 1:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.5)  # two signals of one moment are one to Python
+        if number > PROBES:
+            ended.wait(60)
+
+    with FaultServer(never) as server, Memo(tmp_path / "m") as memo:
+        with pytest.raises(KeyboardInterrupt):
             memo.asker(server.backend(concurrency=8), "s")(completes(20))
-        assert time.monotonic() - started < 2.5
+        assert memo.totals() == {}
+        ended.set()
 
 
 def test_what_was_answered_while_the_quota_ran_out_is_kept(tmp_path):
