@@ -12,6 +12,9 @@ from cai.models.chat import ChatFormat
 from cai.models.forest import Tree
 from cai.records import Prompt
 
+PART_COST = 1 / 32
+"""What a further part costs beside its tokens, as a share of a full one: weights are read and gradients added once more."""
+
 
 class Answered(NamedTuple):
     """The token ids of a prompt and of an answer to it, its end of turn included."""
@@ -47,13 +50,28 @@ def rows_key(rows: Iterable[Answered]) -> str:
     return whole.hexdigest()
 
 
-def by_size(sizes: Sequence[int], tokens: int, processes: int = 1) -> Iterator[list[int]]:
-    """All rows in parts of like size, largest first, that hold at most ``tokens`` for each of the processes, padding counted."""
-    rest = sorted(range(len(sizes)), key=lambda i: -sizes[i])
-    while rest:
-        most = processes * max(1, tokens // sizes[rest[0]])
-        yield rest[:most]
-        rest = rest[most:]
+def by_size(sizes: Sequence[int], tokens: int, processes: int = 1) -> list[list[int]]:
+    """All rows in parts of like size, largest first, that hold at most ``tokens`` for each of the processes, padding counted.
+
+    They are cut where that costs least: a part costs its tokens, padding counted, and ``PART_COST`` of a full one for being a part.
+    """
+    order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
+    best: list[tuple[float, int]] = [(0.0, 0)]  # what the first rows cost, and where the last of their parts begins
+    for end in range(1, len(order) + 1):
+        found = []
+        for start in range(end - 1, -1, -1):
+            rows = -(-(end - start) // processes)
+            padded = rows * sizes[order[start]]
+            if rows > 1 and padded > tokens:
+                break
+            found.append((best[start][0] + padded + PART_COST * tokens, start))
+        best.append(min(found))
+    parts, end = list[list[int]](), len(order)
+    while end:
+        start = best[end][1]
+        parts.append(order[start:end])
+        end = start
+    return parts[::-1]
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, *key: object) -> Iterator[list[int]]:
