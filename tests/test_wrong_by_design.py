@@ -33,7 +33,7 @@ WRONG = {
         "models/decode.py", "cumulative = (logits.float() / temperature)",
         "cumulative = logits.float().masked_fill(logits < logits.topk(2).values[..., -1:], -1e9)", "models/test_decode.py -k in_proportion"),
     "the stop token is cut off": (
-        "models/decode.py", "return Decoded(row[: i + 1], stopped=True)", "return Decoded(row[:i], stopped=True)",
+        "models/decode.py", "return Decoded(row[: i + 1], stopped=True", "return Decoded(row[:i], stopped=True",
         "models/test_decode.py -k keep_their_stop"),
     "a missing end is added to the score": (
         "train/rollout.py", "[s if row.stopped else missing for", "[s if row.stopped else s + missing for",

@@ -16,6 +16,7 @@ class Decoded(NamedTuple):
 
     tokens: list[int]  # with the stop token that ended it, if one did
     stopped: bool  # ended by a stop token, not by the limit
+    logprobs: list[float]  # of each token, at the temperature it was drawn at; 0 where nothing is drawn
 
 
 @torch.inference_mode()
@@ -35,12 +36,13 @@ def decode(
     rows = torch.arange(len(prompts), device=device)
     stops = torch.tensor(sorted(stop_ids), device=device)
     written = torch.full((len(prompts), max_tokens), -1, dtype=torch.long, device=device)
+    logprobs = torch.zeros(len(prompts), max_tokens, device=device)
     step_ids, step_positions = ids, positions(mask)
     for step in range(max_tokens):
         out = model(
             input_ids=step_ids, attention_mask=mask, position_ids=step_positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
-        token = pick(out.logits[:, -1], temperature, uniforms[rows, step])
+        token, logprobs[rows, step] = pick(out.logits[:, -1], temperature, uniforms[rows, step])
         written[rows, step] = token
         going = ~torch.isin(token, stops)
         if step == max_tokens - 1 or not bool(going.any()):
@@ -52,22 +54,27 @@ def decode(
             rows, token, mask, step_positions = rows[keep], token[keep], mask[keep], step_positions[keep]
         step_ids = token.unsqueeze(1)
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-    return [_decoded(row, stop_ids) for row in written.tolist()]
+    return [_decoded(row, stop_ids, drawn) for row, drawn in zip(written.tolist(), logprobs.tolist(), strict=True)]
 
 
-def pick(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> torch.Tensor:
-    """The next token of each row ``[B]`` from ``logits [B, V]``: the largest, or the one whose share ``uniform`` falls in."""
+def pick(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The next token of each row of ``logits [B, V]`` and its log-probability, ``[B]`` each.
+
+    It is the largest, which is then certain, or the one whose share ``uniform`` falls in.
+    """
     if temperature == 0:
-        return logits.argmax(-1)
-    cumulative = (logits.float() / temperature).softmax(-1).cumsum(-1)
+        return logits.argmax(-1), torch.zeros_like(uniform)
+    shares = (logits.float() / temperature).softmax(-1)
+    cumulative = shares.cumsum(-1)
     target = (uniform.to(cumulative.dtype) * cumulative[:, -1]).unsqueeze(1)
-    return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+    token = torch.searchsorted(cumulative, target, right=True).clamp(max=logits.shape[-1] - 1)
+    return token.squeeze(1), shares.gather(1, token).log().squeeze(1)
 
 
-def _decoded(row: list[int], stop_ids: frozenset[int]) -> Decoded:
+def _decoded(row: list[int], stop_ids: frozenset[int], logprobs: list[float]) -> Decoded:
     for i, token in enumerate(row):
         if token in stop_ids:
-            return Decoded(row[: i + 1], stopped=True)
+            return Decoded(row[: i + 1], stopped=True, logprobs=logprobs[: i + 1])
         if token < 0:
-            return Decoded(row[:i], stopped=False)
-    return Decoded(row, stopped=False)
+            return Decoded(row[:i], stopped=False, logprobs=logprobs[:i])
+    return Decoded(row, stopped=False, logprobs=logprobs)

@@ -85,12 +85,20 @@ class Agent:
         with self.writer.model() as model:
             return decode(model, prompts, max_tokens=max_tokens, temperature=temperature, seeds=seeds, stop_ids=stop, pad_id=pad)
 
+    @property
+    def reads_as_it_writes(self) -> bool:
+        """Whether the log-probabilities that an answer was drawn with are those of a pass, so that none is needed to find them."""
+        return self.writer.is_the_policy and not self.head
+
     @torch.no_grad()
-    def look(self, trees: Sequence[Tree]) -> Seen:
-        """What policy, reference and critic make of answers that were written."""
+    def look(self, trees: Sequence[Tree], written: Tensor | None = None) -> Seen:
+        """What policy, reference and critic make of answers; the policy is not asked where ``written`` tells its log-probabilities."""
         forest = self.plant(trees)
-        logits, values = self.policy(forest)
-        logprobs = token_logprobs(logits, forest.targets, self.temperature)
+        if written is None:
+            logits, values = self.policy(forest)
+            logprobs = token_logprobs(logits, forest.targets, self.temperature)
+        else:
+            logprobs, values = written.to(forest.targets.device), None
         if self.critic:
             values = self.critic.plain(forest, values=True)
         return Seen(logprobs, self._reference(forest), logprobs.new_zeros(logprobs.shape) if values is None else values)
@@ -108,6 +116,10 @@ class _Writer:
         self.policy = policy
         narrow = policy.precision != torch.float32
         self._copy: PreTrainedModel | None = _narrowed(policy) if narrow else None
+
+    @property
+    def is_the_policy(self) -> bool:
+        return self._copy is None
 
     @contextlib.contextmanager
     def model(self) -> Iterator[PreTrainedModel]:

@@ -97,7 +97,8 @@ def _answer(
     looks: dict[int, tuple[list[float], list[float], list[float]]] = {}
     for rows in by_size([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], tokens):
         part = sorted(rows, key=lambda i: (prompts[i], i))
-        seen = agent.look(trees_of([(prompts[i], answers[i]) for i in part]))
+        written = torch.tensor([p for i in part for p in decoded[i].logprobs]) if agent.reads_as_it_writes else None
+        seen = agent.look(trees_of([(prompts[i], answers[i]) for i in part]), written)
         sizes = [len(answers[i]) for i in part]
         columns = zip(*([t.tolist() for t in values.cpu().split(sizes)] for values in seen), strict=True)
         looks |= dict(zip(part, columns, strict=True))
