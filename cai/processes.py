@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from cai.errors import InputError, Problem
+
 Item = TypeVar("Item")
 
 
@@ -33,10 +35,15 @@ def share(items: Sequence[Item]) -> list[Item]:
 
 
 def join() -> Any:
-    """Meet the others, if there are any; returns what accelerate knows of them."""
+    """Meet the others, if there are any; returns what accelerate knows of them.
+
+    Raises:
+        InputError: if they were started with an engine that training does not know.
+    """
     import torch
     from accelerate.state import PartialState
 
+    check_launch()
     if not torch.accelerator.is_available():
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     return PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true")
@@ -57,3 +64,21 @@ def gather(item: Item) -> list[Item]:
     join()
     gathered: list[Item] = gather_object([item])
     return gathered
+
+
+def check_launch() -> None:
+    """Refuse what ``accelerate launch`` may ask for and training does not know.
+
+    Raises:
+        InputError: naming it; started all the same, it would step without the guard, or save parts of weights.
+    """
+    asked = {
+        name for name in ("DeepSpeed", "Megatron_LM", "FSDP") if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() == "true"
+    }
+    if os.environ.get("FSDP_VERSION", "1") == "2":
+        asked.discard("FSDP")
+    if asked:
+        what = ", ".join(sorted(name + " version 1" * (name == "FSDP") for name in asked))
+        raise InputError(
+            [Problem("accelerate launch", f"{what} is not supported; use DDP, or FSDP version 2, which does what ZeRO-3 does")]
+        )

@@ -184,8 +184,9 @@ def open_run(
     """Make or open a run's folder, lock it against a second process, and write down what is asked of it.
 
     Raises:
-        InputError: if the folder cannot be written or another process works in it.
+        InputError: if the folder cannot be written, another process works in it, or it was launched as training cannot be.
     """
+    processes.check_launch()  # now, not hours later where training begins
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)

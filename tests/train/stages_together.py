@@ -40,7 +40,7 @@ def share_the_weights():
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-    os.environ["ACCELERATE_USE_FSDP"] = "true"
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
     Accelerator()
     PartialState().distributed_type = DistributedType.FSDP
     AcceleratorState().fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")

@@ -29,6 +29,21 @@ def test_labels_that_are_all_ties_teach_nothing_and_are_refused(tiny, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not supported; use DDP, or FSDP version 2"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP version 1 is not supported"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1", "ACCELERATE_USE_MEGATRON_LM": "true"}, "FSDP version 1, Megatron_LM is"),
+    ],
+)
+def test_engines_that_are_not_known_are_refused(tiny, tmp_path, monkeypatch, asked, says):
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=says):
+        train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(held_out=0.0))
+
+
 def test_one_pair_is_enough_to_train_and_nothing_is_nan(tiny, tmp_path):
     figures = train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(held_out=0.0))
     assert figures["pairs"] == 1 and figures["held_out_accuracy"] == 0.5 and finite(tmp_path / "r")
