@@ -99,20 +99,21 @@ def ours(options: argparse.Namespace, model: str) -> dict[str, Any]:
         stamps.append(time.perf_counter())
         seen.append(row.get("loss", row.get("score")))
 
+    alike: dict[str, Any] = {"training": training, "log": log, "save_every": float("inf")}  # neither side keeps states
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         if options.stage == "sft":
-            train_sft([(p.comparison.prompt, p.comparison.first) for p in rows], model, out, SFT(**same), training=training, log=log)
+            train_sft([(p.comparison.prompt, p.comparison.first) for p in rows], model, out, SFT(**same), **alike)
         elif options.stage == "reward":
-            train_reward(rows, model, out, Reward(**same, held_out=0.0), training=training, log=log)
+            train_reward(rows, model, out, Reward(**same, held_out=0.0), **alike)
         elif options.stage == "dpo":
-            train_dpo(rows, model, out, DPO(**same), training=training, log=log)
+            train_dpo(rows, model, out, DPO(**same), **alike)
         else:
             extra = {key.removeprefix("ppo."): value for key, value in chosen.items() if key.startswith("ppo.")}
             config = PPO(
                 updates=options.steps, batch_size=options.batch, rate=RATE, value_rate=RATE, max_tokens=options.new_tokens, **extra
             )
-            train_ppo([p.comparison.prompt for p in rows], model, reward_model(model), out, config, training=training, log=log)
+            train_ppo([p.comparison.prompt for p in rows], model, reward_model(model), out, config, **alike)
     return {"stamps": stamps, "seen": seen}
 
 

@@ -40,7 +40,7 @@ class Engine:
         processes.join()
         self.accelerator = Accelerator()
         trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.95), eps=1e-5, weight_decay=weight_decay)
+        optimizer = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.95), eps=1e-5, weight_decay=weight_decay, fused=True)
         warm = max(1, round(warmup * steps))
 
         def factor(step: int) -> float:

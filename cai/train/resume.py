@@ -27,6 +27,8 @@ from cai.train.engine import Engine
 
 SAVE_EVERY = 300.0
 """Seconds between two kept states."""
+SAVE_SHARE = 0.05
+"""Where keeping a state takes long, states are further apart, so that no more of the time goes into it."""
 SUMS = "sha256.json"
 
 
@@ -36,7 +38,7 @@ class Resume:
     def __init__(self, out: Path, made_from: Sequence[object], every: float = SAVE_EVERY) -> None:
         self.folder = out.with_name(out.name + ".resume")
         self.key, self.every = digest(list(made_from)), every
-        self._saved = time.monotonic()
+        self._saved, self._took = time.monotonic(), 0.0
 
     def load(self, engines: Mapping[str, Engine]) -> dict[str, Any]:
         """Put the newest usable state into the engines and return the rest of it; empty where there is none."""
@@ -54,13 +56,16 @@ class Resume:
 
     def save(self, done: int, engines: Mapping[str, Engine], **rest: object) -> None:
         """Keep the state after ``done`` steps, if it is time; the one before it goes only when this one is there."""
-        if not _due(next(iter(engines.values())), time.monotonic() - self._saved >= self.every):
+        started = time.monotonic()
+        pause = max(self.every, self._took / SAVE_SHARE) if self.every else 0.0
+        if not _due(next(iter(engines.values())), started - self._saved >= pause):
             return
         kept = {name: engine.state() for name, engine in engines.items()}  # all processes have a part in it
-        self._saved = time.monotonic()
         if processes.is_main():
             self._write(done, kept, rest)
         processes.wait()
+        self._saved = time.monotonic()
+        self._took = self._saved - started
 
     def _write(self, done: int, kept: Mapping[str, tuple[dict[str, Tensor], dict[str, Any]]], rest: Mapping[str, object]) -> None:
         place = self.folder / f"step-{done}"

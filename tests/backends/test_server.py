@@ -297,7 +297,15 @@ def stored_after(path, server, count, stop, budget=None):
         return memo.totals()["s"].calls
 
 
-def test_ctrl_c_and_a_budget_wait_for_what_is_on_its_way(tmp_path):
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C is heard, which a shell's background jobs are told not to."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_and_a_budget_wait_for_what_is_on_its_way(tmp_path, ctrl_c):
     def slow(number, fields):
         if number == 100:
             os.kill(os.getpid(), signal.SIGINT)
@@ -319,7 +327,7 @@ def test_a_budget_of_calls_is_kept_to_the_call(tmp_path):
             assert len(memo.asker(server.backend(), "s")(completes(200))) == 200
 
 
-def test_a_second_ctrl_c_waits_for_nothing(tmp_path):
+def test_a_second_ctrl_c_waits_for_nothing(tmp_path, ctrl_c):
     ended = threading.Event()
 
     def never(number, fields):
