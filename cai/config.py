@@ -217,6 +217,9 @@ class PPO(Section):
     """Leave out what is left of an update's epochs when its mean squared log-ratio, halved, is beyond this."""
     ptx_coef: NotNegative = 0.0
     """Weight of the loss on fine-tuning rows that is added to keep what was learnt (PPO-ptx, arXiv 2203.02155)."""
+    guard: str = ""
+    """Folder of a second reward model, whose mean score is held at ``guard_least`` or above while the first is raised."""
+    guard_least: float = 0.0
     benign_share: Share = 0.5
     """Share of benign prompts; the others are red-team prompts."""
 

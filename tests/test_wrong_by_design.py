@@ -30,8 +30,14 @@ WRONG = {
         "train/agent.py", "return token_logprobs(read(forest)[0], forest.targets, self.temperature)",
         "return token_logprobs(read(forest)[0], forest.targets)", "train/test_training.py -k ratios_are_one"),
     "rollouts from the likeliest tokens only": (
-        "models/decode.py", "cumulative = (logits.float() / temperature)",
-        "cumulative = logits.float().masked_fill(logits < logits.topk(2).values[..., -1:], -1e9)", "models/test_decode.py -k in_proportion"),
+        "models/decode.py", "shares = (logits.float() / temperature)",
+        "shares = logits.float().masked_fill(logits < logits.topk(2).values[..., -1:], -1e9)", "models/test_decode.py -k in_proportion"),
+    "the rollout's log-probabilities at another temperature": (
+        "models/decode.py", "shares.gather(1, token).log()", "logits.float().log_softmax(-1).gather(1, token)",
+        "train/test_training.py -k ratios_are_one"),
+    "a multiplier that grows where all is well": (
+        "rl/constraint.py", "short = self.least - sum(self.recent) / len(self.recent)",
+        "short = sum(self.recent) / len(self.recent) - self.least", "train/test_optimum.py -k guard"),
     "the stop token is cut off": (
         "models/decode.py", "return Decoded(row[: i + 1], stopped=True", "return Decoded(row[:i], stopped=True",
         "models/test_decode.py -k keep_their_stop"),

@@ -65,6 +65,10 @@ def reward_files(config: RunConfig) -> tuple[str, ...]:
     return config.reward.human + config.reward.cells
 
 
+def guard_folder(config: RunConfig) -> tuple[str, ...]:
+    return (config.ppo.guard,) if config.ppo.guard else ()
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("prompts", "read the prompts", prompts, (), ("prompts",), reads=prompt_files),
     Stage("sample", "the initial policy answers", draft, ("prompts",), ("sample", "models")),
@@ -91,6 +95,7 @@ STAGES: tuple[Stage, ...] = (
         ("prompts", "sample", "revise", "sft", "reward"),
         ("ppo", "watch", "models", "judge", "training"),
         uses_law=judged,
+        reads=guard_folder,
     ),
     Stage(
         "dpo",

@@ -18,6 +18,7 @@ from cai.models.chat import ChatFormat
 from cai.models.load import context_length, fingerprint
 from cai.records import Prompt
 from cai.rl.advantages import gae, leave_one_out, shaped_rewards, within_group
+from cai.rl.constraint import Multiplier
 from cai.rl.kl import KLController, k1
 from cai.rl.losses import entropy, language_model_loss, policy_loss, token_logprobs, value_loss
 from cai.rl.masked import masked_sum, masked_variance, whiten
@@ -49,13 +50,14 @@ class Targets(NamedTuple):
 def train_ppo(
     prompts: Sequence[Prompt], policy_name: str, reward_name: str, out: Path, config: PPO, *, score: Score | None = None,
     training: Training | None = None, watch: Watch | None = None, held_out: Sequence[Prompt] = (), gold: Gold | None = None,
-    keep_in_mind: Rows = (), style: str = "", seed: int = 0, log: Log = lambda _: None, save_every: float = SAVE_EVERY,
+    keep_in_mind: Rows = (), guard: Score | None = None, style: str = "", seed: int = 0, log: Log = lambda _: None, save_every: float = SAVE_EVERY,
 ) -> dict[str, Any]:  # fmt: skip
     """Optimise a policy against a reward model (or any ``score`` function) and save it to ``out``.
 
     The reference of the KL penalty is the policy as it starts; a value model starts as a copy of the reward model.
     ``keep_in_mind`` are the rows of PPO-ptx. ``held_out`` prompts are looked at, and by ``gold`` too, as ``watch`` says, which
-    may also end the training; the result then says why (``stopped_by``).
+    may also end the training; the result then says why (``stopped_by``). ``guard`` is a second score, whose mean is held at
+    ``config.guard_least`` or above.
     """
     training, watch = training or Training(), watch or Watch()
     agent = Agent(policy_name, reward_name, config, training, seed)
@@ -67,13 +69,14 @@ def train_ppo(
         raise InputError("there is no prompt to optimise on: none leaves room for ppo.max_tokens in the model's context")
     remembered = [row for prompt, answer in keep_in_mind if (row := tokenize(chat, prompt, answer, context_length(agent.model)))]
     watcher = Watcher(watch, agent, held_out, chat, score, gold, config, seed, policy_name, out)
-    controller = KLController(config.kl_coef, config.kl_target)
+    controller, multiplier = KLController(config.kl_coef, config.kl_target), Multiplier(config.guard_least)
     reward_from = fingerprint(reward_name) if reward_name else ""
     settings = [config.model_dump(), training.model_dump(), watch.model_dump(), style, seed]
     resume = Resume(out, ["ppo", fingerprint(policy_name), reward_from, *settings, digest(tokenized), rows_key(remembered)], save_every)
     kept = resume.load(agent.engines)
     history: list[dict[str, float]] = kept.get("history", [])
     controller.coef = kept.get("kl_coef", controller.coef)
+    multiplier.value, multiplier.recent = kept.get("multiplier", (multiplier.value, []))
     watcher.restore(kept)
     if not history:
         watcher.look(0)
@@ -84,16 +87,21 @@ def train_ppo(
             break
         rollout = roll_out(
             agent, [tokenized[i] for i in batch], score, seeds=rollout_seeds(batch, seed, update), max_tokens=config.max_tokens,
-            missing_eos_score=config.missing_eos_score, tokens=tokens_of(training, agent.model),
+            missing_eos_score=config.missing_eos_score, tokens=tokens_of(training, agent.model), guard=guard,
         )  # fmt: skip
         figures = describe(rollout, controller.coef) | ({"score_spread": score.spread} if isinstance(score, Ensemble) else {})
+        if guard:
+            multiplier.update(rollout.guards.tolist())
+            figures |= {"guard": float(rollout.guards.mean()), "multiplier": multiplier.value}
+            rollout = rollout._replace(scores=multiplier.mixed(rollout.scores, rollout.guards))
         figures |= Update(
             agent, rollout, targets_of(rollout, controller.coef, config), remembered, config, tokens_of(training, agent.model)
         ).run((seed, update))
         controller.update(figures["kl"], len(batch))
         history.append(figures)
         seen = watcher.after(update + 1, history)
-        resume.save(update + 1, agent.engines, history=history, kl_coef=controller.coef, **watcher.state())
+        resume.save(update + 1, agent.engines, history=history, kl_coef=controller.coef,
+                    multiplier=(multiplier.value, multiplier.recent), **watcher.state())  # fmt: skip
         log({"update": update + 1, "updates": config.updates, **figures, **seen})
     figures = summary(history, agent) | watcher.summary()
     watcher.publish(model_card("ppo", policy_name, config, training, figures))
@@ -104,10 +112,11 @@ def train_ppo(
 def summary(history: Sequence[dict[str, float]], agent: Agent) -> dict[str, float]:
     """The figures of the whole: means over the first and the last eighth of the updates."""
     edge = max(1, len(history) // 8)
-    mean = {k: sum(row[k] for row in history[-edge:]) / edge for k in ("kl", "score", "length", "stopped")}
+    mean = {k: sum(row[k] for row in history[-edge:]) / edge for k in ("kl", "score", "length", "stopped", "guard") if k in history[-1]}
     before = sum(row["score"] for row in history[:edge]) / edge
     return {"reward_before": before, "reward_after": mean["score"], "kl": mean["kl"], "length": mean["length"], "stopped": mean["stopped"],
-            "updates": len(history), "skipped_steps": sum(engine.skipped for engine in agent.engines.values())}  # fmt: skip
+            "updates": len(history), "skipped_steps": sum(engine.skipped for engine in agent.engines.values()),
+            **({"guard": mean["guard"], "multiplier": history[-1]["multiplier"]} if "guard" in mean else {})}  # fmt: skip
 
 
 def prompt_batches(count: int, config: PPO, seed: int) -> Iterator[list[int]]:

@@ -27,6 +27,7 @@ class Episode(NamedTuple):
     ref_logprobs: list[float]  # [T] under the reference
     values: list[float]  # [T] of the state before each token
     score: float
+    guard: float  # what the guarding score says; 0 without one
     stopped: bool  # whether it ended by itself
 
 
@@ -39,6 +40,7 @@ class Rollout(NamedTuple):
     ref_logprobs: Tensor  # [B, T]
     values: Tensor  # [B, T]
     scores: Tensor  # [B]
+    guards: Tensor  # [B]
     stopped: Tensor  # [B]
 
     @property
@@ -55,7 +57,7 @@ class Rollout(NamedTuple):
         mask = torch.arange(length) < torch.tensor([[len(e.answer)] for e in episodes])
         return cls(
             list(episodes), mask, padded("logprobs"), padded("ref_logprobs"), padded("values"),
-            torch.tensor([e.score for e in episodes]), torch.tensor([e.stopped for e in episodes]),
+            *(torch.tensor([getattr(e, name) for e in episodes]) for name in ("score", "guard", "stopped")),
         )  # fmt: skip
 
 
@@ -66,16 +68,16 @@ def trees_of(rows: Sequence[tuple[list[int], list[int]]]) -> list[Tree]:
 
 def roll_out(
     agent: Agent, prompts: Sequence[list[int]], score: Score, *, seeds: Sequence[int], max_tokens: int, missing_eos_score: float | None,
-    tokens: int = 1_024,
+    tokens: int = 1_024, guard: Score | None = None,
 ) -> Rollout:  # fmt: skip
     """Answer each prompt once and look at the answers with policy, reference, critic and scorer.
 
-    Every process answers its share, and all get the whole. Sampling uses the whole distribution at the agent's temperature, and
+    ``guard`` is a second score, which is kept apart. Every process answers its share, and all get the whole. Sampling uses the whole distribution at the agent's temperature, and
     all log-probabilities are taken at that temperature, so that ratios are 1 before the first update. An answer that was cut off
     gets ``missing_eos_score`` in place of its own score, where one is given (lm-human-preferences).
     """
     with agent.whole():
-        mine = _answer(agent, processes.share(prompts), score, processes.share(seeds), max_tokens, missing_eos_score, tokens)
+        mine = _answer(agent, processes.share(prompts), score, processes.share(seeds), max_tokens, missing_eos_score, tokens, guard)
     if processes.count() == 1:
         return Rollout.of(mine)
     gathered = [episode for part in processes.gather(mine) for episode in part]
@@ -85,13 +87,15 @@ def roll_out(
 
 
 def _answer(
-    agent: Agent, prompts: list[list[int]], score: Score, seeds: list[int], max_tokens: int, missing: float | None, tokens: int
+    agent: Agent, prompts: list[list[int]], score: Score, seeds: list[int], max_tokens: int, missing: float | None, tokens: int,
+    guard: Score | None,
 ) -> list[Episode]:  # fmt: skip
     if not prompts:
         return []
     decoded = agent.write(prompts, max_tokens=max_tokens, temperature=agent.temperature, seeds=seeds)
     answers = [row.tokens for row in decoded]
     scores = score(prompts, answers).tolist()
+    guards = guard(prompts, answers).tolist() if guard else [0.0] * len(answers)
     if missing is not None:
         scores = [s if row.stopped else missing for s, row in zip(scores, decoded, strict=True)]
     looks: dict[int, tuple[list[float], list[float], list[float]]] = {}
@@ -103,6 +107,6 @@ def _answer(
         columns = zip(*([t.tolist() for t in values.cpu().split(sizes)] for values in seen), strict=True)
         looks |= dict(zip(part, columns, strict=True))
     return [
-        Episode(prompt, answer, *looks[i], score=scores[i], stopped=decoded[i].stopped)
+        Episode(prompt, answer, *looks[i], score=scores[i], guard=guards[i], stopped=decoded[i].stopped)
         for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
     ]

@@ -71,6 +71,25 @@ def test_ppo_finds_the_best_policy_under_its_penalty(small, tmp_path, beta):
     assert distance(found, best(reference, 2 * beta)) > 0.06 or distance(best(reference, beta), best(reference, 2 * beta)) < 0.09
 
 
+@pytest.mark.parametrize("least", [0.05, 0.25])
+def test_a_guarded_reward_is_raised_as_far_as_its_guard_allows(small, tmp_path, least):
+    guards = REWARDS.flip(0) * 0.8 - REWARDS * 0.6  # mostly against the reward
+
+    def told(values):
+        return lambda prompts, answers: values[torch.tensor([answer[0] for answer in answers])]
+
+    config = PPO(updates=150, batch_size=192, epochs=4, rate=1e-2, value_rate=1e-2, kl_coef=0.3, max_tokens=1, lam=1.0, guard_least=least)
+    figures = train_ppo([ASK], small, "", tmp_path / "ppo", config, score=told(REWARDS), guard=told(guards), style="plain")
+    reference, found = chances(small), chances(tmp_path / "ppo")
+    mean = {name: float(best(reference, 0.3) @ values) for name, values in (("reward", REWARDS), ("guard", guards))}
+    assert mean["guard"] < least - 0.2  # without the constraint it would be broken
+    assert abs(float(found @ guards) - least) < 0.05
+    # and of all policies that keep it this is the best: that of the mixture which the multiplier makes
+    weight = figures["multiplier"]
+    aim = (reference.log() + (REWARDS + weight * guards) / (1 + weight) / 0.3).softmax(-1)
+    assert distance(found, aim) < 0.03 and float(found @ REWARDS) < mean["reward"]
+
+
 def preferences(count, scores, seed, label):
     """Comparisons of words drawn evenly (all of one prompt, so each step reads every word once), labelled by Bradley and Terry's law: ``hard`` outcomes or the ``soft`` probability."""
     rng, made = random.Random(seed), []

@@ -39,9 +39,12 @@ def ppo(base, out, **more):
     def score(prompts, answers):
         return torch.tensor([float(sum(answer) % 7) for answer in answers])
 
-    config = PPO(updates=6, batch_size=4, epochs=2, rate=1e-3, value_rate=1e-3, max_tokens=6, kl_target=2.0)
+    def guard(prompts, answers):
+        return torch.tensor([float(sum(answer) % 5) for answer in answers])
+
+    config = PPO(updates=6, batch_size=4, epochs=2, rate=1e-3, value_rate=1e-3, max_tokens=6, kl_target=2.0, guard_least=3.0)
     watch = Watch(every=2, prompts=3, keep="best")
-    return train_ppo(PROMPTS, base, "", out, config, score=score, watch=watch, held_out=PROMPTS[:3], **more)
+    return train_ppo(PROMPTS, base, "", out, config, score=score, guard=guard, watch=watch, held_out=PROMPTS[:3], **more)
 
 
 class Killed(Exception):
