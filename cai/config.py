@@ -223,6 +223,10 @@ class PPO(Section):
     benign_share: Share = 0.5
     """Share of benign prompts; the others are red-team prompts."""
 
+    def at(self, base: Path) -> PPO:
+        """The same, its guard's folder seen from ``base``."""
+        return self.model_copy(update={"guard": str(base / self.guard)}) if self.guard else self
+
     @model_validator(mode="after")
     def _fits_together(self) -> PPO:
         if self.method != "ppo" and self.samples < 2:

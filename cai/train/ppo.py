@@ -50,29 +50,28 @@ class Targets(NamedTuple):
 def train_ppo(
     prompts: Sequence[Prompt], policy_name: str, reward_name: str, out: Path, config: PPO, *, score: Score | None = None,
     training: Training | None = None, watch: Watch | None = None, held_out: Sequence[Prompt] = (), gold: Gold | None = None,
-    keep_in_mind: Rows = (), guard: Score | None = None, style: str = "", seed: int = 0, log: Log = lambda _: None, save_every: float = SAVE_EVERY,
+    keep_in_mind: Rows = (), guard: Score | None = None, style: str = "", seed: int = 0, log: Log = lambda _: None,
+    save_every: float = SAVE_EVERY,
 ) -> dict[str, Any]:  # fmt: skip
     """Optimise a policy against a reward model (or any ``score`` function) and save it to ``out``.
 
     The reference of the KL penalty is the policy as it starts; a value model starts as a copy of the reward model.
     ``keep_in_mind`` are the rows of PPO-ptx. ``held_out`` prompts are looked at, and by ``gold`` too, as ``watch`` says, which
-    may also end the training; the result then says why (``stopped_by``). ``guard`` is a second score, whose mean is held at
-    ``config.guard_least`` or above.
+    may also end the training; the result then says why (``stopped_by``). ``guard`` is a second score (that of the reward model
+    ``config.guard`` if there is one), whose mean is held at ``config.guard_least`` or above.
     """
     training, watch = training or Training(), watch or Watch()
     agent = Agent(policy_name, reward_name, config, training, seed)
     score = score or reward_scorer(reward_name)
-    chat = ChatFormat(agent.tokenizer, style)
-    room = context_length(agent.model) - config.max_tokens
-    tokenized = [ids for prompt in prompts if len(ids := chat.ids(chat.prompt(prompt.messages))) <= room]
-    if not tokenized:
-        raise InputError("there is no prompt to optimise on: none leaves room for ppo.max_tokens in the model's context")
+    guard = guard or (reward_scorer(config.guard) if config.guard else None)
+    chat, tokens = ChatFormat(agent.tokenizer, style), tokens_of(training, agent.model)
+    tokenized = fitting(prompts, chat, context_length(agent.model) - config.max_tokens)
     remembered = [row for prompt, answer in keep_in_mind if (row := tokenize(chat, prompt, answer, context_length(agent.model)))]
     watcher = Watcher(watch, agent, held_out, chat, score, gold, config, seed, policy_name, out)
     controller, multiplier = KLController(config.kl_coef, config.kl_target), Multiplier(config.guard_least)
-    reward_from = fingerprint(reward_name) if reward_name else ""
-    settings = [config.model_dump(), training.model_dump(), watch.model_dump(), style, seed]
-    resume = Resume(out, ["ppo", fingerprint(policy_name), reward_from, *settings, digest(tokenized), rows_key(remembered)], save_every)
+    models = [fingerprint(name) if name else "" for name in (policy_name, reward_name, config.guard)]
+    settings = [config.model_dump(exclude={"guard"}), training.model_dump(), watch.model_dump(), style, seed]
+    resume = Resume(out, ["ppo", *models, *settings, digest(tokenized), rows_key(remembered)], save_every)
     kept = resume.load(agent.engines)
     history: list[dict[str, float]] = kept.get("history", [])
     controller.coef = kept.get("kl_coef", controller.coef)
@@ -87,16 +86,13 @@ def train_ppo(
             break
         rollout = roll_out(
             agent, [tokenized[i] for i in batch], score, seeds=rollout_seeds(batch, seed, update), max_tokens=config.max_tokens,
-            missing_eos_score=config.missing_eos_score, tokens=tokens_of(training, agent.model), guard=guard,
+            missing_eos_score=config.missing_eos_score, tokens=tokens, guard=guard,
         )  # fmt: skip
         figures = describe(rollout, controller.coef) | ({"score_spread": score.spread} if isinstance(score, Ensemble) else {})
         if guard:
-            multiplier.update(rollout.guards.tolist())
-            figures |= {"guard": float(rollout.guards.mean()), "multiplier": multiplier.value}
-            rollout = rollout._replace(scores=multiplier.mixed(rollout.scores, rollout.guards))
-        figures |= Update(
-            agent, rollout, targets_of(rollout, controller.coef, config), remembered, config, tokens_of(training, agent.model)
-        ).run((seed, update))
+            rollout, told = guarded(rollout, multiplier)
+            figures |= told
+        figures |= Update(agent, rollout, targets_of(rollout, controller.coef, config), remembered, config, tokens).run((seed, update))
         controller.update(figures["kl"], len(batch))
         history.append(figures)
         seen = watcher.after(update + 1, history)
@@ -107,6 +103,21 @@ def train_ppo(
     watcher.publish(model_card("ppo", policy_name, config, training, figures))
     resume.clear()
     return figures
+
+
+def fitting(prompts: Sequence[Prompt], chat: ChatFormat, room: int) -> list[list[int]]:
+    """The token ids of the prompts that have no more than ``room`` of them."""
+    found = [ids for prompt in prompts if len(ids := chat.ids(chat.prompt(prompt.messages))) <= room]
+    if not found:
+        raise InputError("there is no prompt to optimise on: none leaves room for ppo.max_tokens in the model's context")
+    return found
+
+
+def guarded(rollout: Rollout, multiplier: Multiplier) -> tuple[Rollout, dict[str, float]]:
+    """The rollout with its scores and those of the guard as one, the multiplier moved on, and the figures of both."""
+    multiplier.update(rollout.guards.tolist())
+    mixed = rollout._replace(scores=multiplier.mixed(rollout.scores, rollout.guards))
+    return mixed, {"guard": float(rollout.guards.mean()), "multiplier": multiplier.value}
 
 
 def summary(history: Sequence[dict[str, float]], agent: Agent) -> dict[str, float]:

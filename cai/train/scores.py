@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cai.config import PPO
 from cai.models.scalar import load_scalar_model
 from cai.train.batches import Answered
 from cai.train.reward import score_rows
@@ -23,11 +22,6 @@ def reward_scorer(reward_name: str, combine: Combine = "mean") -> Score:
     """Scores by a reward model that reads the policy's tokens, or by all members of an ensemble."""
     members = [one_scorer(name) for name in members_of(reward_name)]
     return members[0] if len(members) == 1 else Ensemble(members, combine)
-
-
-def guard_of(config: PPO, base: Path) -> Score | None:
-    """The guarding score that a config asks for, its folder relative to ``base``."""
-    return reward_scorer(str(base / config.guard)) if config.guard else None
 
 
 def members_of(reward_name: str) -> list[str]:
