@@ -277,7 +277,7 @@ def main() -> None:
         f"{options.stage}, {options.shape} shape, batch {options.batch}, {options.threads} threads, {options.rounds} rounds, ours: {options.ours}"
     )
     print("| | cai | TRL | ratio |\n|---|---|---|---|")
-    print(f"| rows per second | {rates['cai']:.2f} | {rates['trl']:.2f} | {rates['cai'] / rates['trl']:.2f} |")
+    print(f"| rows per second | {rates['cai']:.3g} | {rates['trl']:.3g} | {rates['cai'] / rates['trl']:.2f} |")
     print(f"| peak memory, GB | {memory['cai']:.2f} | {memory['trl']:.2f} | {memory['cai'] / memory['trl']:.2f} |")
     one_loss, other = found["cai"][0]["seen"], found["trl"][0]["seen"]
     print(f"losses (ppo: scores): cai {one_loss[0]:.4f} .. {one_loss[-1]:.4f}, TRL {other[0]:.4f} .. {other[-1]:.4f}; ", end="")

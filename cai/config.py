@@ -50,28 +50,41 @@ class Prompts(Section):
     """JSON-lines files of ``{"prompt": text}`` or ``{"messages": [...]}``; relative to the run file."""
 
     red_team: str
+    """Prompts that invite harm: their answers are criticised and revised."""
     benign: str
+    """Prompts that should simply be helped with."""
     held_red_team: str = ""
+    """Prompts like ``red_team`` that nothing is trained on; the policies are compared on them."""
     held_benign: str = ""
+    """Likewise, like ``benign``."""
     red_team_limit: int = Field(default=0, ge=0)
-    """How many of the prompts to use; 0 is all of them. Likewise below."""
+    """How many of the prompts to use; 0 is all of them."""
     benign_limit: int = Field(default=0, ge=0)
+    """Likewise."""
     held_limit: int = Field(default=0, ge=0)
+    """Likewise, of each of the two held-out files."""
 
 
 class Sampling(Section):
     """How the initial policy answers."""
 
     temperature: NotNegative = 1.0
+    """0 takes the likeliest token each time."""
     max_tokens: Count = 256
+    """Of an answer."""
 
 
 class Revise(Section):
+    """How answers to red-team prompts are criticised and revised, and what of that is fine-tuned on."""
+
     rounds: Count = 4
+    """Critiques and revisions of each answer, one after the other, each by a principle of its own."""
     direct: bool = False
     """Revise without a critique."""
     temperature: NotNegative = 1.0
+    """Of critiques and revisions."""
     max_tokens: Count = 256
+    """Of a critique or a revision."""
     rows: str = "final"
     """What to fine-tune on: final, all, or upto_<n>."""
 
@@ -96,15 +109,22 @@ class Training(Section):
     lora_rank: int = Field(default=0, ge=0)
     """Train low-rank adapters of this rank instead of all weights; 0: all weights. Needs the ``lora`` extra."""
     lora_alpha: Positive = 16.0
+    """Adapters count ``lora_alpha / lora_rank``."""
     lora_targets: tuple[str, ...] = ()
     """Names of the layers to adapt; empty: every linear layer of the trunk."""
 
 
 class SFT(Section):
+    """Supervised fine-tuning on the revisions."""
+
     epochs: Count = 2
+    """Passes over the rows."""
     batch_size: Count = 32
+    """Rows of a step."""
     rate: Positive = 1e-5
+    """Learning rate at its height, after a twentieth of the steps; it then falls to 0."""
     max_length: Count = 1024
+    """Rows of more tokens are left out, and counted."""
     helpful: bool = True
     """Mix in the initial policy's own answers to benign prompts."""
     control: bool = True
@@ -112,21 +132,31 @@ class SFT(Section):
 
 
 class Compare(Section):
+    """Which answers are held against each other."""
+
     samples: int = Field(default=2, ge=1)
     """Answers of the SL-CAI policy to each prompt."""
     initial_samples: int = Field(default=0, ge=0)
     """Answers of the initial policy that take part in the pairs."""
     per_prompt: Count = 1
+    """Pairs of each prompt's answers, drawn where there are more."""
     temperature: NotNegative = 1.0
+    """Of these answers."""
     max_tokens: Count = 256
+    """Of an answer."""
 
 
 class Judge(Section):
+    """How comparisons are labelled."""
+
     method: Literal["letters", "critique", "votes", "reasoned"] = "letters"
+    """How a verdict is read: the probabilities of the letters A and B; of a critique of each answer; the share of sampled verdicts, short (votes) or reasoned."""
     principles: int = Field(default=1, ge=0)
     """Principles drawn per label; 0 is all of them."""
     combine: Literal["mean", "sum", "vote", "together"] = "mean"
+    """How several principles make one label: the mean of their probabilities, the sum of what each says against an answer, a vote, or all in one question."""
     both_orders: bool = True
+    """Ask with the answers in both orders and take the mean, against bias of place."""
     fences: bool = True
     """Put the answers between marks they cannot know, and tell the judge that nothing there is meant for it."""
     samples: int = Field(default=0, ge=0)
@@ -149,10 +179,13 @@ class Audit(Section):
     human_pairs: int = Field(default=0, ge=0)
     """How many of the human comparisons in ``reward.human`` to put to the judge; it must beat the best trivial baseline on them."""
     most_unscored: Share = 0.2
+    """Share of the comparisons without a label."""
     most_near_ties: Share = 0.95
+    """Share of labels near one half."""
     most_place_bias: Share = 0.2
     """How far from one half the share of wins of the answer that stands first may be."""
     most_longer_wins: Share = 0.9
+    """Share of labels by which the longer answer is better."""
     most_hostile_flips: Share = 0.5
     """Share of right verdicts on examples that turn when the worse answer is dressed up to win."""
     least_examples: Share = 0.5
@@ -162,12 +195,18 @@ class Audit(Section):
 
 
 class Reward(Section):
+    """The reward model, and the labels it is trained on."""
+
     epochs: Count = 1
+    """Passes over the labels."""
     batch_size: Count = 32
-    """Prompts of a step, each with all its comparisons. Likewise in ``dpo``."""
+    """Prompts of a step, each with all its comparisons."""
     rate: Positive = 1e-5
+    """Learning rate at its height."""
     max_length: Count = 1024
+    """Labels with an answer of more tokens, its prompt included, are left out, and counted."""
     held_out: Share = 0.1
+    """Share of the prompts to keep back, with all their labels, to measure the model on."""
     least_margin: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Labels nearer to one half than this are not trained on: they cost as much as clear ones and teach little."""
     per_prompt: bool = False
@@ -191,6 +230,8 @@ class Reward(Section):
 
 
 class PPO(Section):
+    """Policy optimisation against the reward, under a KL penalty."""
+
     updates: int = Field(default=100, ge=0)
     """0: no policy is trained this way."""
     batch_size: Count = 64
@@ -202,30 +243,35 @@ class PPO(Section):
     critic: Literal["model", "head"] = "model"
     """What values the states: a model that starts as the reward model, or a second head on the policy."""
     epochs: Count = 4
+    """Passes over the answers of an update."""
     minibatches: Count = 1
+    """Steps of a pass."""
     rate: Positive = 1e-6
+    """Learning rate of the policy at its height."""
     value_rate: Positive = 1e-5
+    """Learning rate of the value model."""
     kl_coef: NotNegative = 0.05
+    """Price of a nat of KL from the policy as it started."""
     kl_target: Positive | None = None
+    """Nats of KL per answer to which the price is driven; nothing: the price is fixed."""
     clip: Positive = 0.2
+    """How far a token's probability may move, as a share, before its gradient is cut off; likewise values."""
     gamma: Share = 1.0
+    """Discount per token."""
     lam: Share = 0.95
+    """GAE's lambda: 1 is the whole return, 0 the next value alone."""
     temperature: Positive = 1.0
+    """Of the answers, and of all log-probabilities."""
     max_tokens: Count = 256
+    """Of an answer."""
     missing_eos_score: float | None = None
+    """Score of an answer that did not end by itself, in place of its own; nothing: its own."""
     kl_stop: Positive | None = None
     """Leave out what is left of an update's epochs when its mean squared log-ratio, halved, is beyond this."""
     ptx_coef: NotNegative = 0.0
     """Weight of the loss on fine-tuning rows that is added to keep what was learnt (PPO-ptx, arXiv 2203.02155)."""
-    guard: str = ""
-    """Folder of a second reward model, whose mean score is held at ``guard_least`` or above while the first is raised."""
-    guard_least: float = 0.0
     benign_share: Share = 0.5
     """Share of benign prompts; the others are red-team prompts."""
-
-    def at(self, base: Path) -> PPO:
-        """The same, its guard's folder seen from ``base``."""
-        return self.model_copy(update={"guard": str(base / self.guard)}) if self.guard else self
 
     @model_validator(mode="after")
     def _fits_together(self) -> PPO:
@@ -234,6 +280,15 @@ class PPO(Section):
         if self.batch_size % self.samples:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of samples {self.samples}")
         return self
+
+
+class Guard(Section):
+    """A second reward, whose mean PPO holds at a bound while it raises the first."""
+
+    model: str = ""
+    """Folder of its reward model, relative to this file; empty: nothing is held."""
+    least: float = 0.0
+    """The bound, in deviations of that model's training answers."""
 
 
 class Watch(Section):
@@ -261,17 +316,26 @@ class DPO(Section):
     epochs: int = Field(default=0, ge=0)
     """0: no policy is trained this way."""
     batch_size: Count = 32
+    """Prompts of a step, each with all its comparisons."""
     rate: Positive = 1e-6
+    """Learning rate at its height."""
     beta: Positive = 0.1
+    """How dear it is to leave the policy as it started."""
     loss: Literal["dpo", "ipo"] = "dpo"
+    """dpo: the logistic loss on summed log-probabilities; ipo: the squared one on their means."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """How far labels are taken to be wrong by chance (conservative DPO)."""
     max_length: Count = 1024
+    """As in ``reward``."""
 
 
 class Evaluate(Section):
+    """How the policies are compared on held-out prompts."""
+
     temperature: NotNegative = 1.0
+    """Of the answers to held-out prompts."""
     max_tokens: Count = 256
+    """Of an answer."""
     gold: str = ""
     """``module:function`` that reads attributes off an answer; the reference world's checkers for the reference model."""
 
@@ -280,7 +344,9 @@ class RunConfig(Section):
     """A whole run. The file's own keys are these fields; every section has defaults except ``prompts``."""
 
     constitution: str
+    """Name of a constitution, or its file."""
     seed: int = 0
+    """Of all draws."""
     track: tuple[Tracker, ...] = ()
     """Trackers of accelerate's that are told what training measures, beside ``log.jsonl``."""
     rounds: Count = 1
@@ -297,6 +363,7 @@ class RunConfig(Section):
     audit: Audit = Audit()
     reward: Reward = Reward()
     ppo: PPO = PPO()
+    guard: Guard = Guard()
     watch: Watch = Watch()
     dpo: DPO = DPO()
     evaluate: Evaluate = Evaluate()
@@ -330,9 +397,13 @@ class TrainingConfig(Section):
     """
 
     model: str = "reference"
+    """The model to start from: ``reference``, a model folder or hub id."""
     out: str
+    """Folder for what is trained."""
     style: Literal["", "chat", "transcript", "plain"] = ""
+    """As ``models.style`` in a run file."""
     seed: int = 0
+    """Of all draws."""
     track: tuple[Tracker, ...] = ()
     """As in a run file."""
     data: Data = Data()
@@ -340,6 +411,7 @@ class TrainingConfig(Section):
     sft: SFT = SFT()
     reward: Reward = Reward()
     ppo: PPO = PPO()
+    guard: Guard = Guard()
     watch: Watch = Watch()
     dpo: DPO = DPO(epochs=1)
 

@@ -224,6 +224,25 @@ def export(
     export_run(folder, to if to != Path() else folder / "export", cast(Shape, form), force)
 
 
+@app.command()
+def settings(
+    section: Annotated[str, typer.Argument(help="One section or key, such as judge; by default all.")] = "",
+    training: Annotated[bool, typer.Option("--training", help="Of the file of cai sft, reward, ppo and dpo, not of a run file.")] = False,
+) -> None:
+    """Print every setting of a run file with its meaning, its default and what it may be, as YAML to start from.
+
+    Example: cai settings judge
+    """
+    from cai.config import RunConfig, TrainingConfig
+    from cai.errors import InputError, Problem, did_you_mean
+    from cai.settings import settings_text
+
+    kind = TrainingConfig if training else RunConfig
+    if section and section not in kind.model_fields:
+        raise InputError([Problem(section, f"is no section{did_you_mean(section, kind.model_fields)}")])
+    print(settings_text(kind, section), end="")
+
+
 Training = Annotated[Path, typer.Argument(help="The training file (YAML).")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting of the file.")]
 

@@ -84,7 +84,7 @@ def reward(task: Task) -> Metrics:
 def ppo(task: Task) -> Metrics:
     """Optimise the policy against the reward model."""
     from cai.train.ppo import train_ppo
-    from cai.train.scores import reward_scorer
+    from cai.train.scores import guard_of, reward_scorer
 
     model = task.out / "reward"
     if not model.is_dir():
@@ -100,8 +100,9 @@ def ppo(task: Task) -> Metrics:
     score = reward_scorer(str(model), config.reward.combine)
     return dict(
         train_ppo(
-            prompts, task.start, str(model), task.out / "ppo", config.ppo.at(task.base), score=score, watch=config.watch, held_out=held,
-            keep_in_mind=_demonstrations(task)[0] if config.ppo.ptx_coef else (), **task.how,
+            prompts, task.start, str(model), task.out / "ppo", config.ppo, score=score, watch=config.watch, held_out=held,
+            keep_in_mind=_demonstrations(task)[0] if config.ppo.ptx_coef else (),
+            guard=guard_of(config.guard, task.base), **task.how,
         )
     )  # fmt: skip
 

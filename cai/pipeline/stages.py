@@ -66,7 +66,7 @@ def reward_files(config: RunConfig) -> tuple[str, ...]:
 
 
 def guard_folder(config: RunConfig) -> tuple[str, ...]:
-    return (config.ppo.guard,) if config.ppo.guard else ()
+    return (config.guard.model,) if config.guard.model else ()
 
 
 STAGES: tuple[Stage, ...] = (
@@ -93,7 +93,7 @@ STAGES: tuple[Stage, ...] = (
         "optimise against the reward, with a KL penalty",
         ppo,
         ("prompts", "sample", "revise", "sft", "reward"),
-        ("ppo", "watch", "models", "judge", "training"),
+        ("ppo", "guard", "watch", "models", "judge", "training"),
         uses_law=judged,
         reads=guard_folder,
     ),

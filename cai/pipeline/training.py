@@ -66,7 +66,7 @@ def ppo(run: Run) -> Metrics:
     from cai.evaluate.overoptimisation import parting
     from cai.keys import shuffled
     from cai.train.ppo import train_ppo
-    from cai.train.scores import reward_scorer
+    from cai.train.scores import guard_of, reward_scorer
 
     config, seed = run.config.ppo, run.config.seed
     if not config.updates:
@@ -81,9 +81,9 @@ def ppo(run: Run) -> Metrics:
     asked = [*mixed, *held[: run.config.watch.prompts]]
     judged = _judged(run, asked, policy) if run.config.judge.direct else None
     metrics = train_ppo(
-        mixed, policy, reward_model, run.checkpoint("ppo"), config.at(run.base), score=judged or reward_scorer(reward_model, run.config.reward.combine),
+        mixed, policy, reward_model, run.checkpoint("ppo"), config, score=judged or reward_scorer(reward_model, run.config.reward.combine),
         watch=run.config.watch, held_out=held, gold=_goodness(run), keep_in_mind=sft_rows(run) if config.ptx_coef else (),
-        **_how(run, "ppo"),
+        guard=guard_of(run.config.guard, run.base), **_how(run, "ppo"),
     )  # fmt: skip
     parted = parting(metrics.get("looks", []))
     return dict(metrics) | ({"overoptimisation": parted} if parted else {}) | ({"unread": judged.unread} if judged else {})

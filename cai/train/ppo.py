@@ -30,7 +30,7 @@ from cai.train.loop import Log, Pass, passes
 from cai.train.opening import tokens_of
 from cai.train.resume import SAVE_EVERY, Resume
 from cai.train.rollout import Rollout, Score, roll_out, trees_of
-from cai.train.scores import Ensemble, reward_scorer
+from cai.train.scores import Ensemble, Guard, reward_scorer
 from cai.train.watching import Gold, Watcher
 
 SCORE_LIMIT = 10.0
@@ -50,27 +50,26 @@ class Targets(NamedTuple):
 def train_ppo(
     prompts: Sequence[Prompt], policy_name: str, reward_name: str, out: Path, config: PPO, *, score: Score | None = None,
     training: Training | None = None, watch: Watch | None = None, held_out: Sequence[Prompt] = (), gold: Gold | None = None,
-    keep_in_mind: Rows = (), guard: Score | None = None, style: str = "", seed: int = 0, log: Log = lambda _: None,
+    keep_in_mind: Rows = (), guard: Guard | None = None, style: str = "", seed: int = 0, log: Log = lambda _: None,
     save_every: float = SAVE_EVERY,
 ) -> dict[str, Any]:  # fmt: skip
     """Optimise a policy against a reward model (or any ``score`` function) and save it to ``out``.
 
     The reference of the KL penalty is the policy as it starts; a value model starts as a copy of the reward model.
     ``keep_in_mind`` are the rows of PPO-ptx. ``held_out`` prompts are looked at, and by ``gold`` too, as ``watch`` says, which
-    may also end the training; the result then says why (``stopped_by``). ``guard`` is a second score (that of the reward model
-    ``config.guard`` if there is one), whose mean is held at ``config.guard_least`` or above.
+    may also end the training; the result then says why (``stopped_by``). The mean of a ``guard`` is held at its bound
+    while the score is raised.
     """
     training, watch = training or Training(), watch or Watch()
     agent = Agent(policy_name, reward_name, config, training, seed)
     score = score or reward_scorer(reward_name)
-    guard = guard or (reward_scorer(config.guard) if config.guard else None)
     chat, tokens = ChatFormat(agent.tokenizer, style), tokens_of(training, agent.model)
     tokenized = fitting(prompts, chat, context_length(agent.model) - config.max_tokens)
     remembered = [row for prompt, answer in keep_in_mind if (row := tokenize(chat, prompt, answer, context_length(agent.model)))]
     watcher = Watcher(watch, agent, held_out, chat, score, gold, config, seed, policy_name, out)
-    controller, multiplier = KLController(config.kl_coef, config.kl_target), Multiplier(config.guard_least)
-    models = [fingerprint(name) if name else "" for name in (policy_name, reward_name, config.guard)]
-    settings = [config.model_dump(exclude={"guard"}), training.model_dump(), watch.model_dump(), style, seed]
+    controller, multiplier = KLController(config.kl_coef, config.kl_target), Multiplier(guard.least if guard else 0.0)
+    models = [fingerprint(policy_name), fingerprint(reward_name) if reward_name else "", *(guard[1:] if guard else [])]
+    settings = [config.model_dump(), training.model_dump(), watch.model_dump(), style, seed]
     resume = Resume(out, ["ppo", *models, *settings, digest(tokenized), rows_key(remembered)], save_every)
     kept = resume.load(agent.engines)
     history: list[dict[str, float]] = kept.get("history", [])
@@ -86,7 +85,7 @@ def train_ppo(
             break
         rollout = roll_out(
             agent, [tokenized[i] for i in batch], score, seeds=rollout_seeds(batch, seed, update), max_tokens=config.max_tokens,
-            missing_eos_score=config.missing_eos_score, tokens=tokens, guard=guard,
+            missing_eos_score=config.missing_eos_score, tokens=tokens, guard=guard.score if guard else None,
         )  # fmt: skip
         figures = describe(rollout, controller.coef) | ({"score_spread": score.spread} if isinstance(score, Ensemble) else {})
         if guard:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from cai import config
+from cai.models.load import fingerprint
 from cai.models.scalar import load_scalar_model
 from cai.train.batches import Answered
 from cai.train.reward import score_rows
@@ -22,6 +24,22 @@ def reward_scorer(reward_name: str, combine: Combine = "mean") -> Score:
     """Scores by a reward model that reads the policy's tokens, or by all members of an ensemble."""
     members = [one_scorer(name) for name in members_of(reward_name)]
     return members[0] if len(members) == 1 else Ensemble(members, combine)
+
+
+class Guard(NamedTuple):
+    """A second score, and the bound that its mean is to be held at or above."""
+
+    score: Score
+    least: float
+    made_from: str = ""  # what identifies the score, to one who goes on after a kill
+
+
+def guard_of(asked: config.Guard, base: Path) -> Guard | None:
+    """The guard that a file asks for, its folder relative to ``base``."""
+    if not asked.model:
+        return None
+    name = str(base / asked.model)
+    return Guard(reward_scorer(name), asked.least, fingerprint(name))
 
 
 def members_of(reward_name: str) -> list[str]:

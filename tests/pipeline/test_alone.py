@@ -44,13 +44,13 @@ def test_a_second_reward_model_guards_the_first(training):
     train_alone("reward", load_training(training), folder, Silent())
     (folder / "out/reward").rename(folder / "kind")
     train_alone("reward", load_training(training, ["seed=1"]), folder, Silent())
-    settings = ["ppo.guard=kind", "ppo.guard_least=2", "ppo.updates=3"]
+    settings = ["guard.model=kind", "guard.least=2", "ppo.updates=3"]
     _, metrics = train_alone("ppo", load_training(training, settings), folder, Silent())
     log = [json.loads(line) for line in (folder / "out/ppo.log.jsonl").read_text().splitlines()]
     assert 1 < log[0]["multiplier"] < log[1]["multiplier"] < log[2]["multiplier"] == metrics["multiplier"]
     assert metrics["guard"] == log[2]["guard"] < 2
     with pytest.raises(InputError, match="unkind"):
-        train_alone("ppo", load_training(training, ["ppo.guard=unkind"]), folder, Silent())
+        train_alone("ppo", load_training(training, ["guard.model=unkind"]), folder, Silent())
 
 
 def test_what_is_missing_is_said(training):

@@ -19,6 +19,7 @@ from cai.records import Comparison, Preference, Prompt
 from cai.train.dpo import train_dpo
 from cai.train.ppo import train_ppo
 from cai.train.reward import score_texts, train_reward
+from cai.train.scores import Guard
 
 WORDS = ["<pad>", "<end>", *"abcdefghij"]
 REWARDS = torch.linspace(-1, 1, len(WORDS))[torch.tensor([5, 3, 8, 0, 11, 2, 9, 6, 1, 10, 4, 7])]
@@ -78,8 +79,8 @@ def test_a_guarded_reward_is_raised_as_far_as_its_guard_allows(small, tmp_path, 
     def told(values):
         return lambda prompts, answers: values[torch.tensor([answer[0] for answer in answers])]
 
-    config = PPO(updates=150, batch_size=192, epochs=4, rate=1e-2, value_rate=1e-2, kl_coef=0.3, max_tokens=1, lam=1.0, guard_least=least)
-    figures = train_ppo([ASK], small, "", tmp_path / "ppo", config, score=told(REWARDS), guard=told(guards), style="plain")
+    config = PPO(updates=150, batch_size=192, epochs=4, rate=1e-2, value_rate=1e-2, kl_coef=0.3, max_tokens=1, lam=1.0)
+    figures = train_ppo([ASK], small, "", tmp_path / "ppo", config, score=told(REWARDS), guard=Guard(told(guards), least), style="plain")
     reference, found = chances(small), chances(tmp_path / "ppo")
     mean = {name: float(best(reference, 0.3) @ values) for name, values in (("reward", REWARDS), ("guard", guards))}
     assert mean["guard"] < least - 0.2  # without the constraint it would be broken

@@ -13,6 +13,7 @@ from cai.train import resume
 from cai.train.dpo import train_dpo
 from cai.train.ppo import train_ppo
 from cai.train.reward import train_reward
+from cai.train.scores import Guard
 from cai.train.sft import train_sft
 
 PROMPTS = [Prompt.of(f"How do I wash the {thing}?") for thing in ("dog", "cat", "car", "van", "hen", "rose", "roof", "door")]
@@ -42,9 +43,9 @@ def ppo(base, out, **more):
     def guard(prompts, answers):
         return torch.tensor([float(sum(answer) % 5) for answer in answers])
 
-    config = PPO(updates=6, batch_size=4, epochs=2, rate=1e-3, value_rate=1e-3, max_tokens=6, kl_target=2.0, guard_least=3.0)
+    config = PPO(updates=6, batch_size=4, epochs=2, rate=1e-3, value_rate=1e-3, max_tokens=6, kl_target=2.0)
     watch = Watch(every=2, prompts=3, keep="best")
-    return train_ppo(PROMPTS, base, "", out, config, score=score, guard=guard, watch=watch, held_out=PROMPTS[:3], **more)
+    return train_ppo(PROMPTS, base, "", out, config, score=score, guard=Guard(guard, least=3.0), watch=watch, held_out=PROMPTS[:3], **more)
 
 
 class Killed(Exception):

@@ -1,0 +1,57 @@
+"""Every setting is described, and what is printed can be read back."""
+
+import re
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from cai.config import RunConfig, TrainingConfig, load_config, load_training
+from cai.settings import described, settings_text
+
+
+def sections(kind):
+    yield kind
+    for field in kind.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from sections(field.annotation)
+
+
+@pytest.mark.parametrize("kind", [RunConfig, TrainingConfig])
+def test_nothing_is_without_a_word(kind):
+    for section in sections(kind):
+        assert section.__doc__, section
+        leaves = [
+            n for n, f in section.model_fields.items() if not (isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel))
+        ]
+        assert [name for name in leaves if not described(section).get(name)] == [], section
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "given"),
+    [(RunConfig, load_config, {"constitution": "x", "red_team": "r", "benign": "b"}), (TrainingConfig, load_training, {"out": "o"})],
+)
+def test_what_is_printed_is_a_file_of_all_defaults(tmp_path, kind, read, given):
+    text = settings_text(kind)
+    assert len(re.findall("must be given", text)) == len(given)
+    for name, value in given.items():
+        text = text.replace(f"{name}:  # must be given", f"{name}: {value}")
+    (tmp_path / "f.yaml").write_text(text)
+    prompts = {"prompts": {k: v for k, v in given.items() if k != "constitution"}} if kind is RunConfig else {}
+    bare = kind.model_validate({k: v for k, v in given.items() if k in kind.model_fields} | prompts)
+    assert read(tmp_path / "f.yaml") == bare
+
+
+def test_one_section_and_what_it_may_be():
+    text = settings_text(RunConfig, "judge")
+    assert yaml.safe_load(text)["judge"]["method"] == "letters" and list(yaml.safe_load(text)) == ["judge"]
+    assert "  method: letters  # letters | critique | votes | reasoned\n" in text
+    ppo = settings_text(RunConfig, "ppo")
+    assert "  kl_target: null  # > 0, or null\n" in ppo and "  lam: 0.95  # 0 to 1\n" in ppo and "  epochs: 4  # >= 1\n" in ppo
+
+
+def test_the_page_says_what_the_command_prints(root):
+    page = (root / "docs/settings.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    assert blocks[0] == settings_text(RunConfig)
+    assert blocks[1] == "".join(settings_text(TrainingConfig, name) for name in ("model", "out", "style", "data"))
