@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Problem:
     """One thing wrong with one place of an input."""
 
@@ -16,6 +17,11 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
+
+
+def in_order(problem: Problem) -> tuple[list[str | int], str]:
+    """Line 9 before line 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", problem.where)], problem.message
 
 
 class CaiError(Exception):
@@ -30,7 +36,7 @@ class InputError(CaiError):
     exit_code = 3
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
-        self.problems = [Problem("", problems)] if isinstance(problems, str) else sorted(set(problems))
+        self.problems = [Problem("", problems)] if isinstance(problems, str) else sorted(set(problems), key=in_order)
         super().__init__("\n".join(map(str, self.problems)))
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cai.backends.protocol import Backend, Choice, Choose, Complete, Completion
 from cai.errors import InputError, Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from cai.functions import function_of
 
 __all__ = ["Backend", "Choice", "Choose", "Complete", "Completion", "open_backend"]
 
@@ -29,9 +24,10 @@ def open_backend(spec: str, style: str = "", thinking: bool = False) -> Backend:
     """
     if spec.startswith(("http://", "https://")):
         return _server(spec, style, thinking)
-    module_name, colon, function = spec.partition(":")
+    module_name, colon, _ = spec.partition(":")
     if colon and "/" not in module_name and not Path(spec).exists():
-        return _call(spec, module_name, function)
+        backend: Backend = function_of(spec)()
+        return backend
     from cai.backends.local import LocalBackend  # transformers and torch are heavy
 
     return LocalBackend(spec, style, thinking)
@@ -43,13 +39,3 @@ def _server(spec: str, style: str, thinking: bool) -> Backend:
     except ImportError:
         raise InputError([Problem(spec, 'asking a server needs the openai package: pip install "cai[server]"')]) from None
     return ServerBackend(spec, style, thinking)
-
-
-def _call(spec: str, module_name: str, function: str) -> Backend:
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a user's own module stands in the working folder
-    try:
-        make: Callable[[], Backend] = getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError) as error:
-        raise InputError([Problem(spec, f"names no function that makes a backend: {error}")]) from None
-    return make()

@@ -32,6 +32,12 @@ def check_paths(paths: Sequence[Path]) -> int:
     return 3 if problems else 0
 
 
+def _run_file(path: Path) -> None:
+    from cai.pipeline.preflight import check_named
+
+    check_named(path, load_config(path))
+
+
 def _reader(path: Path) -> Callable[[Path], object] | None:
     """What reads a file if it is a run file or a training file."""
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
@@ -42,4 +48,4 @@ def _reader(path: Path) -> Callable[[Path], object] | None:
         return None
     if not isinstance(value, dict):
         return None
-    return load_config if {"prompts", "constitution"} <= value.keys() else load_training if {"out", "data"} <= value.keys() else None
+    return _run_file if {"prompts", "constitution"} <= value.keys() else load_training if {"out", "data"} <= value.keys() else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from cai.constitution.load import load_constitution, load_principle
 from cai.constitution.schema import SLOT_PATTERN, SLOTS, Constitution, Principle
 from cai.documents import load
-from cai.errors import InputError, Problem, did_you_mean
+from cai.errors import InputError, Problem, did_you_mean, in_order
 
 LONG = 1_200
 """Characters above which a text is more than a model will hold in mind beside a conversation."""
@@ -38,7 +38,7 @@ def check(paths: Sequence[Path]) -> list[Problem]:
             problems += _check_constitution(path, load_constitution(path))
         except InputError as error:
             problems += error.problems
-    return sorted(set(problems), key=_position)
+    return sorted(set(problems), key=in_order)
 
 
 def principles_root(path: Path) -> Path:
@@ -122,9 +122,3 @@ def _check_constitution(path: Path, law: Constitution) -> Iterable[Problem]:
             yield Problem(document.where((use, "weights")), "all weights are zero; nothing can be drawn")
     if not law.weights["revise"] and not law.weights["judge"]:
         yield Problem(document.where(), "uses no principle; name some under revise: or judge:")
-
-
-def _position(problem: Problem) -> tuple[str, int, int, str]:
-    """Sort by file, then line and column as numbers."""
-    match = re.match(r"(.*?):(\d+):(\d+)$", problem.where)
-    return (match[1], int(match[2]), int(match[3]), problem.message) if match else (problem.where, 0, 0, problem.message)

@@ -10,6 +10,7 @@ from cai.evaluate.statistics import mean, wilson
 from cai.feedback.judge import judge
 from cai.feedback.sample import sample
 from cai.files import read_records, write_records
+from cai.functions import function_of
 from cai.pipeline.run import Run
 from cai.records import Comparison, Prompt, Sample
 
@@ -55,10 +56,7 @@ def gold_of(run: Run) -> Gold | None:
     name = run.config.evaluate.gold or ("cai.reference.gold:read" if run.config.models.initial == REFERENCE else "")
     if not name:
         return None
-    import importlib
-
-    module, _, function = name.partition(":")
-    found: Gold = getattr(importlib.import_module(module), function)
+    found: Gold = function_of(name)
     return found
 
 
