@@ -217,6 +217,8 @@ class Reward(Section):
     """How much the labels of a source count, such as ``human: 2``; 1 where nothing is said."""
     length_term: bool = False
     """Take what length alone explains of the labels out of the score (a logistic fit, see ``token_worth`` in the figures)."""
+    dressed: Share = 0.0
+    """Share of the prompts for which an answer and a dressed-up copy of it (bold, a list, said twice ...) are added as equally good."""
     members: Count = 1
     """Reward models to train, alike but for their start and the order of the rows; where they differ, they guess."""
     combine: Literal["mean", "least", "unsure"] = "mean"

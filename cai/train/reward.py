@@ -13,13 +13,14 @@ from cai.errors import InputError
 from cai.keys import seed_for, uniform
 from cai.models.chat import ChatFormat
 from cai.models.forest import Tree, plant
-from cai.models.load import fingerprint, pass_tokens
+from cai.models.load import context_length, fingerprint, pass_tokens
 from cai.models.scalar import ScalarModel, answer_scores
 from cai.records import Preference, Prompt
 from cai.rl.losses import preference_loss
 from cai.train.batches import Answered, by_size, epoch_batches, tokenize
 from cai.train.card import model_card
 from cai.train.checkpoint import save
+from cai.train.dress import EVEN, dressed_figures, indifference
 from cai.train.engine import Engine, Part
 from cai.train.held_out import held_out_figures
 from cai.train.loop import Log, Pass, fit
@@ -44,9 +45,15 @@ def train_reward(
     torch.manual_seed(seed_for(*key, "reward head"))
     scalar, tokenizer = open_scalar(base, training, new_head=True)
     chat, pad_id = ChatFormat(tokenizer, style), int(tokenizer.pad_token_id)
-    elements, left_out = labelled(preferences, chat, config.max_length, weights=config.weights, smoothing=config.label_smoothing)
-    held = [element for element in elements if uniform(seed, "held out", element.prompt) < config.held_out]
-    kept = [element for element in elements if uniform(seed, "held out", element.prompt) >= config.held_out]
+
+    def kept_back(prompt: str) -> bool:
+        return uniform(seed, "held out", prompt) < config.held_out
+
+    even = indifference([p for p in preferences if not kept_back(p.comparison.prompt.id)], config.dressed, seed)
+    labels = [*preferences, *even]
+    elements, left_out = labelled(labels, chat, config.max_length, weights=config.weights, smoothing=config.label_smoothing)
+    held = [element for element in elements if kept_back(element.prompt)]
+    kept = [element for element in elements if not kept_back(element.prompt)]
     train = [told for element in kept if (told := _without_near_ties(element, config.least_margin)).edges]
     if not train:
         raise InputError("there is no labelled pair to train a reward model on")
@@ -76,10 +83,13 @@ def train_reward(
         everything = score_trees(found, [element.tree for element in train])
         model.config.reward_mean, model.config.reward_std = float(everything.mean()), float(everything.std().clamp(min=1e-3))
         figures = held_out_figures(score_trees(found, [element.tree for element in held]), held, model.config.reward_std)
+        unseen = [p for p in preferences if kept_back(p.comparison.prompt.id)]
+        worn = dressed_figures(lambda rows: score_rows(found, rows), unseen, chat, context_length(model), seed)
     pairs, every = (sum(len(element.edges) for element in group) for group in (train, kept))
     figures = {
         "pairs": pairs, "prompts": len(train), "near_ties_left_out": every - pairs, **left_out, "skipped_steps": engine.skipped,
         **({"token_worth": worth} if config.length_term else {}), **figures,
+        **({"dressed": worn, "dressed_turned": max(way["turned"] for way in worn.values())} if worn else {}),
     }  # fmt: skip
     save(engine, tokenizer, out, base, model_card("reward", base, config, training, figures))
     resume.clear()
@@ -113,7 +123,7 @@ def _whole(elements: Sequence[Compared], per_prompt: bool) -> float:
 
 def _without_near_ties(element: Compared, least: float) -> Compared:
     """The element with its telling labels, and of its answers those that one of them is about."""
-    edges = [edge for edge in element.edges if abs(edge.p_first - 0.5) >= least]
+    edges = [edge for edge in element.edges if abs(edge.p_first - 0.5) >= least or edge.source == EVEN]
     used = sorted({i for edge in edges for i in (edge.first, edge.second)})
     edges = [edge._replace(first=used.index(edge.first), second=used.index(edge.second)) for edge in edges]
     return Compared(element.prompt, Tree(element.tree.prompt, [element.tree.answers[i] for i in used]), edges)
