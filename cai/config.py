@@ -300,6 +300,8 @@ class Watch(Section):
     """Updates between two looks at held-out prompts: reward, KL and, where there is one, the gold figure; 0: none."""
     prompts: Count = 64
     """Held-out prompts of a look."""
+    judge: bool = False
+    """Let the judge be gold: its rating of each held-out answer, from 0 to 1, in place of the gold function's."""
     keep: Literal["last", "best"] = "last"
     """Which policy to keep: the last, or that of the look with the best gold figure (the best reward where there is none)."""
     kl_limit: Positive | None = None

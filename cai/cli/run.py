@@ -36,14 +36,14 @@ def run_pipeline(
     folder = folder or Path("runs") / path.stem
     if not _RUN_NAME.fullmatch(folder.name):
         raise InputError([Problem(str(folder), "the name of a run may hold letters, digits, dots, dashes and underscores")])
-    from cai.pipeline.preflight import check_named
-
-    check_named(path, config, until)
     if dry_run:
         from cai.pipeline.estimate import estimate
 
         print(estimate(config, law, path.parent, budget))
         return
+    from cai.pipeline.preflight import check_named
+
+    check_named(path, config, until)
     print_run(path, config, law, folder, until, redo, budget)
 
 

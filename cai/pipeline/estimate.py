@@ -62,6 +62,7 @@ def costs(config: RunConfig, law: Constitution, base: Path) -> list[Cost]:
         _cost("revise", len(red) * rounds, prompt_tokens["red"] + answer + 1.5 * request, config.revise.max_tokens),
         _cost("compare", made, prompt_tokens["all"], config.compare.max_tokens),
         _cost("judge", pairs * drawn * looks, prompt_tokens["all"] + shown + request, said),
+        _cost("ppo", _ratings(config, min(len(held), config.watch.prompts)) * drawn, prompt_tokens["all"] + answer + request, 1),
         _cost("evaluate", policies * len(held), prompt_tokens["held"], config.evaluate.max_tokens),
         _cost("", judged, prompt_tokens["held"] + shown + request, said),
     ]
@@ -75,6 +76,14 @@ def _looks(config: RunConfig) -> tuple[int, int]:
         return 2, 1
     method = Votes(samples=config.judge.samples or 4) if config.judge.method == "votes" else Reasoned(samples=config.judge.samples or 1)
     return 2 * method.samples, method.max_tokens
+
+
+def _ratings(config: RunConfig, held: int) -> int:
+    """Answers that PPO has rated by the judge: all of them where it is the reward, those of the looks where it is gold."""
+    watch, ppo = config.watch, config.ppo
+    looks = 1 + ppo.updates // watch.every if watch.every and ppo.updates else 0
+    rewarded = ppo.updates * ppo.batch_size + looks * held if config.judge.direct else 0
+    return config.rounds * (rewarded + (looks * held if watch.judge else 0))
 
 
 def _cost(stage: str, calls: int, tokens_in: float, tokens_out: int) -> Cost:

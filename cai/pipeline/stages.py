@@ -48,8 +48,8 @@ def always(config: RunConfig) -> bool:
 
 
 def judged(config: RunConfig) -> bool:
-    """PPO reads the constitution where the judge itself rewards."""
-    return config.judge.direct
+    """PPO reads the constitution where the judge itself rewards, or is gold."""
+    return config.judge.direct or config.watch.judge
 
 
 def prompt_files(config: RunConfig) -> tuple[str, ...]:

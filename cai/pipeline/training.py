@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from cai.pipeline.run import Run
 from cai.records import Prompt
 
 if TYPE_CHECKING:
-    from cai.train.judged import JudgedScore
+    from cai.train.judged import JudgedScore, Rate
+    from cai.train.watching import Gold
 
 Metrics = dict[str, Any]
 
@@ -89,10 +90,16 @@ def ppo(run: Run) -> Metrics:
     return dict(metrics) | ({"overoptimisation": parted} if parted else {}) | ({"unread": judged.unread} if judged else {})
 
 
-def _goodness(run: Run) -> Callable[[Sequence[tuple[Prompt, str]]], list[float]] | None:
-    """How good answers are by the gold function, where there is one: not harmful to red-team prompts, helpful to benign ones."""
+def _goodness(run: Run) -> Gold | None:
+    """How good answers are, from 0 to 1: by the judge, if it is asked to be gold, else by the gold function, if there is one.
+
+    By the gold function: not harmful to red-team prompts, helpful to benign ones. What the judge did not say readably is left out.
+    """
     from cai.evaluate.policies import gold_of
 
+    if run.config.watch.judge:
+        rated = _rater(run)
+        return lambda answers: [(1 + rating) / 2 for rating in rated(answers) if rating is not None] or [0.5]
     gold = gold_of(run)
 
     def goodness(answers: Sequence[tuple[Prompt, str]]) -> list[float]:
@@ -111,12 +118,17 @@ def _how(run: Run, stage: str) -> dict[str, Any]:
 
 
 def _judged(run: Run, prompts: list[Prompt], policy: str) -> JudgedScore:
-    """The judge's own rating, by the principles and as many per answer as label a comparison."""
+    """The judge's own rating as a score of tokens."""
     from cai.train.judged import JudgedScore
 
-    ask, config = run.judge("ppo", together=False), run.config
+    return JudgedScore(prompts, policy, _rater(run, together=False), run.config.models.style)
+
+
+def _rater(run: Run, *, together: bool = True) -> Rate:
+    """The judge's own rating, by the principles and as many per answer as label a comparison."""
+    ask, config = run.judge("ppo", together=together), run.config
 
     def rated(answers: Sequence[tuple[Prompt, str]]) -> list[float | None]:
         return rate(answers, run.law, ask, scale=config.judge.scale, principles=config.judge.principles, seed=config.seed)
 
-    return JudgedScore(prompts, policy, rated, config.models.style)
+    return rated

@@ -116,6 +116,19 @@ def test_the_judge_itself_can_be_the_reward(project):
     assert "ppo" in run(project, *settings)["memo"]["by_stage"]
 
 
+def test_the_judge_can_be_the_gold_that_is_watched(project):
+    settings = ("--set", "watch.judge=true", "--set", "watch.every=1", "--set", "ppo.updates=1", "--until", "ppo")
+    first = run(project, *settings)
+    looks = first["stages"]["ppo"]["looks"]
+    assert [look["update"] for look in looks] == [0, 1] and all(0 <= look["held_gold"] <= 1 for look in looks)
+    held = first["stages"]["prompts"]["held_red_team"] + first["stages"]["prompts"]["held_benign"]
+    # one rating per answer; an answer that is empty, or written twice, is asked for once or not at all
+    assert 0 < sum(first["memo"]["by_stage"]["ppo"].values()) <= 2 * held
+    dry = cai(project, "run", "examples/run.yaml", *settings[:-2], "--dry-run").stdout
+    assert {line.split()[0]: line.split()[1] for line in dry.splitlines() if line}["ppo"] == str(2 * held)
+    assert run(project, *settings)["memo"]["calls"] == 0
+
+
 def test_redo_and_until(project):
     run(project, "--until", "sample")
     assert not (project / "runs/r/revise").exists()
@@ -150,7 +163,7 @@ def test_dry_run_needs_no_model(project):
         (("run", "examples/run.yaml", "--until", "rewards"), 3, "did you mean 'reward'"),
         (("run", "examples/none.yaml"), 3, "cannot be read"),
         (("run", "examples/run.yaml", "--run", "runs/a b"), 3, "the name of a run"),
-        (("run", "examples/run.yaml", "--set", "prompts.red_team=nothing.jsonl"), 3, "nothing.jsonl: cannot be read"),
+        (("run", "examples/run.yaml", "--set", "prompts.red_team=nothing.jsonl"), 3, "there is no examples/nothing.jsonl"),
         (("run", "examples/run.yaml", "--set", "constitution=harmles"), 3, "did you mean 'harmless'"),
         (("status", "examples"), 3, "is not the folder of a run"),
         (("runn",), 2, "run"),
