@@ -404,6 +404,8 @@ class TrainingConfig(Section):
     """The model to start from: ``reference``, a model folder or hub id."""
     out: str
     """Folder for what is trained."""
+    reward_model: str = ""
+    """A reward model to optimise against, a folder or hub id; empty: that of ``cai reward``. It may read other tokens than the policy."""
     style: Literal["", "chat", "transcript", "plain"] = ""
     """As ``models.style`` in a run file."""
     seed: int = 0

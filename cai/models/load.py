@@ -54,6 +54,15 @@ def _check_name(name: str) -> None:
         raise InputError([Problem(name, text)]) from None
 
 
+def reads_alike(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether the same conversation is the same token ids to both."""
+    return (
+        one.get_vocab() == other.get_vocab()
+        and one.eos_token_id == other.eos_token_id
+        and getattr(one, "chat_template", None) == getattr(other, "chat_template", None)
+    )
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model, with a padding token that is not its end token.
 

@@ -85,11 +85,12 @@ def ppo(task: Task) -> Metrics:
     """Optimise the policy against the reward model."""
     from cai.train.ppo import train_ppo
     from cai.train.scores import guard_of, reward_scorer
+    from cai.train.texts import Texts
 
-    model = task.out / "reward"
-    if not model.is_dir():
-        raise InputError([Problem(str(model), "holds no reward model; do cai reward first")])
     config = task.config
+    model = config.reward_model or str(task.out / "reward")
+    if not config.reward_model and not Path(model).is_dir():
+        raise InputError([Problem(model, "holds no reward model; do cai reward first, or name one as reward_model")])
     prompts: list[Prompt] = []
     for path in task.files(config.data.prompts):
         prompts += read_prompts(path, "human", config.data.limit)
@@ -97,12 +98,13 @@ def ppo(task: Task) -> Metrics:
         preferences, _ = _preferences(task, "ppo")
         prompts = list({p.comparison.prompt.id: p.comparison.prompt for p in preferences}.values())
     held, prompts = (prompts[: config.watch.prompts], prompts[config.watch.prompts :]) if config.watch.every else ([], prompts)
-    score = reward_scorer(str(model), config.reward.combine)
+    texts = Texts([*held, *prompts], task.start, config.style)
+    score = reward_scorer(model, config.reward.combine, texts)
     return dict(
         train_ppo(
-            prompts, task.start, str(model), task.out / "ppo", config.ppo, score=score, watch=config.watch, held_out=held,
+            prompts, task.start, model, task.out / "ppo", config.ppo, score=score, watch=config.watch, held_out=held,
             keep_in_mind=_demonstrations(task)[0] if config.ppo.ptx_coef else (),
-            guard=guard_of(config.guard, task.base), **task.how,
+            guard=guard_of(config.guard, task.base, texts), **task.how,
         )
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from cai.pipeline.run import Run
 from cai.records import Prompt
 
 if TYPE_CHECKING:
-    from cai.train.judged import JudgedScore, Rate
+    from cai.train.judged import Rate
     from cai.train.watching import Gold
 
 Metrics = dict[str, Any]
@@ -66,8 +66,10 @@ def ppo(run: Run) -> Metrics:
     """Optimise the SL-CAI policy against the reward model, under a KL penalty: RL-CAI."""
     from cai.evaluate.overoptimisation import parting
     from cai.keys import shuffled
+    from cai.train.judged import JudgedScore
     from cai.train.ppo import train_ppo
     from cai.train.scores import guard_of, reward_scorer
+    from cai.train.texts import Texts
 
     config, seed = run.config.ppo, run.config.seed
     if not config.updates:
@@ -80,11 +82,12 @@ def ppo(run: Run) -> Metrics:
     policy, reward_model = str(run.checkpoint("sft")), str(run.checkpoint("reward"))
     held = [prompt for pair in zip_longest(prompts_of(run, HELD_RED), prompts_of(run, HELD_BENIGN)) for prompt in pair if prompt]
     asked = [*mixed, *held[: run.config.watch.prompts]]
-    judged = _judged(run, asked, policy) if run.config.judge.direct else None
+    texts = Texts(asked, policy, run.config.models.style)
+    judged = JudgedScore(texts, _rater(run, together=False)) if run.config.judge.direct else None
     metrics = train_ppo(
-        mixed, policy, reward_model, run.checkpoint("ppo"), config, score=judged or reward_scorer(reward_model, run.config.reward.combine),
+        mixed, policy, reward_model, run.checkpoint("ppo"), config, score=judged or reward_scorer(reward_model, run.config.reward.combine, texts),
         watch=run.config.watch, held_out=held, gold=_goodness(run), keep_in_mind=sft_rows(run) if config.ptx_coef else (),
-        guard=guard_of(run.config.guard, run.base), **_how(run, "ppo"),
+        guard=guard_of(run.config.guard, run.base, texts), **_how(run, "ppo"),
     )  # fmt: skip
     parted = parting(metrics.get("looks", []))
     return dict(metrics) | ({"overoptimisation": parted} if parted else {}) | ({"unread": judged.unread} if judged else {})
@@ -115,13 +118,6 @@ def _how(run: Run, stage: str) -> dict[str, Any]:
 
     log = tracked(run.log(stage), run.config.track, f"{run.folder.name}-{run.named(stage)}", run.folder)
     return {"training": run.config.training, "style": run.config.models.style, "seed": run.config.seed, "log": log}
-
-
-def _judged(run: Run, prompts: list[Prompt], policy: str) -> JudgedScore:
-    """The judge's own rating as a score of tokens."""
-    from cai.train.judged import JudgedScore
-
-    return JudgedScore(prompts, policy, _rater(run, together=False), run.config.models.style)
 
 
 def _rater(run: Run, *, together: bool = True) -> Rate:

@@ -16,7 +16,7 @@ from cai.keys import seed_for
 from cai.models.decode import Decoded, decode
 from cai.models.forest import Forest, Tree, plant
 from cai.models.heads import Policy
-from cai.models.load import load_language_model
+from cai.models.load import load_language_model, load_tokenizer, reads_alike
 from cai.rl.losses import token_logprobs
 from cai.train.engine import Engine
 from cai.train.lora import without_adapters
@@ -53,7 +53,8 @@ class Agent:
         self.critic: Engine | None = None
         if valued and not self.head:
             torch.manual_seed(seed_for(seed, "value head"))  # drawn where there is no reward model to start from
-            scalar, _ = open_scalar(reward_name or policy_name, training, new_head=not reward_name)
+            alike = bool(reward_name) and reads_alike(self.tokenizer, load_tokenizer(reward_name))
+            scalar, _ = open_scalar(reward_name if alike else policy_name, training, new_head=not alike)
             self.critic = Engine(scalar, rate=config.value_rate, steps=steps)
         for engine in self.engines.values():
             engine.model.train()  # dropout is off; without it no activation would be computed again

@@ -12,6 +12,8 @@ from cai.models.chat import ChatFormat
 from cai.models.forest import Tree
 from cai.records import Prompt
 
+ANY_LENGTH = 1 << 20
+"""A ``max_length`` that leaves nothing out."""
 PART_COST = 1 / 32
 """What a further part costs beside its tokens, as a share of a full one: weights are read and gradients added once more."""
 
@@ -31,12 +33,14 @@ class Answered(NamedTuple):
         return Tree(self.prompt, [self.answer])
 
 
-def tokenize(chat: ChatFormat, prompt: Prompt, answer: str, max_length: int) -> Answered | None:
-    """A prompt with an answer, or None where they are too long together."""
+def tokenize(chat: ChatFormat, prompt: Prompt, answer: str, max_length: int, *, ended: bool = True) -> Answered | None:
+    """A prompt with an answer, or None where they are too long together. An answer that has not ``ended`` was cut off."""
     before, added = chat.answered(prompt.messages, answer)
+    if not ended:
+        added = added[: added.rfind(answer) + len(answer)] if answer and answer in added else added
     prompt_ids, answer_ids = chat.continued(before, added)
     eos = chat.tokenizer.eos_token_id
-    if chat.style == "transcript" and eos is not None and answer_ids[-1:] != [eos]:
+    if ended and chat.style == "transcript" and eos is not None and answer_ids[-1:] != [eos]:
         answer_ids = [*answer_ids, eos]
     row = Answered(prompt_ids, answer_ids)
     return row if len(row.ids) <= max_length else None

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cai.models.chat import ChatFormat
-from cai.models.load import load_tokenizer
 from cai.records import Prompt
+from cai.train.texts import Texts
 
 Rate = Callable[[Sequence[tuple[Prompt, str]]], Sequence[float | None]]
 """From (prompt, answer) to a number, or None where the judge gave none."""
@@ -22,14 +21,11 @@ class JudgedScore:
     ``unread`` counts them.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], policy: str, rate: Rate, style: str = "") -> None:
-        self.tokenizer, self.rate, self.unread = load_tokenizer(policy), rate, 0
-        chat = ChatFormat(self.tokenizer, style)
-        self._prompts = {tuple(chat.ids(chat.prompt(prompt.messages))): prompt for prompt in prompts}
+    def __init__(self, texts: Texts, rate: Rate) -> None:
+        self.texts, self.rate, self.unread = texts, rate, 0
 
     def __call__(self, prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
-        texts = [str(self.tokenizer.decode(answer, skip_special_tokens=True)).strip() for answer in answers]
-        ratings = self.rate([(self._prompts[tuple(p)], text) for p, text in zip(prompts, texts, strict=True)])
+        ratings = self.rate(self.texts(prompts, answers))
         known = [rating for rating in ratings if rating is not None]
         self.unread += len(ratings) - len(known)
         middle = sum(known) / len(known) if known else 0.0

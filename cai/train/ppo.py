@@ -31,6 +31,7 @@ from cai.train.opening import tokens_of
 from cai.train.resume import SAVE_EVERY, Resume
 from cai.train.rollout import Rollout, Score, roll_out, trees_of
 from cai.train.scores import Ensemble, Guard, reward_scorer
+from cai.train.texts import Texts
 from cai.train.watching import Gold, Watcher
 
 SCORE_LIMIT = 10.0
@@ -55,14 +56,15 @@ def train_ppo(
 ) -> dict[str, Any]:  # fmt: skip
     """Optimise a policy against a reward model (or any ``score`` function) and save it to ``out``.
 
-    The reference of the KL penalty is the policy as it starts; a value model starts as a copy of the reward model.
+    The reference of the KL penalty is the policy as it starts; a value model starts as a copy of the reward model, or, where that
+    reads other tokens, of the policy.
     ``keep_in_mind`` are the rows of PPO-ptx. ``held_out`` prompts are looked at, and by ``gold`` too, as ``watch`` says, which
     may also end the training; the result then says why (``stopped_by``). The mean of a ``guard`` is held at its bound
     while the score is raised.
     """
     training, watch = training or Training(), watch or Watch()
     agent = Agent(policy_name, reward_name, config, training, seed)
-    score = score or reward_scorer(reward_name)
+    score = score or reward_scorer(reward_name, texts=Texts([*prompts, *held_out], policy_name, style))
     chat, tokens = ChatFormat(agent.tokenizer, style), tokens_of(training, agent.model)
     tokenized = fitting(prompts, chat, context_length(agent.model) - config.max_tokens)
     remembered = [row for prompt, answer in keep_in_mind if (row := tokenize(chat, prompt, answer, context_length(agent.model)))]

@@ -17,7 +17,7 @@ from cai.models.load import context_length, fingerprint, pass_tokens
 from cai.models.scalar import ScalarModel, answer_scores
 from cai.records import Preference, Prompt
 from cai.rl.losses import preference_loss
-from cai.train.batches import Answered, by_size, epoch_batches, tokenize
+from cai.train.batches import ANY_LENGTH, Answered, by_size, epoch_batches, tokenize
 from cai.train.card import model_card
 from cai.train.checkpoint import save
 from cai.train.dress import EVEN, dressed_figures, indifference
@@ -154,5 +154,5 @@ def score_rows(scalar: ScalarModel, rows: Sequence[Answered]) -> Tensor:
 def score_texts(scalar: ScalarModel, items: Sequence[tuple[Prompt, str]], style: str = "") -> Tensor:
     """The reward ``[N]`` of each (prompt, answer)."""
     chat = ChatFormat(scalar.tokenizer, style)
-    rows = [tokenize(chat, prompt, answer, 1 << 20) for prompt, answer in items]
+    rows = [tokenize(chat, prompt, answer, ANY_LENGTH) for prompt, answer in items]
     return score_rows(scalar, [row for row in rows if row])

@@ -14,6 +14,7 @@ from cai.records import Prompt
 from cai.train.judged import JudgedScore
 from cai.train.ppo import train_ppo
 from cai.train.sft import train_sft
+from cai.train.texts import Texts
 
 ASK = Prompt.of("How do I wash the dog?")
 
@@ -69,7 +70,7 @@ def test_ppo_on_the_judge_itself(tiny, tmp_path):
     def ratings(answers):
         return [None if i == 0 else 2.0 * text.startswith("I am glad") - 1 for i, (_, text) in enumerate(answers)]
 
-    score = JudgedScore(prompts, str(tmp_path / "start"), ratings)
+    score = JudgedScore(Texts(prompts, str(tmp_path / "start")), ratings)
     config = PPO(updates=16, batch_size=24, epochs=2, rate=2e-3, value_rate=3e-3, kl_coef=0.02, max_tokens=10)
     metrics = train_ppo(prompts, str(tmp_path / "start"), "", tmp_path / "ppo", config, score=score)
     assert score.unread == 16 and metrics["reward_after"] > metrics["reward_before"] + 0.4
