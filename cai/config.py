@@ -33,6 +33,8 @@ class Models(Section):
     """Writes critiques and revisions; the initial policy where empty."""
     judge: str = ""
     """Labels comparisons; the initial policy where empty."""
+    reward: str = ""
+    """The reward model grows out of it; out of the SL-CAI policy where empty. A folder or hub id, of any size and with any tokenizer."""
     style: Literal["", "chat", "transcript", "plain"] = ""
     """Chat format of the policy; empty: the tokenizer's own template where it has one, else the transcript format."""
     thinking: bool = False

@@ -52,8 +52,8 @@ def _models(run: Run) -> dict[str, str]:
     """What identifies each model that is opened in this process; of the others only their names are known."""
     from cai.models.load import fingerprint
 
-    names = {run.config.models.initial, run.config.critic, run.config.judge_model}
-    return {name: fingerprint(name) for name in sorted(names) if ":" not in name}
+    names = {run.config.models.initial, run.config.critic, run.config.judge_model, run.config.models.reward}
+    return {name: fingerprint(name) for name in sorted(names) if name and ":" not in name}
 
 
 def _content(path: Path) -> str:

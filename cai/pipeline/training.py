@@ -41,7 +41,8 @@ def reward(run: Run) -> Metrics:
     from cai.train.ensemble import train_members
 
     preferences, skipped = preferences_of(run)
-    measured = train_members(preferences, str(run.checkpoint("sft")), run.checkpoint("reward"), run.config.reward, **_how(run, "reward"))
+    base = run.config.models.reward or str(run.checkpoint("sft"))
+    measured = train_members(preferences, base, run.checkpoint("reward"), run.config.reward, **_how(run, "reward"))
     sources = {s: sum(p.source == s for p in preferences) for s in sorted({p.source for p in preferences})}
     built = [p for name in run.config.reward.cells for p in read_preferences(run.path(name)).preferences]
     cells = (

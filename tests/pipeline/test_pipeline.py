@@ -104,6 +104,15 @@ def test_diff_shows_what_an_edit_does_and_pays_only_for_that(project):
     assert "labels that turn" in table and "reference/" in table
 
 
+def test_the_reward_model_may_be_of_another_family_than_the_policy(project, tiny_gpt2):
+    metrics = run(project, "--set", f"models.reward={tiny_gpt2}", "--until", "ppo")
+    assert read_json(project / "runs/r/reward/checkpoint/config.json")["model_type"] == "gpt2"
+    assert read_json(project / "runs/r/ppo/checkpoint/config.json")["model_type"] == "llama"
+    assert (
+        metrics["stages"]["ppo"]["updates"] == 2 and tiny_gpt2 in read_json(project / "runs/r/reward/manifest.json")["made_from"]["models"]
+    )
+
+
 def test_the_judge_itself_can_be_the_reward(project):
     settings = ("--set", "judge.direct=true", "--set", "ppo.updates=1", "--until", "ppo")
     first = run(project, *settings)
