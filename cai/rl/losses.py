@@ -66,6 +66,7 @@ class PolicyLoss(NamedTuple):
     loss: Tensor
     clip_share: Tensor  # share of tokens where the clipped term is the larger one
     approx_kl: Tensor  # half the mean squared log-ratio
+    ratio: Tensor  # mean of the ratios of new to old probabilities; about 1 while the old answers are still typical
 
 
 def policy_loss(
@@ -84,15 +85,24 @@ def policy_loss(
         loss=_mean(torch.maximum(plain, clipped), mask_BT, total),
         clip_share=_mean((clipped > plain).float(), mask_BT, total),
         approx_kl=0.5 * _mean(log_ratio**2, mask_BT, total),
+        ratio=_mean(ratio, mask_BT, total),
     )
+
+
+class ValueLoss(NamedTuple):
+    loss: Tensor
+    clip_share: Tensor  # share of tokens where the clipped error is the larger one
 
 
 def value_loss(
     values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, clip: float, total: float | None = None
-) -> Tensor:  # fmt: skip
+) -> ValueLoss:  # fmt: skip
     """Half the squared error of the values, the worse of plain and clipped round the old values (lm-human-preferences)."""
     near_old = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)
-    return 0.5 * _mean(torch.maximum((values_BT - returns_BT) ** 2, (near_old - returns_BT) ** 2), mask_BT, total)
+    plain, clipped = (values_BT - returns_BT) ** 2, (near_old - returns_BT) ** 2
+    return ValueLoss(
+        loss=0.5 * _mean(torch.maximum(plain, clipped), mask_BT, total), clip_share=_mean((clipped > plain).float(), mask_BT, total)
+    )
 
 
 def _mean(values: Tensor, mask: Tensor, total: float | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from cai.records import Prompt
 from cai.rl.advantages import gae, leave_one_out, shaped_rewards, within_group
 from cai.rl.constraint import Multiplier
 from cai.rl.kl import KLController, k1
-from cai.rl.losses import entropy, language_model_loss, policy_loss, token_logprobs, value_loss
+from cai.rl.losses import ValueLoss, entropy, language_model_loss, policy_loss, token_logprobs, value_loss
 from cai.rl.masked import masked_sum, masked_variance, whiten
 from cai.train.agent import Agent
 from cai.train.batches import Answered, rows_key, tokenize
@@ -85,21 +86,24 @@ def train_ppo(
             continue
         if watcher.stop:
             break
+        started = time.monotonic()
         rollout = roll_out(
             agent, [tokenized[i] for i in batch], score, seeds=rollout_seeds(batch, seed, update), max_tokens=config.max_tokens,
             missing_eos_score=config.missing_eos_score, tokens=tokens, guard=guard.score if guard else None,
         )  # fmt: skip
+        answered = time.monotonic()
         figures = describe(rollout, controller.coef) | ({"score_spread": score.spread} if isinstance(score, Ensemble) else {})
         if guard:
             rollout, told = guarded(rollout, multiplier)
             figures |= told
         figures |= Update(agent, rollout, targets_of(rollout, controller.coef, config), remembered, config, tokens).run((seed, update))
+        took = {"rollout_seconds": answered - started, "update_seconds": time.monotonic() - answered}
         controller.update(figures["kl"], len(batch))
         history.append(figures)
         seen = watcher.after(update + 1, history)
         resume.save(update + 1, agent.engines, history=history, kl_coef=controller.coef,
                     multiplier=(multiplier.value, multiplier.recent), **watcher.state())  # fmt: skip
-        log({"update": update + 1, "updates": config.updates, **figures, **seen})
+        log({"update": update + 1, "updates": config.updates, **figures, **took, **seen})
     figures = summary(history, agent) | watcher.summary()
     watcher.publish(model_card("ppo", policy_name, config, training, figures))
     resume.clear()
@@ -219,18 +223,20 @@ class Update:
         found = policy_loss(logprobs, old, advantages, mask, self.config.clip, total)
         with torch.no_grad():
             spread = (entropy(logits) * mask).sum() / total
-        figures = {"clip_share": found.clip_share, "approx_kl": found.approx_kl, "entropy": spread}
+        figures = {"clip_share": found.clip_share, "approx_kl": found.approx_kl, "ratio": found.ratio, "entropy": spread}
         if values is None:
             return Part(found.loss, figures)
-        error = self._value_loss(values, part, mask, total)
-        return Part(found.loss + VALUE_SHARE * error, figures | {"value_loss": error})
+        error, clipped = self._value_loss(values, part, mask, total)
+        return Part(found.loss + VALUE_SHARE * error, figures | {"value_loss": error, "value_clip_share": clipped})
 
     def _value_part(self, part: Pass, total: float) -> Part:
         assert self.agent.critic
         rows, mask = self._arranged(part)
-        return Part(self._value_loss(self.agent.critic.model(self.agent.plant(trees_of(rows)), values=True), part, mask, total))
+        values = self.agent.critic.model(self.agent.plant(trees_of(rows)), values=True)
+        error, clipped = self._value_loss(values, part, mask, total)
+        return Part(error, {"clip_share": clipped})
 
-    def _value_loss(self, values: Tensor, part: Pass, mask: Tensor, total: float) -> Tensor:
+    def _value_loss(self, values: Tensor, part: Pass, mask: Tensor, total: float) -> ValueLoss:
         old, returns = (self._flat(of, part) for of in (self.rollout.values, self.targets.returns))
         return value_loss(values, old, returns, mask, self.config.clip, total)
 

@@ -102,8 +102,17 @@ def test_padding_never_counts():
 
 def test_value_loss_takes_the_worse_of_plain_and_clipped():
     values, old, returns = torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([[1.0]])
-    assert value_loss(values, old, returns, torch.ones(1, 1), 0.2).item() == pytest.approx(0.5 * 0.8**2)
-    assert value_loss(values, old, returns, torch.ones(1, 1), 5.0).item() == 0.0
+    assert value_loss(values, old, returns, torch.ones(1, 1), 0.2).loss.item() == pytest.approx(0.5 * 0.8**2)
+    assert value_loss(values, old, returns, torch.ones(1, 1), 5.0).loss.item() == 0.0
+
+
+def test_what_was_clipped_and_how_far_the_policy_is():
+    values, old, returns = torch.tensor([[1.0, 0.1, 1.0]]), torch.zeros(1, 3), torch.tensor([[1.0, 1.0, -1.0]])
+    mask = torch.ones(1, 3)
+    assert value_loss(values, old, returns, mask, 0.2).clip_share.item() == pytest.approx(1 / 3)  # the first; the last is worse unclipped
+    assert value_loss(values, old, returns, torch.tensor([[0.0, 1.0, 1.0]]), 0.2).clip_share.item() == 0
+    new, before = torch.log(torch.tensor([[0.5, 0.3, 0.9]])), torch.log(torch.tensor([[0.25, 0.3, 0.1]]))
+    assert policy_loss(new, before, mask, torch.tensor([[1.0, 1.0, 0.0]]), 0.2).ratio.item() == pytest.approx(1.5)
 
 
 def test_whiten_gives_mean_zero_and_variance_one_over_valid_entries():

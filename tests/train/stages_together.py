@@ -63,7 +63,7 @@ def main(base, out, tokens, lora, sharded):
     Accelerator.prepare = seen
 
     def log(row):
-        rows.append({name: value for name, value in row.items() if name != "alarm"})
+        rows.append({name: value for name, value in row.items() if name != "alarm" and not name.endswith("_seconds")})
 
     def stopped_once(train):
         """Train, stop after the second step, and go on from the state that was kept."""

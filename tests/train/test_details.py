@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_training import CONFIG, some_rollout
+from test_training import CONFIG, PROMPTS, some_rollout
 
 from cai.config import PPO
 from cai.models.load import load_language_model
@@ -10,7 +10,7 @@ from cai.models.scalar import load_scalar_model
 from cai.rl.advantages import gae, shaped_rewards
 from cai.rl.losses import policy_loss
 from cai.train.engine import Engine, Part
-from cai.train.ppo import Update, prompt_batches, rollout_seeds, targets_of
+from cai.train.ppo import Update, prompt_batches, rollout_seeds, targets_of, train_ppo
 
 
 @pytest.mark.parametrize("opened", [load_language_model, lambda name: load_scalar_model(name, new_head=True)])
@@ -62,3 +62,22 @@ def test_a_far_ratio_is_finite_and_has_a_finite_gradient():
     loss = policy_loss(new, torch.zeros(1, 1), torch.tensor([[-1.0]]), torch.ones(1, 1), 0.2).loss
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(new.grad).all()
+
+
+@pytest.mark.parametrize("critic", ["model", "head"])
+def test_what_an_update_logs(tiny, tmp_path, critic):
+    rows = []
+    train_ppo(
+        PROMPTS,
+        tiny,
+        "",
+        tmp_path / "ppo",
+        PPO(updates=1, batch_size=4, max_tokens=4, critic=critic),
+        score=lambda prompts, answers: torch.tensor([float(len(a)) for a in answers]),
+        log=rows.append,
+    )
+    assert len(rows) == 1 and rows[0].keys() >= {
+        "score", "score_std", "kl", "kl_coef", "approx_kl", "ratio", "clip_share", "value_clip_share", "entropy", "explained_variance", "length",
+        "stopped", "distinct", "policy_loss", "value_loss", "policy_grad_norm", "steps", "rollout_seconds", "update_seconds",
+    }  # fmt: skip
+    assert abs(rows[0]["ratio"] - 1) < 0.2
