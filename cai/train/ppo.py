@@ -58,10 +58,9 @@ def train_ppo(
     """Optimise a policy against a reward model (or any ``score`` function) and save it to ``out``.
 
     The reference of the KL penalty is the policy as it starts; a value model starts as a copy of the reward model, or, where that
-    reads other tokens, of the policy.
-    ``keep_in_mind`` are the rows of PPO-ptx. ``held_out`` prompts are looked at, and by ``gold`` too, as ``watch`` says, which
-    may also end the training; the result then says why (``stopped_by``). The mean of a ``guard`` is held at its bound
-    while the score is raised.
+    reads other tokens, of the policy. ``keep_in_mind`` are the rows of PPO-ptx. ``held_out`` prompts are looked at, and by ``gold``
+    too, as ``watch`` says, which may also end the training; the result then says why (``stopped_by``). The mean of a ``guard`` is
+    held at its bound while the score is raised.
     """
     training, watch = training or Training(), watch or Watch()
     agent = Agent(policy_name, reward_name, config, training, seed)

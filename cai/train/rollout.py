@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cai import processes
 from cai.models.forest import Tree
+from cai.models.load import pass_tokens
 from cai.train.agent import Agent
 from cai.train.batches import by_size
 
@@ -68,11 +69,11 @@ def trees_of(rows: Sequence[tuple[list[int], list[int]]]) -> list[Tree]:
 
 def roll_out(
     agent: Agent, prompts: Sequence[list[int]], score: Score, *, seeds: Sequence[int], max_tokens: int, missing_eos_score: float | None,
-    tokens: int = 1_024, guard: Score | None = None,
+    tokens: int = 0, guard: Score | None = None,
 ) -> Rollout:  # fmt: skip
     """Answer each prompt once and look at the answers with policy, reference, critic and scorer.
 
-    ``guard`` is a second score, which is kept apart. Every process answers its share, and all get the whole. Sampling uses the whole distribution at the agent's temperature, and
+    ``tokens`` is the most of one pass; 0: what suits the device. ``guard`` is a second score, which is kept apart. Every process answers its share, and all get the whole. Sampling uses the whole distribution at the agent's temperature, and
     all log-probabilities are taken at that temperature, so that ratios are 1 before the first update. An answer that was cut off
     gets ``missing_eos_score`` in place of its own score, where one is given (lm-human-preferences).
     """
@@ -99,7 +100,8 @@ def _answer(
     if missing is not None:
         scores = [s if row.stopped else missing for s, row in zip(scores, decoded, strict=True)]
     looks: dict[int, tuple[list[float], list[float], list[float]]] = {}
-    for rows in by_size([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], tokens):
+    most = tokens or pass_tokens(agent.model.device)
+    for rows in by_size([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], most):
         part = sorted(rows, key=lambda i: (prompts[i], i))
         written = torch.tensor([p for i in part for p in decoded[i].logprobs]) if agent.reads_as_it_writes else None
         seen = agent.look(trees_of([(prompts[i], answers[i]) for i in part]), written)
