@@ -34,7 +34,8 @@ class Models(Section):
     judge: str = ""
     """Labels comparisons; the initial policy where empty."""
     reward: str = ""
-    """The reward model grows out of it; out of the SL-CAI policy where empty. A folder or hub id, of any size and with any tokenizer."""
+    """The reward model grows out of it; out of the SL-CAI policy where empty. A folder or hub id, of any size and with any
+    tokenizer."""
     style: Literal["", "chat", "transcript", "plain"] = ""
     """Chat format of the policy; empty: the tokenizer's own template where it has one, else the transcript format."""
     thinking: bool = False
@@ -152,11 +153,13 @@ class Judge(Section):
     """How comparisons are labelled."""
 
     method: Literal["letters", "critique", "votes", "reasoned"] = "letters"
-    """How a verdict is read: the probabilities of the letters A and B; of a critique of each answer; the share of sampled verdicts, short (votes) or reasoned."""
+    """How a verdict is read: the probabilities of the letters A and B; of a critique of each answer; the share of sampled verdicts,
+    short (votes) or reasoned."""
     principles: int = Field(default=1, ge=0)
     """Principles drawn per label; 0 is all of them."""
     combine: Literal["mean", "sum", "vote", "together"] = "mean"
-    """How several principles make one label: the mean of their probabilities, the sum of what each says against an answer, a vote, or all in one question."""
+    """How several principles make one label: the mean of their probabilities, the sum of what each says against an answer, a vote,
+    or all in one question."""
     both_orders: bool = True
     """Ask with the answers in both orders and take the mean, against bias of place."""
     fences: bool = True
@@ -389,7 +392,8 @@ class Data(Section):
     demonstrations: tuple[str, ...] = ()
     """Answers to imitate, for ``cai sft``."""
     preferences: tuple[str, ...] = ()
-    """Labelled comparisons, for ``cai reward`` and ``cai dpo``; their better answers, for ``cai sft`` where there are no demonstrations."""
+    """Labelled comparisons, for ``cai reward`` and ``cai dpo``; their better answers, for ``cai sft`` where there are no
+    demonstrations."""
     prompts: tuple[str, ...] = ()
     """For ``cai ppo``; those of the preferences where there are none."""
     limit: int = Field(default=0, ge=0)
@@ -407,7 +411,8 @@ class TrainingConfig(Section):
     out: str
     """Folder for what is trained."""
     reward_model: str = ""
-    """A reward model to optimise against, a folder or hub id; empty: that of ``cai reward``. It may read other tokens than the policy."""
+    """A reward model to optimise against, a folder or hub id; empty: that of ``cai reward``. It may read other tokens than the
+    policy."""
     style: Literal["", "chat", "transcript", "plain"] = ""
     """As ``models.style`` in a run file."""
     seed: int = 0

@@ -73,9 +73,10 @@ def roll_out(
 ) -> Rollout:  # fmt: skip
     """Answer each prompt once and look at the answers with policy, reference, critic and scorer.
 
-    ``tokens`` is the most of one pass; 0: what suits the device. ``guard`` is a second score, which is kept apart. Every process answers its share, and all get the whole. Sampling uses the whole distribution at the agent's temperature, and
-    all log-probabilities are taken at that temperature, so that ratios are 1 before the first update. An answer that was cut off
-    gets ``missing_eos_score`` in place of its own score, where one is given (lm-human-preferences).
+    ``tokens`` is the most of one pass; 0: what suits the device. ``guard`` is a second score, which is kept apart. Every process
+    answers its share, and all get the whole. Sampling uses the whole distribution at the agent's temperature, and all
+    log-probabilities are taken at that temperature, so that ratios are 1 before the first update. An answer that was cut off gets
+    ``missing_eos_score`` in place of its own score, where one is given (lm-human-preferences).
     """
     with agent.whole():
         mine = _answer(agent, processes.share(prompts), score, processes.share(seeds), max_tokens, missing_eos_score, tokens, guard)
