@@ -48,21 +48,16 @@ def _comment(text: str, indent: str) -> list[str]:
 
 def _may_be(schema: dict[str, Any]) -> str:
     """What a value may be, in few words, from its JSON schema."""
-    kinds = schema.get("anyOf", [schema])
-    said = []
-    for kind in kinds:
-        if "enum" in kind:
-            said.append(" | ".join(_written(value) for value in kind["enum"]))
-        elif kind.get("type") == "null":
-            said.append("or null")
-        else:
-            said += (
-                ["0 to 1"]
-                if (kind.get("minimum"), kind.get("maximum")) == (0, 1)
-                else [", ".join(sign + f"{kind[bound]:g}" for bound, sign in _BOUNDS.items() if bound in kind)]
-            )
-            said += ["a list"] if kind.get("type") == "array" else ["by name"] if kind.get("type") == "object" else []
-    return ", ".join(filter(None, said))
+    return ", ".join(filter(None, map(_kind, schema.get("anyOf", [schema]))))
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(map(_written, schema["enum"]))
+    if (schema.get("minimum"), schema.get("maximum")) == (0, 1):
+        return "0 to 1"
+    named = {"null": "or null", "array": "a list", "object": "by name"}.get(schema.get("type", ""), "")
+    return named or ", ".join(sign + f"{schema[bound]:g}" for bound, sign in _BOUNDS.items() if bound in schema)
 
 
 def _written(value: object) -> str:
