@@ -27,11 +27,14 @@ def decode(
     """Continue each prompt by at most ``max_tokens`` tokens, greedily at temperature 0, else by sampling.
 
     Row ``i`` draws its tokens by inverse transform from the uniform numbers of a generator seeded with ``seeds[i]``.
-    Prompts are padded on the left with explicit positions; rows that have ended leave the batch.
+    Prompts are padded on the left with explicit positions, and one that stands there several times is read once; rows that have
+    ended leave the batch.
     """
     device = model.device
     uniforms = torch.stack([torch.rand(max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]).to(device)
-    ids, mask = pad_left(prompts, pad_id, device)
+    different = list(dict.fromkeys(map(tuple, prompts)))
+    place = {prompt: i for i, prompt in enumerate(different)}
+    ids, mask = pad_left(different, pad_id, device)
     cache = DynamicCache(config=model.config)
     rows = torch.arange(len(prompts), device=device)
     stops = torch.tensor(sorted(stop_ids), device=device)
@@ -42,7 +45,12 @@ def decode(
         out = model(
             input_ids=step_ids, attention_mask=mask, position_ids=step_positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
-        token, logprobs[rows, step] = pick(out.logits[:, -1], temperature, uniforms[rows, step])
+        logits = out.logits[:, -1]
+        if step == 0 and len(different) < len(prompts):
+            spread = torch.tensor([place[tuple(prompt)] for prompt in prompts], device=device)
+            cache.batch_select_indices(spread)
+            logits, mask, step_positions = logits[spread], mask[spread], step_positions[spread]
+        token, logprobs[rows, step] = pick(logits, temperature, uniforms[rows, step])
         written[rows, step] = token
         going = ~torch.isin(token, stops)
         if step == max_tokens - 1 or not bool(going.any()):

@@ -55,6 +55,16 @@ def test_a_sampled_row_does_not_depend_on_its_batch(language_model):
     assert together != run(language_model, TEXTS, [9, 10, 11, 12], 1.0)
 
 
+def test_a_prompt_that_stands_there_several_times_is_read_once(language_model, monkeypatch):
+    model, _ = language_model
+    texts, seeds = [TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[0]], [5, 6, 7, 8]
+    alone = [run(language_model, [text], [seed], 1.0)[0] for text, seed in zip(texts, seeds, strict=True)]
+    read, forward = [], model.forward
+    monkeypatch.setattr(model, "forward", lambda **inputs: read.append(len(inputs["input_ids"])) or forward(**inputs))
+    assert run(language_model, texts, seeds, 1.0) == alone and alone[0] != alone[2] != alone[3]
+    assert read[:2] == [2, 4]
+
+
 def test_finished_rows_leave_and_keep_their_stop_token(language_model):
     model, tokenizer = language_model
     prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS]
