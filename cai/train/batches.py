@@ -7,6 +7,8 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import torch
+
 from cai.keys import shuffled
 from cai.models.chat import ChatFormat
 from cai.models.forest import Tree
@@ -60,21 +62,21 @@ def by_size(sizes: Sequence[int], tokens: int, processes: int = 1) -> list[list[
     They are cut where that costs least: a part costs its tokens, padding counted, and ``PART_COST`` of a full one for being a part.
     """
     order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
-    best: list[tuple[float, int]] = [(0.0, 0)]  # what the first rows cost, and where the last of their parts begins
+    size = torch.tensor([sizes[i] for i in order], dtype=torch.float64)
+    cost = torch.zeros(len(order) + 1, dtype=torch.float64)  # of the first rows
+    begins, first = [0], 0  # where the last of their parts begins, and where it may begin at the earliest
     for end in range(1, len(order) + 1):
-        found = []
-        for start in range(end - 1, -1, -1):
-            rows = -(-(end - start) // processes)
-            padded = rows * sizes[order[start]]
-            if rows > 1 and padded > tokens:
-                break
-            found.append((best[start][0] + padded + PART_COST * tokens, start))
-        best.append(min(found))
+        while end - first > processes and -(-(end - first) // processes) * sizes[order[first]] > tokens:
+            first += 1
+        rows = (torch.arange(end - first, 0, -1) + processes - 1) // processes
+        found = cost[first:end] + rows * size[first:end]
+        cost[end], best = found.min(0)
+        cost[end] += PART_COST * tokens
+        begins.append(first + int(best))
     parts, end = list[list[int]](), len(order)
     while end:
-        start = best[end][1]
-        parts.append(order[start:end])
-        end = start
+        parts.append(order[begins[end] : end])
+        end = begins[end]
     return parts[::-1]
 
 
