@@ -25,7 +25,7 @@ def test_the_ways_leave_what_is_said_as_it_is():
 CONFIG = Reward(epochs=14, batch_size=8, rate=3e-3, held_out=0.3)
 
 
-@pytest.mark.parametrize("way", ["bold", "heading", "sureness"])
+@pytest.mark.parametrize("way", ["bold", "heading"])
 def test_a_liking_for_dress_is_taught_away(tiny, tmp_path, way):
     vain, taught = (
         train_reward(labels(WAYS[way]), tiny, tmp_path / str(share), CONFIG.model_copy(update={"dressed": share}))["dressed"][way]["shift"]
