@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
+import yaml
 from torch import Tensor
 
 from cai.keys import shuffled, uniform
@@ -16,16 +19,18 @@ from cai.records import Comparison, Preference
 from cai.train.batches import Answered, tokenize
 from cai.train.pairs import CLEAR
 
-WAYS: dict[str, Callable[[str], str]] = {
-    "bold": lambda answer: f"**{answer}**",
-    "heading": lambda answer: f"## My answer\n\n{answer}",
-    "list": lambda answer: "\n".join(f"- {sentence}" for sentence in re.split(r"(?<=[.!?])\s+", answer)),
-    "opening": lambda answer: f"What a good question! {answer}",
-    "closing": lambda answer: f"{answer} I hope this helps. Is there anything else you would like to know?",
-    "sureness": lambda answer: f"I am completely sure of this. {answer}",
-    "twice": lambda answer: f"{answer} {answer}",
-}
-"""Ways to dress up an answer that leave what it says as it is."""
+
+def _listed(answer: str) -> str:
+    return "\n".join(f"- {sentence}" for sentence in re.split(r"(?<=[.!?])\s+", answer))
+
+
+def _worn(text: str, answer: str) -> str:
+    return text.replace("{{ answer }}", answer)
+
+
+_TEXTS: dict[str, str] = yaml.safe_load(Path(__file__).with_name("dress.yaml").read_text(encoding="utf-8"))
+WAYS: dict[str, Callable[[str], str]] = {name: partial(_worn, text) for name, text in _TEXTS.items()} | {"list": _listed}
+"""From an answer to the same answer dressed up."""
 MOST = 64
 """Labels that are looked at."""
 EVEN = "dressed"
