@@ -271,7 +271,7 @@ def reward(config: Training, set_: Settings = None) -> None:
 
 @app.command()
 def ppo(config: Training, set_: Settings = None) -> None:
-    """Optimise the policy against the reward model that `cai reward` trained.
+    """Optimise the policy against the reward model of `cai reward`, or the one that the file names.
 
     Example: cai ppo examples/human_feedback.yaml
     """

@@ -62,8 +62,9 @@ def dressed_figures(
         shown = comparison if p_first > 0.5 else comparison.swap()
         texts = [shown.first, shown.second, *(way(shown.second) for way in WAYS.values())]
         found = [row for text in texts if (row := tokenize(chat, shown.prompt, text, longest))]
-        if len(found) == len(texts) and len(rows) < MOST:
-            rows.append(found)
+        rows += [found] if len(found) == len(texts) else []
+        if len(rows) == MOST:
+            break
     if not rows:
         return {}
     better, worse, *dressed = score([row for pair in rows for row in pair]).view(len(rows), -1).unbind(1)
