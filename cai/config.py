@@ -387,7 +387,7 @@ class RunConfig(Section):
 
 
 class Data(Section):
-    """Files of the user's own, relative to the training file; docs/data.md says in which shapes."""
+    """Files of the user's own, relative to the training file; docs/reference/data-formats.md says in which shapes."""
 
     demonstrations: tuple[str, ...] = ()
     """Answers to imitate, for ``cai sft``."""

@@ -51,7 +51,7 @@ def test_one_section_and_what_it_may_be():
 
 
 def test_the_page_says_what_the_command_prints(root):
-    page = (root / "docs/settings.md").read_text()
+    page = (root / "docs/reference/settings.md").read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
     assert blocks[0] == settings_text(RunConfig)
     assert blocks[1] == "".join(settings_text(TrainingConfig, name) for name in ("model", "out", "reward_model", "style", "data"))

@@ -74,7 +74,7 @@ def doubts(run: Run) -> list[str]:
 
 
 def collect(run: Run) -> dict[str, Any]:
-    """``metrics.json``: the figures of all finished stages (schema in docs/metrics.md)."""
+    """``metrics.json``: the figures of all finished stages (schema in docs/reference/metrics.md)."""
     names, last = [stage.name for stage in stages_of(run.config)], run.at(run.config.rounds)
     manifests = {name: manifest for name in names if (manifest := run.manifest(name))}
     stages = {name: manifest["metrics"] for name, manifest in manifests.items()}
