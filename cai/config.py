@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from cai.documents import Document, known_fields, load, problems_of
+from cai import shipped
+from cai.documents import Document, known_fields, load, model_at, problems_of
 from cai.errors import InputError, Problem, did_you_mean
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MAX_REPAIRS = 4
+"""How often a file is validated again with its wrong settings at their defaults."""
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
 
 
@@ -95,7 +99,7 @@ class Revise(Section):
     @classmethod
     def _known_rows(cls, rows: str) -> str:
         if not re.fullmatch(r"final|all|upto_[1-9]\d*", rows):
-            raise ValueError("is one of final, all, upto_<n>")
+            raise ValueError(f"must be final, all or upto_<n>, not {rows!r}")
         return rows
 
 
@@ -432,52 +436,113 @@ class TrainingConfig(Section):
 C = TypeVar("C", RunConfig, TrainingConfig)
 
 
+class Parsed(NamedTuple, Generic[C]):
+    """A run or training file as far as it can be read."""
+
+    config: C | None
+    """Wrong settings have their defaults here; None if not even that makes a config."""
+    document: Document
+    problems: list[Problem]
+
+
 def load_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
     """Read a run file and apply ``--set a.b=value`` settings.
 
     Raises:
         InputError: with every unknown key, wrong type and wrong setting.
     """
-    return _load(path, settings, RunConfig, "is not a run file: it must hold keys such as constitution: and prompts:")
+    return _whole(parse_config(path, RunConfig, settings))
 
 
 def load_training(path: Path, settings: Sequence[str] = ()) -> TrainingConfig:
     """Read a training file, likewise."""
-    return _load(path, settings, TrainingConfig, "is not a training file: it must hold keys such as out: and data:")
+    return _whole(parse_config(path, TrainingConfig, settings))
 
 
-def _load(path: Path, settings: Sequence[str], kind: type[C], otherwise: str) -> C:
+def parse_config(path: Path, kind: type[C], settings: Sequence[str] = ()) -> Parsed[C]:
+    """Read a run or training file, with all that is wrong in it.
+
+    Raises:
+        InputError: if there is no such file, or it holds no keys at all.
+    """
+    if not path.exists():
+        raise InputError([Problem(str(path), f"there is no such file{_example_hint(path)}")])
     document = load(path)
     if not isinstance(document.value, dict):
-        raise InputError([Problem(document.where(), otherwise)])
+        raise InputError([Problem(document.where(), _NOT_KEYS[kind])])
     problems = [p for setting in settings if (p := _apply(document, setting, kind))]
+    config: C | None = None
     try:
         config = kind.model_validate(document.value)
     except ValidationError as error:
         problems += problems_of(error, kind, document, ())
-    if problems:
-        raise InputError(problems)
-    return config
+        config = _with_defaults(kind, document.value, error)
+    return Parsed(config, document, problems)
+
+
+_NOT_KEYS: dict[type[Section], str] = {
+    RunConfig: "is not a run file: it must hold keys such as constitution: and prompts:",
+    TrainingConfig: "is not a training file: it must hold keys such as out: and data:",
+}
+
+
+def _whole(parsed: Parsed[C]) -> C:
+    if parsed.problems or parsed.config is None:
+        raise InputError(parsed.problems)
+    return parsed.config
+
+
+def _example_hint(path: Path) -> str:
+    shipped_too = (shipped.folder("examples") / path.name).is_file()
+    return "; `cai init` copies the examples into a folder of yours" if shipped_too else ""
+
+
+def _with_defaults(kind: type[C], value: dict[str, Any], error: ValidationError) -> C | None:
+    """The config with a default in place of all that is wrong, so that the rest can be checked too.
+
+    A required text that is missing becomes empty.
+    """
+    value = copy.deepcopy(value)
+    for _ in range(MAX_REPAIRS):
+        for detail in error.errors():
+            loc = detail["loc"]
+            absent = "" if model_at(kind, loc) is None else {}
+            _drop(value, loc, absent if detail["type"] == "missing" else None)
+        try:
+            return kind.model_validate(value)
+        except ValidationError as again:
+            error = again
+    return None
+
+
+def _drop(value: Any, loc: Sequence[str | int], instead: str | dict[str, Any] | None) -> None:
+    """Take out what is at ``loc``, or put something there; a list with a wrong item goes whole."""
+    for i, key in enumerate(loc[:-1]):
+        if isinstance(loc[i + 1], int) or not isinstance(value.get(key), dict):
+            loc = loc[: i + 1]
+            break
+        value = value[key]
+    value.pop(loc[-1], None)
+    if instead is not None:
+        value[loc[-1]] = instead
 
 
 def _apply(document: Document, setting: str, model: type[BaseModel]) -> Problem | None:
     """Put one ``a.b=value`` into the document's value."""
     name, equals, text = setting.partition("=")
-    where = f"--set {setting}"
+    where = f"--set {name}"
     if not equals:
         return Problem(where, "must look like section.key=value")
     keys = name.split(".")
     for i, key in enumerate(keys):
         known = known_fields(model, tuple(keys[:i]))
         if key not in known:
-            return Problem(where, f"there is no {'.'.join(keys[: i + 1])}{did_you_mean(key, known)}")
-    target: Any = document.value
-    for key in keys[:-1]:
-        target = target.setdefault(key, {})
+            return Problem(where, f"there is no setting {'.'.join(keys[: i + 1])}{did_you_mean(key, known)}")
     try:
-        target[keys[-1]] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
-        return Problem(where, "the value is no YAML; quote it")
+        return Problem(where, f"{text!r} is not valid YAML; put it in quotes")
+    document.put(tuple(keys), value, where)
     return None
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from cai.errors import InputError, Problem, did_you_mean
+from cai.validation import explain
 
 M = TypeVar("M", bound=BaseModel)
 Loc = tuple[str | int, ...]
@@ -26,9 +27,33 @@ class Document:
 
     def __init__(self, path: Path, value: Any, marks: dict[Loc, tuple[int, int]]) -> None:
         self.path, self.value, self._marks = path, value, marks
+        self._put: dict[Loc, str] = {}
+
+    def put(self, loc: Loc, value: Any, where: str) -> None:
+        """Set the value at ``loc``; problems with it are reported at ``where``, not in the file.
+
+        A parent that holds no keys is left as it is: it is a problem of the file.
+        """
+        parent = self.value
+        for key in loc[:-1]:
+            if parent.get(key) is None:
+                parent[key] = {}
+            parent = parent[key]
+            if not isinstance(parent, dict):
+                return
+        parent[loc[-1]] = value
+        self._marks = {at: mark for at, mark in self._marks.items() if at[: len(loc)] != loc}
+        self._put[loc] = where
 
     def where(self, loc: Loc = ()) -> str:
-        """``file:line:col`` of a key or value; of the nearest parent that exists in the file where it does not itself."""
+        """``file:line:col`` of a key or value, or of its nearest parent in the file.
+
+        For what was put over the file's own value, the place given there; likewise for a section
+        of which a part was put.
+        """
+        for at, place in self._put.items():
+            if loc and (at[: len(loc)] == loc or loc[: len(at)] == at):
+                return place
         while loc and loc not in self._marks:
             loc = loc[:-1]
         line, column = self._marks.get(loc, (1, 1))
@@ -81,36 +106,39 @@ def validated(model: type[M], document: Document, loc: Loc = ()) -> M:
         raise InputError(list(problems_of(error, model, document, loc))) from None
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], document: Document, loc: Loc) -> Iterator[Problem]:
+def problems_of(
+    error: ValidationError, model: type[BaseModel], document: Document, loc: Loc
+) -> Iterator[Problem]:
     """One problem per field of a validation error, at its place in the file."""
     for detail in error.errors():
         inner = tuple(detail["loc"])
-        name = ".".join(map(str, inner))
-        message = f"{name}: {detail['msg']}" if name else str(detail["msg"])
         if detail["type"] == "extra_forbidden":
-            message = f"unknown key {inner[-1]!r}{did_you_mean(str(inner[-1]), known_fields(model, inner[:-1]))}"
-        elif detail["type"] == "missing":
-            message = f"{name} is missing"
-        elif detail["type"].endswith("_type") or detail["type"].endswith("_parsing"):
-            message += f", not {type(detail['input']).__name__} {_short(detail['input'])}"
-        yield Problem(document.where((*loc, *inner)), message.replace("Value error, ", ""))
+            hint = did_you_mean(str(inner[-1]), known_fields(model, inner[:-1]))
+            message = f"unknown key {inner[-1]!r}{hint}"
+        else:
+            message = explain(detail, ".".join(map(str, inner)))
+        yield Problem(document.where((*loc, *inner)), message)
+
+
+def model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
+    """The section at ``loc`` inside ``model``; None where a plain value stands, or nothing."""
+    current = model
+    for key in loc:
+        if isinstance(key, int):  # an item of a list, whose field named the model already
+            continue
+        field = current.model_fields.get(key)
+        kinds = [field.annotation, *get_args(field.annotation)] if field else []
+        inner = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+        if inner is None:
+            return None
+        current = inner
+    return current
 
 
 def known_fields(model: type[BaseModel], loc: Loc) -> list[str]:
-    """The field names of the model at ``loc`` inside ``model``."""
-    current: Any = model
-    for key in loc:
-        field = getattr(current, "model_fields", {}).get(key)
-        if field is None:
-            continue
-        arguments = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        current = next((a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)), current)
-    return list(getattr(current, "model_fields", {}))
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    """The field names of the section at ``loc`` inside ``model``."""
+    section = model_at(model, loc)
+    return list(section.model_fields) if section else []
 
 
 def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    {"errors", "keys", "records", "config", "settings", "documents", "functions", "files", "processes", "shipped"},
+    {"errors", "keys", "records", "config", "settings", "documents", "validation", "functions", "files", "processes", "shipped"},
     {"constitution", "templates", "data"},
     {"models", "rl"},
     {"backends"},
