@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from cai.models.cache import cached
 from cai.models.forest import Forest, Tree, branches, can_share, lay_out
 from cai.models.padding import pad_right, positions
 from cai.models.project import logits_at
@@ -119,7 +120,7 @@ def _after(model: PreTrainedModel, beginnings: Sequence[Tokens], owner_R: Tensor
     """Read the beginnings; what the model is called with for the lines ``own`` that go on from them, line ``r`` from ``owner_R[r]``."""
     cache = DynamicCache()
     ids, seen = pad_right(beginnings, pad_id, model.device)
-    model.base_model(input_ids=ids, attention_mask=seen, position_ids=positions(seen), past_key_values=cache, use_cache=True)
+    model.base_model(input_ids=ids, attention_mask=seen, position_ids=positions(seen), **cached(model, cache))
     if len(owner_R) > len(beginnings):
         cache.batch_select_indices(owner_R)
     seen = seen[owner_R]
@@ -132,6 +133,5 @@ def _after(model: PreTrainedModel, beginnings: Sequence[Tokens], owner_R: Tensor
     return {
         "attention_mask": attention,
         "position_ids": own.positions + seen.sum(1, keepdim=True),
-        "past_key_values": cache,
-        "use_cache": True,
+        **cached(model, cache),
     }

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from cai.models.cache import cached
 from cai.models.padding import pad_left, positions
 
 
@@ -43,7 +44,7 @@ def decode(
     step_ids, step_positions = ids, positions(mask)
     for step in range(max_tokens):
         out = model(
-            input_ids=step_ids, attention_mask=mask, position_ids=step_positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+            input_ids=step_ids, attention_mask=mask, position_ids=step_positions, logits_to_keep=1, **cached(model, cache)
         )
         logits = out.logits[:, -1]
         if step == 0 and len(different) < len(prompts):
