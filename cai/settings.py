@@ -8,7 +8,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -23,23 +23,43 @@ def settings_text(kind: type[Section], section: str = "") -> str:
     return "\n".join(_lines(kind, section)).lstrip("\n") + "\n"
 
 
-def _lines(kind: type[BaseModel], section: str = "", indent: str = "", usual: object = None) -> Iterator[str]:
-    """``usual`` is a section with the defaults that its file gives it, where they are not its own."""
-    schema = kind.model_json_schema()
+class Setting(NamedTuple):
+    """One setting: what it means, its default as YAML (None where a value must be given), and what values it may have."""
+
+    name: str
+    meaning: str
+    default: str | None
+    allowed: str
+
+
+def setting_of(kind: type[BaseModel], name: str, section: object = None) -> Setting:
+    """A setting of ``kind``; ``section`` holds the defaults that a file gives to the section, where they are not its own."""
+    field = kind.model_fields[name]
+    allowed = _may_be(kind.model_json_schema()["properties"][name])
+    default = None if field.is_required() else _written(getattr(section, name, field.default))
+    return Setting(name, described(kind).get(name, ""), default, allowed)
+
+
+def subsection_of(kind: type[BaseModel], name: str) -> type[Section] | None:
+    """The section that a key holds, or None where it holds a value."""
+    annotation = kind.model_fields[name].annotation
+    return annotation if inspect.isclass(annotation) and issubclass(annotation, Section) else None
+
+
+def _lines(kind: type[BaseModel], only: str = "", indent: str = "", section: object = None) -> Iterator[str]:
     for name, field in kind.model_fields.items():
-        if section and name != section:
+        if only and name != only:
             continue
-        annotation = field.annotation
-        if inspect.isclass(annotation) and issubclass(annotation, Section):
-            yield from ["", *_comment(annotation.__doc__ or "", ""), f"{name}:"]
-            yield from _lines(annotation, indent="  ", usual=field.default)
+        if subsection := subsection_of(kind, name):
+            yield from ["", *_comment(subsection.__doc__ or "", ""), f"{name}:"]
+            yield from _lines(subsection, indent="  ", section=field.default)
             continue
-        yield from _comment(described(kind).get(name, ""), indent)
-        if field.is_required():
+        setting = setting_of(kind, name, section)
+        yield from _comment(setting.meaning, indent)
+        if setting.default is None:
             yield f"{indent}{name}:  # must be given"
         else:
-            said = f"{name}: {_written(getattr(usual, name, field.default))}  # {_may_be(schema['properties'][name])}"
-            yield indent + said.removesuffix("  # ")
+            yield f"{indent}{name}: {setting.default}  # {setting.allowed}".removesuffix("  # ")
 
 
 def _comment(text: str, indent: str) -> list[str]:
