@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -50,3 +51,31 @@ def test_the_model_is_small_and_plain(root):
     folder = root / "cai/reference/model"
     assert sum(p.stat().st_size for p in folder.iterdir()) < 15_000_000
     assert not [p for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pkl", ".py")]
+
+
+MEGABYTE = 1_000_000
+
+
+def test_no_large_file_is_tracked(root):
+    """Downloads and builds slip into a commit unseen; only the reference model's weights may be large."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    paths = [root / name for name in listing.split("\0") if name]
+    assert len(paths) > 100
+    large = [p.name for p in paths if p.is_file() and p.stat().st_size > MEGABYTE]
+    assert large == ["model.safetensors"]
+
+
+def test_the_sdist_holds_the_project_and_nothing_else(root, tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path],
+        cwd=root,
+        check=True,
+        capture_output=True,
+    )
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    assert sdist.stat().st_size < 12 * MEGABYTE
+    names = {name.split("/", 1)[1] for name in tarfile.open(sdist).getnames()}
+    assert {"cai/reference/model/model.safetensors", "tests/conftest.py", "README.md"} <= names
+    assert not [n for n in names if n.endswith((".whl", ".pyc", ".gguf"))]
