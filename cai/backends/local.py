@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from cai.models.branch import batches, grouped, last_logits
 from cai.models.chat import ChatFormat
 from cai.models.decode import decode
 from cai.models.load import LanguageModel, context_length, fingerprint, load_language_model, load_tokenizer, pass_tokens
+from cai.models.stopping import stop_tokens
 
 Row = TypeVar("Row")
 BATCH_TOKENS = 24_576
@@ -143,12 +145,9 @@ class LocalBackend:
     def _context(self) -> int:
         return context_length(self.language_model.model)
 
-    @property
+    @cached_property
     def _stop_ids(self) -> frozenset[int]:
-        model, tokenizer = self.language_model
-        eos = model.generation_config.eos_token_id if model.generation_config else None
-        ids = eos if isinstance(eos, list) else [eos]
-        return frozenset(int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None)
+        return stop_tokens(self.name, self.format)
 
 
 def _batches(rows: Sequence[Row], size_of: Callable[[Row], int]) -> Iterator[list[Row]]:

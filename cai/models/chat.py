@@ -50,6 +50,22 @@ class ChatFormat:
         """The tags around thoughts, for a model that may think aloud."""
         return self.habits.thinking if self.style == "chat" else None
 
+    @cached_property
+    def end_of_turn(self) -> int | None:
+        """The token with which the chat template ends an answer; None where it ends none with a token."""
+        if self.style != "chat":
+            return None
+        asked, answered = {"role": "user", "content": "x"}, {"role": "assistant", "content": ANSWERED}
+        # some templates end a turn only when another one follows
+        for turns in ([asked, answered], [asked, answered, asked]):
+            try:
+                _, found, after = self._apply(turns).rpartition(ANSWERED)
+            except InputError:  # a template that takes no answers
+                return None
+            if found and (token := self._control.search(after)):
+                return int(self.tokenizer.convert_tokens_to_ids(token.group()))
+        return None
+
     # -- texts ---------------------------------------------------------------------------------------------------------
 
     def prompt(self, messages: Sequence[Message]) -> str:

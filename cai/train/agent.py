@@ -9,14 +9,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from cai.config import PPO, Training
 from cai.keys import seed_for
+from cai.models.chat import ChatFormat
 from cai.models.decode import Decoded, decode
 from cai.models.forest import Forest, Tree, plant
 from cai.models.heads import Policy
 from cai.models.load import load_language_model, load_tokenizer, reads_alike
+from cai.models.stopping import stop_tokens
 from cai.rl.losses import token_logprobs
 from cai.train.engine import Engine
 from cai.train.lora import without_adapters
@@ -38,11 +40,12 @@ class Agent:
     the reward model, a second head on the policy, or (``rloo``, ``grpo``) nothing.
     """
 
-    def __init__(self, policy_name: str, reward_name: str, config: PPO, training: Training, seed: int) -> None:
+    def __init__(self, policy_name: str, reward_name: str, config: PPO, training: Training, seed: int, style: str = "") -> None:
         self.temperature = config.temperature
         valued = config.method == "ppo"
         self.head = valued and config.critic == "head"
         self.policy, self.tokenizer = open_policy(policy_name, training, value=self.head)
+        self.stops = stop_tokens(policy_name, ChatFormat(self.tokenizer, style))
         steps = config.updates * config.epochs * config.minibatches
         self.reference: Policy | None = None
         if not training.lora_rank:
@@ -81,10 +84,11 @@ class Agent:
 
     def write(self, prompts: Sequence[list[int]], *, max_tokens: int, temperature: float, seeds: Sequence[int]) -> list[Decoded]:
         """The policy's answers."""
-        tokenizer: PreTrainedTokenizerBase = self.tokenizer
-        stop, pad = frozenset({int(tokenizer.eos_token_id)}), int(tokenizer.pad_token_id)
+        pad = int(self.tokenizer.pad_token_id)
         with self.writer.model() as model:
-            return decode(model, prompts, max_tokens=max_tokens, temperature=temperature, seeds=seeds, stop_ids=stop, pad_id=pad)
+            return decode(
+                model, prompts, max_tokens=max_tokens, temperature=temperature, seeds=seeds, stop_ids=self.stops, pad_id=pad
+            )  # fmt: skip
 
     @property
     def reads_as_it_writes(self) -> bool:

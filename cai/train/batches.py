@@ -36,7 +36,10 @@ class Answered(NamedTuple):
 
 
 def tokenize(chat: ChatFormat, prompt: Prompt, answer: str, max_length: int, *, ended: bool = True) -> Answered | None:
-    """A prompt with an answer, or None where they are too long together. An answer that has not ``ended`` was cut off."""
+    """A prompt with an answer, or None where they are too long together. An answer that has not ``ended`` was cut off.
+
+    One that has ended ends in its stop token, as in a rollout, and not in what a template writes behind it.
+    """
     before, added = chat.answered(prompt.messages, answer)
     if not ended:
         added = added[: added.rfind(answer) + len(answer)] if answer and answer in added else added
@@ -44,6 +47,8 @@ def tokenize(chat: ChatFormat, prompt: Prompt, answer: str, max_length: int, *, 
     eos = chat.tokenizer.eos_token_id
     if ended and chat.style == "transcript" and eos is not None and answer_ids[-1:] != [eos]:
         answer_ids = [*answer_ids, eos]
+    if ended and (end := chat.end_of_turn) in answer_ids:
+        answer_ids = answer_ids[: answer_ids.index(end) + 1]
     row = Answered(prompt_ids, answer_ids)
     return row if len(row.ids) <= max_length else None
 

@@ -1,4 +1,4 @@
-"""PPO with a KL penalty to the supervised model (arXiv 1909.08593, 2009.01325, 2203.02155; details in docs/training.md)."""
+"""PPO with a KL penalty to the supervised model (arXiv 1909.08593, 2009.01325, 2203.02155; details in docs/explanation/training.md)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def train_ppo(
     held at its bound while the score is raised.
     """
     training, watch = training or Training(), watch or Watch()
-    agent = Agent(policy_name, reward_name, config, training, seed)
+    agent = Agent(policy_name, reward_name, config, training, seed, style)
     score = score or reward_scorer(reward_name, texts=Texts([*prompts, *held_out], policy_name, style))
     chat, tokens = ChatFormat(agent.tokenizer, style), tokens_of(training, agent.model)
     tokenized = fitting(prompts, chat, context_length(agent.model) - config.max_tokens)

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from cai.models.chat import ChatFormat
 from cai.models.load import load_tokenizer
+from cai.models.stopping import answer_text, stop_tokens
 from cai.records import Prompt
 
 
@@ -15,17 +16,18 @@ class Texts:
 
     def __init__(self, prompts: Sequence[Prompt], policy: str, style: str = "") -> None:
         self.tokenizer, self.prompts, self.style = load_tokenizer(policy), prompts, style
+        self._chat = ChatFormat(self.tokenizer, style)
+        self.stops = stop_tokens(policy, self._chat)
 
     def __call__(self, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[tuple[Prompt, str]]:
         """The prompt and the answer's text of each row."""
-        said = [str(self.tokenizer.decode(answer, skip_special_tokens=True)).strip() for answer in answers]
-        return [(self._known[tuple(ids)], text) for ids, text in zip(prompts, said, strict=True)]
+        texts = [answer_text(self.tokenizer, answer, self.stops) for answer in answers]
+        return [(self._known[tuple(ids)], text) for ids, text in zip(prompts, texts, strict=True)]
 
     def ended(self, answer: Sequence[int]) -> bool:
         """Whether an answer ended by itself."""
-        return list(answer[-1:]) == [self.tokenizer.eos_token_id]
+        return bool(answer) and answer[-1] in self.stops
 
     @cached_property
     def _known(self) -> dict[tuple[int, ...], Prompt]:
-        chat = ChatFormat(self.tokenizer, self.style)
-        return {tuple(chat.ids(chat.prompt(prompt.messages))): prompt for prompt in self.prompts}
+        return {tuple(self._chat.ids(self._chat.prompt(prompt.messages))): prompt for prompt in self.prompts}

@@ -6,6 +6,7 @@ are put side by side, and ``cai.evaluate.overoptimisation`` finds where they par
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from cai.config import PPO, Watch
 from cai.keys import seed_for
 from cai.models.chat import ChatFormat
 from cai.models.load import context_length
+from cai.models.stopping import answer_text
 from cai.records import Prompt
 from cai.rl.kl import k1
 from cai.rl.masked import masked_sum
@@ -66,16 +68,20 @@ class Watcher:
         kl = masked_sum(k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask) / len(self.asked)
         found = {"held_kl": float(kl), "held_score": float(rollout.scores.mean())}
         if self.gold:
-            texts = [str(self.agent.tokenizer.decode(e.answer, skip_special_tokens=True)).strip() for e in rollout.episodes]
+            texts = [answer_text(self.agent.tokenizer, e.answer, self.agent.stops) for e in rollout.episodes]
             values = self.gold([(prompt, text) for (prompt, _), text in zip(self.asked, texts, strict=True)])
-            found["held_gold"] = sum(values) / len(values)
+            if len(values):
+                found["held_gold"] = sum(values) / len(values)
         self.looks.append({"update": update, **found})
         if self._worth(self.looks[-1]) >= max(map(self._worth, self.looks)):
             save(self.agent.actor, self.agent.tokenizer, self.best, self.base)
         return found
 
     def _worth(self, look: dict[str, float]) -> float:
-        return look.get("held_gold", look["held_score"])
+        """By gold where any look has it, else by score: the two are never held against each other."""
+        if any("held_gold" in row for row in self.looks):
+            return look.get("held_gold", -math.inf)
+        return look["held_score"]
 
     # -- alarms --------------------------------------------------------------------------------------------------------
 
@@ -93,7 +99,8 @@ class Watcher:
         watch = self.watch
         return {
             f"KL over {watch.kl_limit} nats": watch.kl_limit is not None and row["kl"] > watch.kl_limit,
-            f"entropy under {watch.least_entropy} nats": row["entropy"] < watch.least_entropy,
+            # it has no entropy where no step of the update had finite figures; that is said by its own alarm
+            f"entropy under {watch.least_entropy} nats": row.get("entropy", math.inf) < watch.least_entropy,
             f"fewer than {watch.least_distinct:.0%} of the answers differ": row["distinct"] < watch.least_distinct,
             f"mean score beyond {SCORE_BLOW_UP:g} deviations": abs(row["score"]) > SCORE_BLOW_UP,
         }
