@@ -1,9 +1,17 @@
-"""The documentation keeps up with the code: links, commands, settings and public names in it exist."""
+"""The documentation keeps up with the code: the links, commands, settings and names in it exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer.main
+import yaml
+
+import cai
+from cai.cli.app import app
+from cai.config import RunConfig, TrainingConfig
+from cai.settings import subsection_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -12,26 +20,121 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
     if "_build" not in path.parts
 )
-FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(`{3,})(\S*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"`([^`\n]+)`")
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def prose(page: Path) -> str:
+    """The text of a page without its code blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def code_blocks(page: Path, language: str) -> list[str]:
+    return [code for _, name, code in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub and the built site give to the headings of a page."""
-    headings = re.findall(r"^#{1,6} (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    headings = re.findall(r"^#{1,6} (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_files_and_headings(page):
-    text = FENCE.sub("", page.read_text(encoding="utf-8"))
     broken = []
-    for target in re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", text):
+    for target in re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", prose(page)):
         name, _, anchor = target.partition("#")
         path = (page.parent / name).resolve() if name else page
         if not path.exists() or (anchor and anchor not in anchors(path)):
             broken.append(target)
     assert broken == []
+
+
+@pytest.fixture(scope="module")
+def commands():
+    """The options of every command."""
+    group = typer.main.get_command(app)
+    context = group.make_context("cai", [], resilient_parsing=True)
+    found = {"": {"--help", *(option for parameter in group.params for option in parameter.opts)}}
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        options = [option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)]
+        found[name] = {"--help", *options}
+    return found
+
+
+def invocations(page: Path) -> list[list[str]]:
+    """The words of every ``cai ...`` in the shell blocks and the inline code of a page."""
+    lines = [line for block in code_blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    parts = [part.strip() for line in lines for part in re.split(r"&&|\|\|", line)]
+    parts += [code for code in CODE.findall(prose(page)) if code.startswith("cai ")]
+    return [shlex.split(part, comments=True)[1:] for part in parts if part.startswith("cai ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_and_their_options_exist(page, commands):
+    unknown = []
+    for words in invocations(page):
+        name = words[0] if words and words[0].isalpha() and words[0].islower() else ""
+        options = [word.partition("=")[0] for word in words if word.startswith("-")]
+        if name not in commands or not commands[name].issuperset(options):
+            unknown.append("cai " + " ".join(words))
+    assert unknown == []
+
+
+def test_the_pages_show_many_commands():
+    assert sum(len(invocations(page)) for page in PAGES) > 50
+
+
+def is_setting(keys: list[str]) -> bool:
+    """Whether a run or training file has this setting or section."""
+    for kind in (RunConfig, TrainingConfig):
+        for i, key in enumerate(keys):
+            if key not in kind.model_fields:
+                break
+            if i + 1 == len(keys):
+                return True
+            if (kind := subsection_of(kind, key)) is None:
+                return True  # the rest is inside the value of the setting
+    return False
+
+
+SECTIONS = {name for kind in (RunConfig, TrainingConfig) for name in kind.model_fields if subsection_of(kind, name)}
+FILES = {"py", "yaml", "json", "jsonl", "csv", "md"}
+NOT_SETTINGS = {"docs/reference/metrics.md", "CHANGELOG.md"}
+"""Pages that name figures, or settings as they once were."""
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if name_of(p) not in NOT_SETTINGS], ids=name_of)
+def test_settings_in_the_text_exist(page):
+    dotted = [match for code in CODE.findall(prose(page)) if (match := re.match(r"[a-z_]+(?:\.[a-z_]+)+(?![\w/])", code))]
+    named = [match.group().split(".") for match in dotted]
+    assert [".".join(keys) for keys in named if keys[0] in SECTIONS and keys[-1] not in FILES and not is_setting(keys)] == []
+
+
+def keys_of(value: object, above: tuple[str, ...] = ()) -> list[list[str]]:
+    if not isinstance(value, dict):
+        return [list(above)]
+    return [keys for key, inner in value.items() for keys in keys_of(inner, (*above, key))]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.is_relative_to(ROOT / "docs")], ids=name_of)
+def test_settings_in_yaml_blocks_exist(page):
+    named = [keys for block in code_blocks(page, "yaml") for keys in keys_of(yaml.safe_load(block))]
+    assert [".".join(keys) for keys in named if not is_setting(keys)] == []
+
+
+def test_every_public_name_is_on_one_page_of_the_api_reference():
+    pages = {
+        page.stem: packages.split()
+        for page in ROOT.glob("docs/reference/api/*.md")
+        for packages in re.findall(r"^```\{public-api\} (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    for name in cai.__all__:
+        module = f"{getattr(cai, name).__module__}."
+        found = [page for page, packages in pages.items() if any(module.startswith(f"{package}.") for package in packages)]
+        assert len(found) == 1, f"cai.{name} of {module[:-1]} is on the pages {found}"

@@ -48,10 +48,3 @@ def test_one_section_and_what_it_may_be():
     assert "  method: letters  # letters | critique | votes | reasoned\n" in text
     ppo = settings_text(RunConfig, "ppo")
     assert "  kl_target: null  # > 0, or null\n" in ppo and "  lam: 0.95  # 0 to 1\n" in ppo and "  epochs: 4  # >= 1\n" in ppo
-
-
-def test_the_page_says_what_the_command_prints(root):
-    page = (root / "docs/reference/settings.md").read_text()
-    blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
-    assert blocks[0] == settings_text(RunConfig)
-    assert blocks[1] == "".join(settings_text(TrainingConfig, name) for name in ("model", "out", "reward_model", "style", "data"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cai.data.formats import FORMATS, Pair, format_of
 from cai.data.tables import read_table
 from cai.errors import InputError, Problem, did_you_mean
+from cai.files import StrPath
 from cai.keys import digest
 from cai.records import Comparison, Preference
 
@@ -27,8 +27,8 @@ class Read:
         return {reason: len(places) for reason, places in self.skipped.items()}
 
 
-def read_preferences(path: Path, format: str = "") -> Read:
-    """The preferences of a file in one of :data:`~cai.data.formats.FORMATS`; by default the one its first row is in.
+def read_preferences(path: StrPath, format: str = "") -> Read:
+    """The preferences of a file in one of the published formats; by default the one its first row is in.
 
     Several answers to one prompt (ranked, scored) give all their pairs. A pair's label is 1, or what the file says.
 

@@ -14,6 +14,7 @@ from cai.keys import seed_for, uniform
 from cai.models.chat import ChatFormat
 from cai.models.forest import Tree, plant
 from cai.models.load import context_length, fingerprint, pass_tokens
+from cai.models.padding import padding_id
 from cai.models.scalar import ScalarModel, answer_scores
 from cai.records import Preference, Prompt
 from cai.rl.losses import preference_loss
@@ -36,7 +37,7 @@ def train_reward(
     """Train a reward model on labelled comparisons and save it to ``out``.
 
     All comparisons of a prompt stand in one element of a batch, each answer is read once. Where a label came from is looked at
-    only for ``config.weights``. Prompts of a keyed share ``config.held_out`` are kept for measuring (:func:`held_out_figures`).
+    only for ``config.weights``. Prompts of a keyed share ``config.held_out`` are kept for measuring (``held_out_figures``).
     The scores are then shifted and scaled to mean 0 and deviation 1 over the answers of the training pairs; both numbers stand
     in the saved config. ``member`` is the number within an ensemble: another head to start with, another order of the rows.
     """
@@ -44,7 +45,7 @@ def train_reward(
     key = [seed, *(["member", member] if member else [])]
     torch.manual_seed(seed_for(*key, "reward head"))
     scalar, tokenizer = open_scalar(base, training, new_head=True)
-    chat, pad_id = ChatFormat(tokenizer, style), int(tokenizer.pad_token_id)
+    chat, pad_id = ChatFormat(tokenizer, style), padding_id(tokenizer)
 
     def kept_back(prompt: str) -> bool:
         return uniform(seed, "held out", prompt) < config.held_out
@@ -142,7 +143,7 @@ def score_trees(scalar: ScalarModel, trees: Sequence[Tree]) -> Tensor:
     scores = torch.empty(starts[-1])
     for part in by_size([tree.size for tree in trees], pass_tokens(model.device)):
         places = [place for i in part for place in range(starts[i], starts[i + 1])]
-        scores[places] = answer_scores(model, plant(model, [trees[i] for i in part], int(tokenizer.pad_token_id))).cpu()
+        scores[places] = answer_scores(model, plant(model, [trees[i] for i in part], padding_id(tokenizer))).cpu()
     return scores
 
 

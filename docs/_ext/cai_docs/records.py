@@ -1,0 +1,93 @@
+"""Pydantic models, dataclasses and named tuples for autodoc: each field with its type, default and meaning.
+
+Autodoc by itself resolves the annotations of dataclasses only, and shows the bounds of a pydantic field as part of its type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+from sphinx.util.typing import stringify_annotation
+
+from cai.settings import described
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sphinx.application import Sphinx
+
+LONGEST_DEFAULT = 30
+
+
+class Field(NamedTuple):
+    """A field of a record; ``default`` is empty where a value must be given, and ``...`` where it is too long to show."""
+
+    name: str
+    annotation: Any
+    default: str
+
+
+def is_record(kind: object) -> bool:
+    """Whether the fields of a class are what it is called with."""
+    return inspect.isclass(kind) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"))
+
+
+def autodoc(name: str, kind: type) -> list[str]:
+    """The directive for a record, with an entry for each field that its docstring does not describe."""
+    methods = [member for member in vars(kind) if not member.startswith("_") and _is_method(vars(kind)[member])]
+    lines = [f".. autoclass:: {name}", f"   :members: {', '.join(methods)}" if methods else "", ""]
+    if "Attributes:" not in (kind.__doc__ or ""):
+        meanings = described(kind)
+        for field in _fields(kind):
+            lines += _entry(field, meanings.get(field.name, ""))
+    return lines
+
+
+def signature(app: Sphinx, what: str, name: str, kind: Any, *rest: Any) -> tuple[str, None] | None:
+    """The names and defaults only: the types stand beside the fields."""
+    if what != "class" or not is_record(kind):
+        return None
+    fields = [f"{field.name}={field.default}" if field.default else field.name for field in _fields(kind)]
+    if issubclass(kind, BaseModel):
+        fields.insert(0, "*")
+    return f"({', '.join(fields)})", None
+
+
+def _is_method(member: object) -> bool:
+    return isinstance(member, property | classmethod | staticmethod) or inspect.isfunction(member)
+
+
+def _fields(kind: Any) -> Iterator[Field]:
+    if issubclass(kind, BaseModel):
+        for name, info in kind.model_fields.items():
+            yield Field(name, info.annotation, "" if info.is_required() else _short(info.default))
+    elif dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            yield Field(field.name, hints[field.name], "" if required else _short(field.default))
+    else:
+        hints, defaults = typing.get_type_hints(kind), kind._field_defaults
+        for name in kind._fields:
+            yield Field(name, hints[name], _short(defaults[name]) if name in defaults else "")
+
+
+def _short(default: object) -> str:
+    text = repr(default)
+    made = default in (PydanticUndefined, dataclasses.MISSING)  # by a factory
+    return "..." if made or len(text) > LONGEST_DEFAULT or text.startswith("<") else text
+
+
+def _entry(field: Field, meaning: str) -> list[str]:
+    # get_type_hints strips the bounds and validators of Annotated
+    bare = typing.get_type_hints(SimpleNamespace(__annotations__={"field": field.annotation}))["field"]
+    lines = [f"   .. attribute:: {field.name}", f"      :type: {stringify_annotation(bare, 'smart')}"]
+    if field.default not in ("", "..."):
+        lines.append(f"      :value: {field.default}")
+    return [*lines, "", f"      {meaning}", ""]
