@@ -40,6 +40,13 @@ class InputError(CaiError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+class ArgumentError(InputError, ValueError):
+    """An argument of a Python function that cannot be used."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__([Problem(name, message)])
+
+
 class LimitReached(CaiError):
     """A limit (disk, budget) stopped the work; the same command goes on where it stopped."""
 

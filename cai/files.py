@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from cai import processes
+from cai.cleaning import clean_json
 from cai.errors import InputError, LimitReached, Problem
 from cai.records import Record
 
 R = TypeVar("R", bound=Record)
+StrPath = str | os.PathLike[str]
 _GZIP = b"\x1f\x8b"
 
 
@@ -129,7 +131,9 @@ def strict_json(text: str) -> Any:
     Raises:
         ValueError: with what is wrong, or RecursionError where it is nested too deeply.
     """
-    return json.loads(text, object_pairs_hook=_each_once)
+    value = json.loads(text, object_pairs_hook=_each_once)
+    # an escape such as \ud800 in a JSON text is a lone surrogate, which no record can hold
+    return clean_json(value) if "\\u" in text else value
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,14 +7,19 @@ model, which principle (id and hash) and which seed made it. There is no label b
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from cai.cleaning import clean
+from cai.errors import ArgumentError
 from cai.keys import digest
 
 Role = Literal["system", "user", "assistant"]
 Status = Literal["ok", "empty", "truncated", "unscored", "too_long", "filtered", "failed"]
+Text = Annotated[str, BeforeValidator(lambda value: clean(value) if isinstance(value, str) else value)]
+"""A string without lone surrogates, wherever it comes from: a file, a server, or a Python function."""
 
 
 class Record(BaseModel):
@@ -25,7 +30,7 @@ class Message(Record):
     """One turn of a conversation."""
 
     role: Role
-    content: str
+    content: Text
 
 
 class Made(Record):
@@ -45,9 +50,17 @@ class Prompt(Record):
     kind: str = "prompt"
 
     @classmethod
-    def of(cls, messages: str | tuple[Message, ...], kind: str = "prompt") -> Prompt:
-        """A prompt with the id of its content."""
-        turns = (Message(role="user", content=messages),) if isinstance(messages, str) else messages
+    def of(cls, messages: str | Sequence[Message], kind: str = "prompt") -> Prompt:
+        """A prompt with the id of its content.
+
+        Raises:
+            ArgumentError: if there are no messages, or the last one is not a user turn with a text.
+        """
+        turns = _turns([{"role": "user", "content": messages}] if isinstance(messages, str) else messages)
+        if not turns or turns[-1].role != "user":
+            raise ArgumentError("prompt", "must end with a user turn")
+        if not turns[-1].content.strip():
+            raise ArgumentError("prompt", "is empty; its last user turn must have a text")
         return cls(id=digest([[m.role, m.content] for m in turns]), messages=turns, kind=kind)
 
     @property
@@ -59,16 +72,26 @@ class Prompt(Record):
         return (*self.messages, Message(role="assistant", content=answer))
 
 
+def _turns(messages: object) -> tuple[Message, ...]:
+    if not isinstance(messages, Sequence):
+        raise ArgumentError("prompt", f"must be a text or a list of messages, not {type(messages).__name__}")
+    try:
+        return tuple(Message.model_validate(message) for message in messages)
+    except ValidationError as error:
+        raise ArgumentError("prompt", f"holds something that is not a message: {error.errors()[0]['msg']}") from None
+
+
 class Sample(Record):
     """An answer of a model to a prompt; ``draw`` numbers the answers to one prompt."""
 
     id: str
     prompt: Prompt
-    response: str
+    response: Text
     draw: int = 0
     status: Status = "ok"
+    reason: Text = ""  # why it is not ok, in the words of the server or the limit that was reached
     made: Made
-    thoughts: str = ""  # what the model wrote before its answer, where it thinks aloud; never judged
+    thoughts: Text = ""  # what the model wrote before its answer, where it thinks aloud; never judged
 
 
 class Step(Record):
@@ -76,11 +99,12 @@ class Step(Record):
 
     principle: str
     principle_hash: str
-    critique: str  # empty when revising directly
-    revision: str
+    critique: Text  # empty when revising directly
+    revision: Text  # the reply before where the status is not ok
     unchanged: bool
-    status: Status = "ok"
-    thoughts: tuple[str, ...] = ()  # before the critique and before the revision, where the critic thinks aloud
+    status: Status = "ok"  # of the critique where that failed: no revision is asked for then
+    reason: Text = ""  # why it is not ok
+    thoughts: tuple[Text, ...] = ()  # before the critique and before the revision, where the critic thinks aloud
 
 
 class Revision(Record):
@@ -101,12 +125,13 @@ class Comparison(Record):
 
     id: str
     prompt: Prompt
-    first: str
-    second: str
+    first: Text
+    second: Text
     origins: tuple[str, str] = ("", "")
 
     @classmethod
     def of(cls, prompt: Prompt, first: str, second: str, origins: tuple[str, str] = ("", "")) -> Comparison:
+        first, second = clean(first), clean(second)
         return cls(id=digest([prompt.id, first, second]), prompt=prompt, first=first, second=second, origins=origins)
 
     def swap(self) -> Comparison:
@@ -126,8 +151,9 @@ class Reading(Record):
     method: str
     p_first: float | None
     status: Status = "ok"
+    reason: Text = ""  # what went wrong with the judge's answers, those that a label could do without too
     evidence: dict[str, float] = {}
-    text: str = ""
+    text: Text = ""
     template: str = ""  # digest of the template that asked
     seeds: tuple[int, ...] = ()  # of the samples, where the verdict was sampled
     temperature: float | None = None  # likewise
@@ -146,7 +172,7 @@ class Preference(Record):
     comparison: Comparison
     p_first: float | None = Field(default=None, ge=0, le=1)
     status: Status = "ok"
-    source: str
+    source: Text
     margin: float = Field(default=0.0, ge=0)  # by how much the better one leads, in units of a reward, where somebody said so
     readings: tuple[Reading, ...] = ()
     judge: str = ""  # fingerprint of the model that judged
@@ -173,5 +199,5 @@ class Ranking(Record):
     """Answers to one prompt, best first; by their ``strengths`` the one beats the other with ``sigmoid(s_one - s_other)``."""
 
     prompt: Prompt
-    answers: tuple[str, ...]
+    answers: tuple[Text, ...]
     strengths: tuple[float, ...]

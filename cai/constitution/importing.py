@@ -16,7 +16,7 @@ import yaml
 from cai.constitution.worked import Worked
 from cai.data.tables import read_table
 from cai.errors import InputError, Problem
-from cai.files import read_utf8, strict_json, write_text
+from cai.files import StrPath, read_utf8, strict_json, write_text
 
 NAMES = {
     "critique": ("critique", "critic", "prompt", "critique_request"),
@@ -34,13 +34,13 @@ class Brought(NamedTuple):
     weight: float | None = None
 
 
-def read_principles(path: Path) -> list[Brought]:
+def read_principles(path: StrPath) -> list[Brought]:
     """The principles of a file of another tool, in its order.
 
     Raises:
         InputError: naming each entry that holds no text of a principle, or a text that a principle file cannot keep as it is.
     """
-    found, problems = [], []
+    path, found, problems = Path(path), [], []
     for number, (place, name, entry) in enumerate(_entries(path), start=1):
         texts = {"compare": entry} if isinstance(entry, str) else _texts(entry)
         weight = entry.get("weight") if isinstance(entry, Mapping) else None
@@ -59,7 +59,7 @@ def read_principles(path: Path) -> list[Brought]:
     return found
 
 
-def write_principles(found: list[Brought], theme: str, folder: Path, title: str, worked: Sequence[Worked] = ()) -> Path:
+def write_principles(found: list[Brought], theme: str, folder: StrPath, title: str, worked: Sequence[Worked] = ()) -> Path:
     """Write one file per principle and a constitution that draws from them; returns the constitution's path.
 
     Worked examples become its ``few_shot``. One whose requests are no principle's gets a principle of its own, which is not drawn.
@@ -67,7 +67,7 @@ def write_principles(found: list[Brought], theme: str, folder: Path, title: str,
     Raises:
         InputError: if one of the files is there already.
     """
-    drawn = len(found)
+    folder, drawn = Path(folder), len(found)
     found, shots = [*found], []
     for number, example in enumerate(worked, start=1):
         asked = {"critique": example.critique_request, "revise": example.revision_request}

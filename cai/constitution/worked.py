@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.errors import InputError, Problem
-from cai.files import read_utf8, strict_json
+from cai.files import StrPath, read_utf8, strict_json
 
 ROLES = ["user", "assistant"] * 3
 LABELS = ["Human", "Assistant", "CritiqueRequest", "Critique", "RevisionRequest", "Revision"]
@@ -30,14 +30,14 @@ class Worked(NamedTuple):
     revision: str
 
 
-def read_worked(path: Path) -> list[Worked]:
+def read_worked(path: StrPath) -> list[Worked]:
     """The worked examples of a file, in its order; none where it holds none.
 
     Raises:
         InputError: naming each example that does not have its six parts, or has a part that a file of ours cannot keep as it is.
     """
     found, problems = [], []
-    for number, (place, parts) in enumerate(_examples(path), start=1):
+    for number, (place, parts) in enumerate(_examples(Path(path)), start=1):
         if parts is None:
             problems.append(Problem(place, f"is no worked example: its turns should be {', '.join(LABELS)}, once each"))
         elif any(not part or part != part.strip() for part in parts):

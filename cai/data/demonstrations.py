@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from cai.cleaning import clean
 from cai.data.formats import FORMATS, Pair, format_of
-from cai.data.prompts import clean, messages_of, prompt_of
+from cai.data.prompts import messages_of, prompt_of
 from cai.data.tables import Row, read_table
 from cai.errors import InputError, Problem
+from cai.files import StrPath
 from cai.records import Prompt
 
 KNOWN = "prompt, completion; messages that end with an answer; instruction, input, output; or preferences, whose better answer is taken"
@@ -29,7 +30,7 @@ class Demonstrations:
         return {reason: len(places) for reason, places in self.skipped.items()}
 
 
-def read_demonstrations(path: Path) -> Demonstrations:
+def read_demonstrations(path: StrPath) -> Demonstrations:
     """The demonstrations of a table, each once.
 
     Raises:

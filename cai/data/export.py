@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cai.data.tables import Row
 from cai.data.transcripts import transcript
 from cai.errors import LimitReached
-from cai.files import write_text
+from cai.files import StrPath, write_text
 from cai.records import Message, Preference, Prompt
 
 Shape = Literal["trl", "transcripts", "parquet"]
@@ -60,8 +60,9 @@ def completion_rows(rows: Iterable[tuple[Prompt, str]]) -> Iterator[Row]:
         yield {"prompt": _messages(prompt.messages), "completion": _answer(answer)}
 
 
-def write_rows(rows: Sequence[Row], folder: Path, name: str, shape: Shape) -> Path:
+def write_rows(rows: Sequence[Row], folder: StrPath, name: str, shape: Shape) -> Path:
     """Write rows as ``name.jsonl``, or as ``name.parquet``; whole or not at all."""
+    folder = Path(folder)
     if shape != "parquet":
         path = folder / f"{name}.jsonl"
         write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from cai.data.prompts import clean, messages_of, prompt_of
+from cai.cleaning import clean
+from cai.data.prompts import messages_of, prompt_of
 from cai.data.tables import Row
 from cai.data.transcripts import parse_transcript
 from cai.records import Message, Prompt
@@ -105,7 +106,7 @@ def _trl(row: Row) -> Iterator[Outcome]:
     margin = _number(row["margin"], "margin") if row.get("margin") is not None else 0.0
     if margin < 0:
         raise ValueError(f"margin should not be negative, found {margin:g}: then the other answer would be the better one")
-    source = row.get("source") if isinstance(row.get("source"), str) else ""
+    source = clean(row["source"]) if isinstance(row.get("source"), str) else ""
     yield _pair(_prompt(row["prompt"]), answers[0], answers[1], p_chosen, source or SOURCE, margin)
 
 

@@ -8,20 +8,24 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from cai.arguments import check_count
 from cai.data.tables import read_table
 from cai.errors import InputError, Problem, did_you_mean
+from cai.files import StrPath
 from cai.records import Message, Prompt
 
 _TURNS = TypeAdapter(tuple[Message, ...])
 
 
-def read_prompts(path: Path, kind: str, limit: int = 0) -> list[Prompt]:
+def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
     """The prompts of a file, each once; ``path`` may end in ``#column`` to name where in a row they stand.
 
     Raises:
         InputError: naming each row that holds no prompt, or the file if it holds none at all.
+        ArgumentError: if ``limit`` is below 0.
     """
-    path, column = _column(path)
+    check_count("limit", limit, 0)
+    path, column = _column(Path(path))
     prompts: dict[str, Prompt] = {}
     problems = []
     for place, row in read_table(path):
@@ -55,7 +59,7 @@ def prompt_of(value: Any, kind: str) -> Prompt:
     if isinstance(value, str):
         if not value.strip():
             raise ValueError("the prompt is empty")
-        return Prompt.of(clean(value), kind)
+        return Prompt.of(value, kind)
     if not isinstance(value, list):
         raise ValueError(f'has no text or messages under "prompt" or "messages" (found {type(value).__name__})')
     turns = messages_of(value)
@@ -75,11 +79,10 @@ def messages_of(value: Any) -> tuple[Message, ...]:
     if isinstance(value, list):
         value = [_joined(turn) for turn in value]
     try:
-        turns = _TURNS.validate_python(value)
+        return _TURNS.validate_python(value)
     except ValidationError as error:
         detail = error.errors()[0]
         raise ValueError(f"message {'.'.join(map(str, detail['loc']))}: {detail['msg']}") from None
-    return tuple(Message(role=t.role, content=clean(t.content)) for t in turns)
 
 
 def _joined(turn: Any) -> Any:
@@ -88,11 +91,6 @@ def _joined(turn: Any) -> Any:
         turn = turn | {"content": "".join(p["text"] for p in parts)}
     # what else a message holds (names, ids, weights) is not part of the conversation
     return {k: v for k, v in turn.items() if k in ("role", "content")} if isinstance(turn, dict) else turn
-
-
-def clean(text: str) -> str:
-    """The text with lone surrogates replaced; they break every file format further on."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def by_kind(prompts: Sequence[Prompt], kind: str) -> list[Prompt]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import InputError, Problem
-from cai.files import read_rows, read_utf8, strict_json
+from cai.files import StrPath, read_rows, read_utf8, strict_json
 
 Row = dict[str, Any]
 
 
-def read_table(path: Path) -> Iterator[tuple[str, Row]]:
+def read_table(path: StrPath) -> Iterator[tuple[str, Row]]:
     """The rows of a ``.jsonl``, ``.json`` (a list of objects), ``.csv``, ``.tsv`` (each of them ``.gz`` or not) or ``.parquet`` file,
     or of a ``datasets`` folder.
 
@@ -24,6 +24,7 @@ def read_table(path: Path) -> Iterator[tuple[str, Row]]:
     Raises:
         InputError: if the file cannot be read, naming each line that is no row.
     """
+    path = Path(path)
     if path.is_dir():
         return _dataset(path)
     readers = {".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
@@ -78,6 +79,8 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}: row {number}", row
+    except UnicodeDecodeError as error:
+        raise InputError([Problem(str(path), f"holds a text that is not UTF-8 (byte {error.start} of it)")]) from None
     except (OSError, lib.ArrowException) as error:
         raise InputError([Problem(str(path), f"is no parquet file: {str(error).splitlines()[0]}")]) from None
 
@@ -93,4 +96,7 @@ def _dataset(path: Path) -> Iterator[tuple[str, Row]]:
     if not isinstance(loaded, Dataset):
         raise InputError([Problem(str(path), f"holds several splits; name the folder of one of {', '.join(map(str, loaded))}")])
     for number in range(len(loaded)):
-        yield f"{path}: row {number + 1}", loaded[number]
+        try:
+            yield f"{path}: row {number + 1}", loaded[number]
+        except UnicodeDecodeError as error:
+            raise InputError([Problem(f"{path}: row {number + 1}", f"holds a text that is not UTF-8 (byte {error.start} of it)")]) from None
