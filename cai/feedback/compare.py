@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from cai.arguments import check_count, check_records
+from cai.errors import ArgumentError
 from cai.keys import shuffled, uniform
 from cai.records import Comparison, Sample
 
@@ -15,7 +17,15 @@ def compare(samples: Mapping[str, Sequence[Sample]], *, seed: int = 0, per_promp
 
     ``samples`` maps the name of a model (the origin) to its answers. Pairs of two equal texts are never made; which pairs
     are taken, and which answer stands first, is keyed by the prompt.
+
+    Raises:
+        ArgumentError: naming the argument that cannot be used.
     """
+    if not isinstance(samples, Mapping):
+        raise ArgumentError("samples", f"must map names of models to lists of Sample records, not {type(samples).__name__}")
+    for origin, made in samples.items():
+        check_records(f"samples[{origin!r}]", made, Sample)
+    check_count("per_prompt", per_prompt)
     answers: dict[str, list[tuple[str, Sample]]] = defaultdict(list)
     for origin, made in samples.items():
         for sample in made:

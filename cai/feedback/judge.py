@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from cai import templates
+from cai.arguments import check_ask, check_choice, check_law, check_records
 from cai.backends.protocol import Ask
 from cai.constitution.schema import Constitution, Principle
-from cai.feedback.readings import Method, read_all
+from cai.feedback.readings import Method, as_method, read_all
 from cai.keys import digest, draw_many
 from cai.records import Comparison, Preference, Reading
 
@@ -19,7 +20,7 @@ _WORD = re.compile(r"\w", re.UNICODE)
 
 
 def judge(
-    comparisons: Sequence[Comparison], law: Constitution, ask: Ask, method: Method, *, principles: int = 1,
+    comparisons: Sequence[Comparison], law: Constitution, ask: Ask, method: Method | str, *, principles: int = 1,
     combine: Combine = "mean", seed: int = 0,
 ) -> list[Preference]:  # fmt: skip
     """Label each comparison by ``principles`` different principles drawn by weight (0: by all of them, in turn).
@@ -27,8 +28,17 @@ def judge(
     One principle per label is the paper's way. Several are joined by ``combine``: the ``mean`` of the probabilities; the
     ``sum`` of what each says against an answer, at most certainty; a ``vote``; or all are put to the judge ``together``, as
     one question. An answer that says nothing loses without the judge being asked. A comparison that no principle could
-    score has no label, and the status ``unscored``.
+    score has no label, and the status ``unscored``. ``method`` is an object such as ``Letters()``, or a name of
+    :data:`~cai.feedback.readings.METHODS`.
+
+    Raises:
+        ArgumentError: naming the argument that cannot be used.
     """
+    check_records("comparisons", comparisons, Comparison)
+    check_law(law, "judge", principles)
+    check_ask(ask)
+    check_choice("combine", combine, get_args(Combine))
+    method = as_method(method, seed)
     weights = law.used_for("judge")
     drawn = [_drawn(comparison, law, principles, combine, seed) for comparison in comparisons]
     read = iter(read_all(method, [(c, principle) for c, chosen in zip(comparisons, drawn, strict=True) for principle in chosen], ask))
@@ -40,7 +50,7 @@ def judge(
         p_first = combined(readings, importance, combine)
         preferences.append(
             Preference(
-                id=digest([comparison.id, [r.model_dump() for r in readings]]),
+                id=digest([comparison.id, [r.model_dump(exclude={"reason"}) for r in readings]]),
                 comparison=comparison,
                 p_first=p_first,
                 status="ok" if p_first is not None else "unscored",
@@ -83,7 +93,7 @@ def _without_a_judge(comparison: Comparison) -> Reading:
     first, second = says_nothing(comparison.first), says_nothing(comparison.second)
     return Reading(
         principle="", principle_hash="", method="says nothing", p_first=None if first and second else float(second),
-        status="unscored" if first and second else "ok",
+        status="unscored" if first and second else "ok", reason="neither answer says anything" if first and second else "",
     )  # fmt: skip
 
 

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from cai.arguments import check_records
 from cai.backends.protocol import Ask
+from cai.cleaning import clean
 from cai.constitution.schema import Constitution
+from cai.errors import ArgumentError
 from cai.feedback.judge import judge
 from cai.feedback.readings import Method
 from cai.records import Comparison, Preference, Prompt, Ranking
@@ -18,14 +21,21 @@ PRIOR = 0.1
 """Draws that every answer is given against one of strength zero, so that one which always wins has a finite strength."""
 
 
-def rank(prompt: Prompt, answers: Sequence[str], law: Constitution, ask: Ask, method: Method, *, seed: int = 0, **how: Any) -> Ranking:
+def rank(
+    prompt: Prompt, answers: Sequence[str], law: Constitution, ask: Ask, method: Method | str, *, seed: int = 0, **how: Any
+) -> Ranking:
     """Judge all pairs of the answers, as :func:`cai.judge` does (``how`` goes to it), and put the answers in order.
 
     Raises:
-        ValueError: if two answers are the same.
+        ArgumentError: if there are no answers, or two of them are the same.
     """
+    check_records("prompt", [prompt], Prompt)
+    check_records("answers", answers, str)
+    answers = [clean(answer) for answer in answers]
+    if not answers:
+        raise ArgumentError("answers", "is empty; there is nothing to rank")
     if len(set(answers)) < len(answers):
-        raise ValueError("two answers are the same; a ranking is of different ones")
+        raise ArgumentError("answers", "two answers are the same; a ranking is of different ones")
     pairs = [Comparison.of(prompt, one, other) for one, other in combinations(answers, 2)]
     return ranking(prompt, answers, judge(pairs, law, ask, method, seed=seed, **how))
 

@@ -6,9 +6,10 @@ A reward without a reward model: dearer per answer, never out of date with the p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from cai import templates
+from cai.arguments import check_ask, check_choice, check_law
 from cai.backends.protocol import Answer, Ask, Call, Choice, Choose
 from cai.constitution.schema import Constitution, Principle, fill_slots
 from cai.feedback.judge import says_nothing
@@ -29,7 +30,13 @@ def rate(
     ``critique``: 1 - 2 v, with v the probability that a critique by the principle finds a problem. ``digits``: the expected
     rating from 1 to 9 under the probabilities of the digits, brought to -1 ... 1. An answer that says nothing gets -1 unasked;
     None where nothing could be read.
+
+    Raises:
+        ArgumentError: naming the argument that cannot be used.
     """
+    check_law(law, "judge", principles)
+    check_ask(ask)
+    check_choice("scale", scale, get_args(Scale))
     weights = law.used_for("judge")
     drawn = [
         [] if says_nothing(text) else draw_many(weights, principles or len(weights), seed, "rate", prompt.id, digest(text))

@@ -7,12 +7,15 @@ evidence, so that labels of different methods can be compared.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
 from cai import templates
+from cai.arguments import check_choice, check_count, check_sampling
 from cai.backends.protocol import Answer, Ask, Call, Choice, Choose, Complete, Completion
 from cai.constitution.schema import Principle, fill_slots
+from cai.errors import ArgumentError
 from cai.feedback.revise import critique_request
 from cai.feedback.shots import Verdict, fitting
 from cai.feedback.verdicts import verdict
@@ -21,6 +24,9 @@ from cai.records import Comparison, Message, Reading
 
 CLAMP = (0.4, 0.6)
 """Probabilities read after a chain of thought are near 0 or 1 and are clamped (arXiv 2212.08073, section 4.1)."""
+
+REASONS = 3
+"""Different troubles that a reading names."""
 
 
 class Method(Protocol):
@@ -99,6 +105,8 @@ class Votes:
         self, seed: int = 0, samples: int = 4, fences: bool = False, temperature: float = 1.0, max_tokens: int = 16,
         shots: Sequence[Verdict] = (),
     ) -> None:  # fmt: skip
+        check_count("samples", samples)
+        check_sampling(temperature, max_tokens)
         self.seed, self.samples, self.fences, self.shots = seed, samples, fences, shots
         self.temperature, self.max_tokens = temperature, max_tokens
         self.template = "judge_fenced" if fences else "judge_reasoned" if self.reasoned else "judge"
@@ -151,13 +159,33 @@ METHODS = ("letters", "critique", "votes", "reasoned")
 def method_named(
     name: str, *, seed: int = 0, both_orders: bool = True, fences: bool = True, samples: int = 0, shots: Sequence[Verdict] = ()
 ) -> Method:
-    """The method of one of :data:`METHODS`; ``samples`` 0 is the method's own number. ``shots`` go before letters and votes."""
+    """The method of one of :data:`METHODS`; ``samples`` 0 is the method's own number. ``shots`` go before letters and votes.
+
+    Raises:
+        ArgumentError: if there is no such method, or ``samples`` is below 0.
+    """
+    check_choice("method", name, METHODS)
+    check_count("samples", samples, 0)
     if name == "critique":
         return CritiqueOdds()
     if name == "letters":
         return Letters(both_orders, fences, shots)
     number = {"samples": samples} if samples else {}
     return Reasoned(seed, fences=fences, **number) if name == "reasoned" else Votes(seed, fences=fences, shots=shots, **number)
+
+
+def as_method(method: Method | str, seed: int = 0) -> Method:
+    """A method as it is, or the one of that name.
+
+    Raises:
+        ArgumentError: if it is neither.
+    """
+    if isinstance(method, str):
+        return method_named(method, seed=seed)
+    if isinstance(method, type) or not all(callable(getattr(method, part, None)) for part in ("calls", "read")):
+        shown = f"the class {method.__name__}" if isinstance(method, type) else type(method).__name__
+        raise ArgumentError("method", f"must be one of {', '.join(METHODS)} or an object such as Letters(), not {shown}")
+    return method
 
 
 def worked(shots: Sequence[Verdict], comparison: Comparison, fences: bool = False) -> list[Message]:
@@ -195,6 +223,22 @@ def share(answer: Answer, option: int) -> float | None:
     return weights[option] / sum(weights)
 
 
+def trouble(calls: Sequence[Call], answers: Sequence[Answer]) -> str:
+    """What went wrong with a judge's answers, the commonest things first, with how often; empty where nothing did."""
+    counts = Counter(said for call, answer in zip(calls, answers, strict=True) if (said := _trouble(call, answer)))
+    return "; ".join(f"{count} of {len(answers)} answers {said}" for said, count in counts.most_common(REASONS))
+
+
+def _trouble(call: Call, answer: Answer) -> str:
+    if answer.finish == "length" and isinstance(call, Complete):
+        return f"truncated (cut at max_tokens={call.max_tokens})"
+    if answer.finish != "stop":
+        return f"{answer.finish.replace('_', ' ')} ({answer.note})" if answer.note else answer.finish.replace("_", " ")
+    if isinstance(answer, Choice) and share(answer, 0) is None:
+        return "without a probability for any of the options"
+    return "without a verdict" if isinstance(answer, Completion) and verdict(answer.text) is None else ""
+
+
 def reading(
     method: Votes | Letters | CritiqueOdds, principle: Principle, calls: Sequence[Call], answers: Sequence[Answer],
     p_first: float | None, evidence: dict[str, float] | None = None, text: str = "",
@@ -203,7 +247,7 @@ def reading(
     sampled = [call for call in calls if isinstance(call, Complete)]
     return Reading(
         principle=principle.id, principle_hash=principle.hash, method=method.name, p_first=p_first,
-        status="unscored" if p_first is None else "ok", evidence=evidence or {}, text=text,
+        status="unscored" if p_first is None else "ok", reason=trouble(calls, answers), evidence=evidence or {}, text=text,
         template=templates.template_hash(method.template), seeds=tuple(call.seed for call in sampled),
         temperature=sampled[0].temperature if sampled else None,
         tokens=(sum(a.tokens_in for a in answers), sum(a.tokens_out for a in answers if isinstance(a, Completion))),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from cai import templates
+from cai.arguments import check_ask, check_count, check_law, check_records, check_sampling
 from cai.backends.protocol import Ask, Complete, Completion
 from cai.constitution.schema import Constitution, Principle, fill_slots
-from cai.feedback.sample import status_of
+from cai.errors import ArgumentError
+from cai.feedback.sample import reason_of, status_of
 from cai.keys import digest, draw, seed_for
 from cai.records import Message, Prompt, Revision, Sample, Step
 
@@ -21,49 +24,82 @@ def revise(
     """Critique and revise each sample ``rounds`` times, by one principle drawn per round with replacement by weight.
 
     Each round starts from the prompt and the reply as it then is. ``direct`` skips the critique. Samples without a text
-    are left out. A round whose answer is unusable keeps the reply and says so in its status.
+    are left out. A round whose critique or revision is unusable keeps the reply, with the status and the reason of the one
+    that failed; after a failed critique no revision is asked for.
+
+    Raises:
+        ArgumentError: naming the argument that cannot be used.
     """
+    check_records("samples", samples, Sample)
+    check_ask(ask)
+    check_count("rounds", rounds, 0)
+    check_sampling(temperature, max_tokens)
     usable = [sample for sample in samples if sample.status in ("ok", "truncated")]
-    weights = law.used_for("revise")
-    shots = few_shot(law, direct)
+    check_law(law, "revise" if usable else None)
+    critic = _Critic(law, ask, direct, seed, temperature, max_tokens)
     replies = [sample.response for sample in usable]
     steps: list[list[Step]] = [[] for _ in usable]
     for number in range(rounds):
-        drawn = [law.principles[draw(weights, seed, s.id, number)] for s in usable]
-        talks = [shots + s.prompt.with_answer(reply) for s, reply in zip(usable, replies, strict=True)]
-
-        def answers(talks: list[Turns], what: str, number: int = number) -> list[Completion]:
-            calls = [
-                Complete(talk, seed_for(seed, what, s.id, number), temperature, max_tokens) for s, talk in zip(usable, talks, strict=True)
-            ]
-            return [answer for answer in ask(calls) if isinstance(answer, Completion)]
-
-        critiques, thoughts = [""] * len(usable), [""] * len(usable)
-        if not direct:
-            asked = [talk + (critique_request(p, s.prompt),) for talk, p, s in zip(talks, drawn, usable, strict=True)]
-            written = answers(asked, "critique")
-            critiques, thoughts = [answer.text for answer in written], [answer.thoughts for answer in written]
-            talks = [talk + (Message(role="assistant", content=c),) for talk, c in zip(asked, critiques, strict=True)]
-        asked = [talk + (revision_request(p, s.prompt),) for talk, p, s in zip(talks, drawn, usable, strict=True)]
-        for i, answer in enumerate(answers(asked, "revise")):
-            status = status_of(answer)
-            text = answer.text if status == "ok" else replies[i]
-            steps[i].append(
-                Step(
-                    principle=drawn[i].id,
-                    principle_hash=drawn[i].hash,
-                    critique=critiques[i],
-                    revision=text,
-                    unchanged=text == replies[i],
-                    status=status,
-                    thoughts=(thoughts[i], answer.thoughts) if thoughts[i] or answer.thoughts else (),
-                )
-            )
-            replies[i] = text
+        for i, step in enumerate(critic.round(usable, replies, number)):
+            steps[i].append(step)
+            replies[i] = step.revision
     return [
-        Revision(id=digest([s.id, [step.model_dump() for step in made]]), sample=s, steps=tuple(made))
+        Revision(id=digest([s.id, [step.model_dump(exclude={"reason"}) for step in made]]), sample=s, steps=tuple(made))
         for s, made in zip(usable, steps, strict=True)
     ]
+
+
+class _Critic:
+    """A model that criticises and revises replies by drawn principles, one round at a time."""
+
+    def __init__(self, law: Constitution, ask: Ask, direct: bool, seed: int, temperature: float, max_tokens: int) -> None:
+        self.law, self.ask, self.direct, self.seed = law, ask, direct, seed
+        self.temperature, self.max_tokens = temperature, max_tokens
+        self.shots, self.weights = few_shot(law, direct), law.used_for("revise")
+
+    def round(self, samples: Sequence[Sample], replies: Sequence[str], number: int) -> list[Step]:
+        """One step for each sample, from the reply it has so far."""
+        drawn = [self.law.principles[draw(self.weights, self.seed, s.id, number)] for s in samples]
+        talks = [self.shots + s.prompt.with_answer(reply) for s, reply in zip(samples, replies, strict=True)]
+        critiques: dict[int, Completion] = {}
+        if not self.direct:
+            asked = {i: talks[i] + (critique_request(drawn[i], s.prompt),) for i, s in enumerate(samples)}
+            critiques = self._write(samples, asked, "critique", number)
+            talks = [asked[i] + (Message(role="assistant", content=critiques[i].text),) for i in range(len(samples))]
+        # a revision is only as good as its critique, so none is asked for after a critique that is not whole
+        criticised = [i for i in range(len(samples)) if i not in critiques or status_of(critiques[i]) == "ok"]
+        asked = {i: talks[i] + (revision_request(drawn[i], samples[i].prompt),) for i in criticised}
+        revisions = self._write(samples, asked, "revise", number)
+        return [self._step(drawn[i], reply, critiques.get(i), revisions.get(i)) for i, reply in enumerate(replies)]
+
+    def _write(self, samples: Sequence[Sample], talks: dict[int, Turns], what: str, number: int) -> dict[int, Completion]:
+        """The next turn of each conversation, by the index of its sample."""
+        calls = [
+            Complete(talk, seed_for(self.seed, what, samples[i].id, number), self.temperature, self.max_tokens) for i, talk in talks.items()
+        ]
+        answers: dict[int, Completion] = {}
+        for i, answer in zip(talks, self.ask(calls), strict=True):
+            assert isinstance(answer, Completion)
+            answers[i] = answer
+        return answers
+
+    def _step(self, principle: Principle, reply: str, critique: Completion | None, revision: Completion | None) -> Step:
+        last = revision or critique  # the one that decided how the round ended
+        assert last is not None
+        status = status_of(last)
+        reason = reason_of(last, self.max_tokens)
+        text = last.text if status == "ok" else reply
+        thoughts = (critique.thoughts if critique else "", revision.thoughts if revision else "")
+        return Step(
+            principle=principle.id,
+            principle_hash=principle.hash,
+            critique=critique.text if critique else "",
+            revision=text,
+            unchanged=text == reply,
+            status=status,
+            reason=f"{'revision' if revision else 'critique'}: {reason}" if reason else "",
+            thoughts=thoughts if any(thoughts) else (),
+        )
 
 
 def critique_request(principle: Principle, prompt: Prompt) -> Message:
@@ -95,7 +131,13 @@ def training_rows(revisions: Sequence[Revision], rows: str = "final") -> list[tu
 
     The paper's section 1.2 takes the final ones, its section 3.1 all. A text is taken once per sample; a sample none of
     whose revisions is usable gives no row, for its first answer was never looked at.
+
+    Raises:
+        ArgumentError: if ``rows`` is none of these.
     """
+    check_records("revisions", revisions, Revision)
+    if not re.fullmatch(r"final|all|upto_[1-9]\d*", rows):
+        raise ArgumentError("rows", f"must be final, all, or upto_<n> such as upto_2, not {rows!r}")
     chosen: dict[tuple[str, str], tuple[Prompt, str]] = {}
     for revision in revisions:
         usable = [step.revision for step in revision.steps if step.status == "ok"]

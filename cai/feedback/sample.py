@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cai.arguments import check_ask, check_count, check_records, check_sampling
 from cai.backends.protocol import Ask, Complete, Completion
 from cai.keys import digest, seed_for
 from cai.records import Made, Prompt, Sample, Status
@@ -16,7 +17,14 @@ def sample(
 
     The seed of an answer belongs to (``seed``, prompt, draw), so it depends neither on the order nor on the number of
     prompts. An empty or cut-off answer is kept, with a status that says so.
+
+    Raises:
+        ArgumentError: naming the argument that cannot be used.
     """
+    check_records("prompts", prompts, Prompt)
+    check_ask(ask)
+    check_count("n", n)
+    check_sampling(temperature, max_tokens)
     wanted = [(prompt, draw) for prompt in prompts for draw in range(n)]
     calls = [Complete(prompt.messages, seed_for(seed, "sample", prompt.id, draw), temperature, max_tokens) for prompt, draw in wanted]
     samples = []
@@ -26,7 +34,8 @@ def sample(
         name = digest([prompt.id, made.model_dump(), draw])
         samples.append(
             Sample(
-                id=name, prompt=prompt, response=answer.text, draw=draw, status=status_of(answer), made=made, thoughts=answer.thoughts
+                id=name, prompt=prompt, response=answer.text, draw=draw, status=status_of(answer), made=made, thoughts=answer.thoughts,
+                reason=reason_of(answer, max_tokens),
             )
         )  # fmt: skip
     return samples
@@ -39,3 +48,10 @@ def status_of(answer: Completion) -> Status:
     if not answer.text.strip():
         return "empty"
     return "truncated" if answer.finish == "length" else "ok"
+
+
+def reason_of(answer: Completion, max_tokens: int) -> str:
+    """Why an answer is not ``ok``, in the server's words or by the limit it reached; empty where it is, or nobody said why."""
+    if status_of(answer) == "ok":
+        return ""
+    return answer.note or (f"cut at max_tokens={max_tokens}" if answer.finish == "length" else "")
