@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cai.backends.protocol import Backend, Choice, Choose, Complete, Completion
-from cai.errors import InputError, Problem
+from cai.errors import ArgumentError, InputError, Problem
+from cai.files import StrPath
 from cai.functions import function_of
 
 __all__ = ["Backend", "Choice", "Choose", "Complete", "Completion", "open_backend"]
 
 
-def open_backend(spec: str, style: str = "", thinking: bool = False) -> Backend:
+def open_backend(spec: StrPath, style: str = "", thinking: bool = False) -> Backend:
     """Open a backend by its name.
 
     ``reference`` is the embedded model; ``http://host:8000/v1#model`` is a server that speaks the OpenAI protocol;
@@ -21,7 +23,11 @@ def open_backend(spec: str, style: str = "", thinking: bool = False) -> Backend:
 
     Raises:
         InputError: if there is no such function.
+        ArgumentError: if ``spec`` is empty or not a name.
     """
+    if not isinstance(spec, str | os.PathLike) or not os.fspath(spec):
+        raise ArgumentError("spec", f"must be the name, folder or address of a model, not {spec!r}")
+    spec = os.fspath(spec)
     if spec.startswith(("http://", "https://")):
         return _server(spec, style, thinking)
     module_name, colon, _ = spec.partition(":")

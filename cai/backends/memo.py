@@ -18,8 +18,9 @@ from types import TracebackType
 
 from cai import processes
 from cai.backends.budget import Budget
-from cai.backends.protocol import Answer, Backend, Call, Choice, Complete, Completion
+from cai.backends.protocol import Answer, Backend, Call, Choice, Complete, Completion, cleaned
 from cai.errors import InputError, LimitReached, Problem
+from cai.files import StrPath
 from cai.keys import digest
 
 _SCHEMA = """
@@ -49,7 +50,8 @@ class Counts:
 class Memo:
     """The store of answers. ``asker(backend, stage)`` gives what the verbs call."""
 
-    def __init__(self, path: Path, budget: Budget | None = None) -> None:
+    def __init__(self, path: StrPath, budget: Budget | None = None) -> None:
+        path = Path(path)
         self.path, self.budget = path, budget or Budget()
         self.counts: dict[str, Counts] = {}
         try:
@@ -176,8 +178,8 @@ class Asker:
         if missing:
             self.memo.check_budget()
         try:
-            for i, answer in _within(self.backend.answers(list(missing.values())), self.memo, len(missing)):
-                answers[names[i]] = answer
+            for i, raw in _within(self.backend.answers(list(missing.values())), self.memo, len(missing)):
+                answers[names[i]] = answer = cleaned(raw)
                 if answer.finish != "failed":  # what failed may work another time
                     pending.append((names[i], self.stage, answer))
                 self.memo.spend(self.stage, answer)
@@ -228,4 +230,4 @@ def _decoded(kind: str, text: str) -> Answer:
     values = json.loads(text)
     if kind == Choice.__name__:
         return Choice(**values | {"logprobs": tuple(values["logprobs"])})
-    return Completion(**values)
+    return cleaned(Completion(**values))

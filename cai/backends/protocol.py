@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from cai.cleaning import clean
 from cai.records import Message
 
 Finish = Literal["stop", "length", "too_long", "filtered", "failed"]
@@ -65,6 +66,13 @@ def failed(call: Call, note: str, finish: Finish = "failed") -> Answer:
     if isinstance(call, Choose):
         return Choice((math.nan,) * len(call.options), 0, finish, note=note)
     return Completion("", finish, 0, 0, note)
+
+
+def cleaned(answer: Answer) -> Answer:
+    """The answer without lone surrogates, whatever backend or function it comes from."""
+    if isinstance(answer, Choice):
+        return replace(answer, note=clean(answer.note))
+    return replace(answer, text=clean(answer.text), thoughts=clean(answer.thoughts), note=clean(answer.note))
 
 
 class Backend(Protocol):

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import queue
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from cai.backends import wire
 from cai.backends.pace import Gate, backoff, told_to_wait
 from cai.backends.protocol import Answer, Call, Choose, Complete, failed
 from cai.backends.transport import CappedTransport, Worker
+from cai.cleaning import HIDDEN, SECRET_LENGTH, clean, clean_json, excerpt, holds_secret, redact
 from cai.errors import CaiError, InputError, LimitReached, Problem
 from cai.keys import digest
 from cai.records import Message
@@ -76,10 +78,10 @@ class ServerBackend:
 
     def __init__(self, spec: str, style: str = "", thinking: bool = False, settings: Settings | None = None) -> None:
         urls, _, model = spec.partition("#")
+        if holds_secret(urls):
+            raise InputError([Problem("base URL", "holds a user, a password or a key; set OPENAI_API_KEY instead")])
         if not model:
-            raise InputError([Problem(spec, "names no model; write http://host:8000/v1#model")])
-        if any("@" in url.split("//")[-1].split("/")[0] for url in urls.split(",")):
-            raise InputError([Problem("base URL", "holds a user or a password; set OPENAI_API_KEY instead")])
+            raise InputError([Problem(redact(spec), "names no model; write http://host:8000/v1#model")])
         self.urls = [url.strip().rstrip("/") for url in urls.split(",")]
         self.model, self.settings, self.thinking = model, settings or Settings(), thinking
         self.dialect: wire.Dialect = "transcript" if style == "transcript" else "plain" if style == "plain" else "chat"
@@ -172,7 +174,7 @@ class _Line:
     def __init__(self, url: str, http: httpx.AsyncClient, backend: ServerBackend, switch: _Switch) -> None:
         self.url, self.backend, self.settings, self.switch = url, backend, backend.settings, switch
         self.client = openai.AsyncOpenAI(
-            base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=0, http_client=http, timeout=self.settings.deadline
+            base_url=url, api_key=api_key() or "none", max_retries=0, http_client=http, timeout=self.settings.deadline
         )
         self.gate = Gate(most=self.settings.concurrency)
 
@@ -185,7 +187,9 @@ class _Line:
             abilities.quiet = False
             said = [await self._try(words, abilities)]
         if said[0].finish == "failed":
-            raise LimitReached(f"{self.url}: does not answer: {said[0].note}; start the server and run again")
+            if said[0].note.startswith(NO_CONNECTION):
+                raise LimitReached(f"{self.url}: does not answer: {said[0].note}; start the server and run again")
+            raise LimitReached(f"{self.url}: the first call failed: {said[0].note}; mend that and run again")
         said.append(await self._try(words, abilities))
         abilities.seed = said[0] == said[1]
         weighed = await self._try(Choose(talk, ("yes", "no")), abilities)
@@ -221,8 +225,10 @@ class _Line:
                     return self._final(error, call, note)
             except (openai.APIConnectionError, TimeoutError, httpx.HTTPError) as error:
                 note, attempt = _reason(error), attempt + 1
-            except (wire.Malformed, ValueError) as error:
-                note, attempt = f"malformed answer: {error}", attempt + 1
+            except wire.BrokenOff as error:
+                note, attempt = f"the server did not finish the answer: {error}", attempt + 1
+            except (wire.Malformed, ValueError, RecursionError) as error:
+                note, attempt = f"malformed answer: {excerpt(str(error))}", attempt + 1
             if attempt < attempts:
                 await asyncio.sleep(backoff(attempt, self.settings.first_wait) if wait is None else wait)
         return failed(call, note)
@@ -235,7 +241,7 @@ class _Line:
             raise InputError([Problem(self.url, f"knows no model {self.backend.model!r}, or has no such address (404)")])
         if error.status_code == 402 or _spent(error):
             raise LimitReached(f"{self.url}: the quota is used up; what was answered is kept, run again to go on")
-        text = note.lower()
+        text = error.response.text.lower()
         if error.status_code == 413 or "context length" in text or "too long" in text or "maximum context" in text:
             return failed(call, note, "too_long")
         if "content_filter" in text or "content policy" in text:
@@ -249,27 +255,47 @@ class _Line:
         fields["extra_headers"] = {"Idempotency-Key": digest([self.backend.model, self.backend.rendered(call), repr(call)], 32)}
         api: Any = self.client.chat.completions if dialect == "chat" else self.client.completions
         raw = await api.with_raw_response.create(**fields)
-        body = wire.parse(json.loads(raw.http_response.content), dialect)
-        if body.model and not abilities.model:
-            abilities.model = body.model
-        elif body.model and body.model != abilities.model:
-            self.backend.notes.append(f"{self.url} answers as {body.model!r} now, before as {abilities.model!r}")
-            abilities.model = body.model
-        return wire.completion(body) if isinstance(call, Complete) else wire.choice(body, call, logprobs=abilities.logprobs)
+        content = raw.http_response.content.decode("utf-8-sig", "surrogatepass")
+        body = wire.parse(clean_json(json.loads(content), _clean), dialect)
+        model = excerpt(body.model, 100)
+        if model and not abilities.model:
+            abilities.model = model
+        elif model and model != abilities.model:
+            self.backend.notes.append(f"{self.url} answers as {model!r} now, before as {abilities.model!r}")
+            abilities.model = model
+        return wire.completion(body, call) if isinstance(call, Complete) else wire.choice(body, call, logprobs=abilities.logprobs)
 
 
 def _spent(error: openai.APIStatusError) -> bool:
     return error.code in ("insufficient_quota", "billing_hard_limit_reached")
 
 
+def api_key() -> str:
+    """The key for servers, from ``OPENAI_API_KEY``; a line break at its end, which files of keys leave, is taken off.
+
+    Raises:
+        InputError: if it holds something that no HTTP header can carry.
+    """
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not re.fullmatch(r"[!-~]*", key):
+        raise InputError(
+            [Problem("OPENAI_API_KEY", "holds a blank, a line break or a character that is not ASCII; set it to the key alone")]
+        )
+    return key
+
+
+def _clean(text: str) -> str:
+    """A string of a server's answer without lone surrogates, and without the key, which some servers repeat."""
+    key = api_key()
+    return clean(text).replace(key, HIDDEN) if len(key) >= SECRET_LENGTH else clean(text)
+
+
 def _shown(error: openai.APIStatusError) -> str:
-    """The status and the server's own words, cut, without the key."""
-    key = os.environ.get("OPENAI_API_KEY", "")
-    text = f"{error.status_code} {error.response.text[:300]}"
-    return text.replace(key, "***") if key else text
+    """The status and the server's own words, short and without the key."""
+    return f"{error.status_code} {excerpt(error.response.text)}"
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, openai.APITimeoutError | TimeoutError):
         return "no answer in time"
-    return f"{NO_CONNECTION}: {error.__cause__ or error}"
+    return f"{NO_CONNECTION}: {excerpt(str(error.__cause__ or error))}"

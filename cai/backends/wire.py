@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, ValidationError
 
 from cai import templates
-from cai.backends.protocol import Call, Choice, Choose, Complete, Completion, Finish
+from cai.backends.protocol import Call, Choice, Choose, Complete, Completion, Finish, failed
+from cai.cleaning import excerpt
 
 Dialect = Literal["chat", "transcript", "plain"]
 TOP = 20
@@ -23,9 +25,23 @@ VOTES, VOTE_TOKENS = 8, 8
 DECORATION = "(*_\"'`[ "
 """What models like to put before a verdict."""
 
+FINISHES: dict[str, Finish] = {
+    "stop": "stop", "eos": "stop", "eos_token": "stop", "end_turn": "stop", "stop_sequence": "stop", "complete": "stop",
+    "length": "length", "max_tokens": "length", "model_length": "length",
+    "content_filter": "filtered", "safety": "filtered",
+}  # fmt: skip
+"""The finish reasons that say how an answer ended; after any other one (``tool_calls``, ``error`` ...) it is ``failed``."""
+BROKEN_OFF = {"abort", "cancelled", "error", "insufficient_system_resource"}
+"""The finish reasons after which a second attempt may go better."""
+MOST_TOKENS = 1_000_000_000
+
 
 class Malformed(Exception):
     """An answer that is not what the protocol says; the text is what was wrong."""
+
+
+class BrokenOff(Exception):
+    """An answer that the server itself did not finish; the text is its reason."""
 
 
 class _Top(BaseModel):
@@ -91,9 +107,17 @@ class _TextChoice(BaseModel):
         return dict(self.logprobs.top_logprobs[0]) or None
 
 
+def _count(value: object) -> int:
+    """A number of tokens; 0 where the server gives something that cannot be one."""
+    return value if isinstance(value, int) and 0 <= value <= MOST_TOKENS else 0
+
+
+Tokens = Annotated[int, BeforeValidator(_count)]
+
+
 class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0
 
 
 class _Body(BaseModel):
@@ -161,21 +185,52 @@ def request(call: Call, model: str, dialect: Dialect, *, logprobs: bool = True, 
     return fields | {"temperature": 1.0, "max_tokens": VOTE_TOKENS, "seed": 0, "n": VOTES}
 
 
-def completion(body: Body) -> Completion:
+def completion(body: Body, call: Complete) -> Completion:
     """The answer to a :class:`Complete` call.
 
     Raises:
         Malformed: if there is no text.
+        BrokenOff: if the server did not finish the answer.
     """
     first = body.choices[0]
-    reason = first.finish_reason or "stop"
-    if reason == "content_filter":
-        return Completion("", "filtered", *_tokens(body))
-    finish: Finish = "length" if reason == "length" else "stop"
-    if first.said is None and not first.thoughts:
+    silent = first.said is None and not first.thoughts
+    if silent and not first.finish_reason:
+        raise Malformed("choices.0: no text")
+    finish, note = _finish(body, call.max_tokens)
+    if finish in ("filtered", "failed"):
+        return Completion("", finish, *_tokens(body), note)
+    if silent:
         raise Malformed("choices.0: no text")
     thoughts, said = _split(first.said or "") if not first.thoughts else (first.thoughts, first.said or "")
     return Completion(said.strip() if isinstance(body, ChatBody) else said, finish, *_tokens(body), thoughts=thoughts)
+
+
+def _finish(body: Body, max_tokens: int) -> tuple[Finish, str]:
+    """How the first answer ended, and why where it did not end well.
+
+    A whole answer has a finish reason. Servers such as llama.cpp and Ollama leave it null in every part of a stream but the
+    last, so a body without one was put together from a stream. The number of tokens, which also comes last, then says whether
+    the answer reached its limit; without that number the end of the stream is missing, and the text may be half a sentence.
+
+    Raises:
+        BrokenOff: if the server did not finish the answer.
+    """
+    reason = body.choices[0].finish_reason
+    if reason:
+        return _known(reason)
+    written = _tokens(body)[1]
+    if not written:
+        raise BrokenOff("it has neither a finish_reason nor a number of tokens")
+    return ("length" if written >= max_tokens else "stop"), ""
+
+
+def _known(reason: str) -> tuple[Finish, str]:
+    """What a finish reason means, in any case of letters."""
+    name = reason.strip().lower()
+    if name in BROKEN_OFF:
+        raise BrokenOff(f"finish_reason {excerpt(reason, 60)!r}")
+    finish = FINISHES.get(name, "failed")
+    return finish, f"finish_reason {excerpt(reason, 60)!r}" if finish in ("filtered", "failed") else ""
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -189,15 +244,26 @@ def _split(text: str) -> tuple[str, str]:
 def choice(body: Body, call: Choose, *, logprobs: bool = True) -> Choice:
     """The answer to a :class:`Choose` call, from the log-probabilities of the first token or from the votes of samples.
 
+    Only the beginning of an answer is looked at, so one that was cut or has no finish reason is as good as another.
+
     Raises:
         Malformed: if log-probabilities were asked for and are missing.
+        BrokenOff: if the server did not finish the answer.
     """
+    found: list[_ChatChoice | _TextChoice] = [*body.choices]
+    ends: list[tuple[Finish, str]] = [_known(c.finish_reason) if c.finish_reason else ("stop", "") for c in found]
+    usable = [c for c, (finish, _) in zip(found, ends, strict=True) if finish in ("stop", "length")]
+    tokens_in = _tokens(body)[0]
+    if not usable:
+        answer = failed(call, ends[0][1], ends[0][0])
+        assert isinstance(answer, Choice)
+        return replace(answer, tokens_in=tokens_in)
     if not logprobs:
-        return Choice(votes(call.options, [c.said or "" for c in body.choices]), _tokens(body)[0], votes=len(body.choices))
-    tokens = body.choices[0].first_token
+        return Choice(votes(call.options, [c.said or "" for c in usable]), tokens_in, votes=len(usable))
+    tokens = usable[0].first_token
     if tokens is None:
         raise Malformed("choices.0: no log-probabilities")
-    return Choice(weights(call.options, tokens), _tokens(body)[0])
+    return Choice(weights(call.options, tokens), tokens_in)
 
 
 def weights(options: Sequence[str], tokens: Mapping[str, float]) -> tuple[float, ...]:

@@ -1,0 +1,165 @@
+"""Arguments of the Python API that cannot be used are refused in one line that names them."""
+
+import pytest
+
+import cai
+from cai.backends.scripted import ScriptedBackend
+from cai.constitution.schema import Constitution, Principle
+from cai.errors import ArgumentError, InputError
+from cai.records import Comparison, Message, Prompt
+
+NAMES = ("x", "y", "z")
+LAW = Constitution(
+    name="t", title="t",
+    principles={n: Principle(id=n, title=n, critique=f"Find {n}.", revise=f"Less {n}.", compare=f"Which has less {n}?") for n in NAMES},
+    weights={"revise": dict.fromkeys(NAMES, 1.0), "judge": dict.fromkeys(NAMES, 1.0)},
+)  # fmt: skip
+EMPTY = LAW.without(*NAMES)
+PROMPT = Prompt.of("How do I mend the bike?")
+PAIR = Comparison.of(PROMPT, "good", "bad")
+
+
+@pytest.fixture
+def ask():
+    with cai.Memo(":memory:") as memo:
+        yield memo.asker(ScriptedBackend(lambda messages, seed: "The answer is A", lambda messages, options: (0.0,) * len(options)))
+
+
+@pytest.fixture
+def drafts(ask):
+    return cai.sample([PROMPT], ask)
+
+
+def refused(says, call, *args, **options):
+    with pytest.raises(ValueError) as caught:
+        call(*args, **options)
+    assert isinstance(caught.value, InputError | ArgumentError) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(says), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"temperature": -1}, "temperature: must be a number of at least 0, not -1"), ({"temperature": float("nan")}, "temperature:"),
+        ({"temperature": "hot"}, "temperature:"), ({"max_tokens": 0}, "max_tokens: must be a whole number of at least 1, not 0"),
+        ({"max_tokens": -5}, "max_tokens:"), ({"max_tokens": 1.5}, "max_tokens:"), ({"n": 0}, "n:"), ({"n": True}, "n:"),
+    ],
+)  # fmt: skip
+def test_sample(ask, options, says):
+    refused(says, cai.sample, [PROMPT], ask, **options)
+
+
+def test_sample_takes_prompts_and_a_memo(ask):
+    refused("prompts[1]: must be a Prompt, not str", cai.sample, [PROMPT, "How?"], ask)
+    refused("prompts: must be a list of Prompt records, not str", cai.sample, "How?", ask)
+    refused("prompts: must be a list", cai.sample, PROMPT, ask)
+    refused("ask: must come from Memo(path).asker(backend), not ScriptedBackend", cai.sample, [PROMPT], ScriptedBackend())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"rounds": -1}, "rounds:"), ({"temperature": -1}, "temperature:"), ({"max_tokens": 0}, "max_tokens:")],
+)
+def test_revise(ask, drafts, options, says):
+    refused(says, cai.revise, drafts, LAW, ask, **options)
+
+
+def test_revise_needs_a_constitution_with_principles(ask, drafts):
+    refused("law: must be a Constitution", cai.revise, drafts, "harmless", ask)
+    refused("law: the constitution 't' draws no principle to revise by", cai.revise, drafts, EMPTY, ask)
+    refused("samples[0]: must be a Sample, not Prompt", cai.revise, [PROMPT], LAW, ask)
+
+
+def test_training_rows(ask, drafts):
+    refused("rows: must be final, all, or upto_<n>", cai.training_rows, cai.revise(drafts, LAW, ask, rounds=1), "upto_0")
+    refused("rows: must be final", cai.training_rows, cai.revise(drafts, LAW, ask, rounds=1), "last")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"combine": "avg"}, "combine: must be one of mean, sum, vote, together, not 'avg'"), ({"principles": -1}, "principles:"),
+        ({"principles": 99}, "principles: must be at most 3, the principles that 't' draws to judge by, not 99"),
+        ({"principles": 1.5}, "principles:"),
+    ],
+)  # fmt: skip
+def test_judge(ask, options, says):
+    refused(says, cai.judge, [PAIR], LAW, ask, cai.Letters(), **options)
+
+
+def test_a_method_is_an_object_or_a_name(ask):
+    assert cai.judge([PAIR], LAW, ask, "letters") == cai.judge([PAIR], LAW, ask, cai.Letters(fences=True))
+    refused("method: must be one of letters, critique, votes, reasoned, not 'leters' (did you mean", cai.judge, [PAIR], LAW, ask, "leters")
+    refused("method: must be one of letters, critique, votes, reasoned or an object such as Letters(), not the class Letters",
+            cai.judge, [PAIR], LAW, ask, cai.Letters)  # fmt: skip
+    refused("method: must be", cai.judge, [PAIR], LAW, ask, 7)
+    refused("comparisons[0]: must be a Comparison", cai.judge, [PROMPT], LAW, ask, cai.Letters())
+    refused("law: the constitution 't' draws no principle to judge by", cai.judge, [PAIR], EMPTY, ask, cai.Letters())
+
+
+def test_rate(ask):
+    refused("principles: must be at most 3", cai.rate, [(PROMPT, "good")], LAW, ask, principles=99)
+    refused("scale: must be one of critique, digits, not 'stars'", cai.rate, [(PROMPT, "good")], LAW, ask, scale="stars")
+
+
+def test_rank(ask):
+    refused("answers: two answers are the same", cai.rank, PROMPT, ["a", "a"], LAW, ask, "votes")
+    refused("answers: is empty", cai.rank, PROMPT, [], LAW, ask, "votes")
+    refused("combine:", cai.rank, PROMPT, ["a", "b"], LAW, ask, "votes", combine="avg")
+
+
+def test_compare(drafts):
+    refused("samples: must map names of models", cai.compare, drafts)
+    refused("per_prompt: must be", cai.compare, {"m": drafts}, per_prompt=0)
+
+
+@pytest.mark.parametrize("kind", [cai.Votes, cai.Reasoned])
+def test_methods(kind):
+    refused("samples:", kind, samples=0)
+    refused("temperature:", kind, temperature=-1)
+    refused("max_tokens:", kind, max_tokens=0)
+
+
+@pytest.mark.parametrize(
+    ("messages", "says"),
+    [
+        ("", "prompt: is empty"), (" \n", "prompt: is empty"), ((), "prompt: must end with a user turn"), (7, "prompt: must be a text"),
+        ([Message(role="assistant", content="Hello")], "prompt: must end with a user turn"), (["Hi"], "prompt: holds something"),
+        ([Message(role="user", content=" ")], "prompt: is empty"), ([{"role": "boss", "content": "Hi"}], "prompt: holds something"),
+    ],
+)  # fmt: skip
+def test_prompts(messages, says):
+    refused(says, Prompt.of, messages)
+
+
+def test_a_prompt_is_made_of_messages_in_any_list():
+    assert Prompt.of([{"role": "user", "content": "Hi"}]) == Prompt.of("Hi") == Prompt.of((Message(role="user", content="Hi"),))
+
+
+def test_backends():
+    refused("spec: must be the name, folder or address of a model, not ''", cai.open_backend, "")
+    refused("spec:", cai.open_backend, None)
+
+
+def test_limits_of_files(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n')
+    refused("limit:", cai.read_prompts, tmp_path / "p.jsonl", "benign", -1)
+
+
+def test_files_are_named_by_strings_or_paths(tmp_path, monkeypatch):
+    from cai.constitution.importing import read_principles, write_principles
+    from cai.constitution.worked import read_worked
+    from cai.data.export import write_rows
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "ask", "chosen": "good", "rejected": "bad"}\n')
+    (tmp_path / "l.json").write_text('["Which is kinder?"]')
+    for name in ("p.jsonl", tmp_path / "p.jsonl"):
+        assert [p.text for p in cai.read_prompts(name, "benign")] == ["ask"]
+        assert cai.read_preferences(name).preferences[0].comparison.first == "good"
+        assert cai.read_demonstrations(name).rows[0][1] == "good"
+    assert cai.read_prompts("p.jsonl#chosen", "benign")[0].text == "good"
+    assert write_principles(read_principles("l.json"), "mine", "here", "Mine").is_file() and read_worked("l.json") == []
+    assert write_rows([{"a": 1}], "out", "rows", "trl").read_text() == '{"a": 1}\n'
+    with cai.Memo("memo.sqlite") as memo:
+        assert memo.totals() == {} and (tmp_path / "memo.sqlite").is_file()
