@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cai import shipped
+from cai.cleaning import holds_secret
 from cai.documents import Document, known_fields, load, model_at, problems_of
 from cai.errors import InputError, Problem, did_you_mean
 
@@ -48,8 +49,8 @@ class Models(Section):
     @field_validator("initial", "critic", "judge")
     @classmethod
     def _no_secret(cls, name: str) -> str:
-        if re.match(r"https?://[^/#]*@", name):
-            raise ValueError("holds a user or a password; keep keys out of files and set OPENAI_API_KEY")
+        if name.startswith(("http://", "https://")) and holds_secret(name.partition("#")[0]):
+            raise ValueError("holds a user, a password or a key; keep keys out of files and set OPENAI_API_KEY")
         return name
 
 

@@ -74,7 +74,7 @@ class LocalBackend:
         prompts = {i: self.format.ids(self.rendered(call)) for i, call in calls}
         for i, call in calls:
             if len(prompts[i]) + call.max_tokens > self._context:
-                yield i, Completion("", "too_long", len(prompts[i]), 0)
+                yield i, Completion("", "too_long", len(prompts[i]), 0, self._too_long(len(prompts[i]), call.max_tokens))
         fitting = [(i, call) for i, call in calls if len(prompts[i]) + call.max_tokens <= self._context]
         # rows of one batch share their sampling values
         for sampling in sorted({(c.temperature, c.max_tokens) for _, c in fitting}):
@@ -122,7 +122,8 @@ class LocalBackend:
             prompt, options = self.format.options(call.messages, call.options)
             lengths[i], totals[i] = len(prompt), [None] * len(options)
             if len(prompt) + max(map(len, options)) > self._context:
-                yield i, Choice((0.0,) * len(options), len(prompt), "too_long")
+                longest = max(map(len, options))
+                yield i, Choice((0.0,) * len(options), len(prompt), "too_long", note=self._too_long(len(prompt), longest))
                 continue
             for number, option in enumerate(options):
                 rows.setdefault((*prompt, *option[:-1]), []).append(_Wanted(i, number, tuple(option)))
@@ -144,6 +145,9 @@ class LocalBackend:
     @property
     def _context(self) -> int:
         return context_length(self.language_model.model)
+
+    def _too_long(self, prompt: int, answer: int) -> str:
+        return f"prompt of {prompt} tokens + {answer} for the answer is beyond the model's context of {self._context}"
 
     @cached_property
     def _stop_ids(self) -> frozenset[int]:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from cai.cleaning import clean
 from cai.keys import digest
 
-Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=20_000)]
+CleanStr = Annotated[str, BeforeValidator(lambda value: clean(value) if isinstance(value, str) else value)]
+Text = Annotated[CleanStr, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=20_000)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Use = Literal["revise", "judge"]
 
@@ -78,10 +80,10 @@ class Principle(_Part):
     """A principle with its id (its path below ``principles/``)."""
 
     id: str
-    title: str
-    critique: str | None = None
-    revise: str | None = None
-    compare: str | None = None
+    title: CleanStr
+    critique: CleanStr | None = None
+    revise: CleanStr | None = None
+    compare: CleanStr | None = None
     examples: tuple[Example, ...] = ()
     tags: tuple[str, ...] = ()
 

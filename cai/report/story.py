@@ -21,6 +21,11 @@ from cai.records import Preference, Revision, Sample
 SHOWN = 6
 """Chains, labels and prompts that are printed in full."""
 
+TROUBLES = (
+    "failed", "filtered", "empty", "truncated", "too_long", "dropped_too_long", "skipped_steps", "prompts_without_a_pair",
+)  # fmt: skip
+"""Figures of a stage that count what did not go as it should."""
+
 
 class Effect(NamedTuple):
     """What one principle did in a run."""
@@ -131,7 +136,7 @@ def trouble(metrics: dict[str, Any], revisions: Sequence[Revision], preferences:
         found.append(f"{unscored} of {len(preferences)} comparisons could not be scored and have no label")
     for stage, figures in metrics["stages"].items():
         for key, value in figures.items():
-            if value and key in ("empty", "truncated", "too_long", "dropped_too_long", "skipped_steps", "prompts_without_a_pair"):
+            if value and key in TROUBLES:
                 found.append(f"{stage}: {value:g} {key.replace('_', ' ')}")
     for reason, count in metrics["stages"].get("reward", {}).get("skipped_human_rows", {}).items():
         found.append(f"reward: {count} human rows left out, {reason}")
