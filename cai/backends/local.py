@@ -14,6 +14,7 @@ from cai.models.branch import batches, grouped, last_logits
 from cai.models.chat import ChatFormat
 from cai.models.decode import decode
 from cai.models.load import LanguageModel, context_length, fingerprint, load_language_model, load_tokenizer, pass_tokens
+from cai.models.padding import padding_id
 from cai.models.stopping import stop_tokens
 
 Row = TypeVar("Row")
@@ -89,7 +90,7 @@ class LocalBackend:
         first = batch[0][1]
         decoded = decode(
             model, prompts, max_tokens=first.max_tokens, temperature=first.temperature,
-            seeds=[call.seed for _, call in batch], stop_ids=self._stop_ids, pad_id=int(tokenizer.pad_token_id),
+            seeds=[call.seed for _, call in batch], stop_ids=self._stop_ids, pad_id=padding_id(tokenizer),
         )  # fmt: skip
         for (i, _), prompt, row in zip(batch, prompts, decoded, strict=True):
             thoughts, text = self._read(row.tokens[:-1] if row.stopped else row.tokens)
@@ -131,7 +132,7 @@ class LocalBackend:
         # the end of each row, as far as its longest option reaches
         reach = [max(len(wanted.tokens) for wanted in rows[row]) for row in listed]
         for batch in batches(grouped(model, listed, reach), listed, pass_tokens(model.device)):
-            for row, logits in last_logits(model, listed, reach, batch, int(tokenizer.pad_token_id)).items():
+            for row, logits in last_logits(model, listed, reach, batch, padding_id(tokenizer)).items():
                 steps = F.log_softmax(logits.float(), -1)
                 for i, number, tokens in rows[listed[row]]:
                     wanted = torch.tensor(tokens, device=steps.device).unsqueeze(1)

@@ -9,6 +9,7 @@ import torch
 from cai.models.chat import ChatFormat
 from cai.models.forest import plant
 from cai.models.load import load_language_model
+from cai.models.padding import padding_id
 from cai.models.project import next_token_logits
 from cai.records import Prompt
 from cai.rl.losses import token_logprobs
@@ -27,7 +28,7 @@ def answer_logprobs(
     totals = [0.0] * len(rows)
     for at in range(0, len(order), batch_size):
         part = order[at : at + batch_size]
-        forest = plant(model, [rows[i].tree for i in part], int(tokenizer.pad_token_id))
+        forest = plant(model, [rows[i].tree for i in part], padding_id(tokenizer))
         sums = forest.sums(token_logprobs(next_token_logits(model, forest), forest.targets))
         for i, total in zip(part, sums.tolist(), strict=True):
             totals[i] = total

@@ -1,9 +1,10 @@
-"""Open causal language models and their tokenizers: the only place that calls ``from_pretrained`` for them."""
+"""Open models and their tokenizers: the only place that calls ``from_pretrained`` for them."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +13,20 @@ import huggingface_hub
 import torch
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch.nn.modules.dropout import _DropoutNd
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cai import shipped
 from cai.errors import InputError, Problem, did_you_mean
 from cai.keys import digest
 from cai.models.names import REFERENCE
+from cai.quiet import quiet
 
 HUB_SECONDS = 8.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+SHOWN = 3
+"""Weights that a message names."""
+_RATE = re.compile("drop|jitter")
 
 
 class LanguageModel(NamedTuple):
@@ -64,25 +70,17 @@ def reads_alike(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) ->
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, with a padding token that is not its end token.
-
-    A tokenizer without one gets the first unused of its other special tokens; sharing the end token would hide every
-    real end of text from the losses.
+    """The tokenizer of a model, as it is: a missing padding token is not invented (see :func:`cai.models.padding.padding_id`).
 
     Raises:
         InputError: if the name is neither a model folder nor a model that can be fetched.
     """
     _check_name(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise InputError([Problem(name, f"no tokenizer could be opened: {str(error).splitlines()[0]}")]) from None
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        spare = tokenizer.unk_token or next(
-            (t for t in tokenizer.all_special_tokens if t not in (tokenizer.eos_token, tokenizer.bos_token)), None
-        )
-        # masked everywhere it is used, so any token that is not the end token will do
-        tokenizer.pad_token = spare or tokenizer.convert_ids_to_tokens(0)
+        with quiet():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError([Problem(name, f"no tokenizer could be opened: {_first_line(error)}")]) from None
     return tokenizer
 
 
@@ -90,29 +88,80 @@ def load_language_model(name: str, device: torch.device | None = None, dtype: to
     """Open a model for inference or training: dropout off, in ``dtype`` (by default :func:`best_dtype` of the device).
 
     Raises:
-        InputError: if the name is neither a model folder nor a model that can be fetched.
+        InputError: if the name is neither a model folder nor a model that can be fetched, or if weights are missing.
     """
     device = device or best_device()
     tokenizer = load_tokenizer(name)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            resolve(name), dtype=dtype or best_dtype(device), trust_remote_code=False, use_safetensors=True
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError([Problem(name, f"no model could be opened: {str(error).splitlines()[0]}")]) from None
+    model, faults = open_model(AutoModelForCausalLM, name, dtype=dtype or best_dtype(device))
+    faults.refuse(name)
     disable_dropout(model)
     return LanguageModel(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
 
 
+class Faults(NamedTuple):
+    """Weights of a model that its files did not give it, so that the library drew them at random."""
+
+    missing: frozenset[str]
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    """The shape in the file and the shape that the model's config asks for."""
+
+    def refuse(self, name: str) -> None:
+        """Raise an InputError that names the weights, if there are any."""
+        problems = []
+        if self.missing:
+            problems.append(Problem(name, f"weights are missing: {_listed(self.missing)}; fetch or save the model again"))
+        if self.mismatched:
+            shapes = [f"{key} is {list(found)}, not {list(wanted)}" for key, (found, wanted) in self.mismatched.items()]
+            problems.append(Problem(name, f"weights do not fit the model's config.json: {_listed(shapes)}"))
+        if problems:
+            raise InputError(problems)
+
+
+def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Faults]:
+    """Open a model by one of the library's ``AutoModel`` classes; what is wrong with its weights is for the caller to judge.
+
+    Raises:
+        InputError: if there is no model that this class can open.
+    """
+    try:
+        with quiet():
+            model, loaded = kind.from_pretrained(
+                resolve(name), trust_remote_code=False, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **how
+            )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise InputError([Problem(name, f"no model could be opened: {_first_line(error)}")]) from None
+    mismatched = {key: (tuple(found), tuple(wanted)) for key, found, wanted in loaded["mismatched_keys"]}
+    return model, Faults(frozenset(loaded["missing_keys"]), mismatched)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _listed(items: Iterable[str]) -> str:
+    """The first few of some items, in order, and how many more there are."""
+    ordered = sorted(items)
+    return ", ".join(ordered[:SHOWN]) + (f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else "")
+
+
 def disable_dropout(model: torch.nn.Module) -> None:
-    """Set every dropout to zero: rollout and update must see the same function (arXiv 2403.17031, detail 17)."""
+    """Set every rate of dropout (and of noise on a router) to zero: rollout and update must see the same function.
+
+    A rate is the ``p`` of a layer, an attribute of a module that its forward hands to a function, or a value of the config that
+    is looked up in every forward (arXiv 2403.17031, detail 17).
+    """
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, _DropoutNd):
             module.p = 0.0
-    config: Any = getattr(model, "config", None)
-    for field in ("attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout"):
-        if hasattr(config, field):
-            setattr(config, field, 0.0)
+        _clear_rates(module)
+        if isinstance(config := vars(module).get("config"), PreTrainedConfig):
+            _clear_rates(config)
+
+
+def _clear_rates(holder: object) -> None:
+    for name, value in list(vars(holder).items()):
+        if isinstance(value, float) and _RATE.search(name):
+            setattr(holder, name, 0.0)
 
 
 def context_length(model: PreTrainedModel) -> int:

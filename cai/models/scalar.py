@@ -1,7 +1,8 @@
 """Models with one number per text (reward) or per token (value): a causal LM's trunk under a scalar head.
 
-They are saved as plain ``AutoModelForSequenceClassification`` folders with one label and the padding token in the config,
-so that other tools read the same reward: the head's output at the last real token.
+They are saved as plain ``AutoModelForSequenceClassification`` folders with one label, so that other tools read the same reward:
+the head's output at the last real token. These tools look for padding by its token, so the config names one only where the
+tokenizer has a token for nothing else; with the end token in its place they would read one token too early.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.errors import InputError, Problem
 from cai.models.forest import Forest
-from cai.models.load import best_device, disable_dropout, load_tokenizer, resolve
+from cai.models.load import Faults, best_device, disable_dropout, load_tokenizer, open_model
+from cai.models.padding import own_padding_id
+
+HEADS = ("score", "classifier")
+"""What the families of the library call the layer that gives the score."""
 
 
 class ScalarModel(NamedTuple):
@@ -30,19 +34,16 @@ def load_scalar_model(name: str, *, new_head: bool = False, device: torch.device
     """Open a reward model, or a language model's trunk under a ``new_head``; float32, dropout off.
 
     A new head starts at N(0, 1/(d+1)), so that scores begin with unit scale (lm-human-preferences).
+
+    Raises:
+        InputError: if no model can be opened, if weights are missing, or if there is no trained head and no ``new_head`` was asked for.
     """
     tokenizer = load_tokenizer(name)
-    try:
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            resolve(name),
-            num_labels=1,
-            pad_token_id=tokenizer.pad_token_id,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError([Problem(name, f"no model could be opened: {str(error).splitlines()[0]}")]) from None
+    model, faults = open_model(AutoModelForSequenceClassification, name, num_labels=1, dtype=torch.float32)
+    if not new_head:
+        _check_head(name, faults)
+    _without_head(faults).refuse(name)
+    model.config.get_text_config().pad_token_id = own_padding_id(tokenizer)
     if new_head:
         weight = head(model).weight
         nn.init.normal_(weight, std=1 / math.sqrt(weight.shape[1] + 1))
@@ -50,10 +51,31 @@ def load_scalar_model(name: str, *, new_head: bool = False, device: torch.device
     return ScalarModel(model.to(device or best_device()).eval(), tokenizer)  # type: ignore[arg-type]
 
 
+def _check_head(name: str, faults: Faults) -> None:
+    """Refuse a model whose scalar head the library would have to draw at random."""
+    for key in filter(_is_of_head, sorted(faults.missing)):
+        raise InputError(
+            [Problem(name, f"is not a reward model: it has no trained scalar head ({key} is missing); train one with cai reward")]
+        )
+    for key in filter(_is_of_head, sorted(faults.mismatched)):
+        (labels, *_), _ = faults.mismatched[key]
+        raise InputError([Problem(name, f"gives {labels} numbers for a text ({key}), not one score; choose another reward model")])
+
+
+def _without_head(faults: Faults) -> Faults:
+    """The faults of a model's trunk alone."""
+    mismatched = {key: shapes for key, shapes in faults.mismatched.items() if not _is_of_head(key)}
+    return Faults(frozenset(key for key in faults.missing if not _is_of_head(key)), mismatched)
+
+
+def _is_of_head(key: str) -> bool:
+    return key.split(".")[0] in HEADS
+
+
 def head(model: nn.Module) -> nn.Linear:
     """The scalar head, whatever the family calls it."""
     inner: Any = model
-    found = getattr(inner, "score", None) or getattr(inner, "classifier", None)
+    found = next((layer for name in HEADS if (layer := getattr(inner, name, None)) is not None), None)
     assert isinstance(found, nn.Linear), f"{type(inner).__name__} has no linear head named score or classifier"
     return found
 

@@ -18,6 +18,7 @@ from cai.models.decode import Decoded, decode
 from cai.models.forest import Forest, Tree, plant
 from cai.models.heads import Policy
 from cai.models.load import load_language_model, load_tokenizer, reads_alike
+from cai.models.padding import padding_id
 from cai.models.stopping import stop_tokens
 from cai.rl.losses import token_logprobs
 from cai.train.engine import Engine
@@ -72,7 +73,7 @@ class Agent:
         return {"policy": self.actor} | ({"value": self.critic} if self.critic else {})
 
     def plant(self, trees: Sequence[Tree]) -> Forest:
-        return plant(self.model, trees, int(self.tokenizer.pad_token_id))
+        return plant(self.model, trees, padding_id(self.tokenizer))
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
@@ -84,7 +85,7 @@ class Agent:
 
     def write(self, prompts: Sequence[list[int]], *, max_tokens: int, temperature: float, seeds: Sequence[int]) -> list[Decoded]:
         """The policy's answers."""
-        pad = int(self.tokenizer.pad_token_id)
+        pad = padding_id(self.tokenizer)
         with self.writer.model() as model:
             return decode(
                 model, prompts, max_tokens=max_tokens, temperature=temperature, seeds=seeds, stop_ids=self.stops, pad_id=pad

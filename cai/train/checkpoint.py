@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai import processes
 from cai.errors import LimitReached
+from cai.quiet import quiet
 from cai.train.engine import Engine
 from cai.train.lora import merged, save_adapters
 
@@ -27,7 +28,7 @@ def save(engine: Engine, tokenizer: PreTrainedTokenizerBase, out: Path, base: st
         model: PreTrainedModel = engine.plain.model
         for twin, weight in model.all_tied_weights_keys.items():  # gathered from shards they are two; one is kept
             weights[twin] = weights[weight]
-        with published(out) as partial:
+        with published(out) as partial, quiet():
             model.save_pretrained(partial, state_dict=merged(model, weights))
             tokenizer.save_pretrained(partial)
             if card:

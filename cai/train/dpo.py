@@ -14,6 +14,7 @@ from cai.models.chat import ChatFormat
 from cai.models.forest import Forest, plant
 from cai.models.heads import Policy
 from cai.models.load import fingerprint
+from cai.models.padding import padding_id
 from cai.records import Preference
 from cai.rl.losses import dpo_loss, ipo_loss, token_logprobs
 from cai.train.batches import by_size, epoch_batches
@@ -37,7 +38,7 @@ def train_dpo(
     """
     training = training or Training()
     policy, tokenizer = open_policy(base, training)
-    chat, pad_id = ChatFormat(tokenizer, style), int(tokenizer.pad_token_id)
+    chat, pad_id = ChatFormat(tokenizer, style), padding_id(tokenizer)
     elements, left_out = labelled(preferences, chat, config.max_length, smoothing=config.label_smoothing)
     if not elements:
         raise InputError("there is no labelled pair to train on")

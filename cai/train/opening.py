@@ -6,6 +6,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.config import Training
+from cai.errors import InputError, Problem
 from cai.models.heads import Policy, Scalar
 from cai.models.load import best_dtype, load_language_model, pass_tokens
 from cai.models.scalar import load_scalar_model
@@ -13,19 +14,21 @@ from cai.train.lora import add_adapters
 
 WIDE = 512
 """Hidden size from which bfloat16 pays on a CPU."""
+PROBE_TOKENS = 16
+"""Length of the text on which a model is tried when it is opened."""
 
 
 def open_policy(name: str, training: Training, *, value: bool = False) -> tuple[Policy, PreTrainedTokenizerBase]:
     """A policy to train, with or without a value head."""
     model, tokenizer = load_language_model(name, dtype=torch.float32)
-    _prepare(model, training)
+    _prepare(name, model, training)
     return Policy(model, precision_of(training, model), value=value), tokenizer
 
 
 def open_scalar(name: str, training: Training, *, new_head: bool = False) -> tuple[Scalar, PreTrainedTokenizerBase]:
     """A reward or value model to train."""
     model, tokenizer = load_scalar_model(name, new_head=new_head)
-    _prepare(model, training)
+    _prepare(name, model, training)
     return Scalar(model, precision_of(training, model)), tokenizer
 
 
@@ -42,9 +45,27 @@ def tokens_of(training: Training, model: PreTrainedModel) -> int:
     return training.tokens or pass_tokens(model.device)
 
 
-def _prepare(model: PreTrainedModel, training: Training) -> None:
+def _prepare(name: str, model: PreTrainedModel, training: Training) -> None:
+    _check_no_chance(name, model)
     if training.lora_rank:
         add_adapters(model, training)
     if training.checkpointing:
         # the variant that does not re-enter autograd is the one that works with frozen inputs, DDP and FSDP alike
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+@torch.no_grad()
+def _check_no_chance(name: str, model: PreTrainedModel) -> None:
+    """Refuse a model that reads the same tokens differently each time in training, whatever its dropout is called.
+
+    The log-probabilities of an update would differ from those of its rollout, and from the reference's, by chance alone.
+    """
+    ids = torch.arange(PROBE_TOKENS, device=model.device).unsqueeze(0) % model.config.get_text_config().vocab_size
+    was_training = model.training
+    model.train()
+    one, other = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state for _ in range(2))
+    model.train(was_training)
+    if not torch.allclose(one, other, rtol=1e-3, atol=1e-3):
+        raise InputError(
+            [Problem(name, "reads the same text differently each time in training, and this cannot be switched off; choose another model")]
+        )

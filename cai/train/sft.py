@@ -12,6 +12,7 @@ from cai.errors import InputError
 from cai.models.chat import ChatFormat
 from cai.models.forest import plant
 from cai.models.load import fingerprint
+from cai.models.padding import padding_id
 from cai.records import Prompt
 from cai.rl.losses import language_model_loss, token_logprobs
 from cai.train.batches import epoch_batches, rows_key, tokenize
@@ -34,7 +35,7 @@ def train_sft(
     """
     training = training or Training()
     policy, tokenizer = open_policy(base, training)
-    chat, pad_id = ChatFormat(tokenizer, style), int(tokenizer.pad_token_id)
+    chat, pad_id = ChatFormat(tokenizer, style), padding_id(tokenizer)
     tokenized = [row for prompt, answer in rows if (row := tokenize(chat, prompt, answer, config.max_length))]
     if not tokenized:
         raise InputError("there is nothing to fine-tune on: no row fits into sft.max_length")

@@ -217,12 +217,3 @@ def test_the_beginning_is_marked_once_whoever_marks_it():
     assert ChatFormat(chat).ids(ChatFormat(chat).prompt(TALK)).count(1) == 1  # by the template
     before, after = ChatFormat(plain).continued(*ChatFormat(plain).answered(TALK, "so"))
     assert before.count(1) == 1 and 1 not in after
-
-
-@pytest.mark.parametrize("special", [{}, {"pad_token": "</s>"}], ids=["no padding token", "padded with the end"])
-def test_the_end_is_never_taken_for_padding(special, tmp_path):
-    from cai.models.load import load_tokenizer
-
-    worded(WORDS, **special).save_pretrained(tmp_path)
-    found = load_tokenizer(str(tmp_path))
-    assert found.pad_token_id is not None and found.pad_token_id != found.eos_token_id

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cai.models.decode import decode, pick
-from cai.models.load import load_language_model, load_tokenizer
+from cai.models.load import load_language_model
 from cai.models.padding import pad_left, positions
 from cai.rl.losses import token_logprobs
 
@@ -105,11 +105,3 @@ def test_left_padded_logprobs_equal_unpadded_ones(language_model):
         if model.config.model_type == "gpt2":
             wrong = token_logprobs(model(whole, attention_mask=attention).logits[:, width - 1 : -1], whole[:, width:])
             assert (wrong[0] - padded[0]).abs().max() > 1e-2
-
-
-def test_padding_token_is_never_the_end_token(tiny, tmp_path):
-    tokenizer = load_tokenizer(tiny)
-    tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.save_pretrained(tmp_path)
-    mended = load_tokenizer(str(tmp_path))
-    assert mended.pad_token_id is not None and mended.pad_token_id != mended.eos_token_id

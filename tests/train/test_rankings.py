@@ -9,6 +9,7 @@ from test_training import PROMPTS
 from cai.config import Reward, Training
 from cai.models.chat import ChatFormat
 from cai.models.forest import Tree
+from cai.models.load import load_tokenizer
 from cai.models.scalar import load_scalar_model
 from cai.records import Comparison, Preference, Reading
 from cai.rl.losses import preference_loss
@@ -31,7 +32,7 @@ def ranking(prompt, p=(1.0, 0.8, 0.3), source="human", **more):
 
 
 def chat(tiny):
-    return ChatFormat(load_scalar_model(tiny).tokenizer)
+    return ChatFormat(load_tokenizer(tiny))
 
 
 def test_the_answers_of_a_prompt_stand_together_once(tiny):
@@ -206,6 +207,19 @@ def test_held_out_figures_by_length_principle_and_calibration():
     by_hand = sum(len(b) * abs(sum(p for p, _ in b) / len(b) - sum(q for _, q in b) / len(b)) for b in bins.values()) / 4
     assert found["calibration_error"] == pytest.approx(by_hand, abs=1e-6)
     assert held_out_figures(scores, elements, scale=0.5)["calibration_error"] != pytest.approx(by_hand, abs=1e-3)
+
+
+def test_held_out_figures_that_no_label_says_anything_about_are_left_out():
+    tie = Compared("x", Tree([1], [[2, 3], [4, 5]]), [Edge(0, 1, 0.55)])
+    assert held_out_figures(torch.tensor([]), []) == {"held_out": 0}
+    found = held_out_figures(torch.tensor([1.0, 0.0]), [tie])
+    assert set(found) == {"held_out", "calibration_error"} and found["held_out"] == 1
+
+
+def test_an_ensemble_without_held_out_labels_has_no_accuracy(tiny, tmp_path):
+    rows = [row for prompt in PROMPTS[:2] for row in ranking(prompt)]
+    figures = train_members(rows, tiny, tmp_path / "r", Reward(members=2, batch_size=8, held_out=0.0))
+    assert not any(name.startswith("held_out_accuracy") for name in figures) and (tmp_path / "r/member-1").is_dir()
 
 
 def test_a_labels_principle_is_the_one_that_spoke_for_it(tiny):
