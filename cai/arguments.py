@@ -1,4 +1,4 @@
-"""Arguments of the Python API, checked where they come in: one line names the argument, its value, and what it may be."""
+"""Checks for arguments of the Python API: one line names the argument, its value and what it may be."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_sampling(temperature: object, max_tokens: object) -> None:
 
 
 def check_law(law: object, use: Use | None = None, principles: int | None = None) -> None:
-    """A constitution; one that can draw ``principles`` different principles (0: all it has) for a use."""
+    """A constitution that can draw ``principles`` different principles for a use; 0 stands for all."""
     if not isinstance(law, Constitution):
         raise ArgumentError("law", f"must be a Constitution from cai.load_constitution, not {type(law).__name__}")
     if use is None:

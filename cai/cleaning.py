@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ HIDDEN = "***"
 EXCERPT = 300
 """Characters of a server's message that are kept."""
 SECRET_LENGTH = 8
-"""A shorter key is a placeholder such as "EMPTY" or "ollama", and replacing it would only garble messages."""
+"""A shorter key is a placeholder such as "EMPTY"; replacing it would only garble messages."""
 _SECRET_VARIABLE = re.compile(r"(?:API_?KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 _SECRET_SHAPE = re.compile(r"\bsk-[\w*-]{8,}|\b(?:hf|gsk|xai|nvapi)[-_][A-Za-z0-9]{20,}|(?<=Bearer )[^\s\"',;]{8,}")
 _SECRET_IN_QUERY = re.compile(r"([?&;][\w.-]*(?:key|token|secret|passw|pwd|sig|auth|credential)[\w.-]*=)[^\s\"'&;#]+", re.IGNORECASE)
@@ -45,7 +46,7 @@ def clean_json(value: Any, change: Callable[[str], str] = clean) -> Any:
 
 
 def redact(text: str) -> str:
-    """The text without API keys: those in the environment, whole or cut short, and whatever looks like one."""
+    """The text without API keys: those in the environment, whole or cut, and what looks like one."""
     for name, value in os.environ.items():
         if _SECRET_VARIABLE.search(name) and len(value.strip()) >= SECRET_LENGTH:
             for key in (quote(value.strip(), safe=""), value.strip()):
@@ -55,18 +56,20 @@ def redact(text: str) -> str:
 
 
 def _without(text: str, key: str) -> str:
-    """The text without a key or a piece of it that begins like the key, which a server may have cut."""
+    """The text without a key, or the beginning of it where a server cut the key."""
     kept = []
     while (at := text.find(key[:SECRET_LENGTH])) >= 0:
-        shared = next((i for i, (a, b) in enumerate(zip(key, text[at:], strict=False)) if a != b), min(len(key), len(text) - at))
         kept += [text[:at], HIDDEN]
-        text = text[at + shared :]
+        text = text[at:]
+        same = (a == b for a, b in zip(key, text, strict=False))
+        text = text[sum(takewhile(bool, same)) :]
     return "".join([*kept, text])
 
 
 def excerpt(text: str, limit: int = EXCERPT) -> str:
     """A server's or library's message as one short printable line without keys."""
-    text = redact(clean(text))[: 4 * limit]  # keys go before anything is cut, or half a key could stay
+    # keys go before anything is cut, or half a key could stay
+    text = redact(clean(text))[: 4 * limit]
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
 

@@ -96,3 +96,11 @@ def test_the_memo_asks_it_only_once(backend, tmp_path):
         first = memo.asker(backend, "s")(CALLS)
         again = memo.asker(backend, "s")(CALLS)
         assert first == again and memo.totals()["s"].calls == len(CALLS)
+
+
+def test_a_prompt_beyond_the_context_says_by_how_much(tiny):
+    long = talk("word " * 600)
+    completion, choice = answers(LocalBackend(tiny), [Complete(long, seed=1, max_tokens=6), Choose(long, ("yes", "no"))])
+    assert (completion.finish, choice.finish) == ("too_long", "too_long")
+    assert completion.note == f"prompt of {completion.tokens_in} tokens + 6 for the answer is beyond the model's context of 512"
+    assert choice.note.startswith(f"prompt of {choice.tokens_in} tokens + ")

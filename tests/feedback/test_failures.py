@@ -142,3 +142,13 @@ def test_texts_of_records_hold_no_lone_surrogate():
     pair = Comparison.of(PROMPT, "a \ud800", "b")
     assert pair == Comparison.of(PROMPT, "a \ufffd", "b") and pair.id == Comparison.of(PROMPT, "a \ufffd", "b").id
     assert Principle(id="x", title="x", critique="Find \ud800.").critique == "Find \ufffd."
+
+
+def test_the_report_counts_failed_and_filtered_answers():
+    from cai.report.story import trouble
+
+    ask = asked(Server(critique=BAD["failed"]))
+    revisions = revise(sample([PROMPT], ask), LAW, ask, rounds=2)
+    assert trouble({"stages": {"sample": {"samples": 14, "failed": 12, "filtered": 2}}}, revisions, []) == [
+        "2 revision steps were failed; the reply before was kept", "sample: 12 failed", "sample: 2 filtered",
+    ]  # fmt: skip
