@@ -8,6 +8,10 @@ import warnings
 
 import pytest
 
+from cai.models.chat import ChatFormat
+from cai.models.load import load_tokenizer
+from cai.quiet import quiet
+
 PIPELINE = """
 import sys
 from pathlib import Path
@@ -37,9 +41,87 @@ print("done")
 def test_a_pipeline_runs_without_a_warning_and_without_a_word(tmp_path):
     script = tmp_path / "pipeline.py"
     script.write_text(PIPELINE, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script), str(tmp_path)], env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+    loud = {name: value for name, value in os.environ.items() if name not in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS")}
+    command = [sys.executable, "-W", "error", str(script), str(tmp_path)]
+    done = subprocess.run(command, env=loud | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+class Heard(logging.Handler):
+    """Keeps what a library logs."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture(params=["transformers", "huggingface_hub"])
+def library(request):
+    """A library's logger, with its default level, and what comes of it."""
+    logger, heard = logging.getLogger(request.param), Heard()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    logger.addHandler(heard)
+    yield logger, heard.lines
+    logger.removeHandler(heard)
+    logger.setLevel(level)
+
+
+def test_a_library_is_silent_within_and_itself_afterwards(library):
+    logger, lines = library
+    with quiet():
+        logger.warning("advice")
+        logger.error("an error")
+    logger.warning("afterwards")
+    assert lines == ["an error", "afterwards"]
+
+
+def test_what_the_user_asked_to_hear_is_heard(library):
+    logger, lines = library
+    logger.setLevel(logging.INFO)
+    with quiet():
+        logger.info("detail")
+    assert lines == ["detail"] and logger.level == logging.INFO
+
+
+def test_bars_come_back_afterwards(capsys):
+    from transformers.utils.logging import tqdm
+
+    with quiet():
+        assert list(tqdm([1, 2], desc="Loading weights")) == [1, 2]
+    assert capsys.readouterr().err == ""
+    assert list(tqdm([1, 2], desc="afterwards")) == [1, 2]
+    assert "afterwards" in capsys.readouterr().err
+
+
+def test_all_is_as_before_after_an_error():
+    level, filters = logging.getLogger("transformers").level, list(warnings.filters)
+    with pytest.raises(ZeroDivisionError), quiet():
+        raise ZeroDivisionError
+    assert logging.getLogger("transformers").level == level and warnings.filters == filters
+
+
+def test_warnings_are_ignored_unless_the_user_has_a_filter_for_them():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.resetwarnings()
+        with quiet():
+            warnings.warn("advice", UserWarning, stacklevel=1)
+        warnings.warn("afterwards", UserWarning, stacklevel=1)
+        warnings.simplefilter("error", FutureWarning)
+        with quiet(), pytest.raises(FutureWarning):
+            warnings.warn("will be removed", FutureWarning, stacklevel=1)
+    assert [str(warning.message) for warning in seen] == ["afterwards"]
+
+
+def test_a_text_longer_than_the_tokenizer_expects_is_read_without_a_word(tiny):
+    heard = Heard()
+    logging.getLogger("transformers").addHandler(heard)
+    tokenizer = load_tokenizer(tiny)
+    for style in ("chat", "transcript"):
+        assert len(ChatFormat(tokenizer, style).ids("the red bike " * tokenizer.model_max_length)) > tokenizer.model_max_length
+    logging.getLogger("transformers").removeHandler(heard)
+    assert heard.lines == []

@@ -294,6 +294,15 @@ def dpo(config: Training, set_: Settings = None) -> None:
 def main(body: Callable[[], None] = app) -> None:
     """Entry point: known errors are one line each on stderr and an exit code; 130 after Ctrl-C, 143 after a terminate signal.
 
+def _silence_libraries() -> None:
+    """Keep advice of other libraries off the screen, unless the user asks for it (``python -W``, ``TRANSFORMERS_VERBOSITY``).
+
+    The process is ours alone here; for the Python API, :func:`cai.quiet.quiet` does this call by call.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.simplefilter("ignore", append=True)
+
+
     Of several processes one speaks.
     """
     signals: list[int] = []
@@ -309,6 +318,7 @@ def main(body: Callable[[], None] = app) -> None:
     if not processes.is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (open as long as the process is)
     try:
+    _silence_libraries()
         body()
     except CaiError as error:
         print(error, file=sys.stderr)

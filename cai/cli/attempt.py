@@ -7,7 +7,6 @@ from pathlib import Path
 
 from cai.backends import open_backend
 from cai.backends.memo import Memo
-from cai.cli.run import quiet_libraries
 from cai.cli.screen import safe
 from cai.constitution import load_constitution
 from cai.errors import InputError, Problem, did_you_mean
@@ -25,7 +24,6 @@ def attempt(text: str, constitution: str, model: str, pattern: str, seed: int) -
     if not chosen:
         raise InputError([Problem(pattern, f"matches no principle of {constitution}{did_you_mean(pattern, law.principles)}")])
     law = law.without(*(name for name in law.principles if name not in chosen))
-    quiet_libraries()
     with Memo(Path(":memory:")) as memo:
         ask = memo.asker(open_backend(model), "try")
         answer = sample([Prompt.of(text)], ask, seed=seed)[0]

@@ -23,9 +23,6 @@ def show_diff(old: str, new: str, on: Path | None) -> None:
     if not found:
         print("nothing that a model reads or that is drawn has changed")
     if on is not None:
-        from cai.cli.run import quiet_libraries
-
-        quiet_libraries()
         _print(effects(on, after))
 
 

@@ -59,7 +59,6 @@ def print_run(path: Path, config: RunConfig, law: Constitution, folder: Path, un
     from cai.pipeline.execute import execute  # torch and transformers load from here on
     from cai.pipeline.run import open_run
 
-    quiet_libraries()
     before = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
     run = open_run(folder, config, law, path.parent, screen, budget)
     with run.memo:
@@ -74,14 +73,6 @@ def print_run(path: Path, config: RunConfig, law: Constitution, folder: Path, un
     from cai.report.page import write_report
 
     print(f"report: {write_report(folder)}")
-
-
-def quiet_libraries() -> None:
-    """No progress bars or advice of other libraries between our lines."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
 
 
 def stage_table(metrics: dict[str, Any]) -> Table:

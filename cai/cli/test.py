@@ -6,7 +6,6 @@ from pathlib import Path
 
 from cai.backends import open_backend
 from cai.backends.memo import Memo
-from cai.cli.run import quiet_libraries
 from cai.cli.screen import safe
 from cai.constitution import load_constitution
 from cai.errors import InputError, Problem, did_you_mean
@@ -22,7 +21,6 @@ def run_examples(constitution: str, judge: str, method: str) -> int:
     asked = [*questions(law), *hostile(law)]
     if not asked:
         raise InputError([Problem(constitution, "none of its principles has examples; add some under examples:")])
-    quiet_libraries()
     with Memo(Path(":memory:")) as memo:
         answered = examine(asked, method_named(method), memo.asker(open_backend(judge), "test"))
     for found in answered:

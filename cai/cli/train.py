@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cai.cli.run import quiet_libraries
 from cai.cli.screen import TerminalScreen
 from cai.config import load_training
 
@@ -21,7 +20,6 @@ def train_stage(stage: str, path: Path, settings: Sequence[str]) -> None:
     screen.stage(stage, f"{path}, into {path.parent / config.out}")
     from cai.pipeline.alone import train_alone  # torch and transformers load from here on
 
-    quiet_libraries()
     checkpoint, metrics = train_alone(stage, config, path.parent, screen)
     for name, value in metrics.items():
         if name == "left_out":

@@ -18,6 +18,7 @@ from cai.models.cache import cached
 from cai.models.forest import Forest, Tree, branches, can_share, lay_out
 from cai.models.padding import pad_right, positions
 from cai.models.project import logits_at
+from cai.quiet import quiet
 
 WORTH_SHARING = 12
 """Tokens that rows must have in common before a second pass over the model pays."""
@@ -86,6 +87,7 @@ def batches(groups: Sequence[Group], rows: Sequence[Tokens], tokens: int) -> Ite
         yield batch
 
 
+@quiet()
 @torch.inference_mode()
 def last_logits(
     model: PreTrainedModel, rows: Sequence[Tokens], kept: Sequence[int], groups: Sequence[Group], pad_id: int

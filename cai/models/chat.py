@@ -111,7 +111,7 @@ class ChatFormat:
     def ids(self, text: str) -> list[int]:
         """Token ids of a rendered text; a template writes its own special tokens, a transcript gets the tokenizer's."""
         if self.style != "chat":
-            ids: list[int] = self.tokenizer(text, add_special_tokens=True, split_special_tokens=True).input_ids
+            ids: list[int] = self.tokenizer(text, add_special_tokens=True, split_special_tokens=True, verbose=False).input_ids
             eos = self.tokenizer.eos_token_id
             return ids[:-1] if ids and ids[-1] == eos else ids
         pieces = _SHIELDED.split(text)
@@ -160,7 +160,7 @@ class ChatFormat:
         return max((m.start() for m in self._control.finditer(text) if text[m.start() - 1 : m.start()] != _OPEN), default=0)
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 
     def _encode_after(self, text: str) -> list[int]:

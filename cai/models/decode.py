@@ -10,6 +10,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from cai.models.cache import cached
 from cai.models.padding import pad_left, positions
+from cai.quiet import quiet
 
 
 class Decoded(NamedTuple):
@@ -20,6 +21,7 @@ class Decoded(NamedTuple):
     logprobs: list[float]  # of each token, at the temperature it was drawn at; 0 where nothing is drawn
 
 
+@quiet()
 @torch.inference_mode()
 def decode(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, max_tokens: int, temperature: float, seeds: Sequence[int],

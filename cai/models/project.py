@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cai.models.forest import Forest
+from cai.quiet import quiet
 
 _plain: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
@@ -21,6 +22,7 @@ class Read(NamedTuple):
     logits: Tensor  # [N, V] that predict them
 
 
+@quiet()
 def read(model: PreTrainedModel, forest: Forest) -> Read:
     """Read a forest; nothing but the answers' tokens is projected on the vocabulary."""
     if head_is_plain(model):

@@ -18,6 +18,7 @@ from cai.errors import InputError, Problem
 from cai.models.forest import Forest
 from cai.models.load import Faults, best_device, disable_dropout, load_tokenizer, open_model
 from cai.models.padding import own_padding_id
+from cai.quiet import quiet
 
 HEADS = ("score", "classifier")
 """What the families of the library call the layer that gives the score."""
@@ -91,6 +92,7 @@ def answer_scores(model: nn.Module, forest: Forest) -> Tensor:
     return (_read(model, forest, forest.ends) - getattr(inner.config, "reward_mean", 0.0)) / getattr(inner.config, "reward_std", 1.0)
 
 
+@quiet()
 def _read(model: nn.Module, forest: Forest, places: Tensor) -> Tensor:
     inner: Any = model
     hidden = inner.base_model(**forest.inputs).last_hidden_state.flatten(0, 1)[places]

@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from cai import processes
 from cai.errors import InputError, Problem, RunFailed
+from cai.quiet import quiet
 
 SKIPS_IN_A_ROW = 5
 """Steps with a gradient that is not finite after which training has diverged."""
@@ -33,6 +34,7 @@ class Part(NamedTuple):
 class Engine:
     """AdamW with linear warm-up and decay, gradient clipping, and a guard that never lets a NaN reach the weights."""
 
+    @quiet()
     def __init__(
         self, model: nn.Module, *, rate: float, steps: int, warmup: float = 0.05, weight_decay: float = 0.0, clip: float = 1.0,
         decay: bool = True,
@@ -46,11 +48,12 @@ class Engine:
         def factor(step: int) -> float:
             return min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)) if decay else 1.0)
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         prepared: tuple[Any, ...] = self.accelerator.prepare(model, optimizer)
         self.model: nn.Module = prepared[0]
-        self.optimizer, self.schedule, self.clip = prepared[1], schedule, clip
+        self.optimizer, self.clip = prepared[1], clip
         self.skipped = self._skipped_in_a_row = 0
+        self._rate_at = lambda step: rate * factor(step)
+        self._go_to(0)
 
     @property
     def plain(self) -> Any:
@@ -59,6 +62,7 @@ class Engine:
 
     # -- stepping ------------------------------------------------------------------------------------------------------
 
+    @quiet()
     def step(self, passes: Sequence[Callable[[], Part]]) -> dict[str, float]:
         """Forward and backward through each pass, then one update; every process must bring as many passes.
 
@@ -91,10 +95,16 @@ class Engine:
             self.skipped += 1
             self._skipped_in_a_row += 1
         self.optimizer.zero_grad()
-        self.schedule.step()
+        self._go_to(self.done + 1)
         if self._skipped_in_a_row >= SKIPS_IN_A_ROW:
             raise RunFailed(f"training diverged: {SKIPS_IN_A_ROW} steps in a row had a gradient that is not finite; lower the rate")
         return {} if is_finite else {"skipped": 1.0}
+
+    def _go_to(self, step: int) -> None:
+        """Set the learning rate for a step. A scheduler of torch's would warn where the first step is skipped."""
+        self.done = step
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate_at(step)
 
     def total(self, values: Tensor) -> Tensor:
         """The sum of each value over all processes."""
@@ -137,8 +147,7 @@ class Engine:
         tensors = {f"model.{name}": tensor.clone() for name, tensor in model.items()}
         for name, moments in optimizer.get("state", {}).items():
             tensors |= {f"optimizer.{moment}.{name}": value.clone() for moment, value in moments.items()}
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        return tensors, {"rates": rates, "steps": self.schedule.last_epoch, "skipped": [self.skipped, self._skipped_in_a_row]}
+        return tensors, {"steps": self.done, "skipped": [self.skipped, self._skipped_in_a_row]}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Go back to a :meth:`state`, whatever the number of processes it was kept by."""
@@ -153,9 +162,7 @@ class Engine:
             model_state_dict={key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")},
             optim_state_dict={"state": state, "param_groups": optimizer.get("param_groups", [])},
         )  # fmt: skip
-        for group, rate in zip(self.optimizer.param_groups, values["rates"], strict=True):
-            group["lr"] = rate
-        self.schedule.last_epoch = values["steps"]
+        self._go_to(values["steps"])
         self.skipped, self._skipped_in_a_row = values["skipped"]
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -167,6 +174,7 @@ class Engine:
         return getattr(self.optimizer, "optimizer", self.optimizer)
 
 
+@quiet()
 def tracked(
     log: Callable[[dict[str, float]], None], names: Sequence[str], project: str, folder: Path
 ) -> Callable[[dict[str, float]], None]:
