@@ -9,21 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import huggingface_hub
 import torch
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from torch.nn.modules.dropout import _DropoutNd
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cai import shipped
-from cai.errors import InputError, Problem, did_you_mean
+from cai.errors import InputError, Problem
 from cai.keys import digest
-from cai.models.names import REFERENCE
+from cai.models.names import REFERENCE, check_available
 from cai.quiet import quiet
 
-HUB_SECONDS = 8.0
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 SHOWN = 3
 """Weights that a message names."""
 _RATE = re.compile("drop|jitter")
@@ -41,25 +37,6 @@ def resolve(name: str) -> str:
     return str(shipped.reference_model()) if name == REFERENCE else name
 
 
-def _check_name(name: str) -> None:
-    """Ask the hub once for a model that is neither here nor in its cache: the library would ask for most of a minute."""
-    if name == REFERENCE or Path(name).is_dir():
-        return
-    if not _HUB_ID.fullmatch(name):
-        raise InputError([Problem(name, "is no folder, nor can it be the name of a model on the hub")])
-    hint = did_you_mean(name, [REFERENCE])
-    try:
-        if huggingface_hub.try_to_load_from_cache(name, "config.json") is None and not huggingface_hub.is_offline_mode():
-            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(name, "config.json"), timeout=HUB_SECONDS)
-    except RepositoryNotFoundError:
-        raise InputError([Problem(name, f"is no folder, and the hub has no such model, or shows it to members only{hint}")]) from None
-    except EntryNotFoundError:
-        raise InputError([Problem(name, "on the hub holds no model: it has no config.json")]) from None
-    except Exception as error:  # of the HTTP library, which another release of the hub's client changes
-        text = f"is no folder, and the hub cannot be asked for it ({error}){hint}; without a network, name a folder"
-        raise InputError([Problem(name, text)]) from None
-
-
 def reads_alike(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether the same conversation is the same token ids to both."""
     return (
@@ -75,7 +52,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         InputError: if the name is neither a model folder nor a model that can be fetched.
     """
-    _check_name(name)
+    check_available(name)
     try:
         with quiet():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
