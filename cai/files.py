@@ -107,7 +107,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON-lines file with their line numbers.
 
     Raises:
-        InputError: naming each line that is no JSON object.
+        InputError: naming each line that is no JSON object, after all others were given out.
     """
     problems = []
     for number, line in lines(path):
@@ -119,8 +119,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(row, dict):
             problems.append(Problem(f"{path}:{number}:1", f"is {type(row).__name__}, not an object with named fields"))
             continue
-        if not problems:
-            yield number, row
+        yield number, row
     if problems:
         raise InputError(problems)
 

@@ -9,7 +9,7 @@ from typing import Any
 from cai.cleaning import clean
 from cai.data.formats import FORMATS, Pair, format_of
 from cai.data.prompts import messages_of, prompt_of
-from cai.data.tables import Row, read_table
+from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem
 from cai.files import StrPath
 from cai.records import Prompt
@@ -38,7 +38,7 @@ def read_demonstrations(path: StrPath) -> Demonstrations:
     """
     found, problems = Demonstrations(), list[Problem]()
     seen: set[tuple[str, str]] = set()
-    for place, row in read_table(path):
+    for place, row in collect_rows(path, problems):
         try:
             outcome = _of(row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from cai.data.formats import FORMATS, Pair, format_of
-from cai.data.tables import read_table
+from cai.data.tables import collect_rows
 from cai.errors import InputError, Problem, did_you_mean
 from cai.files import StrPath
 from cai.keys import digest
@@ -36,7 +36,7 @@ def read_preferences(path: StrPath, format: str = "") -> Read:
         InputError: if the format is not known, or a row lacks a column or holds something that is not text.
     """
     read, problems, seen = Read(format), list[Problem](), dict[str, str]()
-    for place, row in read_table(path):
+    for place, row in collect_rows(path, problems):
         read.format = read.format or format_of(row)
         if read.format not in FORMATS:
             raise InputError([_unknown(place, read.format, list(row))])

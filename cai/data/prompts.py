@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cai.arguments import check_count
-from cai.data.tables import read_table
+from cai.data.tables import collect_rows
 from cai.errors import InputError, Problem, did_you_mean
 from cai.files import StrPath
 from cai.records import Message, Prompt
@@ -27,8 +27,8 @@ def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
     check_count("limit", limit, 0)
     path, column = _column(Path(path))
     prompts: dict[str, Prompt] = {}
-    problems = []
-    for place, row in read_table(path):
+    problems: list[Problem] = []
+    for place, row in collect_rows(path, problems):
         names = [column] if column else ["prompt", "messages"]
         name = next((name for name in names if name in row), "")
         try:

@@ -31,6 +31,14 @@ def read_table(path: StrPath) -> Iterator[tuple[str, Row]]:
     return readers.get(_suffix(path), _jsonl)(path)
 
 
+def collect_rows(path: StrPath, problems: list[Problem]) -> Iterator[tuple[str, Row]]:
+    """Rows as by :func:`read_table`; lines that are no row are added to ``problems`` instead of raised."""
+    try:
+        yield from read_table(path)
+    except InputError as error:
+        problems += error.problems
+
+
 def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
@@ -61,7 +69,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
             place = f"{path}:{reader.line_num}:1"
             if None in row or None in row.values():
                 problems.append(Problem(place, f"has another number of fields than the {len(reader.fieldnames or ())} of the first line"))
-            elif not problems:
+            else:
                 yield place, row
     except csv.Error as error:
         problems.append(Problem(f"{path}:{reader.line_num}:1", f"is no CSV: {error}"))

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cai.data.demonstrations import read_demonstrations
 from cai.data.preferences import read_preferences
 from cai.data.prompts import read_prompts
 from cai.data.transcripts import parse_transcript
@@ -46,3 +47,19 @@ def test_a_transcript_with_a_hole_is_counted(tmp_path, transcript, says):
     path.write_text(json.dumps({"chosen": transcript, "rejected": transcript + "!"}) + "\n")
     read = read_preferences(path)
     assert read.preferences == [] and read.skipped == {says: [f"{path}:1:1"]}
+
+
+@pytest.mark.parametrize(
+    ("read", "bad"),
+    [
+        (lambda path: read_prompts(path, "red_team"), '{"prompt": " "}'),
+        (read_preferences, '{"prompt": "p", "chosen": 3, "rejected": "b"}'),
+        (read_demonstrations, '{"prompt": "p", "completion": 3}'),
+    ],
+)
+def test_rows_that_are_wrong_in_different_ways_are_all_named(tmp_path, read, bad):
+    good = '{"prompt": "p", "chosen": "a", "rejected": "b", "completion": "a"}'
+    (tmp_path / "rows.jsonl").write_text("\n".join([good, bad, "not JSON", bad, "[1]"]) + "\n")
+    with pytest.raises(InputError) as caught:
+        read(tmp_path / "rows.jsonl")
+    assert [problem.where for problem in caught.value.problems] == [f"{tmp_path}/rows.jsonl:{line}:1" for line in (2, 3, 4, 5)]
