@@ -292,9 +292,6 @@ def dpo(config: Training, set_: Settings = None) -> None:
     train_stage("dpo", config, set_ or [])
 
 
-def main(body: Callable[[], None] = app) -> None:
-    """Entry point: known errors are one line each on stderr and an exit code; 130 after Ctrl-C, 143 after a terminate signal.
-
 def _silence_libraries() -> None:
     """Keep advice of other libraries off the screen, unless the user asks for it (``python -W``, ``TRANSFORMERS_VERBOSITY``).
 
@@ -303,6 +300,9 @@ def _silence_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.simplefilter("ignore", append=True)
 
+
+def main(body: Callable[[], None] = app) -> None:
+    """Entry point: known errors are one line each on stderr and an exit code; 130 after Ctrl-C, 143 after a terminate signal.
 
     Of several processes one speaks.
     """
@@ -316,10 +316,10 @@ def _silence_libraries() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    _silence_libraries()
     if not processes.is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (open as long as the process is)
     try:
-    _silence_libraries()
         body()
     except CaiError as error:
         print(error, file=sys.stderr)
