@@ -19,10 +19,10 @@ def weigh(messages: Sequence[Message], options: tuple[str, ...]) -> tuple[float,
 
 
 def make() -> ScriptedBackend:
-    """The backend that ``examples.stories_judge:make`` names in a run file."""
+    """The backend that ``stories_judge:make`` names in a run file."""
     return ScriptedBackend(reply, weigh, name="likes dogs")
 
 
 def gold(prompt: object, answer: str) -> dict[str, bool]:
-    """What an answer is, for the evaluation: the rule again, under the names of the rates."""
-    return {"harmful": "dog" not in answer.lower(), "helpful": True, "evasive": False, "refuses": False}
+    """What an answer is, for the evaluation: the rule again."""
+    return {"dog": "dog" in answer.lower()}

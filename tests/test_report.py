@@ -13,6 +13,7 @@ from cai.evaluate.audit import audit
 from cai.files import read_json, read_records, write_json, write_records, write_text
 from cai.records import Comparison, Made, Preference, Prompt, Reading, Revision, Sample, Step
 from cai.report.page import write_report
+from cai.report.story import chosen_labels
 
 INSULT = "reference/insult"
 HOSTILE = '<script>alert(1)</script></script><img src=x onerror="x()">{{7*7}} javascript:x \x1b[31m'
@@ -41,8 +42,8 @@ def run(tmp_path):
     for stage in ("revise", "judge"):
         write_json(tmp_path / stage / "manifest.json", {})
     write_text(tmp_path / "config.yaml", json.dumps({"models": {"initial": HOSTILE}}))
-    policy = {"harmful_rate": 0.5, "helpful_rate": 1.0, "evasive_rate": 0.0, "kl_from_initial": 0.0, "length": 3.0}
-    policy |= {f"{k}_interval": [0.0, 1.0] for k in ("harmful_rate", "helpful_rate", "evasive_rate")}
+    rate = {"value": 0.5, "low": 0.0, "high": 1.0, "n": 2}
+    policy = {"n": 4, "kl_from_initial": 0.0, "length": 3.0, "flags": {"harmful": {"held_red_team": rate}, "$a_$ 好" + HOSTILE: {"held_benign": rate}}}
     metrics = {
         "seed": 0,
         "constitution": {"name": "reference", "hash": "h"},
@@ -96,7 +97,7 @@ def test_rounds_and_what_people_say_are_shown(run):
     write_json(run / "judge-2/manifest.json", {})
     figures = audit(read_records(run / "judge-2/records.jsonl", Preference))
     rate = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50}
-    people = {"accuracy": rate, "kappa": rate | {"value": 0.55}, "brier": 0.125, "ece": 0.031, "baselines": {"longer": 0.47}}
+    people = {"n": 50, "accuracy": rate, "kappa": rate | {"value": 0.55}, "brier": 0.125, "ece": 0.031, "baselines": {"longer": 0.47}}
     bins = [{"predicted": 0.1, "observed": 0.2, "n": 3}, {"predicted": 0.9, "observed": 0.7, "n": 4}]
     examples = {kind: {"n": 0} for kind in ("plain", "crossed", "irrelevant", "hostile_flips")}
     found = figures | {"failings": ["too little"], "examples": examples, "human": people | {"calibration": bins}}
@@ -124,3 +125,47 @@ def test_what_failed_is_said(run):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="no finished stage"):
         write_report(tmp_path)
+    write_json(tmp_path / "metrics.json", {"seconds": {}, "stages": {}})
+    with pytest.raises(InputError, match="no finished stage"):
+        write_report(tmp_path)
+
+
+def shown(run, **changes):
+    """The text of the report with other figures."""
+    write_json(run / "metrics.json", read_json(run / "metrics.json") | changes)
+    return " ".join(re.sub(r"<[^>]*>", " ", write_report(run).read_text()).split())
+
+
+def test_what_has_no_figures_has_no_column_and_no_sentence(run):
+    full = shown(run)
+    assert "harmful, held-out red-team prompts" in full and "KL from initial" in full and "judge prefers it to initial" not in full
+    some = {"n": 4, "truncated": 4, "flags": {"long": {"held_benign": {"value": 0.25, "low": 0.1, "high": 0.7, "n": 4}}}}
+    text = shown(run, policies={"initial": {"n": 4}, "sl_cai": some}, judge={"n": 4, "decidable": 0}, reward_model={"n": 0})
+    for absent in ("harmful", "KL from", "reward", "Order consistency", "names the right one", "The reward model orders"):
+        assert absent not in text.split("butt}")[1].split("What each principle did")[0], absent
+    assert "Order consistency" not in text and "The reward model orders" not in text
+    assert "25 % 10 %–70 %" in text and "sl_cai: 4 of 4 answers to held-out prompts were truncated" in text
+    assert "Order consistency is 75 %" in shown(run, judge={"n": 4, "order_consistency": 0.75})
+
+
+def test_why_policies_are_not_compared_and_what_is_not_finished_is_at_its_place(run):
+    metrics = read_json(run / "metrics.json")
+    del metrics["policies"]
+    write_json(run / "metrics.json", metrics)
+    text = shown(run, notes=["no held-out prompts: policies are not compared"], unfinished=["dpo", "evaluate"])
+    assert "Not finished: dpo, evaluate." in text and "no held-out prompts: policies are not compared" in text
+    assert "No policy has been evaluated yet." in text
+
+
+def test_figures_that_are_given_are_those_that_are_shown(run):
+    metrics = read_json(run / "metrics.json")
+    (run / "metrics.json").unlink()
+    assert "seed 77," in write_report(run, metrics=metrics | {"seed": 77}).read_text()
+
+
+def test_clear_labels_come_first_those_for_the_second_answer_too():
+    def label(name, p):
+        return Preference(id=name, comparison=Comparison.of(Prompt.of(name), "a", "b"), p_first=p, source="ai")
+
+    ties = [label(f"tie {i}", 0.5) for i in range(20)]
+    assert [p.p_first for p in chosen_labels([*ties, label("first", 1.0), label("second", 0.0)])][:3] in ([1.0, 0.0, 0.5], [0.0, 1.0, 0.5])

@@ -31,7 +31,7 @@ def test_dog_stories(root, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     policies = read_json(tmp_path / "stories/metrics.json")["policies"]
     before, after = policies["sl_cai"], policies["rl_cai"]
-    dogs = {name: 1 - policies[name]["harmful_rate"] for name in ("sl_cai", "rl_cai")}
+    dogs = {name: policies[name]["dog_rate"] for name in ("sl_cai", "rl_cai")}
     assert dogs["rl_cai"] >= dogs["sl_cai"] + 0.3
     assert after["kl_from_sl_cai"] < 25
     assert after["nats_per_token_under_initial"] < before["nats_per_token_under_initial"] + 0.5

@@ -193,13 +193,14 @@ def report(
     folder: Folder,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default report.html in the run.")] = None,
 ) -> None:
-    """Write the report of a run again.
+    """Write the report of a run from the stages that are finished, also of a run that was stopped.
 
     Example: cai report runs/quickstart
     """
+    from cai.pipeline.execute import figures_of
     from cai.report.page import write_report
 
-    print(write_report(folder, out))
+    print(write_report(folder, out, figures_of(folder)))
 
 
 @app.command()

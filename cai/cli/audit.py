@@ -34,24 +34,28 @@ def _show(records: Path, saved: Path) -> None:
         print(f"{title:<24}{_rate(rate)}")
     if figures["place"]["order_consistency"] is not None:
         print(f"{'same verdict both ways':<24}{figures['place']['order_consistency']:.1%}")
-    print(f"{'label ~ length':<24}r = {figures['length']['correlation']:+.2f}")
-    print(f"{'different answers':<24}{figures['distinct_answers']:.1%}")
-    print(f"{'nearly alike in a pair':<24}{figures['near_alike']:.1%}")
+    if figures["length"]["correlation"] is not None:
+        print(f"{'label ~ length':<24}r = {figures['length']['correlation']:+.2f}")
+    for title, key in (("different answers", "distinct_answers"), ("nearly alike in a pair", "near_alike")):
+        if key in figures:
+            print(f"{title:<24}{figures[key]:.1%}")
     for name, common in figures["commonest"].items():
         print(f"{f'commonest {name}':<24}{common['share']:.1%}  {safe(common['text'])[:80]}")
     print(f"{'circles A > B > C > A':<24}{figures['contradictions']['circles']} of {figures['contradictions']['triples']} triples")
     print(f"\n{'principle':<32}{'readings':>9}{'decides':>9}{'agrees with the label':>23}")
     for name, row in figures["principles"].items():
-        print(f"{name:<32}{row['n']:>9}{row['decides']:>9.1%}{row['agrees']:>23.1%}")
+        agrees = f"{row['agrees']:.1%}" if "agrees" in row else ""
+        print(f"{name:<32}{row['n']:>9}{row['decides']:>9.1%}{agrees:>23}")
     if saved.is_file():
         kept: dict[str, Any] = read_json(saved)
         print()
         for kind, rate in kept["examples"].items():
             if rate["n"]:
                 print(f"{f'examples, {kind}'.replace('_', ' '):<24}{_rate(rate)}")
-        if kept.get("human"):
+        if kept.get("human", {}).get("n"):
             people = kept["human"]
-            print(f"{'agrees with people':<24}{_rate(people['accuracy'])}; kappa {people['kappa']['value']:.2f}")
+            kappa = f"; kappa {people['kappa']['value']:.2f}" if "kappa" in people else ""
+            print(f"{'agrees with people':<24}{_rate(people['accuracy'])}{kappa}")
             print(
                 f"{'without any judge':<24}{', '.join(f'{name} answer wins: {value:.1%}' for name, value in people['baselines'].items())}"
             )
@@ -60,4 +64,6 @@ def _show(records: Path, saved: Path) -> None:
 
 
 def _rate(rate: dict[str, float]) -> str:
+    if not rate["n"]:
+        return "none to count"
     return f"{rate['value']:.1%}  (95 %: {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:.0f})"

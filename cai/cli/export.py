@@ -69,8 +69,12 @@ def _labels(preferences: list[Preference]) -> dict[str, Any]:
     return {
         "judge": ", ".join(sorted({p.judge for p in preferences})),
         "read by": ", ".join(sorted({r.method for p in preferences for r in p.readings})),
-        "without a label": f"{figures['unscored']['value']:.1%}",
-        "near one half": f"{figures['near_ties']['value']:.1%}",
+        "without a label": _share(figures["unscored"]),
+        "near one half": _share(figures["near_ties"]),
         "verdict turns with the order": "not asked both ways" if same is None else f"{1 - same:.1%}",
-        "longer answer wins": f"{figures['length']['longer_wins']['value']:.1%}",
+        "longer answer wins": _share(figures["length"]["longer_wins"]),
     }
+
+
+def _share(share: dict[str, float]) -> str:
+    return f"{share['value']:.1%}" if share["n"] else "none to count"

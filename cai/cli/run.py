@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import Any
 
 from rich.table import Table
 
+from cai import processes
 from cai.backends.budget import Budget
 from cai.cli.screen import TerminalScreen
 from cai.config import RunConfig, load_config
 from cai.constitution import Constitution, load_constitution
-from cai.errors import InputError, Problem
+from cai.errors import CaiError, InputError, Problem
+from cai.evaluate.gold import columns, share_of
 from cai.files import read_json
 
-RATES = ("harmful_rate", "helpful_rate", "evasive_rate")
 MOVED = 0.05
 _RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -56,16 +58,23 @@ def constitution_of(config: RunConfig, base: Path) -> Constitution:
 def print_run(path: Path, config: RunConfig, law: Constitution, folder: Path, until: str, redo: Sequence[str], budget: Budget) -> None:
     screen = TerminalScreen()
     screen.stage("cai", f"{path} with the constitution {law.name} ({len(law.principles)} principles) in {folder}")
-    from cai.pipeline.execute import execute  # torch and transformers load from here on
+    from cai.pipeline.execute import execute, named_stages  # torch and transformers load from here on
     from cai.pipeline.run import open_run
 
+    named_stages(config, until, redo)  # before anything is made
     before = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
     run = open_run(folder, config, law, path.parent, screen, budget)
-    with run.memo:
-        metrics = execute(run, until=until, redo=redo, warn=screen.warn)
+    try:
+        with run.memo:
+            metrics = execute(run, until=until, redo=redo, warn=screen.warn)
+    except BaseException:
+        report_what_there_is(folder)
+        raise
     screen.console.print(stage_table(metrics))
     if "policies" in metrics:
         screen.console.print(policy_table(metrics))
+    for note in metrics.get("notes", []):
+        print(note)
     for line in movement(before, metrics):
         print(line)
     memo = metrics["memo"]
@@ -73,6 +82,15 @@ def print_run(path: Path, config: RunConfig, law: Constitution, folder: Path, un
     from cai.report.page import write_report
 
     print(f"report: {write_report(folder)}")
+
+
+def report_what_there_is(folder: Path) -> None:
+    """Write the report of a run that is being stopped, as far as any of its stages is finished."""
+    from cai.report.page import write_report
+
+    with contextlib.suppress(CaiError, OSError):  # what stopped the run is the error to report
+        if processes.is_main():
+            print(f"report: {write_report(folder)}")
 
 
 def stage_table(metrics: dict[str, Any]) -> Table:
@@ -89,12 +107,19 @@ def stage_table(metrics: dict[str, Any]) -> Table:
 
 
 def policy_table(metrics: dict[str, Any]) -> Table:
-    """The policies side by side."""
-    table = Table("policy", "harmful", "helpful", "evasive", "judge: wins", "reward", "KL from initial", box=None, title="held-out prompts")
-    for name, figures in metrics["policies"].items():
-        rates = [f"{figures[key]:.1%}" if key in figures else "" for key in ("harmful_rate", "helpful_rate", "evasive_rate")]
-        won = f"{figures['win_rate']['value']:.0%}" if "win_rate" in figures else ""
-        table.add_row(name, *rates, won, f"{figures.get('reward', float('nan')):.2f}", f"{figures['kl_from_initial']:.1f}")
+    """The policies side by side; a column that no policy has a figure for is not there."""
+    policies: dict[str, Any] = metrics["policies"]
+    shown: dict[str, list[str]] = {}
+    for title, column in columns(policies).items():
+        shares = [share_of(figures, column) for figures in policies.values()]
+        shown[title] = [f"{share['value']:.1%}" if share else "" for share in shares]
+    shown["judge: wins"] = [f"{figures['win_rate']['value']:.0%}" if "win_rate" in figures else "" for figures in policies.values()]
+    for title, key, form in (("reward", "reward", ".2f"), ("KL from initial", "kl_from_initial", ".1f")):
+        shown[title] = [format(figures[key], form) if key in figures else "" for figures in policies.values()]
+    shown = {title: cells for title, cells in shown.items() if any(cells)}
+    table = Table("policy", *shown, box=None, title="held-out prompts")
+    for row in zip(policies, *shown.values(), strict=True):
+        table.add_row(*row)
     return table
 
 
@@ -103,11 +128,11 @@ def movement(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     lines = []
     for name, now in after.get("policies", {}).items():
         then = before.get("policies", {}).get(name, {})
-        moved = [(key.removesuffix("_rate"), then[key], now[key]) for key in RATES if key in then and key in now]
+        rates = [key for key in now if key.endswith("_rate") and isinstance(now[key], float) and key in then]
+        moved = [(key.removesuffix("_rate"), then[key], now[key]) for key in rates]
         for attribute, sets in now.get("attributes", {}).items():
-            moved += [
-                (f"{attribute} ({kind})", then["attributes"][attribute][kind], rate) for kind, rate in sets.items() if "attributes" in then
-            ]
+            known = then.get("attributes", {}).get(attribute, {})
+            moved += [(f"{attribute} ({kind})", known[kind], rate) for kind, rate in sets.items() if kind in known]
         shown = [f"{what} {old:.0%} -> {new:.0%}" for what, old, new in moved if abs(new - old) >= MOVED]
         if shown:
             lines.append(f"{name} moved: {', '.join(shown)}")

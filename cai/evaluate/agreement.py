@@ -39,8 +39,14 @@ def matched(judged: Sequence[Preference], human: Sequence[Preference]) -> list[B
 
 
 def agreement(rows: Sequence[Both], seed: int = 0) -> dict[str, Any]:
-    """All figures of :func:`matched` rows; ``beats_baselines`` compares the lower end of the accuracy's interval."""
+    """All figures of :func:`matched` rows; ``beats_baselines`` compares the lower end of the accuracy's interval.
+
+    Without rows that is ``{"n": 0}``; ``kappa`` is left out where it is not defined.
+    """
+    if not rows:
+        return {"n": 0}
     accuracy = clustered(rows, lambda part: mean([_right(row.judge, row) for row in part]), seed)
+    agreed = clustered(rows, kappa, seed)
     baselines = {
         "first": mean([_right(1.0, row) for row in rows]),
         "longer": mean([_right(_longer(row.comparison), row) for row in rows]),
@@ -50,30 +56,40 @@ def agreement(rows: Sequence[Both], seed: int = 0) -> dict[str, Any]:
     bins = reliability(said, truth)
     best = max([0.5, *(max(value, 1 - value) for value in baselines.values())])
     return {
-        "n": len(rows), "accuracy": accuracy, "kappa": clustered(rows, kappa, seed), "baselines": baselines,
-        "beats_baselines": bool(rows) and accuracy["low"] > best,
+        "n": len(rows), "accuracy": accuracy, **({"kappa": agreed} if agreed else {}), "baselines": baselines,
+        "beats_baselines": accuracy is not None and accuracy["low"] > best,
         "brier": mean([(p - t) ** 2 for p, t in zip(said, truth, strict=True)]),
-        "ece": expected_calibration_error(bins) if rows else 0.0, "calibration": [bin_._asdict() for bin_ in bins],
+        "ece": expected_calibration_error(bins), "calibration": [bin_._asdict() for bin_ in bins],
         "principles": by_principle(rows),
     }  # fmt: skip
 
 
-def kappa(rows: Sequence[Both]) -> float:
-    """Cohen's kappa of the two verdicts; undecided judgements are counted as half of each. 0 where one side never varies."""
+def kappa(rows: Sequence[Both]) -> float | None:
+    """Cohen's kappa of the two verdicts; undecided judgements are counted as half of each.
+
+    None where it is not defined, because both always name the same side.
+    """
     judge, human = mean([_side(row.judge) for row in rows]), mean([_side(row.human) for row in rows])
     chance = judge * human + (1 - judge) * (1 - human)
-    return (mean([_right(row.judge, row) for row in rows]) - chance) / (1 - chance) if chance < 1 else 0.0
+    return (mean([_right(row.judge, row) for row in rows]) - chance) / (1 - chance) if chance < 1 else None
 
 
-def clustered(rows: Sequence[Both], figure: Callable[[Sequence[Both]], float], seed: int) -> dict[str, float]:
-    """A figure with its 95 % bootstrap interval, prompts drawn with all their comparisons."""
+def clustered(rows: Sequence[Both], figure: Callable[[Sequence[Both]], float | None], seed: int) -> dict[str, float] | None:
+    """A figure with its 95 % bootstrap interval, prompts drawn with all their comparisons; None where it is not defined.
+
+    Draws for which it is not defined are left out of the interval.
+    """
+    value = figure(rows)
+    if value is None:
+        return None
     clusters: dict[str, list[Both]] = defaultdict(list)
     for row in rows:
         clusters[row.comparison.prompt.id].append(row)
     groups, rng = list(clusters.values()), random.Random(seed)
-    draws = sorted(figure([row for group in rng.choices(groups, k=len(groups)) for row in group]) for _ in range(DRAWS)) if groups else []
-    low, high = (draws[round(0.025 * (DRAWS - 1))], draws[round(0.975 * (DRAWS - 1))]) if draws else (0.0, 0.0)
-    return {"value": figure(rows) if rows else 0.0, "low": low, "high": high, "n": len(rows)}
+    drawn = (figure([row for group in rng.choices(groups, k=len(groups)) for row in group]) for _ in range(DRAWS))
+    draws = sorted(found for found in drawn if found is not None)
+    low, high = (draws[round(share * (len(draws) - 1))] for share in (0.025, 0.975))
+    return {"value": value, "low": low, "high": high, "n": len(rows)}
 
 
 def by_principle(rows: Sequence[Both]) -> dict[str, dict[str, float]]:

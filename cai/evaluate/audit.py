@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
-from cai.evaluate.statistics import mean, wilson
+from cai.evaluate.statistics import mean, means, proportion
 from cai.records import Preference, Reading
 
 NEAR_TIE = 0.1
@@ -25,19 +25,21 @@ OPENING = 4
 
 
 def audit(preferences: Sequence[Preference]) -> dict[str, Any]:
-    """All figures of a set of labels."""
+    """All figures of a set of labels. Shares without data are ``{"n": 0}``, other figures without data are left out or None."""
     labels = [p for p in preferences if p.p_first is not None]
     decided = [p for p in labels if abs(_p(p) - 0.5) >= NEAR_TIE]
     readings = [reading for p in preferences for reading in p.readings]
     return {
         "n": len(preferences),
-        "unscored": wilson(len(preferences) - len(labels), len(preferences))._asdict(),
-        "near_ties": wilson(len(labels) - len(decided), len(labels))._asdict(),
+        "unscored": proportion(len(preferences) - len(labels), len(preferences)),
+        "near_ties": proportion(len(labels) - len(decided), len(labels)),
         "place": place(decided, readings),
         "length": length(decided),
-        "same_answers": mean([float(p.comparison.first.split() == p.comparison.second.split()) for p in preferences]),
-        "near_alike": mean([float(overlap(p.comparison.first, p.comparison.second) >= NEAR_ALIKE) for p in preferences]),
-        "distinct_answers": distinct(preferences),
+        **means(
+            same_answers=[float(p.comparison.first.split() == p.comparison.second.split()) for p in preferences],
+            near_alike=[float(overlap(p.comparison.first, p.comparison.second) >= NEAR_ALIKE) for p in preferences],
+        ),
+        **({"distinct_answers": distinct(preferences)} if preferences else {}),
         "commonest": commonest(preferences),
         "contradictions": contradictions(decided),
         "principles": by_principle(labels),
@@ -56,7 +58,7 @@ def place(decided: Sequence[Preference], readings: Sequence[Reading]) -> dict[st
     """
     both = [r.evidence for r in readings if "p_A_order_2" in r.evidence]
     return {
-        "first_wins": wilson(sum(_p(p) > 0.5 for p in decided), len(decided))._asdict(),
+        "first_wins": proportion(sum(_p(p) > 0.5 for p in decided), len(decided)),
         "first_letter": mean([(e["p_A_order_1"] + e["p_A_order_2"]) / 2 for e in both]) if both else None,
         "order_consistency": mean([float((e["p_A_order_1"] > 0.5) == (e["p_A_order_2"] < 0.5)) for e in both]) if both else None,
     }
@@ -68,22 +70,24 @@ def length(decided: Sequence[Preference]) -> dict[str, Any]:
     uneven = [(label > 0.5) == (first > second) for label, first, second in rows if first != second]
     differences = [math.log((first + 1) / (second + 1)) for _, first, second in rows]
     return {
-        "longer_wins": wilson(sum(uneven), len(uneven))._asdict(),
+        "longer_wins": proportion(sum(uneven), len(uneven)),
         "correlation": correlation([label for label, _, _ in rows], differences),
     }
 
 
-def correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    """Pearson's correlation; 0 where one of the two does not vary."""
+def correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Pearson's correlation; None where one of the two does not vary."""
+    if not one:
+        return None
     a, b = mean(one), mean(other)
     spread = math.sqrt(sum((x - a) ** 2 for x in one) * sum((y - b) ** 2 for y in other))
-    return sum((x - a) * (y - b) for x, y in zip(one, other, strict=True)) / spread if spread > 0 else 0.0
+    return sum((x - a) * (y - b) for x, y in zip(one, other, strict=True)) / spread if spread > 0 else None
 
 
 def distinct(preferences: Sequence[Preference]) -> float:
     """Share of different texts among all answers; a policy that always says the same has few."""
     answers = [" ".join(text.split()) for p in preferences for text in (p.comparison.first, p.comparison.second)]
-    return len(set(answers)) / len(answers) if answers else 1.0
+    return len(set(answers)) / len(answers)
 
 
 def overlap(one: str, other: str) -> float:
@@ -95,11 +99,10 @@ def overlap(one: str, other: str) -> float:
 def commonest(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
     """The most common answer and the most common opening with their shares: where a policy collapses, one of them grows."""
     answers = [text.split() for p in preferences for text in (p.comparison.first, p.comparison.second)]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, words in (("answer", None), ("opening", OPENING)):
-        counts = Counter(" ".join(answer[:words]) for answer in answers)
-        text, count = counts.most_common(1)[0] if counts else ("", 0)
-        found[name] = {"text": text, "share": count / len(answers) if answers else 0.0}
+        for text, count in Counter(" ".join(answer[:words]) for answer in answers).most_common(1):
+            found[name] = {"text": text, "share": count / len(answers)}
     return found
 
 
@@ -120,7 +123,7 @@ def contradictions(decided: Sequence[Preference]) -> dict[str, Any]:
 
 
 def by_principle(labels: Sequence[Preference]) -> dict[str, dict[str, float]]:
-    """Per principle: readings, share that decides, and of those the share that agrees with the label in the end."""
+    """Per principle: readings, share that decides, and of those the share that agrees with the label in the end, if there are any."""
     rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for p in labels:
         for reading in p.readings:
@@ -130,7 +133,7 @@ def by_principle(labels: Sequence[Preference]) -> dict[str, dict[str, float]]:
     for name, found in sorted(rows.items()):
         deciding = [(r, label) for r, label in found if abs(r - 0.5) >= NEAR_TIE]
         agreeing = [float((r > 0.5) == (label > 0.5)) for r, label in deciding if label != 0.5]
-        figures[name] = {"n": len(found), "decides": len(deciding) / len(found), "agrees": mean(agreeing) if agreeing else 0.5}
+        figures[name] = {"n": len(found), "decides": len(deciding) / len(found), **means(agrees=agreeing)}
     return figures
 
 
@@ -147,15 +150,15 @@ def failings(figures: Mapping[str, Any], marks: Mapping[str, Any], limits: Mappi
     ``marks`` are those of :mod:`cai.evaluate.examples`; where a constitution has no examples they say nothing.
     """
     found = []
-    if figures["unscored"]["low"] > limits["most_unscored"]:
+    if _low(figures["unscored"]) > limits["most_unscored"]:
         found.append(f"{figures['unscored']['value']:.0%} of the comparisons have no label (most_unscored {limits['most_unscored']:.0%})")
-    if figures["near_ties"]["low"] > limits["most_near_ties"]:
+    if _low(figures["near_ties"]) > limits["most_near_ties"]:
         found.append(f"{figures['near_ties']['value']:.0%} of the labels are near one half (most_near_ties {limits['most_near_ties']:.0%})")
     wins = figures["place"]["first_wins"]
-    if wins["low"] > 0.5 + limits["most_place_bias"] or wins["high"] < 0.5 - limits["most_place_bias"]:
+    if wins["n"] and (wins["low"] > 0.5 + limits["most_place_bias"] or wins["high"] < 0.5 - limits["most_place_bias"]):
         found.append(f"the answer that stands first wins {wins['value']:.0%} of the time (most_place_bias {limits['most_place_bias']:.0%})")
     longer = figures["length"]["longer_wins"]
-    if longer["low"] > limits["most_longer_wins"]:
+    if _low(longer) > limits["most_longer_wins"]:
         found.append(f"the longer answer wins {longer['value']:.0%} of the time (most_longer_wins {limits['most_longer_wins']:.0%})")
     if marks["plain"]["n"] and marks["plain"]["high"] < limits["least_examples"]:
         found.append(
@@ -169,9 +172,9 @@ def failings(figures: Mapping[str, Any], marks: Mapping[str, Any], limits: Mappi
     plain, crossed = marks["plain"], marks["crossed"]
     by_luck = [chance(plain, limits["least_examples"]), chance(crossed, limits["least_crossed"])]
     if plain["n"] >= ENOUGH and min(by_luck) > LUCK and not found:
+        also = f", and of {crossed['n']} crossed ones {crossed['value']:.0%}" if crossed["n"] else ""
         found.append(
-            f"nothing tells the judge from a coin: {plain['value']:.0%} of the constitution's {plain['n']} examples right, and of {crossed['n']} "
-            f"crossed ones {crossed['value']:.0%}"
+            f"nothing tells the judge from a coin: {plain['value']:.0%} of the constitution's {plain['n']} examples right{also}"
         )
     human = figures.get("human")
     if human and human["n"] and not human["beats_baselines"]:
@@ -180,8 +183,13 @@ def failings(figures: Mapping[str, Any], marks: Mapping[str, Any], limits: Mappi
             f"({', '.join(f'{name}: {value:.0%}' for name, value in human['baselines'].items())})"
         )
     flips = marks["hostile_flips"]
-    if flips["n"] and flips["low"] > limits["most_hostile_flips"]:
+    if _low(flips) > limits["most_hostile_flips"]:
         found.append(
             f"{flips['value']:.0%} of its verdicts turn when an answer asks for it (most_hostile_flips {limits['most_hostile_flips']:.0%})"
         )
     return found
+
+
+def _low(share: Mapping[str, float]) -> float:
+    """The lower end of a share's interval; without data anything is possible, and nothing is broken."""
+    return share["low"] if share["n"] else 0.0

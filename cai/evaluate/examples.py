@@ -21,7 +21,7 @@ import yaml
 
 from cai.backends.protocol import Ask
 from cai.constitution.schema import Constitution, Principle
-from cai.evaluate.statistics import wilson
+from cai.evaluate.statistics import proportion
 from cai.feedback.judge import says_nothing
 from cai.feedback.readings import Method, read_all
 from cai.keys import digest, shuffled, uniform
@@ -126,8 +126,8 @@ def marks(answered: Sequence[Answered]) -> dict[str, Any]:
         found = [a.passed for a in answered if a.question.kind == kind]
         if kind == "crossed":
             found = [one and other for one, other in zip(found[::2], found[1::2], strict=True)]
-        figures[kind] = wilson(sum(found), len(found))._asdict()
+        figures[kind] = proportion(sum(found), len(found))
     right = {a.question.about for a in answered if a.question.kind == "plain" and a.passed}
     flipped = [not a.passed for a in answered if a.question.kind == "hostile" and a.question.about in right]
-    figures["hostile_flips"] = wilson(sum(flipped), len(flipped))._asdict()
+    figures["hostile_flips"] = proportion(sum(flipped), len(flipped))
     return figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cai.evaluate.statistics import expected_calibration_error, mean, reliability
+from cai.evaluate.statistics import expected_calibration_error, means, reliability
 from cai.feedback.readings import Method, read_all
 from cai.files import read_records
 from cai.models.names import REFERENCE
@@ -16,22 +16,25 @@ CROSSED_PAIRS = 120
 
 
 def judge_figures(run: Run) -> dict[str, Any]:
-    """``judge``: accuracy against gold and calibration, crossover, ties under irrelevant principles, order consistency."""
+    """``judge``: accuracy against gold and calibration, crossover, ties under irrelevant principles, order consistency.
+
+    What has no data is left out.
+    """
     from cai.pipeline.feedback import method_of
 
     preferences = read_records(run.records("judge"), Preference) if run.records("judge").is_file() else []
     readings = [reading for preference in preferences for reading in preference.readings]
     figures: dict[str, Any] = {"n": len(preferences), "unscored": sum(p.p_first is None for p in preferences)}
-    figures["order_consistency"] = order_consistency(readings)
+    figures |= order_consistency(readings)
     if run.config.models.initial == REFERENCE:
         figures |= against_gold(run, preferences) | crossover(run, method_of(run))
     return {"judge": figures}
 
 
-def order_consistency(readings: Sequence[Reading]) -> float:
-    """Share of readings in both orders that name the same answer; 1 where a method does not look at the order."""
+def order_consistency(readings: Sequence[Reading]) -> dict[str, float]:
+    """Share of readings in both orders that name the same answer; nothing for methods that do not ask in both."""
     both = [r.evidence for r in readings if "p_A_order_2" in r.evidence]
-    return mean([float((e["p_A_order_1"] > 0.5) == (e["p_A_order_2"] < 0.5)) for e in both]) if both else 1.0
+    return means(order_consistency=[float((e["p_A_order_1"] > 0.5) == (e["p_A_order_2"] < 0.5)) for e in both])
 
 
 def against_gold(run: Run, preferences: Sequence[Preference]) -> dict[str, Any]:
@@ -54,12 +57,11 @@ def against_gold(run: Run, preferences: Sequence[Preference]) -> dict[str, Any]:
             else:
                 predicted.append(reading.p_first)
                 truth.append(float(broken[1]))
-    bins = reliability(predicted, truth)
-    return {
-        "accuracy": mean([float((p > 0.5) == (t > 0.5)) for p, t in zip(predicted, truth, strict=True)]), "decidable": len(truth),
-        "ties_when_irrelevant": mean(ties), "irrelevant": len(ties), "ece": expected_calibration_error(bins),
-        "calibration": [bin_._asdict() for bin_ in bins],
-    }  # fmt: skip
+    right = [float((p > 0.5) == (t > 0.5)) for p, t in zip(predicted, truth, strict=True)]
+    figures: dict[str, Any] = {"decidable": len(truth), "irrelevant": len(ties), **means(accuracy=right, ties_when_irrelevant=ties)}
+    if bins := reliability(predicted, truth):
+        figures |= {"ece": expected_calibration_error(bins), "calibration": [bin_._asdict() for bin_ in bins]}
+    return figures
 
 
 def crossover(run: Run, method: Method) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def crossover(run: Run, method: Method) -> dict[str, Any]:
     pairs = crossover_pairs(used, CROSSED_PAIRS, run.config.seed)
     ask = run.judge("evaluate")
     questions = [(pair.comparison, principle) for pair in pairs for principle in (pair.about_first, pair.about_second)]
-    p_first = [0.5 if r.p_first is None else r.p_first for r in read_all(method, questions, ask)]
-    right = [first < 0.5 < second for first, second in zip(p_first[::2], p_first[1::2], strict=True)]
-    return {"crossover": mean([float(r) for r in right]), "crossover_n": len(right)}
+    p_first = [reading.p_first for reading in read_all(method, questions, ask)]
+    # a pair with a verdict that could not be read is not right
+    right = [a is not None and b is not None and a < 0.5 < b for a, b in zip(p_first[::2], p_first[1::2], strict=True)]
+    return {**means(crossover=[float(r) for r in right]), "crossover_n": len(right)}

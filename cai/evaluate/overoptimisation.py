@@ -25,8 +25,11 @@ class Fit(NamedTuple):
     peak: float | None  # distance of its highest point; None where it rises for ever
 
 
-def fit(points: Sequence[tuple[float, float]], form: str) -> Fit:
-    """Fit a form to points of (distance, gain over the start); distances of 0 say nothing and are left out."""
+def fit(points: Sequence[tuple[float, float]], form: str) -> Fit | None:
+    """Fit a form to points of (distance, gain over the start); distances of 0 say nothing and are left out.
+
+    None where the points do not determine a curve: too few of them, or all with the same gain.
+    """
     rows = [(d, -FORMS[form](d), gain) for d, gain in points if d > 0]
     aa, ab, bb = (
         sum(x * y for x, y in pairs) for pairs in ([(r[0], r[0]) for r in rows], [(r[0], r[1]) for r in rows], [(r[1], r[1]) for r in rows])
@@ -34,12 +37,12 @@ def fit(points: Sequence[tuple[float, float]], form: str) -> Fit:
     ay, by = (sum(r[i] * r[2] for r in rows) for i in (0, 1))
     determinant = aa * bb - ab * ab
     if abs(determinant) < 1e-12:
-        return Fit(form, 0.0, 0.0, 0.0, None)
+        return None
     a, b = (ay * bb - by * ab) / determinant, (by * aa - ay * ab) / determinant
     mean = sum(gain for *_, gain in rows) / len(rows)
     missed = sum((gain - a * d - b * f) ** 2 for d, f, gain in rows)
     spread = sum((gain - mean) ** 2 for *_, gain in rows)
-    return Fit(form, a, b, 1 - missed / spread if spread else 0.0, _peak(form, a, b))
+    return Fit(form, a, b, 1 - missed / spread, _peak(form, a, b)) if spread else None
 
 
 def _peak(form: str, a: float, b: float) -> float | None:
@@ -58,7 +61,7 @@ def parting(looks: Sequence[Mapping[str, float]]) -> dict[str, Any]:
         return {}
     best, last = max(seen, key=lambda look: look["held_gold"]), seen[-1]
     points = [(math.sqrt(max(look["held_kl"], 0.0)), look["held_gold"] - seen[0]["held_gold"]) for look in seen]
-    fits = [fit(points, form) for form in FORMS]
+    fits = [found for form in FORMS if (found := fit(points, form))]
     return {
         "best_update": best["update"], "best_gold": best["held_gold"], "last_gold": last["held_gold"],
         "overoptimised": last["held_gold"] < best["held_gold"] and last["held_score"] > best["held_score"],

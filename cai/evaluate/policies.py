@@ -2,134 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+from cai.evaluate.gold import Gold, gold_function, rates
 from cai.evaluate.judges import judge_figures
-from cai.evaluate.statistics import mean, wilson
+from cai.evaluate.statistics import mean, means, proportion
 from cai.feedback.judge import judge
 from cai.feedback.sample import sample
 from cai.files import read_records, write_records
-from cai.functions import function_of
 from cai.pipeline.run import Run
 from cai.records import Comparison, Prompt, Sample
 
-Gold = Callable[[Prompt, str], dict[str, bool]]
 PRINCIPLES_PER_VERDICT = 2
+ANSWERED = ("ok", "empty", "truncated")
+"""What a policy said itself; of other answers nothing is known."""
 
 
 def evaluate_run(run: Run) -> dict[str, Any]:
-    """Figures of every finished policy, of the judge and of the reward model."""
+    """Figures of every finished policy, of the judge and of the reward model; ``notes`` says what could not be measured."""
     from cai.models.scalar import load_scalar_model
     from cai.pipeline.rows import HELD_BENIGN, HELD_RED
-    from cai.train.reward import score_texts
 
     held = [p for p in read_records(run.records("prompts"), Prompt) if p.kind in (HELD_RED, HELD_BENIGN)]
-    config, gold = run.config.evaluate, gold_of(run)
+    reward_model = load_scalar_model(str(run.checkpoint("reward"))) if run.checkpoint("reward").is_dir() else None
+    answers = held_out_answers(run, held)
+    write_records(run.records("evaluate"), [s for made in answers.values() for s in made])
+    notes = [note for name, made in answers.items() if (note := unusable(name, made, run.config.evaluate.max_tokens))]
+    figures: dict[str, Any] = {"notes": notes} if notes else {}
+    if answers:
+        figures["policies"] = policy_figures(run, answers, reward_model)
+    return figures | judge_figures(run) | reward_cells(run, held, reward_model)
+
+
+def policies_of(run: Run) -> dict[str, str]:
+    """The finished policies of a run by name, and where each is."""
     places = {"control": run.checkpoint("control"), "sl_cai": run.checkpoint("sft")}
     places |= {f"rl_cai_{n}": run.at(n).checkpoint("ppo") for n in range(1, run.config.rounds)}
     places |= {"rl_cai": run.checkpoint("ppo"), "dpo": run.checkpoint("dpo")}
-    paths = {"initial": run.config.models.initial, **{name: str(path) for name, path in places.items() if path.is_dir()}}
-    reward_model = load_scalar_model(str(run.checkpoint("reward"))) if run.checkpoint("reward").is_dir() else None
-    answers: dict[str, list[Sample]] = {}
-    policies: dict[str, Any] = {}
-    for name, path in paths.items():
+    return {"initial": run.config.models.initial, **{name: str(path) for name, path in places.items() if path.is_dir()}}
+
+
+def held_out_answers(run: Run, held: Sequence[Prompt]) -> dict[str, list[Sample]]:
+    """The answers of every policy to the held-out prompts; nothing without prompts."""
+    config, answers = run.config.evaluate, dict[str, list[Sample]]()
+    for name, path in policies_of(run).items() if held else ():
         ask = run.ask(path, "evaluate", run.config.models.style)
         answers[name] = sample(held, ask, seed=run.config.seed + 3, temperature=config.temperature, max_tokens=config.max_tokens)
-        policies[name] = rates(answers[name], gold, HELD_RED, HELD_BENIGN)
-        if reward_model is not None:
-            usable = [(s.prompt, s.response) for s in answers[name] if s.status == "ok"]
-            policies[name]["reward"] = float(score_texts(reward_model, usable, run.config.models.style).mean())
-    for name, figures in distances(run, paths, answers).items():
-        policies[name] |= figures
-    write_records(run.records("evaluate"), [s for made in answers.values() for s in made])
-    for name in policies:
-        if name != "initial":
-            policies[name]["win_rate"] = win_rate(run, answers[name], answers["initial"])
-    return {"policies": policies} | judge_figures(run) | reward_cells(run, held, reward_model)
+    return answers
+
+
+def unusable(name: str, answers: Sequence[Sample], max_tokens: int) -> str:
+    """Why a policy has no reward, length and KL, in one line; nothing where one of its answers is whole."""
+    statuses = Counter(s.status for s in answers)
+    if statuses["ok"]:
+        return ""
+    left_out, raise_it = "so its reward, length and KL are left out", "; raise evaluate.max_tokens"
+    if statuses["truncated"] == len(answers):
+        return f"{name}: all {len(answers)} answers were cut off at evaluate.max_tokens {max_tokens}, {left_out}{raise_it}"
+    counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in statuses.items() if count)
+    return f"{name}: none of its {len(answers)} answers is usable ({counts}), {left_out}{raise_it if statuses['truncated'] else ''}"
+
+
+def policy_figures(run: Run, answers: dict[str, list[Sample]], reward_model: Any) -> dict[str, dict[str, Any]]:
+    """Per policy its gold rates, reward, length, KL and win rate over the initial policy, as far as there is data."""
+    from cai.train.reward import score_texts
+
+    gold, policies, moved = gold_of(run), dict[str, dict[str, Any]](), distances(run, answers)
+    for name, made in answers.items():
+        given = [s for s in made if s.status in ANSWERED]
+        figures: dict[str, Any] = {"n": len(made), **Counter(s.status for s in made if s.status != "ok")}
+        if gold is not None:
+            figures |= rates(given, gold) | harmful_by_kind(given, gold)
+        whole = [(s.prompt, s.response) for s in made if s.status == "ok"]
+        if reward_model is not None and whole:
+            figures["reward"] = float(score_texts(reward_model, whole, run.config.models.style).mean())
+        figures |= moved[name]
+        if name != "initial" and (won := win_rate(run, made, answers["initial"])):
+            figures["win_rate"] = won
+        policies[name] = figures
+    return policies
 
 
 def gold_of(run: Run) -> Gold | None:
-    """The function that reads gold attributes off an answer, if the run has one."""
+    """The function that reads gold flags off an answer, if the run has one."""
     from cai.models.names import REFERENCE
 
     name = run.config.evaluate.gold or ("cai.reference.gold:read" if run.config.models.initial == REFERENCE else "")
-    if not name:
-        return None
-    found: Gold = function_of(name)
-    return found
+    return gold_function(name) if name else None
 
 
-def rates(answers: Sequence[Sample], gold: Gold | None, red: str, benign: str) -> dict[str, Any]:
-    """Gold rates: harmful on red-team prompts, helpful and evasive on benign ones, and every attribute on either set."""
-    figures: dict[str, Any] = {"n": len(answers)}
-    if gold is None:
-        return figures
-    flags = {kind: [gold(s.prompt, s.response) for s in answers if s.prompt.kind == kind] for kind in (red, benign)}
-    flags = {kind: [f for f in found if f] for kind, found in flags.items()}
-
-    def rate(kind: str, flag: str) -> float:
-        return mean([float(f[flag]) for f in flags[kind]])
-
-    for name, kind, flag in (
-        ("harmful_rate", red, "harmful"),
-        ("helpful_rate", benign, "helpful"),
-        ("evasive_rate", benign, "evasive"),
-        ("refusal_rate", red, "refuses"),
-    ):
-        found = wilson(sum(f[flag] for f in flags[kind]), len(flags[kind]))
-        figures[name] = found.value
-        figures[f"{name}_interval"] = [found.low, found.high]
-    attributes = sorted({name for found in flags.values() for f in found for name in f if name.startswith("has_")})
-    figures["attributes"] = {a.removeprefix("has_"): {red: rate(red, a), benign: rate(benign, a)} for a in attributes}
-    return figures | {"harmful_by_kind": harmful_by_kind([s for s in answers if s.prompt.kind == red], gold)}
-
-
-def harmful_by_kind(answers: Sequence[Sample], gold: Gold) -> dict[str, float]:
+def harmful_by_kind(answers: Sequence[Sample], gold: Gold) -> dict[str, dict[str, float]]:
     """For each kind of red-team request of the reference world, how often the answer is harmful in just that way."""
+    from cai.pipeline.rows import HELD_RED
     from cai.reference.gold import kind
 
     groups: dict[str, list[float]] = {}
     for s in answers:
-        flags, asked = gold(s.prompt, s.response), kind(s.prompt)
-        if flags and f"has_{asked}" in flags:
-            groups.setdefault(asked, []).append(float(flags[f"has_{asked}"]))
-    return {name: mean(values) for name, values in sorted(groups.items())}
+        asked = kind(s.prompt) if s.prompt.kind == HELD_RED else ""
+        if asked and (flag := f"has_{asked}") in (flags := gold(s.prompt, s.response)):
+            groups.setdefault(asked, []).append(flags[flag])
+    return {"harmful_by_kind": {name: mean(values) for name, values in sorted(groups.items())}} if groups else {}
 
 
-def distances(run: Run, paths: dict[str, str], answers: dict[str, list[Sample]]) -> dict[str, dict[str, float]]:
+def distances(run: Run, answers: dict[str, list[Sample]]) -> dict[str, dict[str, float]]:
     """Per policy: answer length in tokens, how unlikely its text is to the initial policy, and KL in nats per answer.
 
-    KL is estimated on the policy's own answers. Each model is opened once, for all the answers it must look at.
+    KL is estimated on the policy's own whole answers; a policy without any has no figures. Each model is opened once, for all
+    the answers it must look at.
     """
     from cai.evaluate.likelihood import answer_logprobs
 
     pairs = {name: [(s.prompt, s.response) for s in made if s.status == "ok"] for name, made in answers.items()}
     starts = {"initial": "kl_from_initial", "sl_cai": "kl_from_sl_cai"}
-    seen: dict[tuple[str, str], list[float]] = {}
-    lengths: dict[str, float] = {}
-    for model, path in paths.items():
-        for name in paths if model in starts else [model]:
-            seen[model, name], counted = answer_logprobs(path, pairs[name], run.config.models.style)
-            lengths[name] = mean(counted)
-    figures = {}
-    for name in paths:
-        own, from_start = seen[name, name], {key: seen[start, name] for start, key in starts.items() if start in paths}
-        figures[name] = {
-            "length": lengths[name],
-            "nats_per_token_under_initial": -mean(from_start["kl_from_initial"]) / max(lengths[name], 1.0),
-        }
-        figures[name] |= {key: mean([a - b for a, b in zip(own, other, strict=True)]) for key, other in from_start.items()}
+    logprobs: dict[tuple[str, str], list[float]] = {}
+    figures: dict[str, dict[str, float]] = {name: {} for name in answers}
+    for model, path in policies_of(run).items():
+        for name in [name for name in (answers if model in starts else [model]) if pairs[name]]:
+            logprobs[model, name], lengths = answer_logprobs(path, pairs[name], run.config.models.style)
+            figures[name] |= means(length=lengths)
+    for name in [name for name in answers if pairs[name]]:
+        per_token = mean(logprobs["initial", name]) / max(figures[name]["length"], 1.0)
+        figures[name]["nats_per_token_under_initial"] = -per_token
+        for start, key in starts.items():
+            if start in answers:
+                figures[name][key] = mean([a - b for a, b in zip(logprobs[name, name], logprobs[start, name], strict=True)])
     return figures
 
 
-def win_rate(run: Run, answers: Sequence[Sample], over: Sequence[Sample]) -> dict[str, float]:
-    """How often the judge prefers these answers over others to the same prompts; a near-tie is half a win."""
+def win_rate(run: Run, answers: Sequence[Sample], over: Sequence[Sample]) -> dict[str, float] | None:
+    """How often the judge prefers these answers over others to the same prompts; a near-tie is half a win.
+
+    None where no two answers differ, or the judge's verdicts could not be read.
+    """
     from cai.pipeline.feedback import method_of
 
-    pairs = [Comparison.of(a.prompt, a.response, b.response) for a, b in zip(answers, over, strict=True) if a.response != b.response]
+    both = [(a, b) for a, b in zip(answers, over, strict=True) if a.status in ANSWERED and b.status in ANSWERED]
+    pairs = [Comparison.of(a.prompt, a.response, b.response) for a, b in both if a.response != b.response]
     if not pairs:
-        return {"value": 0.5, "low": 0.0, "high": 1.0, "n": 0}
+        return None
     labelled = judge(
         pairs,
         run.law,
@@ -140,7 +152,7 @@ def win_rate(run: Run, answers: Sequence[Sample], over: Sequence[Sample]) -> dic
         seed=run.config.seed,
     )
     wins = [0.5 if abs(p.p_first - 0.5) < 0.1 else float(p.p_first > 0.5) for p in labelled if p.p_first is not None]
-    return dict(zip(("value", "low", "high", "n"), wilson(sum(wins), len(wins)), strict=True))
+    return proportion(sum(wins), len(wins)) if wins else None
 
 
 def reward_cells(run: Run, held: Sequence[Prompt], reward_model: Any) -> dict[str, Any]:
@@ -159,6 +171,8 @@ def reward_cells(run: Run, held: Sequence[Prompt], reward_model: Any) -> dict[st
     from cai.train.reward import score_texts
 
     built = built_answers(list(run.law.principles.values()), held)
+    if not built:
+        return {}
     scores = {m: score_texts(reward_model, [(b.prompt, getattr(b, m)) for b in built]) for m in ("comply", "refuse")}
     shares: dict[str, list[float]] = {f"{side}_{manner}": [] for side in ("harmful", "benign") for manner in scores}
     for kind in {b.request.kind for b in built}:
@@ -169,8 +183,4 @@ def reward_cells(run: Run, held: Sequence[Prompt], reward_model: Any) -> dict[st
             side = "harmful" if good == "refuse" else "benign"
             shares[f"{side}_{manner}"] += [float((score > middle) == (manner == good)) for score in scores[manner][rows].tolist()]
     right = [(c < r) == b.request.harmful for b, c, r in zip(built, scores["comply"], scores["refuse"], strict=True)]
-    return {
-        "reward_model": {
-            "gold_accuracy": mean([float(r) for r in right]), "gold_n": len(right), "cells": {name: mean(found) for name, found in shares.items()},
-        }
-    }  # fmt: skip
+    return {"reward_model": {"gold_accuracy": mean([float(r) for r in right]), "gold_n": len(right), "cells": means(**shares)}}

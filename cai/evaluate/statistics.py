@@ -1,10 +1,13 @@
-"""Intervals and calibration, from counts and probabilities."""
+"""Intervals and calibration, from counts and probabilities.
+
+Nothing here makes up a figure: without data there is no mean, no share and no calibration error.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Z95 = 1.959964
 
@@ -19,18 +22,38 @@ class Rate(NamedTuple):
 
 
 def wilson(successes: float, n: int) -> Rate:
-    """Wilson score interval of a binomial share; (0, 0, 1) without data."""
+    """Wilson score interval of a binomial share.
+
+    Raises:
+        ValueError: without data.
+    """
     if n == 0:
-        return Rate(0.0, 0.0, 1.0, 0)
+        raise ValueError("there is no share of nothing")
     share, spread = successes / n, Z95**2 / n
     centre = (share + spread / 2) / (1 + spread)
     half = Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
     return Rate(share, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
+def proportion(successes: float, n: int) -> dict[str, Any]:
+    """A share as it is written to files: the fields of :class:`Rate`, or just ``{"n": 0}`` without data."""
+    return wilson(successes, n)._asdict() if n else {"n": 0}
+
+
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean; 0 without data."""
-    return sum(values) / len(values) if values else 0.0
+    """Arithmetic mean.
+
+    Raises:
+        ValueError: without data.
+    """
+    if not values:
+        raise ValueError("there is no mean of nothing")
+    return sum(values) / len(values)
+
+
+def means(**series: Sequence[float]) -> dict[str, float]:
+    """The mean of each series by its name; a series without data is left out."""
+    return {name: mean(values) for name, values in series.items() if values}
 
 
 class Bin(NamedTuple):
@@ -50,6 +73,12 @@ def reliability(predicted: Sequence[float], happened: Sequence[float], bins: int
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """Mean distance between predicted and observed, weighted by the size of the bins."""
+    """Mean distance between predicted and observed, weighted by the size of the bins.
+
+    Raises:
+        ValueError: without data.
+    """
     total = sum(b.n for b in bins)
-    return sum(b.n * abs(b.predicted - b.observed) for b in bins) / total if total else 0.0
+    if not total:
+        raise ValueError("there is no calibration error of nothing")
+    return sum(b.n * abs(b.predicted - b.observed) for b in bins) / total

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from cai import processes
-from cai.errors import InputError, Problem, did_you_mean
-from cai.files import write_json
+from cai.backends.memo import Memo
+from cai.config import RunConfig, load_config
+from cai.constitution.lock import read_lock
+from cai.errors import CaiError, InputError, LimitReached, Problem, did_you_mean
+from cai.files import read_json, write_json
+from cai.pipeline.held_out import held_out_notes
 from cai.pipeline.origin import changes, origin
 from cai.pipeline.run import Run
 from cai.pipeline.stages import Stage, stages_of
@@ -17,22 +24,38 @@ from cai.pipeline.stages import Stage, stages_of
 def execute(run: Run, *, until: str = "", redo: Sequence[str] = (), warn: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Run all stages (up to and with ``until``) that are not finished; returns and writes ``metrics.json``.
 
+    It is also written when a stage fails or is interrupted, with the figures of the finished ones.
+
     A stage is finished when its settings, what it reads (records, files, models) and, where it reads it, the constitution are
     those it was made from. What a stage asks of a model goes through the memo, so doing a stage again repeats only what changed.
     """
-    stages = stages_of(run.config)
+    wanted = named_stages(run.config, until, redo)
+    for message in doubts(run):
+        warn(message)
+    try:
+        for stage in wanted:
+            _do(run.at(stage.round or run.config.rounds), stage, again=stage.name in redo)
+    except BaseException:
+        with contextlib.suppress(CaiError, OSError, sqlite3.Error):  # the first error is the one to report
+            write_json(run.folder / "metrics.json", collect(run))
+        raise
+    metrics = collect(run)
+    write_json(run.folder / "metrics.json", metrics)
+    return metrics
+
+
+def named_stages(config: RunConfig, until: str = "", redo: Sequence[str] = ()) -> tuple[Stage, ...]:
+    """The stages of a run up to and with ``until``.
+
+    Raises:
+        InputError: if there is no stage of a given name.
+    """
+    stages = stages_of(config)
     names = [stage.name for stage in stages]
     for name in [*redo, *([until] if until else [])]:
         if name not in names:
             raise InputError([Problem(f"stage {name}", f"there is no such stage{did_you_mean(name, names)}; there are {', '.join(names)}")])
-    for message in doubts(run):
-        warn(message)
-    wanted = stages[: names.index(until) + 1] if until else stages
-    for stage in wanted:
-        _do(run.at(stage.round or run.config.rounds), stage, again=stage.name in redo)
-    metrics = collect(run)
-    write_json(run.folder / "metrics.json", metrics)
-    return metrics
+    return stages[: names.index(until) + 1] if until else stages
 
 
 def _do(run: Run, stage: Stage, *, again: bool) -> None:
@@ -73,6 +96,30 @@ def doubts(run: Run) -> list[str]:
     return [doubt for name in used if (doubt := unknown_to_reference(run.law.principles[name]))]
 
 
+def figures_of(folder: Path) -> dict[str, Any]:
+    """The figures of all finished stages of a run on disk, as in ``metrics.json``, also of one that was stopped or killed.
+
+    Raises:
+        InputError: if it is not the folder of a run.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise InputError([Problem(str(folder), "is not the folder of a run")])
+    config, written = load_config(folder / "config.yaml"), folder / "metrics.json"
+    with _memo_of(folder) as memo:
+        metrics = collect(Run(folder, config, read_lock(folder / "constitution.lock.yaml"), memo, folder))
+    last = read_json(written)["memo"] if written.is_file() else metrics["memo"]  # what the last command asked
+    metrics["memo"] = last | {"ever": metrics["memo"]["ever"] or last["ever"]}
+    return metrics
+
+
+def _memo_of(folder: Path) -> Memo:
+    """The memo of a run; an empty one where it is gone, or the folder can only be read."""
+    try:
+        return Memo(folder / "memo.sqlite" if (folder / "memo.sqlite").is_file() else Path(":memory:"))
+    except LimitReached:
+        return Memo(Path(":memory:"))
+
+
 def collect(run: Run) -> dict[str, Any]:
     """``metrics.json``: the figures of all finished stages (schema in docs/reference/metrics.md)."""
     names, last = [stage.name for stage in stages_of(run.config)], run.at(run.config.rounds)
@@ -81,6 +128,7 @@ def collect(run: Run) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "constitution": {"name": run.law.name, "hash": run.law.hash},
         "seed": run.config.seed,
+        "unfinished": [name for name in names if name not in manifests],
         "stages": {name: figures for name, figures in stages.items() if name != "evaluate"},
         "seconds": {name: manifest["seconds"] for name, manifest in manifests.items()},
         "memo": {
@@ -90,11 +138,14 @@ def collect(run: Run) -> dict[str, Any]:
             "ever": {name: {"calls": c.calls, "tokens_in": c.tokens_in, "tokens_out": c.tokens_out} for name, c in run.memo.totals().items()},
         },
     }  # fmt: skip
-    ppo, reward = stages.get(last.named("ppo"), {}), stages.get(last.named("reward"))
+    ppo, reward = stages.get(last.named("ppo"), {}), stages.get(last.named("reward"), {})
     if ppo.get("updates"):
         metrics["ppo"] = {key: ppo[key] for key in ("kl", "reward_before", "reward_after")}
-    if reward:
-        metrics["reward_model"] = {"accuracy": reward["held_out_accuracy"], "n": reward["held_out"]}
+    measured = {"accuracy": reward.get("held_out_accuracy"), "n": reward.get("held_out")}
+    if any(value is not None for value in measured.values()):
+        metrics["reward_model"] = {key: value for key, value in measured.items() if value is not None}
     for key, value in stages.get("evaluate", {}).items():
         metrics[key] = {**metrics.get(key, {}), **value} if isinstance(value, dict) else value
+    if "evaluate" in stages and (notes := held_out_notes(run.config, stages.get("prompts", {})) + metrics.get("notes", [])):
+        metrics["notes"] = notes
     return metrics

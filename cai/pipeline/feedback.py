@@ -16,6 +16,7 @@ from cai.feedback.revise import revise
 from cai.feedback.sample import sample
 from cai.feedback.shots import judge_shots
 from cai.files import read_records, stream_records, write_json, write_records
+from cai.pipeline.held_out import held_out_notes, repeats
 from cai.pipeline.rows import BENIGN, HELD_BENIGN, HELD_RED, RED, human_preferences, prompts_of
 from cai.pipeline.run import Run
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
@@ -31,7 +32,7 @@ def prompts(run: Run) -> Metrics:
     """Read the prompt sets, each prompt once."""
     config = run.config.prompts
     found: dict[str, Prompt] = {}
-    repeated = 0
+    repeated = Counter[str]()
     wanted = (
         (RED, config.red_team, config.red_team_limit), (BENIGN, config.benign, config.benign_limit),
         (HELD_RED, config.held_red_team, config.held_limit), (HELD_BENIGN, config.held_benign, config.held_limit),
@@ -39,10 +40,15 @@ def prompts(run: Run) -> Metrics:
     for kind, name, limit in wanted:
         if name:
             for prompt in read_prompts(run.path(name), kind, limit):
-                repeated += prompt.id in found
+                repeated.update([kind] if prompt.id in found else [])
                 found.setdefault(prompt.id, prompt)
     write_records(run.records("prompts"), found.values())
-    return {kind: len(by_kind(list(found.values()), kind)) for kind, _, _ in wanted} | {"in_an_earlier_set": repeated}
+    counts = {kind: len(by_kind(list(found.values()), kind)) for kind, _, _ in wanted}
+    figures = {**counts, "in_an_earlier_set": repeated.total(), "repeated": dict(repeated)}
+    notes = [repeats(kind, count, counts[kind]) for kind, count in repeated.items()]
+    for note in dict.fromkeys([*notes, *held_out_notes(run.config, figures)]):
+        run.screen.note(note)
+    return figures
 
 
 def draft(run: Run) -> Metrics:
@@ -134,6 +140,8 @@ def audit_stage(run: Run) -> Metrics:
     asked = [*questions(run.law, run.config.seed), *hostile(run.law, run.config.seed)] if config.examples else []
     figures["examples"] = marks(examine(asked, method_of(run), run.judge("audit")))
     figures["human"] = _agreement(run) if config.human_pairs else {}
+    if config.human_pairs and not figures["human"]["n"]:
+        run.screen.note("audit.human_pairs: no comparison has both a human label and one of the judge; add some in reward.human")
     figures["failings"] = failings(figures, figures["examples"], config.model_dump())
     write_json(run.stage_folder("audit") / "audit.json", figures)
     if figures["failings"] and config.gate:
@@ -141,11 +149,11 @@ def audit_stage(run: Run) -> Metrics:
         raise RunFailed(
             f"the labels are not fit to train on:\n{reasons}\nsee {run.stage_folder('audit') / 'audit.json'}; to go on all the same: --set audit.gate=false"
         )
-    return {
-        "first_wins": figures["place"]["first_wins"]["value"], "longer_wins": figures["length"]["longer_wins"]["value"],
-        "near_ties": figures["near_ties"]["value"], "examples_right": figures["examples"]["plain"]["value"],
-        "hostile_flips": figures["examples"]["hostile_flips"]["value"], "failings": len(figures["failings"]),
+    shares = {
+        "first_wins": figures["place"]["first_wins"], "longer_wins": figures["length"]["longer_wins"], "near_ties": figures["near_ties"],
+        "examples_right": figures["examples"]["plain"], "hostile_flips": figures["examples"]["hostile_flips"],
     }  # fmt: skip
+    return {name: share["value"] for name, share in shares.items() if share["n"]} | {"failings": len(figures["failings"])}
 
 
 def _agreement(run: Run) -> Metrics:

@@ -70,7 +70,7 @@ def guard_folder(config: RunConfig) -> tuple[str, ...]:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("prompts", "read the prompts", prompts, (), ("prompts",), reads=prompt_files),
+    Stage("prompts", "read the prompts", prompts, (), ("prompts",), reads=prompt_files, code=2),
     Stage("sample", "the initial policy answers", draft, ("prompts",), ("sample", "models")),
     Stage("revise", "critique and revise by principle", revise_stage, ("sample",), ("revise", "models"), uses_law=always),
     Stage("sft", "fine-tune on the revisions", sft, ("sample", "revise"), ("sft", "models", "revise", "training")),
@@ -85,7 +85,7 @@ STAGES: tuple[Stage, ...] = (
         ("audit", "judge", "models", "reward"),
         uses_law=always,
         reads=human_files,
-        code=2,
+        code=3,
     ),
     Stage("reward", "train the reward model", reward, ("judge", "sft"), ("reward", "models", "training"), reads=reward_files),
     Stage(
@@ -113,6 +113,7 @@ STAGES: tuple[Stage, ...] = (
         ("prompts", "sft", "control", "judge", "reward", "ppo", "dpo"),
         ("evaluate", "models", "judge"),
         uses_law=always,
+        code=2,
         round=0,
     ),
 )

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from cai.train.watching import Gold
 
 Metrics = dict[str, Any]
+NO_GOLD = (
+    "watch: nothing says how good the held-out answers are, so only reward and KL are watched; evaluate.gold must return harmful "
+    "for red-team or helpful for benign prompts, or watch.judge give readable ratings"
+)
 
 
 def sft(run: Run) -> Metrics:
@@ -90,25 +94,30 @@ def ppo(run: Run) -> Metrics:
         watch=run.config.watch, held_out=held, gold=_goodness(run), keep_in_mind=sft_rows(run) if config.ptx_coef else (),
         guard=guard_of(run.config.guard, run.base, texts), **_how(run, "ppo"),
     )  # fmt: skip
-    parted = parting(metrics.get("looks", []))
+    looks = metrics.get("looks", [])
+    if looks and not any("held_gold" in look for look in looks) and (run.config.evaluate.gold or run.config.watch.judge):
+        run.screen.note(NO_GOLD)
+    parted = parting(looks)
     return dict(metrics) | ({"overoptimisation": parted} if parted else {}) | ({"unread": judged.unread} if judged else {})
 
 
 def _goodness(run: Run) -> Gold | None:
     """How good answers are, from 0 to 1: by the judge, if it is asked to be gold, else by the gold function, if there is one.
 
-    By the gold function: not harmful to red-team prompts, helpful to benign ones. What the judge did not say readably is left out.
+    By the gold function: not ``harmful`` to red-team prompts, ``helpful`` to benign ones. Answers without that flag, or without
+    a readable verdict of the judge, are left out.
     """
     from cai.evaluate.policies import gold_of
 
     if run.config.watch.judge:
         rated = _rater(run)
-        return lambda answers: [(1 + rating) / 2 for rating in rated(answers) if rating is not None] or [0.5]
+        return lambda answers: [(1 + rating) / 2 for rating in rated(answers) if rating is not None]
     gold = gold_of(run)
 
     def goodness(answers: Sequence[tuple[Prompt, str]]) -> list[float]:
-        read = [(prompt, gold(prompt, text)) for prompt, text in answers] if gold else []
-        return [float(not flags.get("harmful") if prompt.kind == HELD_RED else flags.get("helpful", False)) for prompt, flags in read]
+        read = [(prompt.kind == HELD_RED, gold(prompt, text)) for prompt, text in answers] if gold else []
+        safe = [1 - flags["harmful"] for is_red, flags in read if is_red and "harmful" in flags]
+        return safe + [flags["helpful"] for is_red, flags in read if not is_red and "helpful" in flags]
 
     return goodness if gold else None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from cai.evaluate.gold import share_of
 from cai.files import write_text
 from cai.report import plots
 from cai.report.story import gather
@@ -14,9 +16,9 @@ LONGEST = 3_000
 """Characters of one text that are shown."""
 
 
-def write_report(folder: Path, out: Path | None = None) -> Path:
-    """Write the report of a run and return where it is."""
-    story = gather(folder)
+def write_report(folder: Path, out: Path | None = None, metrics: dict[str, Any] | None = None) -> Path:
+    """Write the report of a run and return where it is; ``metrics`` are those of its ``metrics.json`` where none are given."""
+    story = gather(folder, metrics)
     pictures = {
         "rates": plots.rates(story.metrics.get("policies", {})),
         "training": plots.training(story.training),
@@ -32,7 +34,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 def _environment() -> Environment:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": _percent, "shorten": _shorten, "figure": _figure}
+    environment.filters |= {"percent": _percent, "shorten": _shorten, "figure": _figure, "share_of": share_of}
     return environment
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,31 +12,34 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cai.evaluate.gold import columns, share_of
 from cai.report.story import Effect
 
 INK, MUTED = "#1f2430", "#8a8f9c"
 RED, GREEN, AMBER, BLUE = "#c2413b", "#2f855a", "#b7791f", "#2b6cb0"
+BARS = (RED, BLUE, GREEN, AMBER)
 
 
 def rates(policies: dict[str, Any]) -> Markup:
-    """Harmful, helpful and evasive rate of each policy."""
-    wanted = (
-        ("harmful_rate", "harmful, on red-team prompts", RED),
-        ("helpful_rate", "helpful, on benign prompts", GREEN),
-        ("evasive_rate", "evasive, on benign prompts", AMBER),
-    )
+    """How often each gold flag holds of the answers of each policy; a policy without a figure has no bar."""
+    shown = columns(policies)
+    if not shown:
+        return Markup("")
     figure, axes = _axes(8, 2.9)
-    for i, (key, label, colour) in enumerate(wanted):
-        if not all(key in figures for figures in policies.values()):
-            return Markup("")
-        heights = [100 * figures[key] for figures in policies.values()]
-        bars = axes.bar([x + (i - 1) * 0.26 for x in range(len(policies))], heights, width=0.24, color=colour, label=label)
+    step = 0.8 / len(shown)
+    for i, (title, column) in enumerate(shown.items()):
+        measured = [share_of(figures, column) for figures in policies.values()]
+        places = [x + (i - (len(shown) - 1) / 2) * step for x, share in enumerate(measured) if share]
+        heights = [100 * share["value"] for share in measured if share]
+        bars = axes.bar(places, heights, width=0.92 * step, color=BARS[i % len(BARS)], label=title)
         axes.bar_label(bars, fmt="%.0f", fontsize=8, color=INK, padding=2)
     axes.set_xticks(range(len(policies)), [name.replace("_", " ") for name in policies])
     axes.set_ylim(0, 112)
     axes.set_ylabel("% of answers")
-    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.18))
-    return _svg(figure, "Rates of harmful, helpful and evasive answers for each policy")
+    legend = axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.18))
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a dollar in the name of a flag is a dollar
+    return _svg(figure, "Rates of the gold flags for each policy")
 
 
 def training(rows: Sequence[dict[str, float]]) -> Markup:
@@ -97,8 +101,8 @@ def effects(rows: Sequence[Effect]) -> Markup:
         return Markup("")
     figure, axes = _axes(8, 0.6 + 0.26 * len(rows))
     places = range(len(rows))
-    axes.barh([p + 0.19 for p in places], [r.steps * r.changed for r in rows], height=0.36, color=GREEN, label="replies changed")
-    axes.barh([p - 0.19 for p in places], [r.labels * r.decisive for r in rows], height=0.36, color=BLUE, label="labels decided")
+    axes.barh([p + 0.19 for p in places], [r.changed for r in rows], height=0.36, color=GREEN, label="replies changed")
+    axes.barh([p - 0.19 for p in places], [r.decisive for r in rows], height=0.36, color=BLUE, label="labels decided")
     axes.set_yticks(list(places), [r.principle for r in rows], fontsize=8)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return _svg(figure, "Replies changed and labels decided by each principle")
@@ -116,7 +120,9 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 def _svg(figure: Figure, title: str) -> Markup:
     """The figure as an SVG element with a title, without metadata."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     # made by matplotlib from numbers and escaped labels

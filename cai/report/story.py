@@ -6,17 +6,17 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from cai.config import round_folders
 from cai.constitution.lock import read_lock
 from cai.constitution.schema import Constitution
 from cai.documents import load
 from cai.errors import InputError, Problem
-from cai.evaluate.statistics import mean
+from cai.evaluate.gold import Column, columns
 from cai.files import read_json, read_records
 from cai.keys import shuffled
-from cai.records import Preference, Revision, Sample
+from cai.records import Preference, Revision, Sample, Status
 
 SHOWN = 6
 """Chains, labels and prompts that are printed in full."""
@@ -33,9 +33,9 @@ class Effect(NamedTuple):
     principle: str
     title: str
     steps: int  # rounds in which it was drawn for revising
-    changed: float  # share of them that changed the reply
+    changed: int  # how many of them changed the reply
     labels: int  # readings of the judge by it
-    decisive: float  # share of them that are further than 0.1 from one half
+    decisive: int  # how many of them are further than 0.1 from one half
 
 
 class Story(NamedTuple):
@@ -53,18 +53,22 @@ class Story(NamedTuple):
     rewarded: dict[str, Any]  # what the reward model's training measured in the last round
     optimised: dict[str, Any]  # and PPO's
     answers: list[tuple[str, str, dict[str, str]]]  # prompt, its kind, and per policy its answer
+    columns: dict[str, Column]  # what is shown of the gold flags, by title
     trouble: list[str]
 
 
-def gather(folder: Path) -> Story:
-    """Read a run's folder.
+def gather(folder: Path, metrics: dict[str, Any] | None = None) -> Story:
+    """Read a run's folder; ``metrics`` are those of its ``metrics.json`` where none are given.
 
     Raises:
         InputError: if it is not the folder of a run.
     """
-    if not (folder / "metrics.json").is_file():
+    path = folder / "metrics.json"
+    if metrics is None:
+        metrics = dict(read_json(path)) if path.is_file() else {}
+    if not metrics.get("seconds"):
         raise InputError([Problem(str(folder), "holds no finished stage of a run")])
-    law, metrics = read_lock(folder / "constitution.lock.yaml"), read_json(folder / "metrics.json")
+    law = read_lock(folder / "constitution.lock.yaml")
     revisions = _records(folder / "revise", Revision)
     preferences = [p for judged in round_folders(folder, "judge") for p in _records(judged, Preference)]
     log, audited = round_folders(folder, "ppo")[-1] / "log.jsonl", round_folders(folder, "audit")[-1] / "audit.json"
@@ -75,7 +79,8 @@ def gather(folder: Path) -> Story:
         audit=read_json(audited) if audited.is_file() else {},
         rewarded=metrics.get("stages", {}).get(round_folders(folder, "reward")[-1].name, {}),
         optimised=metrics.get("stages", {}).get(round_folders(folder, "ppo")[-1].name, {}),
-        answers=answers(folder), trouble=trouble(metrics, revisions, preferences),
+        answers=answers(folder, list(metrics.get("policies", {}))), columns=columns(metrics.get("policies", {})),
+        trouble=trouble(metrics, revisions, preferences),
     )  # fmt: skip
 
 
@@ -85,20 +90,20 @@ def _records(folder: Path, kind: type[Any]) -> list[Any]:
 
 def effects(law: Constitution, revisions: Sequence[Revision], preferences: Sequence[Preference]) -> list[Effect]:
     """One row per principle, those that did most first."""
-    changed: dict[str, list[float]] = defaultdict(list)
-    decisive: dict[str, list[float]] = defaultdict(list)
+    changed: dict[str, list[bool]] = defaultdict(list)
+    decisive: dict[str, list[bool]] = defaultdict(list)
     for revision in revisions:
         for step in revision.steps:
-            changed[step.principle].append(float(not step.unchanged))
+            changed[step.principle].append(not step.unchanged)
     for preference in preferences:
         for reading in preference.readings:
             if reading.p_first is not None:
-                decisive[reading.principle].append(float(abs(reading.p_first - 0.5) > 0.1))
+                decisive[reading.principle].append(abs(reading.p_first - 0.5) > 0.1)
     rows = [
-        Effect(name, principle.title, len(changed[name]), mean(changed[name]), len(decisive[name]), mean(decisive[name]))
+        Effect(name, principle.title, len(changed[name]), sum(changed[name]), len(decisive[name]), sum(decisive[name]))
         for name, principle in law.principles.items()
     ]
-    return sorted(rows, key=lambda row: -(row.steps * row.changed + row.labels * row.decisive))
+    return sorted(rows, key=lambda row: -(row.changed + row.decisive))
 
 
 def chosen_chains(revisions: Sequence[Revision]) -> list[Revision]:
@@ -109,14 +114,13 @@ def chosen_chains(revisions: Sequence[Revision]) -> list[Revision]:
 
 def chosen_labels(preferences: Sequence[Preference]) -> list[Preference]:
     """A few labels in keyed order, clear ones first."""
-    order = [p for p in shuffled(preferences, "report") if p.p_first is not None]
-    return sorted(order, key=lambda p: abs((p.p_first or 0.5) - 0.5) < 0.1)[:SHOWN]
+    order = [(p, p.p_first) for p in shuffled(preferences, "report") if p.p_first is not None]
+    return [p for p, _ in sorted(order, key=lambda pair: abs(pair[1] - 0.5) < 0.1)][:SHOWN]
 
 
-def answers(folder: Path) -> list[tuple[str, str, dict[str, str]]]:
+def answers(folder: Path, policies: Sequence[str]) -> list[tuple[str, str, dict[str, str]]]:
     """A few held-out prompts with the answer of each policy."""
     samples = _records(folder / "evaluate", Sample)
-    policies = list(read_json(folder / "metrics.json").get("policies", {}))
     by_prompt: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_prompt[sample.prompt.id].append(sample)
@@ -134,6 +138,13 @@ def trouble(metrics: dict[str, Any], revisions: Sequence[Revision], preferences:
     unscored = sum(p.p_first is None for p in preferences)
     if unscored:
         found.append(f"{unscored} of {len(preferences)} comparisons could not be scored and have no label")
+    policies = metrics.get("policies", {}).items()
+    found += [
+        f"{name}: {figures[status]} of {figures['n']} answers to held-out prompts were {status.replace('_', ' ')}"
+        for name, figures in policies
+        for status in get_args(Status)
+        if figures.get(status)
+    ]
     for stage, figures in metrics["stages"].items():
         for key, value in figures.items():
             if value and key in TROUBLES:

@@ -110,6 +110,9 @@ def _mean(values: Tensor, mask: Tensor, total: float | None) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy ``[...]`` of the next-token distributions ``[..., V]``, in nats."""
+    """Entropy ``[...]`` of the next-token distributions ``[..., V]``, in nats.
+
+    A token that a model rules out (a logit of minus infinity) adds nothing, the limit of ``p log p``.
+    """
     logprobs = F.log_softmax(logits.float(), -1)
-    return -(logprobs.exp() * logprobs).sum(-1)
+    return -(logprobs.exp() * logprobs.masked_fill(logprobs.isneginf(), 0.0)).sum(-1)

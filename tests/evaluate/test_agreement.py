@@ -58,6 +58,22 @@ def test_comparisons_of_one_prompt_count_as_one_cluster():
     assert width["wide"] > 2 * width["narrow"]
 
 
+def test_without_a_common_label_nothing_is_measured():
+    assert agreement([]) == {"n": 0}
+    limits, marks = Audit().model_dump(), {kind: {"n": 0} for kind in ("plain", "crossed", "irrelevant", "hostile_flips")}
+    assert failings(audit([label(pair(0), 0.9, "ai")]) | {"human": agreement([])}, marks, limits) == []
+
+
+def test_kappa_is_left_out_where_both_always_name_the_same_side():
+    pairs = [pair(i) for i in range(6)]
+    found = agreement(matched([label(p, 0.9, "ai") for p in pairs], [label(p, 1.0) for p in pairs]))
+    assert found["accuracy"]["value"] == 1.0 and "kappa" not in found
+    # one that differs defines it; draws without that one are left out of the interval
+    human = [label(p, float(i > 0)) for i, p in enumerate(pairs)]
+    found = agreement(matched([label(p, h.p_first, "ai") for p, h in zip(pairs, human, strict=True)], human))
+    assert found["kappa"]["value"] == found["kappa"]["low"] == found["kappa"]["high"] == 1.0
+
+
 def test_a_judge_no_better_than_the_longer_answer_is_stopped():
     pairs = [pair(i) for i in range(60)]
     human = [label(p, float(i % 4 == 0)) for i, p in enumerate(pairs)]  # the longer one is the second one: right in three of four

@@ -74,8 +74,28 @@ def test_figures_of_each_principle():
         figures["a"]["decides"] == 1.0
         and figures["a"]["agrees"] == 1.0
         and figures["b"]["decides"] == 0.0
-        and figures["b"]["agrees"] == 0.5
+        and "agrees" not in figures["b"]
     )
+
+
+def test_labels_that_are_not_there_have_no_figures():
+    unscored = labels(lambda rng, good, longer: None, count=3)
+    for found in (audit([]), audit(unscored)):
+        assert found["place"] == {"first_wins": {"n": 0}, "first_letter": None, "order_consistency": None}
+        assert found["length"] == {"longer_wins": {"n": 0}, "correlation": None} and found["near_ties"] == {"n": 0}
+        assert found["principles"] == {}
+    nothing = audit([])
+    assert nothing["unscored"] == {"n": 0} and nothing["commonest"] == {} and failings(nothing, NO_EXAMPLES, LIMITS) == []
+    assert not {"same_answers", "near_alike", "distinct_answers"} & set(nothing)
+    assert failings(audit(unscored), NO_EXAMPLES, LIMITS | {"most_unscored": 0.0})[0].startswith("100% of the comparisons have no label")
+    assert marks([]) == NO_EXAMPLES
+
+
+def test_a_coin_without_crossed_examples_is_told_by_the_plain_ones():
+    plain = {"plain": wilson(9, 16)._asdict()}
+    assert failings(audit(labels(HONEST)), NO_EXAMPLES | plain, LIMITS) == [
+        "nothing tells the judge from a coin: 56% of the constitution's 16 examples right"
+    ]
 
 
 def test_circles_are_counted_whatever_the_order_of_the_answers():
@@ -100,7 +120,7 @@ def test_answers_that_are_alike_and_policies_that_collapse_show():
     ]
     found = commonest(made)
     assert found["opening"] == {"text": "I will not help", "share": 0.75} and found["answer"]["share"] == 0.25
-    assert audit(made)["near_alike"] == 0.0 and commonest([])["opening"]["share"] == 0.0
+    assert audit(made)["near_alike"] == 0.0 and commonest([]) == {}
     twins = [
         Preference(id="t", comparison=Comparison.of(Prompt.of("t"), "a b c d e f g h i j", "a b c d e f g h i k"), p_first=0.9, source="ai")
     ]
@@ -109,7 +129,7 @@ def test_answers_that_are_alike_and_policies_that_collapse_show():
 
 def test_correlation_against_the_definition():
     assert correlation([1, 2, 3], [2, 4, 6]) == pytest.approx(1) and correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    assert correlation([1, 1], [0, 5]) == 0
+    assert correlation([1, 1], [0, 5]) is None and correlation([], []) is None
 
 
 # -- examples ----------------------------------------------------------------------------------------------------------

@@ -23,7 +23,13 @@ def test_a_fit_finds_the_curve_behind_noisy_points(form):
 
 def test_a_curve_that_only_rises_has_no_peak():
     assert fit([(d, d) for d in (0.5, 1.0, 2.0, 3.0)], "d (a - b d)").peak is None
-    assert fit([(1.0, 1.0)], "d (a - b d)").peak is None
+
+
+def test_points_that_determine_no_curve_have_no_fit():
+    for form in FORMS:
+        assert fit([(1.0, 1.0)], form) is None and fit([], form) is None
+        assert fit([(0.5, 0.0), (1.0, 0.0), (2.0, 0.0)], form) is None
+    assert parting(looks([0.5] * 6, [0, 1, 2, 3, 4, 5]))["fits"] == []
 
 
 def looks(gold, score):

@@ -60,6 +60,16 @@ def test_token_logprobs_and_entropy_at_temperature():
     assert entropy(uniform).item() == pytest.approx(math.log(8))
 
 
+def test_entropy_of_tokens_that_are_ruled_out():
+    logits = torch.tensor([[1.0, 1.0, -math.inf, 1.0], [0.0, -math.inf, -math.inf, -math.inf], [math.log(3), 0.0, -math.inf, -math.inf]])
+    logits.requires_grad_()
+    found = entropy(logits)
+    assert torch.allclose(found, torch.tensor([math.log(3), 0.0, 2 * math.log(2) - 0.75 * math.log(3)]))
+    found.sum().backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    assert entropy(torch.tensor([math.nan, 0.0])).isnan()  # what is no distribution has no entropy
+
+
 def test_accumulated_loss_equals_the_big_batch():
     logprobs, mask = torch.randn(8, 5), torch.rand(8, 5) > 0.4
     whole = language_model_loss(logprobs, mask, float(mask.sum()))
