@@ -14,9 +14,14 @@ pytestmark = pytest.mark.slow
 
 # name: (file, what it says, what it says when it is wrong, the test that sees it)
 WRONG = {
-    "the end token is the padding": (
-        "models/load.py", "tokenizer.pad_token = spare or tokenizer.convert_ids_to_tokens(0)", "tokenizer.pad_token = tokenizer.eos_token",
-        "models/test_chat.py -k never_taken_for_padding"),
+    "an ordinary token is the padding": (
+        "models/padding.py", "return int(tokenizer.eos_token_id or 0)", "return 0", "models/test_padding.py -k ordinary"),
+    "the end token is the padding of a reward model": (
+        "models/scalar.py", "pad_token_id = own_padding_id(tokenizer)", "pad_token_id = tokenizer.eos_token_id",
+        "models/test_padding.py -k one_token_early"),
+    "the mask is read off the padding token": (
+        "models/padding.py", "mask[i, length - len(row) :] = 1", "mask[i] = (ids[i] != pad_id).long()",
+        "models/test_padding.py -k holds_the_end_token"),
     "the end of turn is no label": (
         "train/batches.py", "row = Answered(prompt_ids, answer_ids)", "row = Answered(prompt_ids, answer_ids[:-1])",
         "train/test_training.py -k end_of_turn"),
@@ -69,6 +74,10 @@ WRONG = {
         "models/scalar.py", '/ getattr(inner.config, "reward_std", 1.0)', "/ 1.0", "models/test_scalar.py -k shift_and_scale"),
     "dropout stays on": (
         "models/load.py", "module.p = 0.0", "pass", "train/test_details.py -k dropout"),
+    "dropout stays on where its rate is an attribute": (
+        "models/load.py", "        _clear_rates(module)", "        pass", "models/test_dropout.py -k agree"),
+    "a missing head is drawn at random": (
+        "models/scalar.py", "        _check_head(name, faults)", "        pass", "models/test_weights.py -k no_reward_model"),
     "a value head that guesses": (
         "models/heads.py", "nn.init.zeros_(self.value.weight)", "nn.init.ones_(self.value.weight)", "train/test_options.py -k new_value_head"),
     "a reward for moving away": (
