@@ -53,6 +53,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         InputError: if the name is neither a model folder nor a model that can be fetched.
     """
     check_available(name)
+    if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
+        raise InputError([Problem(name, "holds adapters, not a model; name the folder of the merged model")])
     try:
         with quiet():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)

@@ -81,6 +81,11 @@ def test_weights_of_another_shape_are_named(changed, opened, how):
     assert refusal(opened, folder, **how) == "weights do not fit the model's config.json: model.norm.weight is [16], not [32]"
 
 
+def test_adapters_alone_are_no_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert refusal(load_language_model, str(tmp_path)) == "holds adapters, not a model; name the folder of the merged model"
+
+
 @pytest.mark.parametrize("labels", [2, 5])
 def test_a_model_with_several_labels_is_no_reward_model_but_one_can_grow_from_it(tiny, tmp_path, labels):
     model = AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=labels)
