@@ -54,7 +54,8 @@ def dressed_figures(
     score: Callable[[Sequence[Answered]], Tensor], preferences: Sequence[Preference], chat: ChatFormat, longest: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """For every way, by how much it raises the score of the worse answer (``shift``, in units of the score), and the share of pairs
-    ordered rightly before that it turns round (``turned``). Pairs that are too long when dressed are left out; empty without any.
+    ordered rightly before that it turns round (``turned``, left out where none was). Pairs that are too long when dressed are left
+    out; empty without any.
     """
     clear = [(p.comparison, p.p_first) for p in preferences if p.p_first is not None and abs(p.p_first - 0.5) > CLEAR]
     rows: list[list[Answered]] = []
@@ -70,6 +71,6 @@ def dressed_figures(
     better, worse, *dressed = score([row for pair in rows for row in pair]).view(len(rows), -1).unbind(1)
     right = better > worse
     return {
-        name: {"shift": float((worn - worse).mean()), "turned": float((worn >= better)[right].float().mean()) if right.any() else 0.0}
+        name: {"shift": float((worn - worse).mean())} | ({"turned": float((worn >= better)[right].float().mean())} if right.any() else {})
         for name, worn in zip(WAYS, dressed, strict=True)
     }

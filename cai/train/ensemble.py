@@ -17,15 +17,15 @@ def train_members(preferences: Sequence[Preference], base: str, out: Path, confi
     """Train ``config.members`` reward models; the first is ``out`` itself, the others stand in it as ``member-1`` and so on.
 
     ``how`` is handed to :func:`~cai.train.reward.train_reward`. Killed, the member it was at goes on and those before it are trained again. Returns
-    the figures of the first, and the held-out accuracy of each.
+    the figures of the first, and the held-out accuracy of each where there is one.
     """
     members = range(1, config.members)
     places = [out.with_name(f"{out.name}.member-{number}") for number in members]
     accuracies = {}
     for number, place in zip(members, places, strict=True):
-        accuracies[f"held_out_accuracy_{number}"] = train_reward(preferences, base, place, config, member=number, **how)[
-            "held_out_accuracy"
-        ]
+        measured = train_reward(preferences, base, place, config, member=number, **how)
+        if "held_out_accuracy" in measured:
+            accuracies[f"held_out_accuracy_{number}"] = measured["held_out_accuracy"]
     figures = train_reward(preferences, base, out, config, **how)
     if processes.is_main():
         for number, place in zip(members, places, strict=True):

@@ -24,11 +24,11 @@ class Row(NamedTuple):
 def held_out_figures(scores_A: Tensor, elements: Sequence[Compared], scale: float = 1.0) -> dict[str, Any]:
     """Figures of the scores of all answers of some elements, in order; ``scale`` is the head's output per unit of score.
 
-    Accuracy on clear labels, one half where there is none; beside it that of always choosing the longer answer, how far the score
-    goes with the length (correlation), and accuracy where the longer and where the shorter answer is the better one: a model that
-    only looks at length is right in one of them. Accuracy per source where there are several, for surer and less sure labels, and
-    by the principle that spoke loudest for the label. ``calibration_error`` is between the probabilities that the scores stand for
-    and the labels, soft ones too.
+    Accuracy on clear labels; beside it that of always choosing the longer answer, how far the score goes with the length
+    (correlation), and accuracy where the longer and where the shorter answer is the better one: a model that only looks at length
+    is right in one of them. Accuracy per source where there are several, for surer and less sure labels, and by the principle that
+    spoke loudest for the label. ``calibration_error`` is between the probabilities that the scores stand for and the labels, soft
+    ones too. A figure that no label says anything about is left out.
     """
     first, second, edges = joined(elements, torch.device("cpu"))
     lengths = torch.tensor([float(len(answer)) for element in elements for answer in element.tree.answers])
@@ -37,10 +37,13 @@ def held_out_figures(scores_A: Tensor, elements: Sequence[Compared], scale: floa
         for edge, i, j in zip(edges, first, second, strict=True)
     ]
     clear = [row for row in rows if row.edge.is_clear]
-    figures: dict[str, Any] = {
-        "held_out": len(rows), "held_out_accuracy": _accuracy(clear), "longer_is_better": _accuracy(clear, lambda row: row.longer),
-        "score_with_length": _correlation(scores_A, lengths), "calibration_error": _calibration_error(rows),
-    }  # fmt: skip
+    figures: dict[str, Any] = {"held_out": len(rows)}
+    if clear:
+        figures |= {"held_out_accuracy": _accuracy(clear), "longer_is_better": _accuracy(clear, lambda row: row.longer)}
+    if (correlation := _correlation(scores_A, lengths)) is not None:
+        figures["score_with_length"] = correlation
+    if rows:
+        figures["calibration_error"] = _calibration_error(rows)
     for name, side in (("longer_better", 1.0), ("shorter_better", -1.0)):
         part = [row for row in clear if row.longer * (row.edge.p_first - 0.5) * side > 0]
         figures |= {f"accuracy_{name}": _accuracy(part)} if part else {}
@@ -57,21 +60,22 @@ def held_out_figures(scores_A: Tensor, elements: Sequence[Compared], scale: floa
 
 
 def _accuracy(rows: Sequence[Row], lead: Callable[[Row], float] = lambda row: row.lead) -> float:
-    """Share of labels whose better answer leads; a tie is half right; one half without any."""
+    """Share of labels whose better answer leads; a tie is half right."""
     right = [0.5 if not lead(row) else float((lead(row) > 0) == (row.edge.p_first > 0.5)) for row in rows]
-    return sum(right) / len(right) if right else 0.5
+    return sum(right) / len(right)
 
 
 def _calibration_error(rows: Sequence[Row]) -> float:
-    """Mean distance of the predicted probability from the labels within ten bins of it (ECE); 0 without any."""
+    """Mean distance of the predicted probability from the labels within ten bins of it (ECE)."""
     bins: list[list[float]] = [[] for _ in range(BINS)]
     for row in rows:
         p = float(torch.sigmoid(torch.tensor(row.lead)))
         bins[min(int(p * BINS), BINS - 1)].append(p - row.edge.p_first)
-    return sum(abs(sum(part)) for part in bins) / len(rows) if rows else 0.0
+    return sum(abs(sum(part)) for part in bins) / len(rows)
 
 
-def _correlation(one: Tensor, other: Tensor) -> float:
+def _correlation(one: Tensor, other: Tensor) -> float | None:
+    """None where one of the two never changes."""
     if len(one) < 2 or float(one.std()) == 0 or float(other.std()) == 0:
-        return 0.0
+        return None
     return float(torch.corrcoef(torch.stack([one, other]))[0, 1])

@@ -45,6 +45,8 @@ def train_reward(
     key = [seed, *(["member", member] if member else [])]
     torch.manual_seed(seed_for(*key, "reward head"))
     scalar, tokenizer = open_scalar(base, training, new_head=True)
+    # the base may be a reward model itself, with the mean and deviation of another head in its config
+    scalar.model.config.reward_mean, scalar.model.config.reward_std = 0.0, 1.0
     chat, pad_id = ChatFormat(tokenizer, style), padding_id(tokenizer)
 
     def kept_back(prompt: str) -> bool:
@@ -87,10 +89,11 @@ def train_reward(
         unseen = [p for p in preferences if kept_back(p.comparison.prompt.id)]
         worn = dressed_figures(lambda rows: score_rows(found, rows), unseen, chat, context_length(model), seed)
     pairs, every = (sum(len(element.edges) for element in group) for group in (train, kept))
+    turned = [way["turned"] for way in worn.values() if "turned" in way]
     figures = {
         "pairs": pairs, "prompts": len(train), "near_ties_left_out": every - pairs, **left_out, "skipped_steps": engine.skipped,
         **({"token_worth": worth} if config.length_term else {}), **figures,
-        **({"dressed": worn, "dressed_turned": max(way["turned"] for way in worn.values())} if worn else {}),
+        **({"dressed": worn} if worn else {}), **({"dressed_turned": max(turned)} if turned else {}),
     }  # fmt: skip
     save(engine, tokenizer, out, base, model_card("reward", base, config, training, figures))
     resume.clear()

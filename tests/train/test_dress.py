@@ -1,11 +1,14 @@
 """A reward model that pays for an answer's dress is found out, and can be taught not to."""
 
 import pytest
+import torch
 from test_training import PROMPTS
 
 from cai.config import Reward
+from cai.models.chat import ChatFormat
+from cai.models.load import load_tokenizer
 from cai.records import Comparison, Preference
-from cai.train.dress import WAYS, indifference
+from cai.train.dress import WAYS, dressed_figures, indifference
 from cai.train.reward import train_reward
 
 KIND, RUDE = "I am glad to help. Here is how.", "You are a fool. Go away."
@@ -53,3 +56,9 @@ def test_the_even_labels_are_keyed_one_a_prompt_and_survive_a_least_margin(tiny,
     assert len(indifference(told, 0.5, 0)) < len(told) and not indifference(told, 0.0, 0)
     figures = train_reward(told, tiny, tmp_path / "r", Reward(held_out=0, dressed=1.0, least_margin=0.2))
     assert figures["pairs"] == 2 * len(told) and "dressed" not in figures  # nothing was kept back to look at
+
+
+def test_where_no_pair_is_ordered_rightly_there_is_none_to_turn_round(tiny):
+    chat = ChatFormat(load_tokenizer(tiny))
+    even = dressed_figures(lambda rows: torch.zeros(len(rows)), labels(), chat, 200, 0)
+    assert set(even) == set(WAYS) and all(way == {"shift": 0.0} for way in even.values())

@@ -1,5 +1,6 @@
 """The training stages learn what is planted, and nothing else."""
 
+import json
 import math
 
 import pytest
@@ -81,6 +82,20 @@ def test_reward_model_learns_hard_labels(tiny, tmp_path):
     assert scores[0] > scores[1]
     spread = score_texts(scalar, [(p, t) for p in PROMPTS for t in (GOOD, BAD)])
     assert abs(spread.mean()) < 0.2 and abs(spread.std() - 1) < 0.2
+
+
+def test_a_reward_model_of_a_reward_model_is_normalised_by_itself(tiny, tmp_path):
+    """What the base was normalised by is no part of the new scores, nor of what the labels are learnt on."""
+    config = Reward(epochs=3, batch_size=8, rate=5e-3, held_out=0.0)
+    train_reward(preferences(), tiny, tmp_path / "first", config)
+    path = tmp_path / "first/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"reward_mean": 5.0, "reward_std": 4.0}))
+    train_reward(preferences(0.7), str(tmp_path / "first"), tmp_path / "second", config.model_copy(update={"epochs": 12}))
+    scalar = load_scalar_model(str(tmp_path / "second"))
+    scores = score_texts(scalar, [(p, t) for p in PROMPTS for t in (GOOD, BAD)])
+    assert scores.mean() == pytest.approx(0, abs=0.01) and scores.std() == pytest.approx(1, abs=0.01)
+    lead = float(scores[0] - scores[1]) * scalar.model.config.reward_std
+    assert lead == pytest.approx(math.log(0.7 / 0.3), abs=0.15)
 
 
 def test_reward_model_learns_soft_labels_as_log_odds(tiny, tmp_path):
