@@ -278,6 +278,9 @@ class PPO(Section):
     """Of an answer."""
     missing_eos_score: float | None = None
     """Score of an answer that did not end by itself, in place of its own; nothing: its own."""
+    score_clip: Positive | None = None
+    """Clip scores to this far from zero, and stop where their mean is beyond it; nothing: 10 deviations for reward models with
+    normalised scores, such as those of ``cai reward``, and no clipping for any other score."""
     kl_stop: Positive | None = None
     """Leave out what is left of an update's epochs when its mean squared log-ratio, halved, is beyond this."""
     ptx_coef: NotNegative = 0.0
@@ -320,6 +323,8 @@ class Watch(Section):
     """Stop where the entropy, in nats per token, is below this."""
     least_distinct: Share = 0.0
     """Stop where fewer of an update's answers than this share differ: a policy that says one thing to all."""
+    most_unread: Share = 0.5
+    """Stop where more of an update's answers than this share have no score: a judge that cannot be read teaches nothing."""
     patience: Count = 3
     """Updates in a row for which a limit must be broken."""
 

@@ -91,8 +91,8 @@ WRONG = {
         "rl/advantages.py", "values, rewards = values_BT * mask, rewards_BT * mask", "values, rewards = values_BT, rewards_BT * mask",
         "rl/test_advantages.py -k padding_does_not_matter"),
     "returns of whitened advantages": (
-        "train/ppo.py", "return Targets(whiten(advantages, rollout.mask), returns)",
-        "white = whiten(advantages, rollout.mask); return Targets(white, white + rollout.values)", "train/test_details.py -k before_whitening"),
+        "train/ppo.py", "return Targets(whiten(advantages, learnt), returns)",
+        "white = whiten(advantages, learnt); return Targets(white, white + rollout.values)", "train/test_details.py -k before_whitening"),
     "whitened with the padding": (
         "rl/masked.py", "mean = masked_mean(values, mask)\n    scaled", "mean = values.mean()\n    scaled", "rl/test_losses.py -k whiten_gives"),
     "the better of plain and clipped": (
@@ -128,7 +128,23 @@ WRONG = {
     "IPO's target is twice as far": (
         "rl/losses.py", "target = 1 / (2 * beta)", "target = 1 / beta", "train/test_dpo.py -k to_its_target"),
     "left out, and yet counted": (
-        "rl/advantages.py", "/ (group - 1)).flatten()", "/ group).flatten()", "train/test_options.py -k within_a_prompt"),
+        "rl/advantages.py", "/ (count - 1).clamp(min=1)\n    return", "/ count\n    return", "train/test_options.py -k within_a_prompt"),
+    "an answer without a score is learnt from": (
+        "train/ppo.py", "rows = self.rollout.scored.nonzero().flatten().tolist()", "rows = list(range(len(self.sizes)))",
+        "train/test_scores.py -k moves_no_weight"),
+    "an answer without a score counts in its group": (
+        "train/ppo.py", "config.samples, rollout.scored)", "config.samples)", "train/test_scores.py -k no_better_than"),
+    "every score is clipped": (
+        "train/scores.py", "(SCORE_CLIP if is_normalised(score) else None)", "SCORE_CLIP", "train/test_scores.py -k only_scores_that"),
+    "a mean far from what the values expect": (
+        "train/scores.py", "cls(clip_of(score, config), 0.0 if is_normalised(score) else None)", "cls(clip_of(score, config), 0.0)",
+        "train/test_scores.py -k where_that_means"),
+    "a head with the deviation of another": (
+        "train/reward.py", "scalar.model.config.reward_mean, scalar.model.config.reward_std = 0.0, 1.0", "pass",
+        "train/test_training.py -k of_a_reward_model"),
+    "the tokenizer's end token alone": (
+        "models/stopping.py", "chat.tokenizer.eos_token_id, chat.end_of_turn]", "chat.tokenizer.eos_token_id]",
+        "train/test_stopping.py -k stop_tokens"),
     "a NaN that steps": (
         "train/engine.py", "if is_finite:\n            self.optimizer.step()", "if True:\n            self.optimizer.step()",
         "train/test_training.py -k not_finite"),

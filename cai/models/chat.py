@@ -63,7 +63,7 @@ class ChatFormat:
             except InputError:  # a template that takes no answers
                 return None
             if found and (token := self._control.search(after)):
-                return int(self.tokenizer.convert_tokens_to_ids(token.group()))
+                return next(i for i, known in self.tokenizer.added_tokens_decoder.items() if known.content == token.group())
         return None
 
     # -- texts ---------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def stop_tokens(name: str, chat: ChatFormat) -> frozenset[int]:
 def answer_text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], stops: frozenset[int]) -> str:
     """The text of a sampled answer, without the stop token that ended it (which need not be a special token)."""
     ended = bool(tokens) and tokens[-1] in stops
-    return str(tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)).strip()
+    return str(tokenizer.decode(list(tokens[:-1] if ended else tokens), skip_special_tokens=True)).strip()
 
 
 def _generation_config(name: str) -> GenerationConfig:

@@ -98,7 +98,7 @@ def ppo(run: Run) -> Metrics:
     if looks and not any("held_gold" in look for look in looks) and (run.config.evaluate.gold or run.config.watch.judge):
         run.screen.note(NO_GOLD)
     parted = parting(looks)
-    return dict(metrics) | ({"overoptimisation": parted} if parted else {}) | ({"unread": judged.unread} if judged else {})
+    return dict(metrics) | ({"overoptimisation": parted} if parted else {})
 
 
 def _goodness(run: Run) -> Gold | None:

@@ -40,17 +40,31 @@ def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, la
     return advantages, advantages + values
 
 
-def leave_one_out(returns_B: Tensor, group: int) -> Tensor:
+def leave_one_out(returns_B: Tensor, group: int, known_B: Tensor | None = None) -> Tensor:
     """RLOO: each answer's return less the mean of the others to its prompt (arXiv 2402.14740, equation 8).
 
-    ``returns`` ``[B]`` stand in runs of ``group`` answers to one prompt; so does the result.
+    ``returns`` ``[B]`` stand in runs of ``group`` answers to one prompt; so does the result. An answer whose return is not
+    ``known`` gets 0 and is none of the others; so does one that no other is known beside.
     """
-    grouped = returns_B.view(-1, group)
-    return ((grouped * group - grouped.sum(1, keepdim=True)) / (group - 1)).flatten()
+    grouped, known, count = _grouped(returns_B, group, known_B)
+    advantages = (grouped * count - grouped.sum(1, keepdim=True)) / (count - 1).clamp(min=1)
+    return (advantages * known).flatten()
 
 
-def within_group(returns_B: Tensor, group: int, eps: float = 1e-4) -> Tensor:
-    """GRPO: each answer's return less the mean of its prompt's, in units of their deviation (arXiv 2402.03300, section 4.1.2)."""
-    grouped = returns_B.view(-1, group)
-    centred = grouped - grouped.mean(1, keepdim=True)
-    return (centred / (grouped.std(1, keepdim=True) + eps)).flatten()
+def within_group(returns_B: Tensor, group: int, known_B: Tensor | None = None, eps: float = 1e-4) -> Tensor:
+    """GRPO: each answer's return less the mean of its prompt's, in units of their deviation (arXiv 2402.03300, section 4.1.2).
+
+    ``known`` as in :func:`leave_one_out`.
+    """
+    grouped, known, count = _grouped(returns_B, group, known_B)
+    centred = (grouped - grouped.sum(1, keepdim=True) / count.clamp(min=1)) * known
+    deviation = ((centred**2).sum(1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+    return (centred / (deviation + eps)).flatten()
+
+
+def _grouped(returns_B: Tensor, group: int, known_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns in rows of a prompt's answers, 0 where they are not known; which are; and how many of each row."""
+    known = torch.ones_like(returns_B) if known_B is None else known_B.to(returns_B.dtype)
+    grouped = torch.where(known.bool(), returns_B, returns_B.new_zeros(())).view(-1, group)
+    known = known.view(-1, group)
+    return grouped, known, known.sum(1, keepdim=True)

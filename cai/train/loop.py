@@ -18,8 +18,13 @@ Log = Callable[[dict[str, Any]], None]
 class Pass(NamedTuple):
     """Rows that one process reads at once; each counts with its weight, 0 for one that only keeps the process company."""
 
-    rows: list[int]
-    counts: list[float]
+    rows: tuple[int, ...]
+    counts: tuple[float, ...]
+
+    def sorted(self, key: Callable[[int], Any]) -> Pass:
+        """The same pass with its rows in the order of a key of them."""
+        pairs = sorted(zip(self.rows, self.counts, strict=True), key=lambda pair: key(pair[0]))
+        return Pass(tuple(row for row, _ in pairs), tuple(count for _, count in pairs))
 
 
 def passes(batch: Sequence[int], sizes: Sequence[int], tokens: int) -> list[Pass]:
@@ -31,7 +36,7 @@ def passes(batch: Sequence[int], sizes: Sequence[int], tokens: int) -> list[Pass
     for part in by_size([sizes[row] for row in batch], tokens, processes.count()):
         rows = [batch[i] for i in part]
         mine = processes.share(rows)
-        found.append(Pass(mine, [1.0] * len(mine)) if mine else Pass(rows[:1], [0.0]))
+        found.append(Pass(tuple(mine), (1.0,) * len(mine)) if mine else Pass(tuple(rows[:1]), (0.0,)))
     return found
 
 

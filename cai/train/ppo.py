@@ -16,6 +16,7 @@ from cai.config import PPO, Training, Watch
 from cai.errors import InputError
 from cai.keys import digest, seed_for, shuffled
 from cai.models.chat import ChatFormat
+from cai.models.forest import Forest
 from cai.models.load import context_length, fingerprint
 from cai.records import Prompt
 from cai.rl.advantages import gae, leave_one_out, shaped_rewards, within_group
@@ -30,27 +31,25 @@ from cai.train.engine import Part
 from cai.train.loop import Log, Pass, passes
 from cai.train.opening import tokens_of
 from cai.train.resume import SAVE_EVERY, Resume
-from cai.train.rollout import Rollout, Score, roll_out, trees_of
-from cai.train.scores import Ensemble, Guard, reward_scorer
+from cai.train.rollout import Rollout, roll_out, trees_of
+from cai.train.scores import Ensemble, Guard, ScoreFunction, ScoreScale, reward_scorer
 from cai.train.texts import Texts
 from cai.train.watching import Gold, Watcher
 
-SCORE_LIMIT = 10.0
-"""Scores are clipped to this many deviations of the reward model's training answers."""
 VALUE_SHARE = 0.1
 """Weight of the value loss where policy and critic share a trunk (arXiv 2203.02155 and its followers)."""
 Rows = Sequence[tuple[Prompt, str]]
 
 
 class Targets(NamedTuple):
-    """What the update of one rollout aims at, all ``[B, T]``."""
+    """What the update of one rollout aims at, all ``[B, T]``; 0 for the answers that have no score."""
 
     advantages: Tensor
     returns: Tensor
 
 
 def train_ppo(
-    prompts: Sequence[Prompt], policy_name: str, reward_name: str, out: Path, config: PPO, *, score: Score | None = None,
+    prompts: Sequence[Prompt], policy_name: str, reward_name: str, out: Path, config: PPO, *, score: ScoreFunction | None = None,
     training: Training | None = None, watch: Watch | None = None, held_out: Sequence[Prompt] = (), gold: Gold | None = None,
     keep_in_mind: Rows = (), guard: Guard | None = None, style: str = "", seed: int = 0, log: Log = lambda _: None,
     save_every: float = SAVE_EVERY,
@@ -60,7 +59,8 @@ def train_ppo(
     The reference of the KL penalty is the policy as it starts; a value model starts as a copy of the reward model, or, where that
     reads other tokens, of the policy. ``keep_in_mind`` are the rows of PPO-ptx. ``held_out`` prompts are looked at, and by ``gold``
     too, as ``watch`` says, which may also end the training; the result then says why (``stopped_by``). The mean of a ``guard`` is
-    held at its bound while the score is raised.
+    held at its bound while the score is raised. Nothing is learnt from an answer that the score gives None for; such answers are
+    counted (``unread``).
     """
     training, watch = training or Training(), watch or Watch()
     agent = Agent(policy_name, reward_name, config, training, seed, style)
@@ -70,6 +70,7 @@ def train_ppo(
     remembered = [row for prompt, answer in keep_in_mind if (row := tokenize(chat, prompt, answer, context_length(agent.model)))]
     watcher = Watcher(watch, agent, held_out, chat, score, gold, config, seed, policy_name, out)
     controller, multiplier = KLController(config.kl_coef, config.kl_target), Multiplier(guard.least if guard else 0.0)
+    scales = [ScoreScale.of(function, config) for function in (score, *([guard.score] if guard else []))]
     models = [fingerprint(policy_name), fingerprint(reward_name) if reward_name else "", *(guard[1:] if guard else [])]
     settings = [config.model_dump(), training.model_dump(), watch.model_dump(), style, seed]
     resume = Resume(out, ["ppo", *models, *settings, digest(tokenized), rows_key(remembered)], save_every)
@@ -77,6 +78,8 @@ def train_ppo(
     history: list[dict[str, float]] = kept.get("history", [])
     controller.coef = kept.get("kl_coef", controller.coef)
     multiplier.value, multiplier.recent = kept.get("multiplier", (multiplier.value, []))
+    for scale, offset in zip(scales, kept.get("offsets", []), strict=False):
+        scale.offset = offset
     watcher.restore(kept)
     if not history:
         watcher.look(0)
@@ -91,17 +94,19 @@ def train_ppo(
             missing_eos_score=config.missing_eos_score, tokens=tokens, guard=guard.score if guard else None,
         )  # fmt: skip
         answered = time.monotonic()
-        figures = describe(rollout, controller.coef) | ({"score_spread": score.spread} if isinstance(score, Ensemble) else {})
-        if guard:
-            rollout, told = guarded(rollout, multiplier)
-            figures |= told
+        figures = describe(rollout, controller.coef)
+        if isinstance(score, Ensemble) and score.spread is not None:
+            figures["score_spread"] = score.spread
+        rollout, told = rewarded(rollout, scales, multiplier)
+        figures |= told
         figures |= Update(agent, rollout, targets_of(rollout, controller.coef, config), remembered, config, tokens).run((seed, update))
         took = {"rollout_seconds": answered - started, "update_seconds": time.monotonic() - answered}
         controller.update(figures["kl"], len(batch))
         history.append(figures)
         seen = watcher.after(update + 1, history)
         resume.save(update + 1, agent.engines, history=history, kl_coef=controller.coef,
-                    multiplier=(multiplier.value, multiplier.recent), **watcher.state())  # fmt: skip
+                    multiplier=(multiplier.value, multiplier.recent), offsets=[scale.offset for scale in scales],
+                    **watcher.state())  # fmt: skip
         log({"update": update + 1, "updates": config.updates, **figures, **took, **seen})
     figures = summary(history, agent) | watcher.summary()
     watcher.publish(model_card("ppo", policy_name, config, training, figures))
@@ -117,21 +122,34 @@ def fitting(prompts: Sequence[Prompt], chat: ChatFormat, room: int) -> list[list
     return found
 
 
-def guarded(rollout: Rollout, multiplier: Multiplier) -> tuple[Rollout, dict[str, float]]:
-    """The rollout with its scores and those of the guard as one, the multiplier moved on, and the figures of both."""
-    multiplier.update(rollout.guards.tolist())
-    mixed = rollout._replace(scores=multiplier.mixed(rollout.scores, rollout.guards))
-    return mixed, {"guard": float(rollout.guards.mean()), "multiplier": multiplier.value}
+def rewarded(rollout: Rollout, scales: Sequence[ScoreScale], multiplier: Multiplier) -> tuple[Rollout, dict[str, float]]:
+    """The rollout with its scores as they are learnt from, those of a guard among them, and the figures of the guard.
+
+    ``scales`` are that of the score and, where there is a guard, that of the guard; its multiplier is moved on.
+    """
+    scores = scales[0].apply(rollout.scores, rollout)
+    if len(scales) == 1:
+        return rollout._replace(scores=scores), {}
+    known = rollout.guards[rollout.scored]
+    if len(known):
+        multiplier.update(known.tolist())
+    figures = {"guard": float(known.mean())} if len(known) else {}
+    mixed = multiplier.mixed(scores, scales[1].apply(rollout.guards, rollout))
+    return rollout._replace(scores=mixed), figures | {"multiplier": multiplier.value}
 
 
 def summary(history: Sequence[dict[str, float]], agent: Agent) -> dict[str, float]:
-    """The figures of the whole: means over the first and the last eighth of the updates."""
+    """The figures of the whole: means over the first and the last eighth of the updates; what nothing is known of is left out."""
     edge = max(1, len(history) // 8)
-    mean = {k: sum(row[k] for row in history[-edge:]) / edge for k in ("kl", "score", "length", "stopped", "guard") if k in history[-1]}
-    before = sum(row["score"] for row in history[:edge]) / edge
-    return {"reward_before": before, "reward_after": mean["score"], "kl": mean["kl"], "length": mean["length"], "stopped": mean["stopped"],
-            "updates": len(history), "skipped_steps": sum(engine.skipped for engine in agent.engines.values()),
-            **({"guard": mean["guard"], "multiplier": history[-1]["multiplier"]} if "guard" in mean else {})}  # fmt: skip
+    first, last = history[:edge], history[-edge:]
+    figures = {
+        "reward_before": _known_mean(first, "score"), "reward_after": _known_mean(last, "score"),
+        **{name: _known_mean(last, name) for name in ("kl", "length", "stopped")},
+        "updates": len(history), "skipped_steps": sum(engine.skipped for engine in agent.engines.values()),
+        "unread": int(sum(row["unread"] for row in history)),
+        "guard": _known_mean(last, "guard"), "multiplier": history[-1].get("multiplier"),
+    }  # fmt: skip
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def prompt_batches(count: int, config: PPO, seed: int) -> Iterator[list[int]]:
@@ -156,19 +174,19 @@ def rollout_seeds(batch: Sequence[int], seed: int, update: int) -> list[int]:
 
 
 def targets_of(rollout: Rollout, kl_coef: float, config: PPO) -> Targets:
-    """Advantages and returns. GAE's advantages are whitened over all valid tokens of the batch, its returns taken before that."""
-    scores = rollout.scores.clamp(-SCORE_LIMIT, SCORE_LIMIT)
-    rewards = shaped_rewards(scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, kl_coef)
+    """Advantages and returns. GAE's advantages are whitened over all tokens that are learnt, its returns taken before that."""
+    learnt = rollout.learnt
+    rewards = shaped_rewards(rollout.scores, rollout.logprobs, rollout.ref_logprobs, learnt, kl_coef)
     if config.method == "ppo":
-        advantages, returns = gae(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
-        return Targets(whiten(advantages, rollout.mask), returns)
+        advantages, returns = gae(rewards, rollout.values, learnt, config.gamma, config.lam)
+        return Targets(whiten(advantages, learnt), returns)
     against = {"rloo": leave_one_out, "grpo": within_group}[config.method]
-    advantages = against(rewards.sum(1), config.samples).unsqueeze(1) * rollout.mask
+    advantages = against(rewards.sum(1), config.samples, rollout.scored).unsqueeze(1) * learnt
     return Targets(advantages, torch.zeros_like(advantages))
 
 
 class Update:
-    """The update of the models on one rollout."""
+    """The update of the models on the answers of one rollout that have a score."""
 
     def __init__(
         self, agent: Agent, rollout: Rollout, targets: Targets, remembered: Sequence[Answered], config: PPO, tokens: int
@@ -181,18 +199,20 @@ class Update:
     def run(self, key: tuple[object, ...]) -> dict[str, float]:
         """``epochs`` passes over the rollout in ``minibatches`` each, a fresh permutation per pass; returns means of what was seen."""
         seen: list[dict[str, float]] = []
-        count = len(self.sizes)
-        size = -(-count // self.config.minibatches)
+        rows = self.rollout.scored.nonzero().flatten().tolist()
+        if not rows:
+            return {"steps": 0.0}
+        size = -(-len(rows) // self.config.minibatches)
         for epoch in range(self.config.epochs):
-            order = shuffled(range(count), *key, "epoch", epoch)
-            batches = [order[at : at + size] for at in range(0, count, size)]
+            order = shuffled(rows, *key, "epoch", epoch)
+            batches = [order[at : at + size] for at in range(0, len(rows), size)]
             seen += [self._step(batch, (*key, epoch, number)) for number, batch in enumerate(batches)]
             if self._moved_too_far(seen[-len(batches) :]):
                 break
         figures = {name: _mean([row[name] for row in seen if name in row]) for name in dict.fromkeys(n for row in seen for n in row)}
         figures["steps"] = float(len(seen))
         if self.config.method == "ppo":
-            figures["explained_variance"] = explained_variance(self.rollout.values, self.targets.returns, self.rollout.mask)
+            figures["explained_variance"] = explained_variance(self.rollout.values, self.targets.returns, self.rollout.learnt)
         return figures
 
     def _moved_too_far(self, epoch: Sequence[dict[str, float]]) -> bool:
@@ -202,7 +222,8 @@ class Update:
     def _step(self, batch: Sequence[int], key: tuple[object, ...]) -> dict[str, float]:
         """One step of each optimiser on some rows of the rollout."""
         total = float(sum(self.lengths[i] for i in batch))
-        parts = passes(batch, self.sizes, self.tokens)
+        # answers to one prompt next to each other share its tokens
+        parts = [part.sorted(lambda i: (self.rollout.episodes[i].prompt, i)) for part in passes(batch, self.sizes, self.tokens)]
         work = [partial(self._policy_part, part, total) for part in parts]
         if self.config.ptx_coef and self.remembered:
             work += self._memory(len(batch), key)
@@ -214,8 +235,7 @@ class Update:
         return {"skipped": 0.0} | named
 
     def _policy_part(self, part: Pass, total: float) -> Part:
-        rows, mask = self._arranged(part)
-        forest = self.agent.plant(trees_of(rows))
+        forest, mask = self._forest(part)
         logits, values = self.agent.actor.model(forest)
         logprobs = token_logprobs(logits, forest.targets, self.config.temperature)
         old, advantages = (self._flat(of, part) for of in (self.rollout.logprobs, self.targets.advantages))
@@ -230,8 +250,8 @@ class Update:
 
     def _value_part(self, part: Pass, total: float) -> Part:
         assert self.agent.critic
-        rows, mask = self._arranged(part)
-        values = self.agent.critic.model(self.agent.plant(trees_of(rows)), values=True)
+        forest, mask = self._forest(part)
+        values = self.agent.critic.model(forest, values=True)
         error, clipped = self._value_loss(values, part, mask, total)
         return Part(error, {"clip_share": clipped})
 
@@ -239,13 +259,11 @@ class Update:
         old, returns = (self._flat(of, part) for of in (self.rollout.values, self.targets.returns))
         return value_loss(values, old, returns, mask, self.config.clip, total)
 
-    def _arranged(self, part: Pass) -> tuple[list[tuple[list[int], list[int]]], Tensor]:
-        """The rows of a pass, answers to one prompt next to each other, and which of their tokens count, ``[N]``."""
-        part.rows.sort(key=lambda i: (self.rollout.episodes[i].prompt, i))
-        counts = [c for i, c in zip(part.rows, part.counts, strict=True) for _ in range(self.lengths[i])]
-        return [(self.rollout.episodes[i].prompt, self.rollout.episodes[i].answer) for i in part.rows], torch.tensor(
-            counts, device=self.agent.model.device
-        )
+    def _forest(self, part: Pass) -> tuple[Forest, Tensor]:
+        """The rows of a pass, and which of their tokens count, ``[N]``."""
+        rows = [(self.rollout.episodes[i].prompt, self.rollout.episodes[i].answer) for i in part.rows]
+        counts = [count for i, count in zip(part.rows, part.counts, strict=True) for _ in range(self.lengths[i])]
+        return self.agent.plant(trees_of(rows)), torch.tensor(counts, device=self.agent.model.device)
 
     def _flat(self, values_BT: Tensor, part: Pass) -> Tensor:
         """The valid entries of a pass's rows, one after the other, ``[N]``."""
@@ -271,6 +289,12 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+def _known_mean(rows: Sequence[dict[str, float]], name: str) -> float | None:
+    """The mean of a figure over the updates that have it; None where none has."""
+    values = [row[name] for row in rows if name in row]
+    return _mean(values) if values else None
+
+
 def explained_variance(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -> float:
     """1 - Var(returns - values) / Var(returns): 1 is a perfect critic, 0 one that only knows the mean."""
     spread = masked_variance(returns_BT, mask_BT)
@@ -278,10 +302,15 @@ def explained_variance(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -
 
 
 def describe(rollout: Rollout, kl_coef: float) -> dict[str, float]:
-    """The numbers of one rollout: mean score, KL per answer (summed over tokens), length, share that ended by itself or is unique."""
+    """The numbers of one rollout: mean score, KL per answer (summed over tokens), length, share that ended by itself or is unique.
+
+    The score is that of the answers which have one; ``unread`` counts the others.
+    """
+    scores = rollout.scores[rollout.scored]
+    figures = {"score": float(scores.mean()), "score_std": float(scores.std(unbiased=False))} if len(scores) else {}
     kl = masked_sum(k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask) / len(rollout.episodes)
-    return {
-        "score": float(rollout.scores.mean()), "score_std": float(rollout.scores.std(unbiased=False)), "kl": float(kl), "kl_coef": kl_coef,
+    return figures | {
+        "unread": float((~rollout.scored).sum()), "kl": float(kl), "kl_coef": kl_coef,
         "length": float(rollout.lengths.float().mean()), "stopped": float(rollout.stopped.float().mean()),
         "distinct": len({tuple(episode.answer) for episode in rollout.episodes}) / len(rollout.episodes),
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -14,9 +14,7 @@ from cai.models.forest import Tree
 from cai.models.load import pass_tokens
 from cai.train.agent import Agent
 from cai.train.batches import by_size
-
-Score = Callable[[list[list[int]], list[list[int]]], Tensor]
-"""From prompt token ids and answer token ids (stop token included) to a score ``[B]`` per answer."""
+from cai.train.scores import ScoreFunction, values_of
 
 
 class Episode(NamedTuple):
@@ -27,8 +25,8 @@ class Episode(NamedTuple):
     logprobs: list[float]  # [T] under the policy that wrote it
     ref_logprobs: list[float]  # [T] under the reference
     values: list[float]  # [T] of the state before each token
-    score: float
-    guard: float  # what the guarding score says; 0 without one
+    score: float | None  # None: nobody could tell, and nothing is learnt from this answer
+    guard: float | None  # what the guarding score says, likewise; 0 without one
     stopped: bool  # whether it ended by itself
 
 
@@ -40,13 +38,19 @@ class Rollout(NamedTuple):
     logprobs: Tensor  # [B, T]
     ref_logprobs: Tensor  # [B, T]
     values: Tensor  # [B, T]
-    scores: Tensor  # [B]
-    guards: Tensor  # [B]
+    scores: Tensor  # [B] 0 where there is none
+    guards: Tensor  # [B] likewise
+    scored: Tensor  # [B] True where the score, and the guard's, are known
     stopped: Tensor  # [B]
 
     @property
     def lengths(self) -> Tensor:
         return self.mask.sum(1)
+
+    @property
+    def learnt(self) -> Tensor:
+        """The mask ``[B, T]`` of the tokens that are learnt from: those of the answers that have a score."""
+        return self.mask & self.scored.unsqueeze(1)
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> Rollout:
@@ -58,7 +62,9 @@ class Rollout(NamedTuple):
         mask = torch.arange(length) < torch.tensor([[len(e.answer)] for e in episodes])
         return cls(
             list(episodes), mask, padded("logprobs"), padded("ref_logprobs"), padded("values"),
-            *(torch.tensor([getattr(e, name) for e in episodes]) for name in ("score", "guard", "stopped")),
+            scores=torch.tensor([e.score or 0.0 for e in episodes]), guards=torch.tensor([e.guard or 0.0 for e in episodes]),
+            scored=torch.tensor([e.score is not None and e.guard is not None for e in episodes]),
+            stopped=torch.tensor([e.stopped for e in episodes]),
         )  # fmt: skip
 
 
@@ -68,8 +74,8 @@ def trees_of(rows: Sequence[tuple[list[int], list[int]]]) -> list[Tree]:
 
 
 def roll_out(
-    agent: Agent, prompts: Sequence[list[int]], score: Score, *, seeds: Sequence[int], max_tokens: int, missing_eos_score: float | None,
-    tokens: int = 0, guard: Score | None = None,
+    agent: Agent, prompts: Sequence[list[int]], score: ScoreFunction, *, seeds: Sequence[int], max_tokens: int, missing_eos_score: float | None,
+    tokens: int = 0, guard: ScoreFunction | None = None,
 ) -> Rollout:  # fmt: skip
     """Answer each prompt once and look at the answers with policy, reference, critic and scorer.
 
@@ -89,15 +95,15 @@ def roll_out(
 
 
 def _answer(
-    agent: Agent, prompts: list[list[int]], score: Score, seeds: list[int], max_tokens: int, missing: float | None, tokens: int,
-    guard: Score | None,
+    agent: Agent, prompts: list[list[int]], score: ScoreFunction, seeds: list[int], max_tokens: int, missing: float | None, tokens: int,
+    guard: ScoreFunction | None,
 ) -> list[Episode]:  # fmt: skip
     if not prompts:
         return []
     decoded = agent.write(prompts, max_tokens=max_tokens, temperature=agent.temperature, seeds=seeds)
     answers = [row.tokens for row in decoded]
-    scores = score(prompts, answers).tolist()
-    guards = guard(prompts, answers).tolist() if guard else [0.0] * len(answers)
+    scores = values_of(score, prompts, answers)
+    guards = values_of(guard, prompts, answers) if guard else [0.0] * len(answers)
     if missing is not None:
         scores = [s if row.stopped else missing for s, row in zip(scores, decoded, strict=True)]
     looks: dict[int, tuple[list[float], list[float], list[float]]] = {}

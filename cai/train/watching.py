@@ -24,22 +24,22 @@ from cai.rl.kl import k1
 from cai.rl.masked import masked_sum
 from cai.train.agent import Agent
 from cai.train.checkpoint import save
-from cai.train.rollout import Score, roll_out
+from cai.train.rollout import roll_out
+from cai.train.scores import ScoreFunction, clip_of
 
 Gold = Callable[[Sequence[tuple[Prompt, str]]], Sequence[float]]
 """How good answers really are, as far as somebody can say: a number each, the larger the better."""
-SCORE_BLOW_UP = 10.0
-"""A mean score this many deviations from the reward model's training answers is no reward any more."""
 
 
 class Watcher:
     """Looks every ``watch.every`` updates, keeps the best policy beside ``out``, and says when to stop."""
 
     def __init__(
-        self, watch: Watch, agent: Agent, held_out: Sequence[Prompt], chat: ChatFormat, score: Score, gold: Gold | None, config: PPO,
+        self, watch: Watch, agent: Agent, held_out: Sequence[Prompt], chat: ChatFormat, score: ScoreFunction, gold: Gold | None, config: PPO,
         seed: int, base: str, out: Path,
     ) -> None:  # fmt: skip
         self.watch, self.agent, self.score, self.gold, self.config, self.seed = watch, agent, score, gold, config, seed
+        self.clip = clip_of(score, config)
         room = context_length(agent.model) - config.max_tokens
         asked = [(p, chat.ids(chat.prompt(p.messages))) for p in held_out[: watch.prompts]]
         self.asked = [(prompt, ids) for prompt, ids in asked if len(ids) <= room]
@@ -66,7 +66,9 @@ class Watcher:
             missing_eos_score=self.config.missing_eos_score,
         )  # fmt: skip
         kl = masked_sum(k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask) / len(self.asked)
-        found = {"held_kl": float(kl), "held_score": float(rollout.scores.mean())}
+        found = {"held_kl": float(kl)}
+        if rollout.scored.any():
+            found["held_score"] = float(rollout.scores[rollout.scored].mean())
         if self.gold:
             texts = [answer_text(self.agent.tokenizer, e.answer, self.agent.stops) for e in rollout.episodes]
             values = self.gold([(prompt, text) for (prompt, _), text in zip(self.asked, texts, strict=True)])
@@ -81,7 +83,7 @@ class Watcher:
         """By gold where any look has it, else by score: the two are never held against each other."""
         if any("held_gold" in row for row in self.looks):
             return look.get("held_gold", -math.inf)
-        return look["held_score"]
+        return look.get("held_score", -math.inf)
 
     # -- alarms --------------------------------------------------------------------------------------------------------
 
@@ -89,7 +91,7 @@ class Watcher:
         """The alarms of the last update. A limit of ``watch`` that is broken ``patience`` times in a row stops the training."""
         rung = [reason for reason, is_on in self._limits(history[-1]).items() if is_on]
         for reason in rung:
-            if all(self._limits(row)[reason] for row in history[-self.watch.patience :]) and len(history) >= self.watch.patience:
+            if all(self._limits(row).get(reason) for row in history[-self.watch.patience :]) and len(history) >= self.watch.patience:
                 self.stop = self.stop or reason
         rung += [reason for reason, is_on in _oddities(history[-1]).items() if is_on]
         self.alarms.update(rung)
@@ -97,13 +99,17 @@ class Watcher:
 
     def _limits(self, row: dict[str, float]) -> dict[str, bool]:
         watch = self.watch
-        return {
+        most = watch.most_unread * self.config.batch_size
+        limits = {
             f"KL over {watch.kl_limit} nats": watch.kl_limit is not None and row["kl"] > watch.kl_limit,
             # it has no entropy where no step of the update had finite figures; that is said by its own alarm
             f"entropy under {watch.least_entropy} nats": row.get("entropy", math.inf) < watch.least_entropy,
             f"fewer than {watch.least_distinct:.0%} of the answers differ": row["distinct"] < watch.least_distinct,
-            f"mean score beyond {SCORE_BLOW_UP:g} deviations": abs(row["score"]) > SCORE_BLOW_UP,
+            f"more than {watch.most_unread:.0%} of the answers have no score": row["unread"] > most,
         }
+        if self.clip is not None and "score" in row:
+            limits[f"mean score beyond {self.clip:g}, where scores are clipped"] = abs(row["score"]) > self.clip
+        return limits
 
     # -- keeping -------------------------------------------------------------------------------------------------------
 
@@ -137,7 +143,8 @@ class Watcher:
 def _oddities(row: dict[str, float]) -> dict[str, bool]:
     """What is worth a word and may yet be right."""
     return {
-        "all answers got the same score": row["score_std"] == 0,
+        "all answers got the same score": row.get("score_std") == 0,
+        "some answers have no score": row["unread"] > 0,
         "no answer ended by itself": row["stopped"] == 0,
         "all answers are empty": row["length"] <= 1,
         "a step was skipped: its gradient was not finite": row.get("skipped", 0) > 0,

@@ -73,4 +73,4 @@ def test_ppo_on_the_judge_itself(tiny, tmp_path):
     score = JudgedScore(Texts(prompts, str(tmp_path / "start")), ratings)
     config = PPO(updates=16, batch_size=24, epochs=2, rate=2e-3, value_rate=3e-3, kl_coef=0.02, max_tokens=10)
     metrics = train_ppo(prompts, str(tmp_path / "start"), "", tmp_path / "ppo", config, score=score)
-    assert score.unread == 16 and metrics["reward_after"] > metrics["reward_before"] + 0.4
+    assert metrics["unread"] == 16 and metrics["reward_after"] > metrics["reward_before"] + 0.4

@@ -11,7 +11,7 @@ from test_training import BAD, GOOD, PROMPTS, preferences
 from cai.config import DPO, PPO, SFT, Reward, Training, Watch
 from cai.errors import InputError
 from cai.models.forest import Tree, plant
-from cai.models.load import load_language_model, load_tokenizer
+from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.records import Prompt
 from cai.rl.advantages import leave_one_out, within_group
@@ -151,6 +151,17 @@ def test_advantages_within_a_prompt_against_loops():
     assert torch.equal(within_group(torch.ones(4), 2), torch.zeros(4))
 
 
+def test_advantages_within_a_prompt_are_of_the_answers_whose_return_is_known():
+    returns = torch.tensor([1.0, 99.0, 6.0, -1.0, 99.0, 99.0, 99.0, 99.0, 99.0])
+    known = returns < 99
+    assert leave_one_out(returns, 3, known).tolist() == [-5.0, 0.0, 5.0] + [0.0] * 6
+    pair = (returns[[0, 2]] - 3.5) / (returns[[0, 2]].std() + 1e-4)
+    expected = torch.tensor([pair[0], 0.0, pair[1], *[0.0] * 6])
+    assert torch.allclose(within_group(returns, 3, known), expected)
+    returns[~known] = float("nan")
+    assert torch.allclose(within_group(returns, 3, known), expected) and leave_one_out(returns, 3, known).isfinite().all()
+
+
 def test_answers_to_a_prompt_stand_together():
     batches = list(prompt_batches(6, PPO(updates=3, batch_size=8, samples=4, method="rloo"), 0))
     assert all(len(batch) == 8 and len(set(batch[:4])) == len(set(batch[4:])) == 1 for batch in batches)
@@ -158,19 +169,6 @@ def test_answers_to_a_prompt_stand_together():
     for wrong in ({"method": "rloo"}, {"samples": 3, "batch_size": 8}):
         with pytest.raises(ValueError, match="samples"):
             PPO(**wrong)
-
-
-@pytest.fixture(scope="module")
-def both_ways(tiny, tmp_path_factory):
-    """A policy that says one of two sentences, half of the time each."""
-    out = tmp_path_factory.mktemp("both") / "start"
-    train_sft([(p, text) for p in PROMPTS for text in (GOOD, BAD)], tiny, out, SFT(epochs=10, batch_size=8, rate=5e-3))
-    return str(out)
-
-
-def glad(tiny):
-    tokenizer = load_tokenizer(tiny)
-    return lambda prompts, answers: torch.tensor([float(tokenizer.decode(a).startswith(" I am glad")) for a in answers])
 
 
 CONFIG = {"updates": 16, "batch_size": 24, "epochs": 2, "rate": 2e-3, "value_rate": 3e-3, "kl_coef": 0.02, "max_tokens": 10}
@@ -183,8 +181,8 @@ CONFIG = {"updates": 16, "batch_size": 24, "epochs": 2, "rate": 2e-3, "value_rat
         ({"critic": "head", "rate": 1e-2}, Training(lora_rank=8, lora_alpha=16)),
     ],
 )  # fmt: skip
-def test_each_kind_learns_to_say_what_scores(both_ways, tiny, tmp_path, more, how):
-    figures = train_ppo(PROMPTS, both_ways, "", tmp_path / "p", PPO(**(CONFIG | more)), score=glad(tiny), training=how)
+def test_each_kind_learns_to_say_what_scores(both_ways, glad, tmp_path, more, how):
+    figures = train_ppo(PROMPTS, both_ways, "", tmp_path / "p", PPO(**(CONFIG | more)), score=glad, training=how)
     assert figures["reward_before"] < 0.75 and figures["reward_after"] > 0.8 and figures["kl"] < 4
 
 
@@ -194,14 +192,14 @@ def test_a_new_value_head_says_nothing_and_costs_no_second_model(tiny):
     assert Agent(tiny, "", PPO(method="rloo", samples=2), Training(), 0).engines.keys() == {"policy"}
 
 
-def test_what_is_kept_in_mind_is_not_forgotten(both_ways, tiny, tmp_path):
+def test_what_is_kept_in_mind_is_not_forgotten(both_ways, glad, tmp_path):
     """PPO alone may drift wherever the reward lets it; the loss on remembered rows holds it."""
     kept = [(Prompt.of("Say it again."), "Have a lovely day. Then check the boat twice.")] * 8
     losses = {}
     for coef in (0.0, 1.0):
         config = PPO(**(CONFIG | {"updates": 8, "ptx_coef": coef}))
         rows = []
-        train_ppo(PROMPTS, both_ways, "", tmp_path / str(coef), config, score=glad(tiny), keep_in_mind=kept, log=rows.append)
+        train_ppo(PROMPTS, both_ways, "", tmp_path / str(coef), config, score=glad, keep_in_mind=kept, log=rows.append)
         assert ("ptx_loss" in rows[0]) == bool(coef)
         from cai.evaluate.likelihood import answer_logprobs
 
@@ -209,19 +207,19 @@ def test_what_is_kept_in_mind_is_not_forgotten(both_ways, tiny, tmp_path):
     assert losses[1.0] < 0.5 * losses[0.0]
 
 
-def test_an_update_stops_when_it_has_moved_too_far(both_ways, tiny, tmp_path):
+def test_an_update_stops_when_it_has_moved_too_far(both_ways, glad, tmp_path):
     rows = {}
     for limit in (None, 1e-9):
         rows[limit] = []
         config = PPO(**(CONFIG | {"updates": 2, "epochs": 4, "minibatches": 2, "kl_stop": limit}))
-        train_ppo(PROMPTS, both_ways, "", tmp_path / str(limit), config, score=glad(tiny), log=rows[limit].append)
+        train_ppo(PROMPTS, both_ways, "", tmp_path / str(limit), config, score=glad, log=rows[limit].append)
     assert [row["steps"] for row in rows[None]] == [8, 8] and [row["steps"] for row in rows[1e-9]] == [2, 2]
 
 
 # -- watching ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_best_by_gold_is_kept_though_the_score_rises(both_ways, tiny, tmp_path):
+def test_the_best_by_gold_is_kept_though_the_score_rises(both_ways, glad, tmp_path):
     """The score likes one sentence; gold does too, up to the second look, and then it turns."""
     turns = iter([0.2, 0.9, 0.5, 0.3, 0.2])
     said = []
@@ -233,12 +231,12 @@ def test_the_best_by_gold_is_kept_though_the_score_rises(both_ways, tiny, tmp_pa
     watch = Watch(every=4, prompts=6, keep="best")
     rows = []
     figures = train_ppo(
-        PROMPTS[6:], both_ways, "", tmp_path / "p", PPO(**CONFIG), score=glad(tiny), watch=watch, held_out=PROMPTS[:8], gold=gold, log=rows.append
+        PROMPTS[6:], both_ways, "", tmp_path / "p", PPO(**CONFIG), score=glad, watch=watch, held_out=PROMPTS[:8], gold=gold, log=rows.append
     )  # fmt: skip
     assert said == [6] * 5 and figures["best_update"] == 4 and [look["update"] for look in figures["looks"]] == [0, 4, 8, 12, 16]
     assert [row["update"] for row in rows if "held_gold" in row] == [4, 8, 12, 16]
     assert not (tmp_path / "p.best").exists()
-    short = train_ppo(PROMPTS[6:], both_ways, "", tmp_path / "q", PPO(**CONFIG), score=glad(tiny), watch=Watch(), log=lambda _: None)
+    short = train_ppo(PROMPTS[6:], both_ways, "", tmp_path / "q", PPO(**CONFIG), score=glad, watch=Watch(), log=lambda _: None)
     assert short["updates"] == 16 and not torch.equal(
         weights(tmp_path / "p")["model.norm.weight"], weights(tmp_path / "q")["model.norm.weight"]
     )
@@ -252,9 +250,9 @@ def test_the_best_by_gold_is_kept_though_the_score_rises(both_ways, tiny, tmp_pa
         ({"least_distinct": 1.0}, "fewer than 100%"),
     ],
 )
-def test_a_broken_limit_stops_the_training_and_keeps_what_was_good(both_ways, tiny, tmp_path, watch, reason):
+def test_a_broken_limit_stops_the_training_and_keeps_what_was_good(both_ways, glad, tmp_path, watch, reason):
     settings = Watch(every=1, prompts=4, patience=2, **watch)
-    figures = train_ppo(PROMPTS, both_ways, "", tmp_path / "p", PPO(**CONFIG), score=glad(tiny), watch=settings, held_out=PROMPTS[:4])
+    figures = train_ppo(PROMPTS, both_ways, "", tmp_path / "p", PPO(**CONFIG), score=glad, watch=settings, held_out=PROMPTS[:4])
     assert figures["stopped_by"].startswith(reason) and 2 <= figures["updates"] < 16
     assert sum(figures["alarms"].values()) >= 2 and (tmp_path / "p/model.safetensors").is_file()
 

@@ -126,4 +126,3 @@ def test_stop_tokens_come_from_the_generation_config_the_tokenizer_and_the_templ
     assert stops(model_of(tmp_path / "plain", "<a>", "<b>", "<c>", template=plain)) == {"<c>"}
     drops = "{{ begin }}{%- for m in messages if m.role == 'user' -%}{{ m.content + end }}{%- endfor -%}"
     assert stops(model_of(tmp_path / "drops", "<a>", "<b>", "<c>", template=drops)) == {"<c>"}
-
