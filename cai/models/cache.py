@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import cache as memoize
 from typing import Any
 
@@ -20,13 +21,13 @@ def cached(model: PreTrainedModel, cache: Cache) -> dict[str, Any]:
     Raises:
         InputError: if the model takes no cache, so that it cannot be decoded token by token.
     """
-    return {_argument(type(model)): cache, "use_cache": True}
+    return {_argument(type(model).forward): cache, "use_cache": True}
 
 
 @memoize
-def _argument(model_class: type[PreTrainedModel]) -> str:
-    parameters = inspect.signature(model_class.forward).parameters
+def _argument(forward: Callable[..., Any]) -> str:
+    parameters = inspect.signature(forward).parameters
     for name in ARGUMENTS:
         if name in parameters:
             return name
-    raise InputError([Problem(model_class.__name__, "takes no key-value cache; choose a model of another family")])
+    raise InputError([Problem(forward.__qualname__.removesuffix(".forward"), "takes no key-value cache; choose a model of another family")])
