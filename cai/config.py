@@ -30,7 +30,8 @@ class Section(BaseModel):
 
 
 class Models(Section):
-    """Which model plays which part; each is ``reference``, a model folder or hub id, or ``module:function``."""
+    """Which model plays which part: ``reference``, a model folder, a hub id, a server (``http://host:8000/v1#model``) or a function
+    (``module:function``). Folders and modules are looked for beside the run file, then in the working folder."""
 
     initial: str = "reference"
     """The policy to start from; it answers first, and the trained policies grow out of it."""
@@ -234,7 +235,7 @@ class Reward(Section):
     combine: Literal["mean", "least", "unsure"] = "mean"
     """What PPO is told by several: their mean, the least, or the mean less their deviation."""
     human: tuple[str, ...] = ()
-    """Files of human preferences to train on beside the AI ones."""
+    """Files of human preferences to train on beside the AI ones, relative to the run file."""
     cells: tuple[str, ...] = ()
     """Files of pairs that are not trained on; each says in its ``source`` which cell it is of, such as ``benign / refuse``."""
     least_cell: Share = 0.0
@@ -301,7 +302,7 @@ class Guard(Section):
     """A second reward, whose mean PPO holds at a bound while it raises the first."""
 
     model: str = ""
-    """Folder of its reward model, relative to this file; empty: nothing is held."""
+    """Its reward model, a folder or hub id; empty: nothing is held."""
     least: float = 0.0
     """The bound, in deviations of that model's training answers."""
 
@@ -363,7 +364,8 @@ class RunConfig(Section):
     """A whole run. The file's own keys are these fields; every section has defaults except ``prompts``."""
 
     constitution: str
-    """Name of a constitution, or its file."""
+    """A constitution's file, relative to the run file, or its name: a file in the folder ``constitution/`` beside the run file or
+    above it, else in that of the working folder, else one that ships with the package."""
     seed: int = 0
     """Of all draws."""
     track: tuple[Tracker, ...] = ()
@@ -512,8 +514,10 @@ def _with_defaults(kind: type[C], value: dict[str, Any], error: ValidationError)
     for _ in range(MAX_REPAIRS):
         for detail in error.errors():
             loc = detail["loc"]
-            absent = "" if model_at(kind, loc) is None else {}
-            _drop(value, loc, absent if detail["type"] == "missing" else None)
+            instead: str | dict[str, Any] | None = None
+            if detail["type"] == "missing":
+                instead = "" if model_at(kind, loc) is None else {}
+            _drop(value, loc, instead)
         try:
             return kind.model_validate(value)
         except ValidationError as again:

@@ -60,14 +60,15 @@ def import_(
 @app.command()
 def check(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders; by default ./principles and ./constitution.")] = None,
+    online: Annotated[bool, typer.Option("--online", help="Also ask the servers and the hub that run files name.")] = False,
 ) -> None:
-    """Lint principles, constitutions and run files; no model is needed.
+    """Lint principles and constitutions, and check all that a run file names, without a run.
 
-    Example: cai check principles constitution
+    Example: cai check examples/quickstart.yaml
     """
     from cai.cli.check import check_paths
 
-    raise typer.Exit(check_paths(paths or []))
+    raise typer.Exit(check_paths(paths or [], online))
 
 
 @app.command()

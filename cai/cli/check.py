@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from cai.config import load_config, load_training
-from cai.constitution.lint import check
-from cai.documents import load
-from cai.errors import InputError, Problem
+from cai.config import RunConfig, TrainingConfig
+from cai.constitution.kinds import CONSTITUTION, PRINCIPLE, RUN, TRAINING, find_files
+from cai.constitution.lint import lint
+from cai.errors import InputError, Problem, in_order
 
 
-def check_paths(paths: Sequence[Path]) -> int:
-    """Print every problem as ``file:line:col: message``; returns the exit code."""
+def check_paths(paths: Sequence[Path], online: bool = False) -> int:
+    """Print every problem as ``file:line:col: message``, each once; returns the exit code."""
     wanted = list(paths) or [p for p in (Path("principles"), Path("constitution")) if p.is_dir()]
     if not wanted:
-        raise InputError("there is no folder principles/ or constitution/ here; name the files to check")
-    readers = {path: reader for path in wanted if (reader := _reader(path))}
-    problems: list[Problem] = []
-    for path, reader in readers.items():
-        try:
-            reader(path)
-        except InputError as error:
-            problems += error.problems
-    problems += check([p for p in wanted if p not in readers])
-    for problem in problems:
+        text = "there is no folder principles/ or constitution/ here; name the files to check"
+        raise InputError(text)
+    found = find_files(wanted)
+    linted = lint(found.by_kind[PRINCIPLE], found.by_kind[CONSTITUTION])
+    problems = {*found.problems, *linted.problems}
+    others = [*found.by_kind[RUN], *found.by_kind[TRAINING]]
+    for path in others:
+        problems |= _check_file(path, online, run=path in found.by_kind[RUN])
+    for problem in sorted(problems, key=in_order):
         print(problem, file=sys.stderr)
-    count = len(problems)
-    print("all is well" if not count else f"{count} problem{'s' if count > 1 else ''}")
+    files = [*linted.files, *others, *found.unknown]
+    print(summary(len(files), len(problems), len(found.skipped)))
     return 3 if problems else 0
 
 
-def _run_file(path: Path) -> None:
-    from cai.pipeline.preflight import check_named
+def summary(files: int, problems: int, skipped: int) -> str:
+    """The last line: how many files were checked, and how many problems they have."""
+    found = _counted(problems, "problem") if problems else "no problems"
+    other = f"; {_counted(skipped, 'other YAML file')} skipped" if skipped else ""
+    return f"{_counted(files, 'file')} checked, {found}{other}"
 
-    check_named(path, load_config(path))
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def _reader(path: Path) -> Callable[[Path], object] | None:
-    """What reads a file if it is a run file or a training file."""
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        return None
+def _check_file(path: Path, online: bool, *, run: bool) -> set[Problem]:
+    """The problems of a run or training file; without any, names the models that need the hub."""
+    from cai.pipeline.preflight import check_run, check_training, hub_names
+
+    config: RunConfig | TrainingConfig
     try:
-        value = load(path).value
-    except InputError:
-        return None
-    if not isinstance(value, dict):
-        return None
-    return _run_file if {"prompts", "constitution"} <= value.keys() else load_training if {"out", "data"} <= value.keys() else None
+        config = check_run(path, online=online).config if run else check_training(path, online=online)
+    except InputError as error:
+        return set(error.problems)
+    for key, name in hub_names(config, path.parent).items() if not online else ():
+        print(f"{path}: {key}: {name} is not a folder here, so it is a model on the hub; --online looks for it there")
+    return set()

@@ -13,8 +13,8 @@ from rich.table import Table
 from cai import processes
 from cai.backends.budget import Budget
 from cai.cli.screen import TerminalScreen
-from cai.config import RunConfig, load_config
-from cai.constitution import Constitution, load_constitution
+from cai.config import RunConfig
+from cai.constitution import Constitution
 from cai.errors import CaiError, InputError, Problem
 from cai.evaluate.gold import columns, share_of
 from cai.files import read_json
@@ -33,31 +33,24 @@ def run_pipeline(
     budget: Budget,
 ) -> None:
     """Check everything, then do what is left to do."""
-    config = load_config(path, settings)
-    law = constitution_of(config, path.parent)
     folder = folder or Path("runs") / path.stem
     if not _RUN_NAME.fullmatch(folder.name):
         raise InputError([Problem(str(folder), "the name of a run may hold letters, digits, dots, dashes and underscores")])
+    from cai.pipeline.preflight import check_run
+
+    config, law, source = check_run(path, settings, until, models=not dry_run, online=not dry_run)
+    print(f"constitution {source} ({len(law.principles)} principles, {law.hash[:8]})", flush=True)
     if dry_run:
         from cai.pipeline.estimate import estimate
 
         print(estimate(config, law, path.parent, budget))
         return
-    from cai.pipeline.preflight import check_named
-
-    check_named(path, config, until)
     print_run(path, config, law, folder, until, redo, budget)
-
-
-def constitution_of(config: RunConfig, base: Path) -> Constitution:
-    """The constitution a config names: a file relative to the run file, or a name."""
-    beside = base / config.constitution
-    return load_constitution(beside if beside.suffix and beside.is_file() else config.constitution)
 
 
 def print_run(path: Path, config: RunConfig, law: Constitution, folder: Path, until: str, redo: Sequence[str], budget: Budget) -> None:
     screen = TerminalScreen()
-    screen.stage("cai", f"{path} with the constitution {law.name} ({len(law.principles)} principles) in {folder}")
+    screen.stage("run", f"{path}, in {folder}")
     from cai.pipeline.execute import execute, named_stages  # torch and transformers load from here on
     from cai.pipeline.run import open_run
 

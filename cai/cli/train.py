@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cai.cli.screen import TerminalScreen
-from cai.config import load_training
 
 OPENS = {
     "sft": "AutoModelForCausalLM", "ppo": "AutoModelForCausalLM", "dpo": "AutoModelForCausalLM", "reward": "AutoModelForSequenceClassification",
@@ -15,7 +14,9 @@ OPENS = {
 
 def train_stage(stage: str, path: Path, settings: Sequence[str]) -> None:
     """Check the file, do the stage, and say what came of it, where it is and how to open it."""
-    config = load_training(path, settings)
+    from cai.pipeline.preflight import check_training
+
+    config = check_training(path, settings, stage, online=True)
     screen = TerminalScreen()
     screen.stage(stage, f"{path}, into {path.parent / config.out}")
     from cai.pipeline.alone import train_alone  # torch and transformers load from here on

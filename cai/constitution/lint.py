@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
-from cai.constitution.load import load_constitution, load_principle
-from cai.constitution.schema import SLOT_PATTERN, SLOTS, Constitution, Principle
+from cai.constitution.kinds import CONSTITUTION, PRINCIPLE, find_files
+from cai.constitution.load import Loader, load_principle, nearby
+from cai.constitution.prose import load_prose
+from cai.constitution.schema import SLOT_PATTERN, SLOTS, Principle
 from cai.documents import load
 from cai.errors import InputError, Problem, did_you_mean, in_order
 
@@ -20,12 +23,35 @@ NEAR = 0.9
 TEXTS = ("critique", "revise", "compare")
 
 
-def check(paths: Sequence[Path]) -> list[Problem]:
-    """All problems of the given files and folders; an empty list means that all is well."""
+class Checked(NamedTuple):
+    """What the linter looked at, and what it found."""
+
+    problems: list[Problem]
+    files: list[Path]
+
+
+def check(paths: Sequence[Path]) -> Checked:
+    """Lint the principles and constitutions of some files and folders; run files are left alone."""
+    found = find_files(paths)
+    linted = lint(found.by_kind[PRINCIPLE], found.by_kind[CONSTITUTION])
+    return Checked(sorted({*found.problems, *linted.problems}, key=in_order), linted.files)
+
+
+def lint(principles: Sequence[Path], constitutions: Sequence[Path]) -> Checked:
+    """Lint principle files, constitution files, and the principles that these draw, each file once."""
     problems: list[Problem] = []
-    constitutions, principles = _files(paths, problems)
+    wanted = {path.resolve(): path for path in principles}
+    for path in constitutions:
+        if path.suffix == ".md":
+            problems += _problems(load_prose, path)
+            continue
+        loader = Loader(path)
+        for name in loader.drawn:
+            file = loader.files[name]
+            wanted.setdefault(file.resolve(), nearby(file))
+        problems += loader.problems or _check_constitution(loader)
     loaded: dict[Path, Principle] = {}
-    for path in principles:
+    for path in wanted.values():
         try:
             loaded[path] = load_principle(path, principles_root(path))
         except InputError as error:
@@ -33,12 +59,7 @@ def check(paths: Sequence[Path]) -> list[Problem]:
             continue
         problems += _check_principle(path, loaded[path])
     problems += _near_duplicates(loaded)
-    for path in constitutions:
-        try:
-            problems += _check_constitution(path, load_constitution(path))
-        except InputError as error:
-            problems += error.problems
-    return sorted(set(problems), key=in_order)
+    return Checked(sorted(set(problems), key=in_order), [*constitutions, *wanted.values()])
 
 
 def principles_root(path: Path) -> Path:
@@ -46,30 +67,12 @@ def principles_root(path: Path) -> Path:
     return next((parent for parent in path.parents if parent.name == "principles"), path.parent)
 
 
-def _files(paths: Sequence[Path], problems: list[Problem]) -> tuple[list[Path], list[Path]]:
-    """The constitution files and the principle files below the paths."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml", ".md") and p.name != "README.md")
-        elif path.exists():
-            found.append(path)
-        else:
-            problems.append(Problem(str(path), "there is no such file or folder"))
-    constitutions = [p for p in found if p.suffix == ".md" or _looks_like_constitution(p)]
-    return constitutions, [p for p in found if p not in constitutions]
-
-
-def _looks_like_constitution(path: Path) -> bool:
-    if "principles" in [parent.name for parent in path.parents]:
-        return False
-    if path.parent.name == "constitution":
-        return True
+def _problems(read: Callable[[Path], object], path: Path) -> Sequence[Problem]:
     try:
-        value = load(path).value
-    except InputError:
-        return False
-    return isinstance(value, dict) and bool({"include", "judge", "few_shot", "priorities"} & value.keys())
+        read(path)
+    except InputError as error:
+        return error.problems
+    return ()
 
 
 def _check_principle(path: Path, principle: Principle) -> Iterable[Problem]:
@@ -108,17 +111,27 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def _check_constitution(path: Path, law: Constitution) -> Iterable[Problem]:
-    if path.suffix == ".md":
-        return
-    document = load(path)
+def _check_constitution(loader: Loader) -> Iterable[Problem]:
+    document = load(loader.path)
     for use, needed in (("revise", ("critique", "revise")), ("judge", ("compare",))):
-        weights = law.weights[use]  # type: ignore[index]
+        weights = loader.weights[use]  # type: ignore[index]
         for name in weights:
-            missing = [text for text in needed if not getattr(law.principles[name], text)]
+            missing = _missing_texts(loader, name, needed)
             if missing:
-                yield Problem(document.where((use, "principles")), f"{name} is used to {use} but has no {' and no '.join(missing)} text")
+                text = f"{name} is used to {use} but has no {' and no '.join(missing)} text"
+                yield Problem(document.where((use, "principles")), text)
         if weights and not any(weights.values()):
-            yield Problem(document.where((use, "weights")), "all weights are zero; nothing can be drawn")
-    if not law.weights["revise"] and not law.weights["judge"]:
-        yield Problem(document.where(), "uses no principle; name some under revise: or judge:")
+            text = "all weights are zero; nothing can be drawn"
+            yield Problem(document.where((use, "weights")), text)
+    if not loader.weights["revise"] and not loader.weights["judge"]:
+        text = "uses no principle; name some under revise: or judge:"
+        yield Problem(document.where(), text)
+
+
+def _missing_texts(loader: Loader, name: str, needed: Sequence[str]) -> list[str]:
+    """The texts that a principle lacks; none for one that cannot be read, which is a problem of its own."""
+    try:
+        principle = load_principle(loader.files[name], loader.folder)
+    except InputError:
+        return []
+    return [text for text in needed if not getattr(principle, text)]

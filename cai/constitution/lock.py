@@ -9,7 +9,8 @@ import yaml
 
 from cai import templates
 from cai.constitution.schema import Constitution
-from cai.documents import load
+from cai.documents import load, validated
+from cai.errors import InputError, Problem
 from cai.files import write_text
 
 
@@ -25,5 +26,12 @@ def write_lock(law: Constitution, path: Path) -> None:
 
 
 def read_lock(path: Path) -> Constitution:
-    """The constitution that a lock file holds."""
-    return Constitution.model_validate(load(path).value["constitution"])
+    """The constitution that a lock file holds.
+
+    Raises:
+        InputError: if it holds none, or one that this version cannot read.
+    """
+    document = load(path)
+    if not isinstance(document.value, dict) or "constitution" not in document.value:
+        raise InputError([Problem(str(path), "is not the lock file of a constitution")])
+    return validated(Constitution, document, ("constitution",))

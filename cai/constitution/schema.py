@@ -73,7 +73,6 @@ class ConstitutionFile(_Part):
     revise: Selection = Selection()
     judge: Selection = Selection()
     few_shot: tuple[Shot, ...] = ()
-    priorities: tuple[Text, ...] = ()
 
 
 class Principle(_Part):
@@ -101,7 +100,6 @@ class Constitution(_Part):
     principles: Mapping[str, Principle]
     weights: Mapping[Use, Mapping[str, float]]
     few_shot: tuple[Shot, ...] = ()
-    priorities: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:

@@ -41,7 +41,7 @@ def policies_of(run: Run) -> dict[str, str]:
     places = {"control": run.checkpoint("control"), "sl_cai": run.checkpoint("sft")}
     places |= {f"rl_cai_{n}": run.at(n).checkpoint("ppo") for n in range(1, run.config.rounds)}
     places |= {"rl_cai": run.checkpoint("ppo"), "dpo": run.checkpoint("dpo")}
-    return {"initial": run.config.models.initial, **{name: str(path) for name, path in places.items() if path.is_dir()}}
+    return {"initial": run.model(run.config.models.initial), **{name: str(path) for name, path in places.items() if path.is_dir()}}
 
 
 def held_out_answers(run: Run, held: Sequence[Prompt]) -> dict[str, list[Sample]]:

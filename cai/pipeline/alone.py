@@ -12,6 +12,7 @@ from cai.data.preferences import read_preferences
 from cai.data.prompts import read_prompts
 from cai.errors import InputError, Problem
 from cai.files import write_json
+from cai.models.names import find_model
 from cai.pipeline.run import Screen, training_log
 from cai.records import Preference, Prompt
 
@@ -31,7 +32,12 @@ class Task(NamedTuple):
     def start(self) -> str:
         """The policy to start from: the supervised one where there is one."""
         tuned = self.out / "sft"
-        return str(tuned) if tuned.is_dir() else self.config.model
+        return str(tuned) if tuned.is_dir() else self.model
+
+    @property
+    def model(self) -> str:
+        """The model that the file names, as a folder or hub id."""
+        return find_model(self.config.model, self.base)
 
     @property
     def how(self) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def sft(task: Task) -> Metrics:
 
     rows, left_out = _demonstrations(task)
     config = task.config
-    metrics = train_sft(rows, config.model, task.out / "sft", config.sft, **task.how)
+    metrics = train_sft(rows, task.model, task.out / "sft", config.sft, **task.how)
     return {**metrics, "left_out": left_out}
 
 
@@ -88,7 +94,8 @@ def ppo(task: Task) -> Metrics:
     from cai.train.texts import Texts
 
     config = task.config
-    model = config.reward_model or str(task.out / "reward")
+    named = config.reward_model
+    model = find_model(named, task.base) if named else str(task.out / "reward")
     if not config.reward_model and not Path(model).is_dir():
         raise InputError([Problem(model, "holds no reward model; do cai reward first, or name one as reward_model")])
     prompts: list[Prompt] = []

@@ -21,8 +21,9 @@ from cai.errors import InputError, Problem
 from cai.feedback.judge import judge
 from cai.feedback.revise import revise
 from cai.files import read_records
+from cai.functions import look_in
 from cai.pipeline.feedback import method_of
-from cai.pipeline.run import Run
+from cai.pipeline.run import Run, base_of
 from cai.records import Preference, Revision
 
 
@@ -81,7 +82,8 @@ def effects(folder: Path, law: Constitution) -> Effects:
         raise InputError([Problem(str(folder), "is not the folder of a run")])
     try:
         with FileLock(folder / ".lock").acquire(timeout=0), Memo(folder / "memo.sqlite") as memo:
-            run = Run(folder, RunConfig.model_validate(load(folder / "config.yaml").value), law, memo, folder)
+            run = Run(folder, RunConfig.model_validate(load(folder / "config.yaml").value), law, memo, base_of(folder))
+            look_in(run.base)
             chains, labels = _revised(run), _judged(run)
             counts = memo.counts.values()
             return Effects(

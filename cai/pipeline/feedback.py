@@ -54,7 +54,7 @@ def prompts(run: Run) -> Metrics:
 def draft(run: Run) -> Metrics:
     """The initial policy answers: red-team prompts to be revised, benign ones for the helpfulness mix."""
     config, asked, statuses = run.config.sample, prompts_of(run, RED, BENIGN), Counter[str]()
-    ask = run.ask(run.config.models.initial, "sample", run.config.models.style)
+    ask = run.ask(run.model(run.config.models.initial), "sample", run.config.models.style)
 
     def answered(part: list[Prompt]) -> Iterator[Sample]:
         for made in sample(part, ask, seed=run.config.seed, temperature=config.temperature, max_tokens=config.max_tokens):
@@ -91,7 +91,7 @@ def compare_stage(run: Run) -> Metrics:
     name, policy = (
         ("sl_cai", run.checkpoint("sft")) if run.round == 1 else (f"rl_cai_{run.round - 1}", run.at(run.round - 1).checkpoint("ppo"))
     )
-    ask, ask_initial = run.ask(str(policy), "compare", models.style), run.ask(models.initial, "compare", models.style)
+    ask, ask_initial = run.ask(str(policy), "compare", models.style), run.ask(run.model(models.initial), "compare", models.style)
     how, paired = {"temperature": config.temperature, "max_tokens": config.max_tokens}, set[str]()
 
     def compared(part: list[Prompt]) -> Iterator[Comparison]:

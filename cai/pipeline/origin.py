@@ -22,7 +22,7 @@ def origin(run: Run, stage: Stage) -> Origin:
         "format": [FORMAT, stage.code],
         "settings": {"seed": run.config.seed, **{name: settings[name] for name in stage.sections}},
         "stages": {name: run.output_digest(name) for name in stage.inputs},
-        "files": {name: _content(run.path(name)) for name in stage.reads(run.config)},
+        "files": {name: _content(run.path(name)) or _content(Path(name)) for name in stage.reads(run.config)},
         "models": _models(run) if "models" in stage.sections else {},
         "constitution": run.law.hash if stage.uses_law(run.config) else "",
     }
@@ -53,7 +53,7 @@ def _models(run: Run) -> dict[str, str]:
     from cai.models.load import fingerprint
 
     names = {run.config.models.initial, run.config.critic, run.config.judge_model, run.config.models.reward}
-    return {name: fingerprint(name) for name in sorted(names) if name and ":" not in name}
+    return {name: fingerprint(run.model(name)) for name in sorted(names) if name and ":" not in name}
 
 
 def _content(path: Path) -> str:

@@ -24,7 +24,9 @@ from cai.constitution.lock import write_lock
 from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem
 from cai.files import read_json, sha256, told, write_json, write_text
+from cai.functions import look_in
 from cai.keys import digest
+from cai.models.names import find_model
 
 FORMAT = 1
 """Version of what stages write; a change makes every stage of older runs stale."""
@@ -91,11 +93,12 @@ class Run:
 
     def critic(self, stage: str) -> Asker:
         """The model that writes critiques and revisions."""
-        return self.ask(self.config.critic, stage, thinking=self.config.models.thinking)
+        return self.ask(self.model(self.config.critic), stage, thinking=self.config.models.thinking)
 
     def judge(self, stage: str, *, together: bool = True) -> Asker:
         """The model that labels comparisons."""
-        return self.ask(self.config.judge_model, stage, thinking=self.config.models.thinking, together=together)
+        judge = self.model(self.config.judge_model)
+        return self.ask(judge, stage, thinking=self.config.models.thinking, together=together)
 
     def notes(self) -> list[str]:
         """What backends have to say that a user should know, each once."""
@@ -107,6 +110,10 @@ class Run:
     def path(self, name: str) -> Path:
         """A path of the config, relative to the run file."""
         return self.base / name
+
+    def model(self, name: str) -> str:
+        """The folder or hub id that the name of a model in the config means."""
+        return find_model(name, self.base)
 
     # -- manifests -----------------------------------------------------------------------------------------------------
 
@@ -153,7 +160,8 @@ def training_log(path: Path, screen: Screen, every: float = 1.0) -> Callable[[di
 
     Of what the file held before, the rows of earlier steps stay: a training that was killed goes on in it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     last, begun = 0.0, False
 
     def write(row: dict[str, float]) -> None:
@@ -187,6 +195,7 @@ def open_run(
         InputError: if the folder cannot be written, another process works in it, or it was launched as training cannot be.
     """
     processes.check_launch()  # now, not hours later where training begins
+    look_in(base)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
@@ -201,9 +210,16 @@ def open_run(
     write_text(folder / ".owner", f"process {os.getpid()} on {socket.gethostname()}")
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     write_lock(law, folder / "constitution.lock.yaml")
+    write_text(folder / ".base", os.path.relpath(base, folder))
     memo = Memo(folder / "memo.sqlite", budget) if processes.is_main() else None
     processes.wait()  # two processes that make the memo at the same moment would lock each other out
     return Run(folder, config, law, memo or Memo(folder / "memo.sqlite", budget), base, screen or Silent(), lock)
+
+
+def base_of(folder: Path) -> Path:
+    """The folder that the paths in a run's config start from: that of its run file."""
+    written = folder / ".base"
+    return folder / written.read_text(encoding="utf-8") if written.is_file() else folder
 
 
 def versions() -> dict[str, str]:

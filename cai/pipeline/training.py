@@ -27,7 +27,7 @@ def sft(run: Run) -> Metrics:
     """Fine-tune the initial policy on the revisions and on its own answers to benign prompts: SL-CAI."""
     from cai.train.sft import train_sft
 
-    return dict(train_sft(sft_rows(run), run.config.models.initial, run.checkpoint("sft"), run.config.sft, **_how(run, "sft")))
+    return dict(train_sft(sft_rows(run), run.model(run.config.models.initial), run.checkpoint("sft"), run.config.sft, **_how(run, "sft")))
 
 
 def control(run: Run) -> Metrics:
@@ -36,7 +36,7 @@ def control(run: Run) -> Metrics:
 
     if not run.config.sft.control:
         return {"rows": 0}
-    return dict(train_sft(helpful_rows(run), run.config.models.initial, run.checkpoint("control"), run.config.sft, **_how(run, "control")))
+    return dict(train_sft(helpful_rows(run), run.model(run.config.models.initial), run.checkpoint("control"), run.config.sft, **_how(run, "control")))
 
 
 def reward(run: Run) -> Metrics:
@@ -45,7 +45,8 @@ def reward(run: Run) -> Metrics:
     from cai.train.ensemble import train_members
 
     preferences, skipped = preferences_of(run)
-    base = run.config.models.reward or str(run.checkpoint("sft"))
+    named = run.config.models.reward
+    base = run.model(named) if named else str(run.checkpoint("sft"))
     measured = train_members(preferences, base, run.checkpoint("reward"), run.config.reward, **_how(run, "reward"))
     sources = {s: sum(p.source == s for p in preferences) for s in sorted({p.source for p in preferences})}
     built = [p for name in run.config.reward.cells for p in read_preferences(run.path(name)).preferences]

@@ -20,7 +20,7 @@ def test_help_names_every_verb():
 
 def test_init_makes_a_project_that_checks_and_refuses_to_overwrite(tmp_path):
     assert cai("init", "mine", cwd=tmp_path).returncode == 0
-    assert cai("check", cwd=tmp_path / "mine").stdout == "all is well\n"
+    assert cai("check", cwd=tmp_path / "mine").stdout == "58 files checked, no problems\n"
     again = cai("init", "mine", cwd=tmp_path)
     assert again.returncode == 3 and "--force" in again.stderr
     assert cai("init", "mine", "--force", cwd=tmp_path).returncode == 0

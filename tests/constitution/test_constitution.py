@@ -79,8 +79,8 @@ def test_all_unknown_names_come_at_once_with_hints(project):
     ("text", "expected"),
     [
         ("title: T\ncritque: x\n", "unknown key 'critque' (did you mean 'critique'?)"),
-        ("title: 3\ncritique: a\nrevise: b\n", "not int 3"),
-        ("- a\n- b\n", "not list"),
+        ("title: 3\ncritique: a\nrevise: b\n", "title must be text, not 3"),
+        ("- a\n- b\n", "must be a mapping of keys to values, not a list"),
         ("critique: a\nrevise: b\n", "title is missing"),
         ("title: T\ncritique: only half\n", "has a critique text but no revise text"),
         ("title: T\nnotes: nothing else\n", "says nothing"),
@@ -92,15 +92,15 @@ def test_all_unknown_names_come_at_once_with_hints(project):
 )
 def test_principle_lints(project, text, expected):
     (project / "principles" / "harm" / "bad.yaml").write_text(text)
-    found = check([project / "principles"])
+    found = check([project / "principles"]).problems
     assert any(expected in str(p) and "bad.yaml:" in str(p) for p in found), list(map(str, found))
 
 
 def test_near_duplicates_are_found_and_others_are_not(project):
-    assert check([project / "principles"]) == []
+    assert check([project / "principles"]).problems == []
     copy = (project / "principles/harm/apple.yaml").read_text().replace("Find the fault", "Find  the FAULT")
     (project / "principles/tone/copy.yaml").write_text(copy)
-    assert any("almost the same" in str(p) for p in check([project / "principles"]))
+    assert any("almost the same" in str(p) for p in check([project / "principles"]).problems)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_near_duplicates_are_found_and_others_are_not(project):
 def test_constitution_lints(project, text, expected):
     (project / "principles/tone/only.yaml").write_text("title: T\ncompare: Which is nicer?\n")
     (project / "constitution/law.yaml").write_text(text)
-    assert any(expected in str(p) for p in check([project / "constitution"]))
+    assert any(expected in str(p) for p in check([project / "constitution"]).problems)
 
 
 def test_the_hash_is_of_what_models_read(project):
@@ -153,7 +153,7 @@ def test_prose(tmp_path):
 
 
 def test_what_ships_is_clean_and_as_large_as_promised(root):
-    assert check([root / "principles", root / "constitution"]) == []
+    assert check([root / "principles", root / "constitution"]).problems == []
     harmless = load_constitution("harmless")
     assert len(harmless.used_for("revise")) >= 16 and len(harmless.used_for("judge")) >= 16
     for name in ("helpful-honest-harmless", "general", "letter", "reference"):
