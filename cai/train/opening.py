@@ -50,8 +50,17 @@ def _prepare(name: str, model: PreTrainedModel, training: Training) -> None:
     if training.lora_rank:
         add_adapters(model, training)
     if training.checkpointing:
-        # the variant that does not re-enter autograd is the one that works with frozen inputs, DDP and FSDP alike
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _checkpoint(model)
+
+
+def _checkpoint(model: PreTrainedModel) -> None:
+    """Compute activations again in the backward pass, under the name that the installed library has for it."""
+    # the variant that does not re-enter autograd is the one that works with frozen inputs, DDP and FSDP alike
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
 @torch.no_grad()
