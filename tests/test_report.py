@@ -12,6 +12,7 @@ from cai.errors import InputError
 from cai.evaluate.audit import audit
 from cai.files import read_json, read_records, write_json, write_records, write_text
 from cai.records import Comparison, Made, Preference, Prompt, Reading, Revision, Sample, Step
+from cai.report import plots
 from cai.report.page import write_report
 from cai.report.story import chosen_labels
 
@@ -116,6 +117,13 @@ def test_rounds_and_what_people_say_are_shown(run):
     alone = write_report(run).read_text()
     assert "an answer of the second round" not in alone and "11 %" in alone and "kappa" not in alone
     assert "judge's probabilities against what people say" in html.replace("&#39;", "'")
+
+
+def test_updates_without_a_score_are_gaps_in_the_plots():
+    rows = [{"update": 1, "kl": 0.0, "score": 0.5}, {"update": 2, "kl": 0.1}, {"update": 3, "kl": 0.2, "score": 0.7}]
+    assert "<svg" in plots.training(rows)
+    seen = [{"update": i, "held_kl": i, "held_gold": 0.5, "held_score": 0.1} for i in range(2)]
+    assert "<svg" in plots.looks([*seen, {"update": 2, "held_kl": 2, "held_gold": 0.5}])
 
 
 def test_what_failed_is_said(run):

@@ -56,7 +56,7 @@ def parting(looks: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
     Empty without gold, or with too few looks.
     """
-    seen = [look for look in looks if "held_gold" in look]
+    seen = [look for look in looks if {"held_gold", "held_score"} <= set(look)]
     if len(seen) <= LEAST_LOOKS:
         return {}
     best, last = max(seen, key=lambda look: look["held_gold"]), seen[-1]

@@ -140,7 +140,7 @@ def collect(run: Run) -> dict[str, Any]:
     }  # fmt: skip
     ppo, reward = stages.get(last.named("ppo"), {}), stages.get(last.named("reward"), {})
     if ppo.get("updates"):
-        metrics["ppo"] = {key: ppo[key] for key in ("kl", "reward_before", "reward_after")}
+        metrics["ppo"] = {key: ppo[key] for key in ("kl", "reward_before", "reward_after") if key in ppo}
     measured = {"accuracy": reward.get("held_out_accuracy"), "n": reward.get("held_out")}
     if any(value is not None for value in measured.values()):
         metrics["reward_model"] = {key: value for key, value in measured.items() if value is not None}

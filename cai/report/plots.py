@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ def training(rows: Sequence[dict[str, float]]) -> Markup:
         return Markup("")
     figure, axes = _axes(8, 2.6)
     updates = [row["update"] for row in rows]
-    axes.plot(updates, [row["score"] for row in rows], color=BLUE, label="reward")
+    axes.plot(updates, [row.get("score", math.nan) for row in rows], color=BLUE, label="reward")
     axes.set_xlabel("update")
     axes.locator_params(axis="x", integer=True)
     axes.set_ylabel("reward", color=BLUE)
@@ -62,7 +63,7 @@ def training(rows: Sequence[dict[str, float]]) -> Markup:
 
 def looks(rows: Sequence[dict[str, float]]) -> Markup:
     """Score and gold of held-out answers against the distance from the reference, the root of the KL."""
-    rows = [row for row in rows if "held_gold" in row]
+    rows = [row for row in rows if {"held_gold", "held_score"} <= set(row)]
     if len(rows) < 2:
         return Markup("")
     figure, axes = _axes(8, 2.6)

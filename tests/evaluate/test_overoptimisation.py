@@ -43,3 +43,8 @@ def test_score_up_and_gold_down_is_said():
     assert not parting(looks(gold, [0, 1, 2, 3, 2, 1]))["overoptimised"], "both fell"
     assert not parting(looks(sorted(gold), [0, 1, 2, 3, 4, 5]))["overoptimised"]
     assert parting(looks(gold[:3], [0, 1, 2])) == {} and math.isfinite(found["fits"][1]["a"])
+
+
+def test_a_look_without_a_score_is_no_point():
+    rows = looks([0.2, 0.5, 0.7, 0.8, 0.6, 0.3], [0, 1, 2, 3, 4, 5])
+    assert parting([*rows, {"update": 24, "held_kl": 9.0, "held_gold": 0.9}]) == parting(rows)

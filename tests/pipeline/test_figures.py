@@ -10,7 +10,8 @@ from cai.cli.app import report
 from cai.cli.audit import show_audit
 from cai.cli.run import run_pipeline
 from cai.errors import InputError, LimitReached, RunFailed
-from cai.files import read_json
+from cai.files import read_json, write_json
+from cai.pipeline.execute import figures_of
 
 SMALL = {
     "sample": {"max_tokens": 30},
@@ -279,3 +280,10 @@ def test_the_report_of_a_killed_run_is_made_from_its_stages(project, capsys):
         report(project / "run", None)
     with pytest.raises(InputError, match="is not the folder of a run"):
         report(project, None)
+
+
+def test_a_policy_whose_answers_had_no_score_has_no_reward(project):
+    (project / "run/ppo").mkdir()
+    made = {"metrics": {"updates": 3, "kl": 0.0, "unread": 12}, "seconds": 1.0}
+    write_json(project / "run/ppo/manifest.json", made)
+    assert figures_of(project / "run")["ppo"] == {"kl": 0.0}
