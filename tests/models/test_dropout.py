@@ -19,7 +19,7 @@ SIZES = {
 }  # fmt: skip
 FAMILIES = [
     "arcee", "bart", "bert-generation", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2", "falcon", "gemma", "gemma2",
-    "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "helium",
+    "gemma3_text", "glm", "glm4", "gpt2", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "helium",
     "hunyuan_v1_dense", "llama", "mbart", "minimax_m2", "mistral", "mixtral", "modernbert-decoder", "nemotron", "olmo", "olmo2", "olmoe",
     "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "roberta", "seed_oss", "smollm3", "stablelm",
     "starcoder2", "xglm", "xlm-roberta",
