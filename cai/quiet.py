@@ -15,10 +15,11 @@ LIBRARIES = ("transformers", "huggingface_hub", "accelerate", "peft")
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within it, other libraries show no bars and log nothing below an error; afterwards all is as before.
+    """Hide other libraries' progress bars, warnings, and log messages below an error.
 
-    What the user asked for is kept: a log level other than the libraries' default, filters for warnings (so
-    ``python -W error`` still finds every one), and the bars of downloads, which may take minutes.
+    Everything is restored on exit. What the user asked for is kept: a log level other than the
+    libraries' default, filters for warnings (so ``python -W error`` still finds every one), and the
+    bars of downloads, which may take minutes.
     """
     loggers = [logging.getLogger(name) for name in LIBRARIES]
     levels = [logger.level for logger in loggers]
@@ -28,7 +29,9 @@ def quiet() -> Iterator[None]:
             if logger.getEffectiveLevel() == logging.WARNING:
                 logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", append=True)  # last in line: any filter of the user's comes first
+            warnings.simplefilter(
+                "ignore", append=True
+            )  # last in line: any filter of the user's comes first
             yield
     finally:
         set_tqdm_hook(bars)

@@ -41,9 +41,15 @@ print("done")
 def test_a_pipeline_runs_without_a_warning_and_without_a_word(tmp_path):
     script = tmp_path / "pipeline.py"
     script.write_text(PIPELINE, encoding="utf-8")
-    loud = {name: value for name, value in os.environ.items() if name not in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS")}
+    loud = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS")
+    }
     command = [sys.executable, "-W", "error", str(script), str(tmp_path)]
-    done = subprocess.run(command, env=loud | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=loud | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert (done.stdout, done.stderr) == ("done\n", "")
 
@@ -122,6 +128,9 @@ def test_a_text_longer_than_the_tokenizer_expects_is_read_without_a_word(tiny):
     logging.getLogger("transformers").addHandler(heard)
     tokenizer = load_tokenizer(tiny)
     for style in ("chat", "transcript"):
-        assert len(ChatFormat(tokenizer, style).ids("the red bike " * tokenizer.model_max_length)) > tokenizer.model_max_length
+        assert (
+            len(ChatFormat(tokenizer, style).ids("the red bike " * tokenizer.model_max_length))
+            > tokenizer.model_max_length
+        )
     logging.getLogger("transformers").removeHandler(heard)
     assert heard.lines == []

@@ -295,9 +295,10 @@ def dpo(config: Training, set_: Settings = None) -> None:
 
 
 def _silence_libraries() -> None:
-    """Keep advice of other libraries off the screen, unless the user asks for it (``python -W``, ``TRANSFORMERS_VERBOSITY``).
+    """Hide warnings of other libraries for the whole process.
 
-    The process is ours alone here; for the Python API, :func:`cai.quiet.quiet` does this call by call.
+    ``python -W`` and ``TRANSFORMERS_VERBOSITY`` bring them back. The Python API does not own the
+    process: there :func:`cai.quiet.quiet` hides them call by call.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.simplefilter("ignore", append=True)

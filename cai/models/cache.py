@@ -12,7 +12,7 @@ from transformers import Cache, PreTrainedModel
 from cai.errors import InputError, Problem
 
 ARGUMENTS = ("cache", "past_key_values", "cache_params")
-"""The names in use, newest first: transformers renames the others to ``cache`` and drops them in 5.40."""
+"""The names in use, newest first: transformers drops all but ``cache`` in 5.40."""
 
 
 def cached(model: PreTrainedModel, cache: Cache) -> dict[str, Any]:
@@ -30,4 +30,11 @@ def _argument(forward: Callable[..., Any]) -> str:
     for name in ARGUMENTS:
         if name in parameters:
             return name
-    raise InputError([Problem(forward.__qualname__.removesuffix(".forward"), "takes no key-value cache; choose a model of another family")])
+    raise InputError(
+        [
+            Problem(
+                forward.__qualname__.removesuffix(".forward"),
+                "takes no key-value cache; choose a model of another family",
+            )
+        ]
+    )

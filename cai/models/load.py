@@ -47,14 +47,15 @@ def reads_alike(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) ->
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, as it is: a missing padding token is not invented (see :func:`cai.models.padding.padding_id`).
+    """Open a model's tokenizer as it is; :func:`cai.models.padding.padding_id` says what to pad with.
 
     Raises:
         InputError: if the name is neither a model folder nor a model that can be fetched.
     """
     check_available(name)
     if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
-        raise InputError([Problem(name, "holds adapters, not a model; name the folder of the merged model")])
+        message = "holds adapters, not a model; name the folder of the merged model"
+        raise InputError([Problem(name, message)])
     try:
         with quiet():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
@@ -64,10 +65,15 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def load_language_model(name: str, device: torch.device | None = None, dtype: torch.dtype | None = None) -> LanguageModel:
-    """Open a model for inference or training: dropout off, in ``dtype`` (by default :func:`best_dtype` of the device).
+    """Open a language model for inference or training, with dropout off.
+
+    Args:
+        name: ``reference``, a folder, or the id of a model on the hub.
+        device: Where to put it; by default :func:`best_device`.
+        dtype: Of its weights; by default :func:`best_dtype` of the device.
 
     Raises:
-        InputError: if the name is neither a model folder nor a model that can be fetched, or if weights are missing.
+        InputError: if there is no such model, or if weights are missing.
     """
     device = device or best_device()
     tokenizer = load_tokenizer(name)
@@ -78,34 +84,53 @@ def load_language_model(name: str, device: torch.device | None = None, dtype: to
 
 
 class Faults(NamedTuple):
-    """Weights of a model that its files did not give it, so that the library drew them at random."""
+    """Weights that a model's files do not provide, so the library drew them at random."""
 
     missing: frozenset[str]
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
-    """The shape in the file and the shape that the model's config asks for."""
+    """By name, the shape in the file and the shape that ``config.json`` asks for."""
 
     def refuse(self, name: str) -> None:
         """Raise an InputError that names the weights, if there are any."""
         problems = []
         if self.missing:
-            problems.append(Problem(name, f"weights are missing: {_listed(self.missing)}; fetch or save the model again"))
+            listed = _listed(self.missing)
+            problems.append(
+                Problem(name, f"weights are missing: {listed}; fetch or save the model again")
+            )
         if self.mismatched:
-            shapes = [f"{key} is {list(found)}, not {list(wanted)}" for key, (found, wanted) in self.mismatched.items()]
-            problems.append(Problem(name, f"weights do not fit the model's config.json: {_listed(shapes)}"))
+            shapes = _listed(
+                f"{key} is {list(found)}, not {list(wanted)}"
+                for key, (found, wanted) in self.mismatched.items()
+            )
+            problems.append(Problem(name, f"weights do not fit the model's config.json: {shapes}"))
         if problems:
             raise InputError(problems)
 
 
 def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Faults]:
-    """Open a model by one of the library's ``AutoModel`` classes; what is wrong with its weights is for the caller to judge.
+    """Open a model with one of the library's ``AutoModel`` classes.
+
+    Args:
+        kind: The class.
+        name: ``reference``, a folder, or the id of a model on the hub.
+        how: Further arguments of ``from_pretrained``.
+
+    Returns:
+        The model, and what is wrong with its weights: which of it matters is up to the caller.
 
     Raises:
-        InputError: if there is no model that this class can open.
+        InputError: if this class cannot open the model.
     """
     try:
         with quiet():
             model, loaded = kind.from_pretrained(
-                resolve(name), trust_remote_code=False, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **how
+                resolve(name),
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **how,
             )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise InputError([Problem(name, f"no model could be opened: {_first_line(error)}")]) from None
@@ -118,16 +143,17 @@ def _first_line(error: Exception) -> str:
 
 
 def _listed(items: Iterable[str]) -> str:
-    """The first few of some items, in order, and how many more there are."""
+    """The first few items, in order, and how many more there are."""
     ordered = sorted(items)
-    return ", ".join(ordered[:SHOWN]) + (f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else "")
+    more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
+    return ", ".join(ordered[:SHOWN]) + more
 
 
 def disable_dropout(model: torch.nn.Module) -> None:
-    """Set every rate of dropout (and of noise on a router) to zero: rollout and update must see the same function.
+    """Set every rate of dropout, and of noise on a router, to zero (arXiv 2403.17031, detail 17).
 
-    A rate is the ``p`` of a layer, an attribute of a module that its forward hands to a function, or a value of the config that
-    is looked up in every forward (arXiv 2403.17031, detail 17).
+    Rollout and update must see the same function. A rate is the ``p`` of a layer, an attribute that
+    a module's forward passes to a function, or a value of the config that forward looks up.
     """
     for module in model.modules():
         if isinstance(module, _DropoutNd):

@@ -16,24 +16,30 @@ _MEDIA = re.compile("image|video|vision|audio")
 
 
 def own_padding_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The tokenizer's padding token, unless it has none or also ends texts with it."""
+    """The tokenizer's padding token; None if it has none or uses its end token."""
     pad = tokenizer.pad_token_id
     return None if pad is None or pad == tokenizer.eos_token_id else int(pad)  # type: ignore[arg-type]
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that short rows are filled up with. Attention masks hide it wherever it stands.
+    """The token to fill up short rows with; attention masks hide it everywhere.
 
-    It is the tokenizer's padding token; else a reserved special token that its chat template does not use; else the end token.
-    The tokenizer is left as it is, so that none of these is saved as its padding token.
+    This is the tokenizer's padding token, else a reserved special token that its chat template does
+    not use, else the end token. The tokenizer is not changed, so nothing new is saved as padding.
     """
     own = own_padding_id(tokenizer)
     if own is not None:
         return own
-    used = {getattr(tokenizer, f"{role}_token", None) for role in ("bos", "eos", "unk", "sep", "cls", "mask")}
+    roles = ("bos", "eos", "unk", "sep", "cls", "mask")
+    used = {getattr(tokenizer, f"{role}_token", None) for role in roles}
     template = str(tokenizer.chat_template or "")
-    special = {i: token.content for i, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special}
-    spare = {i: text for i, text in special.items() if text not in used and text not in template and not _MEDIA.search(text)}
+    added = sorted(tokenizer.added_tokens_decoder.items())
+    special = {i: token.content for i, token in added if token.special}
+    spare = {
+        i: text
+        for i, text in special.items()
+        if text not in used and text not in template and not _MEDIA.search(text)
+    }
     for word in RESERVED:
         for i, text in spare.items():
             if word in text.lower():

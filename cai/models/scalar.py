@@ -1,8 +1,9 @@
-"""Models with one number per text (reward) or per token (value): a causal LM's trunk under a scalar head.
+"""Models with one number per text (reward) or per token (value): a trunk under a scalar head.
 
-They are saved as plain ``AutoModelForSequenceClassification`` folders with one label, so that other tools read the same reward:
-the head's output at the last real token. These tools look for padding by its token, so the config names one only where the
-tokenizer has a token for nothing else; with the end token in its place they would read one token too early.
+They are saved as plain ``AutoModelForSequenceClassification`` folders with one label, so that other
+tools read the same reward: the head's output at the last token that is not padding. Those tools find
+padding by its token. With the end token as padding they would read one token too early, so the config
+names a padding token only where the tokenizer has one of its own.
 """
 
 from __future__ import annotations
@@ -32,12 +33,17 @@ class ScalarModel(NamedTuple):
 
 
 def load_scalar_model(name: str, *, new_head: bool = False, device: torch.device | None = None) -> ScalarModel:
-    """Open a reward model, or a language model's trunk under a ``new_head``; float32, dropout off.
+    """Open a reward model, or a model's trunk under a new head, in float32 and with dropout off.
 
-    A new head starts at N(0, 1/(d+1)), so that scores begin with unit scale (lm-human-preferences).
+    Args:
+        name: ``reference``, a folder, or the id of a model on the hub.
+        new_head: Replace the head, or grow one on a language model. It starts at N(0, 1/(d+1)), so
+            that scores begin with unit scale (lm-human-preferences).
+        device: Where to put the model; by default the accelerator, if there is one.
 
     Raises:
-        InputError: if no model can be opened, if weights are missing, or if there is no trained head and no ``new_head`` was asked for.
+        InputError: if there is no such model, if weights are missing, or if it has no trained scalar
+            head and ``new_head`` is not set.
     """
     tokenizer = load_tokenizer(name)
     model, faults = open_model(AutoModelForSequenceClassification, name, num_labels=1, dtype=torch.float32)
@@ -55,12 +61,12 @@ def load_scalar_model(name: str, *, new_head: bool = False, device: torch.device
 def _check_head(name: str, faults: Faults) -> None:
     """Refuse a model whose scalar head the library would have to draw at random."""
     for key in filter(_is_of_head, sorted(faults.missing)):
-        raise InputError(
-            [Problem(name, f"is not a reward model: it has no trained scalar head ({key} is missing); train one with cai reward")]
-        )
+        message = f"it has no trained scalar head ({key} is missing); train one with cai reward"
+        raise InputError([Problem(name, f"is not a reward model: {message}")])
     for key in filter(_is_of_head, sorted(faults.mismatched)):
         (labels, *_), _ = faults.mismatched[key]
-        raise InputError([Problem(name, f"gives {labels} numbers for a text ({key}), not one score; choose another reward model")])
+        message = f"gives {labels} numbers for a text ({key}), not one score"
+        raise InputError([Problem(name, f"{message}; choose another reward model")])
 
 
 def _without_head(faults: Faults) -> Faults:

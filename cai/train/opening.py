@@ -54,8 +54,8 @@ def _prepare(name: str, model: PreTrainedModel, training: Training) -> None:
 
 
 def _checkpoint(model: PreTrainedModel) -> None:
-    """Compute activations again in the backward pass, under the name that the installed library has for it."""
-    # the variant that does not re-enter autograd is the one that works with frozen inputs, DDP and FSDP alike
+    """Recompute activations in the backward pass, by the installed library's name for it."""
+    # this variant works with frozen inputs, DDP and FSDP alike
     options = {"use_reentrant": False}
     if hasattr(model, "activation_checkpointing_enable"):
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
@@ -65,16 +65,18 @@ def _checkpoint(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def _check_no_chance(name: str, model: PreTrainedModel) -> None:
-    """Refuse a model that reads the same tokens differently each time in training, whatever its dropout is called.
+    """Refuse a model that still reads the same tokens differently each time in training mode.
 
-    The log-probabilities of an update would differ from those of its rollout, and from the reference's, by chance alone.
+    The log-probabilities of an update would differ from those of its rollout by chance alone.
     """
-    ids = torch.arange(PROBE_TOKENS, device=model.device).unsqueeze(0) % model.config.get_text_config().vocab_size
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = torch.arange(PROBE_TOKENS, device=model.device).unsqueeze(0) % vocabulary
     was_training = model.training
     model.train()
-    one, other = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state for _ in range(2))
+    one, other = (
+        model.base_model(input_ids=ids, use_cache=False).last_hidden_state for _ in range(2)
+    )
     model.train(was_training)
     if not torch.allclose(one, other, rtol=1e-3, atol=1e-3):
-        raise InputError(
-            [Problem(name, "reads the same text differently each time in training, and this cannot be switched off; choose another model")]
-        )
+        message = "reads the same text differently each time in training, by chance"
+        raise InputError([Problem(name, f"{message}; choose another model")])

@@ -19,7 +19,15 @@ def test_no_family_warns_about_its_cache(family):
     rows = [[*range(5, 21), 30, 31], [*range(5, 21), 32]]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        decode(model, rows, max_tokens=3, temperature=0, seeds=[0, 0], stop_ids=frozenset({2}), pad_id=0)
+        decode(
+            model,
+            rows,
+            max_tokens=3,
+            temperature=0,
+            seeds=[0, 0],
+            stop_ids=frozenset({2}),
+            pad_id=0,
+        )
         last_logits(model, rows, [1, 1], grouped(model, rows, [1, 1]), 0)
 
 
@@ -39,7 +47,9 @@ class Never:
     def forward(self, input_ids, **kwargs): ...
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Now, "cache"), (Before, "past_key_values"), (Recurrent, "cache_params")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(Now, "cache"), (Before, "past_key_values"), (Recurrent, "cache_params")]
+)
 def test_the_signature_decides_the_name(kind, name):
     cache = DynamicCache()
     assert cached(kind(), cache) == {name: cache, "use_cache": True}
@@ -56,6 +66,10 @@ def test_the_cache_is_read():
     cache, ids = DynamicCache(), torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
         model(ids[:, :3], **cached(model, cache))
-        step = model(ids[:, 3:], position_ids=torch.tensor([[3]]), **cached(model, cache)).logits[0, -1]
+        step = model(ids[:, 3:], position_ids=torch.tensor([[3]]), **cached(model, cache)).logits[
+            0, -1
+        ]
         assert torch.allclose(step, model(ids).logits[0, -1], atol=1e-4)
-        assert not torch.allclose(step, model(ids[:, 3:], position_ids=torch.tensor([[3]])).logits[0, -1], atol=1e-3)
+        assert not torch.allclose(
+            step, model(ids[:, 3:], position_ids=torch.tensor([[3]])).logits[0, -1], atol=1e-3
+        )

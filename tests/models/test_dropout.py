@@ -36,7 +36,11 @@ def with_rates(family):
     config = type(known)(**sizes)
     config.is_decoder = True
     for name, value in vars(config).items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and ("drop" in name or "jitter" in name):
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and ("drop" in name or "jitter" in name)
+        ):
             setattr(config, name, 0.5)
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config).train()
@@ -61,9 +65,18 @@ def opt(tiny, tmp_path_factory):
     tokenizer = load_tokenizer(tiny)
     torch.manual_seed(0)
     config = OPTConfig(
-        vocab_size=len(tokenizer), hidden_size=32, word_embed_proj_dim=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=64, dropout=0.1, bos_token_id=2, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        word_embed_proj_dim=32,
+        ffn_dim=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        dropout=0.1,
+        bos_token_id=2,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     folder = tmp_path_factory.mktemp("opt")
     OPTForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -78,6 +91,8 @@ def test_what_is_opened_for_training_has_no_dropout(opt):
 
 
 def test_a_model_whose_chance_stays_on_is_not_trained(opt, monkeypatch):
-    monkeypatch.setattr("cai.models.load.disable_dropout", lambda model: None)  # as for a rate that goes by another name
+    monkeypatch.setattr(
+        "cai.models.load.disable_dropout", lambda model: None
+    )  # as for a rate that goes by another name
     with pytest.raises(InputError, match="reads the same text differently each time in training"):
         open_policy(opt, Training())

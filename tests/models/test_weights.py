@@ -27,8 +27,14 @@ def changed(tiny, tmp_path):
         folder = tmp_path / "changed"
         shutil.copytree(tiny, folder)
         found = load_file(folder / "model.safetensors") | weights
-        save_file({k: v for k, v in found.items() if v is not None}, folder / "model.safetensors", metadata={"format": "pt"})
-        (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | config))
+        save_file(
+            {k: v for k, v in found.items() if v is not None},
+            folder / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        (folder / "config.json").write_text(
+            json.dumps(json.loads((folder / "config.json").read_text()) | config)
+        )
         return str(folder)
 
     return copy
@@ -48,7 +54,13 @@ def test_a_language_model_is_no_reward_model(tiny, tmp_path):
             "is not a reward model: it has no trained scalar head (score.weight is missing); train one with cai reward"
         )
     with pytest.raises(InputError, match=r"score\.weight is missing"):
-        train_ppo([Prompt.of("Hello.")], tiny, tiny, tmp_path / "out", PPO(updates=1, batch_size=2, max_tokens=2))
+        train_ppo(
+            [Prompt.of("Hello.")],
+            tiny,
+            tiny,
+            tmp_path / "out",
+            PPO(updates=1, batch_size=2, max_tokens=2),
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -62,34 +74,51 @@ def test_a_head_is_grown_where_that_is_asked_for(tiny, tmp_path):
 @pytest.mark.parametrize(("opened", "how"), [(load_language_model, {}), (load_scalar_model, GROWN)])
 def test_missing_weights_are_named(changed, opened, how):
     folder = changed({"model.layers.1.mlp.up_proj.weight": None})
-    assert refusal(opened, folder, **how) == "weights are missing: model.layers.1.mlp.up_proj.weight; fetch or save the model again"
+    assert (
+        refusal(opened, folder, **how)
+        == "weights are missing: model.layers.1.mlp.up_proj.weight; fetch or save the model again"
+    )
 
 
 def test_of_many_missing_weights_a_few_are_named(changed):
     names = [f"model.layers.1.self_attn.{part}_proj.weight" for part in "qkvo"]
     shown = "model.layers.1.self_attn.k_proj.weight, model.layers.1.self_attn.o_proj.weight, model.layers.1.self_attn.q_proj.weight"
-    assert f"weights are missing: {shown} and 1 more;" in refusal(load_language_model, changed(dict.fromkeys(names)))
+    assert f"weights are missing: {shown} and 1 more;" in refusal(
+        load_language_model, changed(dict.fromkeys(names))
+    )
 
 
 def test_an_output_layer_that_is_neither_saved_nor_shared_is_missing(changed):
-    assert "weights are missing: lm_head.weight;" in refusal(load_language_model, changed({}, tie_word_embeddings=False))
+    assert "weights are missing: lm_head.weight;" in refusal(
+        load_language_model, changed({}, tie_word_embeddings=False)
+    )
 
 
 @pytest.mark.parametrize(("opened", "how"), [(load_language_model, {}), (load_scalar_model, GROWN)])
 def test_weights_of_another_shape_are_named(changed, opened, how):
     folder = changed({"model.norm.weight": torch.ones(16)})
-    assert refusal(opened, folder, **how) == "weights do not fit the model's config.json: model.norm.weight is [16], not [32]"
+    assert (
+        refusal(opened, folder, **how)
+        == "weights do not fit the model's config.json: model.norm.weight is [16], not [32]"
+    )
 
 
 def test_adapters_alone_are_no_model(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert refusal(load_language_model, str(tmp_path)) == "holds adapters, not a model; name the folder of the merged model"
+    assert (
+        refusal(load_language_model, str(tmp_path))
+        == "holds adapters, not a model; name the folder of the merged model"
+    )
 
 
 @pytest.mark.parametrize("labels", [2, 5])
-def test_a_model_with_several_labels_is_no_reward_model_but_one_can_grow_from_it(tiny, tmp_path, labels):
+def test_a_model_with_several_labels_is_no_reward_model_but_one_can_grow_from_it(
+    tiny, tmp_path, labels
+):
     model = AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=labels)
     shutil.copytree(tiny, tmp_path / "several")
     model.save_pretrained(tmp_path / "several")
-    assert f"gives {labels} numbers for a text (score.weight), not one score" in refusal(load_scalar_model, str(tmp_path / "several"))
+    assert f"gives {labels} numbers for a text (score.weight), not one score" in refusal(
+        load_scalar_model, str(tmp_path / "several")
+    )
     assert load_scalar_model(str(tmp_path / "several"), new_head=True).model.config.num_labels == 1
