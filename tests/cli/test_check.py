@@ -25,7 +25,7 @@ def project(tmp_path, monkeypatch, root):
 
 
 def test_it_ends_with_how_many_files_were_checked(project):
-    principles = [p for p in (project / "principles").rglob("*.yaml")]
+    principles = list((project / "principles").rglob("*.yaml"))
     constitutions = [p for p in (project / "constitution").iterdir() if p.name != "README.md"]
     assert check() == (0, [], [f"{len(principles) + len(constitutions)} files checked, no problems"])
     assert check("constitution/general.yaml")[2] == ["2 files checked, no problems"]
