@@ -27,10 +27,16 @@ import yaml
 
 SHAPES = {
     "135m": {
-        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
-        "vocab_size": 49_152, "tie_word_embeddings": True, "max_position_embeddings": 2048,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49_152,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 2048,
     },
-}  # fmt: skip
+}
 RATE, BETAS, EPS = 1e-5, (0.9, 0.95), 1e-5
 
 
@@ -48,8 +54,12 @@ def make_model(shape: str, folder: Path) -> str:
         model = LlamaForCausalLM.from_pretrained(reference_model(), dtype=torch.float32)
     else:
         torch.manual_seed(0)
-        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
-        model = LlamaForCausalLM(LlamaConfig(**SHAPES[shape], **ends))
+        first_and_last_decile = {
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": None,
+        }
+        model = LlamaForCausalLM(LlamaConfig(**SHAPES[shape], **first_and_last_decile))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -58,26 +68,29 @@ def make_model(shape: str, folder: Path) -> str:
 def rows_of(options: argparse.Namespace, model: str) -> list[Any]:
     """Labelled elements of one pair each, tokenised once, as many as the steps take."""
     from cai.data.preferences import read_preferences
-    from cai.models.chat import ChatFormat
+    from cai.models.chat_template.format import ChatFormat
     from cai.models.load import load_tokenizer
-    from cai.train.pairs import labelled
+    from cai.train.reward.dataset import build_preference_groups
 
     read, seen = [], set()
     for preference in read_preferences(Path(options.pairs)).preferences:
         if preference.comparison.prompt.id not in seen:
             seen.add(preference.comparison.prompt.id)
             read.append(preference)
-    elements, _ = labelled(read, ChatFormat(load_tokenizer(model)), options.max_length)
-    return elements[: options.steps * options.batch]
+    groups, _ = build_preference_groups(read, ChatFormat(load_tokenizer(model)), options.max_length)
+    return groups[: options.steps * options.batch]
 
 
 def preferences_of(options: argparse.Namespace, model: str) -> list[Any]:
     """The preferences behind :func:`rows_of`, in the same order."""
     from cai.data.preferences import read_preferences
 
-    wanted = {element.prompt for element in rows_of(options, model)}
-    found = {p.comparison.prompt.id: p for p in reversed(read_preferences(Path(options.pairs)).preferences)}
-    return [found[element.prompt] for element in rows_of(options, model) if element.prompt in wanted]
+    wanted = {group.prompt for group in rows_of(options, model)}
+    found = {
+        p.comparison.prompt.id: p
+        for p in reversed(read_preferences(Path(options.pairs)).preferences)
+    }
+    return [found[group.prompt] for group in rows_of(options, model) if group.prompt in wanted]
 
 
 # -- our side ----------------------------------------------------------------------------------------------------------
@@ -86,34 +99,70 @@ def preferences_of(options: argparse.Namespace, model: str) -> list[Any]:
 def ours(options: argparse.Namespace, model: str) -> dict[str, Any]:
     from cai.config import DPO, PPO, SFT, Reward, Training
     from cai.train.dpo import train_dpo
-    from cai.train.ppo import train_ppo
-    from cai.train.reward import train_reward
+    from cai.train.ppo.trainer import train_ppo
+    from cai.train.reward.trainer import train_reward
     from cai.train.sft import train_sft
 
-    chosen = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in options.ours)}
-    training = Training(**({"precision": "float32"} | {k: v for k, v in chosen.items() if not k.startswith("ppo.")}))
+    chosen = {
+        key: yaml.safe_load(value)
+        for key, _, value in (text.partition("=") for text in options.ours)
+    }
+    training = Training(
+        **({"precision": "float32"} | {k: v for k, v in chosen.items() if not k.startswith("ppo.")})
+    )
     rows, stamps, seen = preferences_of(options, model), [], []
-    same = {"epochs": 1, "batch_size": options.batch, "rate": RATE, "max_length": options.max_length}
+    same = {
+        "epochs": 1,
+        "batch_size": options.batch,
+        "learning_rate": RATE,
+        "max_length": options.max_length,
+    }
 
     def log(row: dict[str, Any]) -> None:
         stamps.append(time.perf_counter())
         seen.append(row.get("loss", row.get("score")))
 
-    alike: dict[str, Any] = {"training": training, "log": log, "save_every": float("inf")}  # neither side keeps states
+    alike: dict[str, Any] = {
+        "training": training,
+        "log": log,
+        "save_every": float("inf"),
+    }  # neither side keeps states
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         if options.stage == "sft":
-            train_sft([(p.comparison.prompt, p.comparison.first) for p in rows], model, out, SFT(**same), **alike)
+            train_sft(
+                [(p.comparison.prompt, p.comparison.first) for p in rows],
+                model,
+                out,
+                SFT(**same),
+                **alike,
+            )
         elif options.stage == "reward":
-            train_reward(rows, model, out, Reward(**same, held_out=0.0), **alike)
+            train_reward(rows, model, out, Reward(**same, eval_fraction=0.0), **alike)
         elif options.stage == "dpo":
             train_dpo(rows, model, out, DPO(**same), **alike)
         else:
-            extra = {key.removeprefix("ppo."): value for key, value in chosen.items() if key.startswith("ppo.")}
+            extra = {
+                key.removeprefix("ppo."): value
+                for key, value in chosen.items()
+                if key.startswith("ppo.")
+            }
             config = PPO(
-                updates=options.steps, batch_size=options.batch, rate=RATE, value_rate=RATE, max_tokens=options.new_tokens, **extra
+                num_updates=options.steps,
+                batch_size=options.batch,
+                learning_rate=RATE,
+                value_learning_rate=RATE,
+                max_tokens=options.new_tokens,
+                **extra,
             )
-            train_ppo([p.comparison.prompt for p in rows], model, reward_model(model), out, config, **alike)
+            train_ppo(
+                [p.comparison.prompt for p in rows],
+                model,
+                reward_model(model),
+                out,
+                config,
+                **alike,
+            )
     return {"stamps": stamps, "seen": seen}
 
 
@@ -124,7 +173,9 @@ def same_optimizer(parameters: Any, steps: int) -> tuple[torch.optim.Optimizer, 
     """cai's optimiser and schedule."""
     warm = max(1, round(0.05 * steps))
     optimizer = torch.optim.AdamW(parameters, lr=RATE, betas=BETAS, eps=EPS, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / warm, max(0.0, (steps - s) / max(1, steps - warm))))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: min((s + 1) / warm, max(0.0, (steps - s) / max(1, steps - warm)))
+    )
     return optimizer, schedule
 
 
@@ -146,17 +197,22 @@ def theirs(options: argparse.Namespace, model: str) -> dict[str, Any]:
     from torch.utils.data import SequentialSampler
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-    from cai.train.batches import epoch_batches
+    from cai.train.batching import epoch_batches
 
-    tokenizer, elements = AutoTokenizer.from_pretrained(model), rows_of(options, model)
+    tokenizer, groups = AutoTokenizer.from_pretrained(model), rows_of(options, model)
     if options.stage == "ppo":
-        return their_ppo(options, model, tokenizer, elements)
+        return their_ppo(options, model, tokenizer, groups)
     import trl
 
     # the rows in the order in which cai takes them
-    sizes = [len(e.tree.prompt) + len(e.tree.answers[0]) if options.stage == "sft" else e.tree.size for e in elements]
+    sizes = [
+        len(e.prompt_group.prompt) + len(e.prompt_group.answers[0])
+        if options.stage == "sft"
+        else e.prompt_group.size
+        for e in groups
+    ]
     order = [i for batch in epoch_batches(sizes, options.batch, 0, options.stage, 0) for i in batch]
-    elements = [elements[i] for i in order]
+    groups = [groups[i] for i in order]
     stamps: list[float] = []
 
     class Stamps(TrainerCallback):
@@ -164,10 +220,20 @@ def theirs(options: argparse.Namespace, model: str) -> dict[str, Any]:
             stamps.append(time.perf_counter())
 
     common = {
-        "output_dir": tempfile.mkdtemp(), "max_steps": options.steps, "per_device_train_batch_size": options.batch, "logging_steps": 1,
-        "report_to": [], "save_strategy": "no", "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "disable_tqdm": True,
-        "max_length": options.max_length, "max_grad_norm": 1.0, "dataloader_num_workers": 0,
-    }  # fmt: skip
+        "output_dir": tempfile.mkdtemp(),
+        "max_steps": options.steps,
+        "per_device_train_batch_size": options.batch,
+        "logging_steps": 1,
+        "report_to": [],
+        "save_strategy": "no",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "max_length": options.max_length,
+        "max_grad_norm": 1.0,
+        "dataloader_num_workers": 0,
+    }
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     if options.stage == "reward":
         from cai.keys import seed_for
@@ -175,15 +241,35 @@ def theirs(options: argparse.Namespace, model: str) -> dict[str, Any]:
 
         torch.manual_seed(seed_for(0, "reward head"))
         loaded = load_scalar_model(model, new_head=True).model
-        data = [{"chosen_ids": e.tree.prompt + e.tree.answers[0], "rejected_ids": e.tree.prompt + e.tree.answers[1]} for e in elements]
+        data = [
+            {
+                "chosen_ids": e.prompt_group.prompt + e.prompt_group.answers[0],
+                "rejected_ids": e.prompt_group.prompt + e.prompt_group.answers[1],
+            }
+            for e in groups
+        ]
         kind, config = trl.RewardTrainer, trl.RewardConfig(**common, disable_dropout=True)
     elif options.stage == "dpo":
-        data = [{"prompt_ids": e.tree.prompt, "chosen_ids": e.tree.answers[0], "rejected_ids": e.tree.answers[1]} for e in elements]
-        kind, config = trl.DPOTrainer, trl.DPOConfig(**common, precompute_ref_log_probs=True, beta=0.1)
+        data = [
+            {
+                "prompt_ids": e.prompt_group.prompt,
+                "chosen_ids": e.prompt_group.answers[0],
+                "rejected_ids": e.prompt_group.answers[1],
+            }
+            for e in groups
+        ]
+        kind, config = (
+            trl.DPOTrainer,
+            trl.DPOConfig(**common, precompute_ref_log_probs=True, beta=0.1),
+        )
     else:
         data = [
-            {"input_ids": e.tree.prompt + e.tree.answers[0], "labels": [-100] * len(e.tree.prompt) + e.tree.answers[0]} for e in elements
-        ]  # fmt: skip
+            {
+                "input_ids": e.prompt_group.prompt + e.prompt_group.answers[0],
+                "labels": [-100] * len(e.prompt_group.prompt) + e.prompt_group.answers[0],
+            }
+            for e in groups
+        ]
         kind, config = trl.SFTTrainer, trl.SFTConfig(**common)
 
     class InOrder(kind):  # type: ignore[misc, valid-type]
@@ -194,27 +280,54 @@ def theirs(options: argparse.Namespace, model: str) -> dict[str, Any]:
             return dataset  # it is tokenised
 
     trainer = InOrder(
-        model=loaded, args=config, train_dataset=Dataset.from_list(data), processing_class=tokenizer, callbacks=[Stamps()],
+        model=loaded,
+        args=config,
+        train_dataset=Dataset.from_list(data),
+        processing_class=tokenizer,
+        callbacks=[Stamps()],
         optimizers=same_optimizer(loaded.parameters(), options.steps),
-    )  # fmt: skip
+    )
     trainer.train()
-    return {"stamps": stamps, "seen": [row["loss"] for row in trainer.state.log_history if "loss" in row]}
+    return {
+        "stamps": stamps,
+        "seen": [row["loss"] for row in trainer.state.log_history if "loss" in row],
+    }
 
 
-def their_ppo(options: argparse.Namespace, model: str, tokenizer: Any, elements: list[Any]) -> dict[str, Any]:
+def their_ppo(
+    options: argparse.Namespace, model: str, tokenizer: Any, groups: list[Any]
+) -> dict[str, Any]:
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-    policy, reference = (AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32) for _ in range(2))
-    scorer, value = (AutoModelForSequenceClassification.from_pretrained(reward_model(model), dtype=torch.float32) for _ in range(2))
+    policy, reference = (
+        AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32) for _ in range(2)
+    )
+    scorer, value = (
+        AutoModelForSequenceClassification.from_pretrained(reward_model(model), dtype=torch.float32)
+        for _ in range(2)
+    )
     config = PPOConfig(
-        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=options.batch, total_episodes=options.steps * options.batch,
-        num_ppo_epochs=4, num_mini_batches=1, response_length=options.new_tokens, temperature=1.0, stop_token="eos", kl_coef=0.05,
-        num_sample_generations=0, report_to=[], save_strategy="no", use_cpu=True, bf16=False, gradient_checkpointing=False,
-        local_rollout_forward_batch_size=options.batch, logging_steps=1,
-    )  # fmt: skip
-    data = Dataset.from_list([{"input_ids": e.tree.prompt} for e in elements])
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=options.batch,
+        total_episodes=options.steps * options.batch,
+        num_ppo_epochs=4,
+        num_mini_batches=1,
+        response_length=options.new_tokens,
+        temperature=1.0,
+        stop_token="eos",
+        kl_coef=0.05,
+        num_sample_generations=0,
+        report_to=[],
+        save_strategy="no",
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        local_rollout_forward_batch_size=options.batch,
+        logging_steps=1,
+    )
+    data = Dataset.from_list([{"input_ids": e.prompt_group.prompt} for e in groups])
     stamps, seen = [], []
 
     class Logged(PPOTrainer):  # type: ignore[misc]
@@ -223,8 +336,14 @@ def their_ppo(options: argparse.Namespace, model: str, tokenizer: Any, elements:
             seen.append(logs["objective/scores"])
 
     trainer = Logged(
-        args=config, processing_class=tokenizer, model=policy, ref_model=reference, reward_model=scorer, value_model=value, train_dataset=data,
-    )  # fmt: skip
+        args=config,
+        processing_class=tokenizer,
+        model=policy,
+        ref_model=reference,
+        reward_model=scorer,
+        value_model=value,
+        train_dataset=data,
+    )
     trainer.train()
     return {"stamps": stamps, "seen": seen}
 
@@ -234,7 +353,13 @@ def their_ppo(options: argparse.Namespace, model: str, tokenizer: Any, elements:
 
 def one(options: argparse.Namespace, side: str, model: str) -> dict[str, Any]:
     command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--model", model]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": str(options.threads)}, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(options.threads)},
+        check=False,
+    )
     if done.returncode:
         sys.exit(done.stderr[-3000:])
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -242,7 +367,9 @@ def one(options: argparse.Namespace, side: str, model: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=["sft", "reward", "dpo", "ppo"])
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--shape", choices=["reference", *SHAPES], default="reference")
@@ -259,10 +386,15 @@ def main() -> None:
     if options.side:
         result = (ours if options.side == "cai" else theirs)(options, options.model)
         stamps = result["stamps"]
-        print(json.dumps({
-            "rate": options.batch * (len(stamps) - 1) / (stamps[-1] - stamps[0]), "seen": result["seen"],
-            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-        }))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "learning_rate": options.batch * (len(stamps) - 1) / (stamps[-1] - stamps[0]),
+                    "seen": result["seen"],
+                    "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+                }
+            )
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(options.shape, Path(folder) / "model")
@@ -272,16 +404,28 @@ def main() -> None:
         for _ in range(options.rounds):
             for side, results in found.items():
                 results.append(one(options, side, model))
-    rates, memory = ({side: statistics.median(r[key] for r in results) for side, results in found.items()} for key in ("rate", "memory"))
+    rates, memory = (
+        {side: statistics.median(r[key] for r in results) for side, results in found.items()}
+        for key in ("learning_rate", "memory")
+    )
     print(
         f"{options.stage}, {options.shape} shape, batch {options.batch}, {options.threads} threads, {options.rounds} rounds, ours: {options.ours}"
     )
     print("| | cai | TRL | ratio |\n|---|---|---|---|")
-    print(f"| rows per second | {rates['cai']:.3g} | {rates['trl']:.3g} | {rates['cai'] / rates['trl']:.2f} |")
-    print(f"| peak memory, GB | {memory['cai']:.2f} | {memory['trl']:.2f} | {memory['cai'] / memory['trl']:.2f} |")
+    print(
+        f"| rows per second | {rates['cai']:.3g} | {rates['trl']:.3g} | {rates['cai'] / rates['trl']:.2f} |"
+    )
+    print(
+        f"| peak memory, GB | {memory['cai']:.2f} | {memory['trl']:.2f} | {memory['cai'] / memory['trl']:.2f} |"
+    )
     one_loss, other = found["cai"][0]["seen"], found["trl"][0]["seen"]
-    print(f"losses (ppo: scores): cai {one_loss[0]:.4f} .. {one_loss[-1]:.4f}, TRL {other[0]:.4f} .. {other[-1]:.4f}; ", end="")
-    print(f"largest difference {max(abs(a - b) for a, b in zip(one_loss, other, strict=False)):.4f}")
+    print(
+        f"losses (ppo: scores): cai {one_loss[0]:.4f} .. {one_loss[-1]:.4f}, TRL {other[0]:.4f} .. {other[-1]:.4f}; ",
+        end="",
+    )
+    print(
+        f"largest difference {max(abs(a - b) for a, b in zip(one_loss, other, strict=False)):.4f}"
+    )
 
 
 if __name__ == "__main__":

@@ -25,16 +25,16 @@ def project(folder: Path) -> Path:
     """A folder with the shipped principles and the edited constitutions."""
     for name in ("principles", "constitution"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
-    law = yaml.safe_load((folder / "constitution/reference.yaml").read_text())
+    constitution = yaml.safe_load((folder / "constitution/reference.yaml").read_text())
     for use in ("revise", "judge"):
-        law[use]["exclude"] = ["reference/formal", "reference/insult"]
-        del law[use]["weights"]["reference/insult"]
-    (folder / "constitution/without_insult.yaml").write_text(yaml.safe_dump(law))
-    law = yaml.safe_load((folder / "constitution/reference.yaml").read_text())
+        constitution[use]["exclude"] = ["reference/formal", "reference/insult"]
+        del constitution[use]["weights"]["reference/insult"]
+    (folder / "constitution/without_insult.yaml").write_text(yaml.safe_dump(constitution))
+    constitution = yaml.safe_load((folder / "constitution/reference.yaml").read_text())
     for use in ("revise", "judge"):
-        del law[use]["exclude"]
-        law[use]["weights"]["reference/formal"] = 4.0
-    (folder / "constitution/with_formal.yaml").write_text(yaml.safe_dump(law))
+        del constitution[use]["exclude"]
+        constitution[use]["weights"]["reference/formal"] = 4.0
+    (folder / "constitution/with_formal.yaml").write_text(yaml.safe_dump(constitution))
     return folder
 
 
@@ -46,9 +46,17 @@ def reworded(folder: Path) -> None:
     principle.write_text(text)
 
 
-def run(folder: Path, law: Path, seed: int, settings: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "cai", "run", str(ROOT / "examples/quickstart.yaml"), "--run", str(folder)]
-    for setting in (f"constitution={law}", f"seed={seed}", *settings):
+def run(folder: Path, constitution: Path, seed: int, settings: list[str]) -> dict[str, Any]:
+    command = [
+        sys.executable,
+        "-m",
+        "cai",
+        "run",
+        str(ROOT / "examples/quickstart.yaml"),
+        "--run",
+        str(folder),
+    ]
+    for setting in (f"constitution={constitution}", f"seed={seed}", *settings):
         command += ["--set", setting]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -57,16 +65,24 @@ def run(folder: Path, law: Path, seed: int, settings: list[str]) -> dict[str, An
     return metrics
 
 
-def figures(metrics: dict[str, Any]) -> dict[str, Any]:
+def metrics(metrics: dict[str, Any]) -> dict[str, Any]:
     """What is compared: rates per policy, calls made and remembered."""
     policies = metrics["policies"]
     return {
         name: {
-            "harmful": p["harmful_rate"], "helpful": p["helpful_rate"], "evasive": p["evasive_rate"], **{f"kind {k}": v for k, v in p["harmful_by_kind"].items()},
-            "slang red": p["attributes"]["slang"]["held_red_team"], "slang benign": p["attributes"]["slang"]["held_benign"],
+            "harmful": p["harmful_rate"],
+            "helpful": p["helpful_rate"],
+            "evasive": p["evasive_rate"],
+            **{f"kind {k}": v for k, v in p["harmful_by_kind"].items()},
+            "slang red": p["attributes"]["slang"]["eval_red_team"],
+            "slang benign": p["attributes"]["slang"]["eval_benign"],
         }
         for name, p in policies.items()
-    } | {"calls": {stage: [c["calls"], c["hits"]] for stage, c in metrics["memo"]["by_stage"].items()}}  # fmt: skip
+    } | {
+        "calls": {
+            stage: [c["calls"], c["hits"]] for stage, c in metrics["memo"]["by_stage"].items()
+        }
+    }
 
 
 def main() -> None:
@@ -78,17 +94,31 @@ def main() -> None:
     options = parser.parse_args()
     for seed in options.seeds:
         base = options.out / f"seed{seed}/base"
-        law = project(options.out / "project") / "constitution/reference.yaml"
-        print(json.dumps({"seed": seed, "edit": "none", **figures(run(base, law, seed, options.set))}), flush=True)
+        constitution = project(options.out / "project") / "constitution/reference.yaml"
+        print(
+            json.dumps(
+                {
+                    "seed": seed,
+                    "edit": "none",
+                    **metrics(run(base, constitution, seed, options.set)),
+                }
+            ),
+            flush=True,
+        )
         for edit in options.only:
             folder = options.out / f"seed{seed}/{edit}"
             shutil.copytree(base, folder, dirs_exist_ok=True)
-            edited = law.with_name(f"{edit}.yaml")
+            edited = constitution.with_name(f"{edit}.yaml")
             if edit == "reworded":
                 copy = project(options.out / "project_reworded")
                 reworded(copy)
                 edited = copy / "constitution/reference.yaml"
-            print(json.dumps({"seed": seed, "edit": edit, **figures(run(folder, edited, seed, options.set))}), flush=True)
+            print(
+                json.dumps(
+                    {"seed": seed, "edit": edit, **metrics(run(folder, edited, seed, options.set))}
+                ),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -35,25 +35,55 @@ def main(run: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     for form in ("trl", "parquet"):
         with tempfile.TemporaryDirectory() as folder:
-            subprocess.run([sys.executable, "-m", "cai", "export", str(run), "--to", f"{folder}/data", "--format", form], check=True)
-            preferences = load_dataset(f"{folder}/data", "preferences", split="train", cache_dir=f"{folder}/cache")
-            revisions = load_dataset(f"{folder}/data", "revisions", split="train", cache_dir=f"{folder}/cache")
+            subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "cai",
+                    "export",
+                    str(run),
+                    "--to",
+                    f"{folder}/data",
+                    "--format",
+                    form,
+                ],
+                check=True,
+            )
+            preferences = load_dataset(
+                f"{folder}/data", "preferences", split="train", cache_dir=f"{folder}/cache"
+            )
+            revisions = load_dataset(
+                f"{folder}/data", "revisions", split="train", cache_dir=f"{folder}/cache"
+            )
             print(form, preferences.column_names, revisions.column_names)
             scored = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1)
             trainers = {
-                "RewardTrainer": RewardTrainer(model=scored, args=RewardConfig(folder, **SETTINGS), train_dataset=preferences, processing_class=tokenizer),
+                "RewardTrainer": RewardTrainer(
+                    model=scored,
+                    args=RewardConfig(folder, **SETTINGS),
+                    train_dataset=preferences,
+                    processing_class=tokenizer,
+                ),
                 "DPOTrainer": DPOTrainer(
-                    model=AutoModelForCausalLM.from_pretrained(model), args=DPOConfig(folder, **SETTINGS), train_dataset=preferences,
+                    model=AutoModelForCausalLM.from_pretrained(model),
+                    args=DPOConfig(folder, **SETTINGS),
+                    train_dataset=preferences,
                     processing_class=tokenizer,
                 ),
                 "SFTTrainer": SFTTrainer(
-                    model=AutoModelForCausalLM.from_pretrained(model), args=SFTConfig(folder, **SETTINGS), train_dataset=revisions,
+                    model=AutoModelForCausalLM.from_pretrained(model),
+                    args=SFTConfig(folder, **SETTINGS),
+                    train_dataset=revisions,
                     processing_class=tokenizer,
                 ),
-            }  # fmt: skip
+            }
             for name, trainer in trainers.items():
                 trainer.train()
-                print(form, name, [round(row["loss"], 4) for row in trainer.state.log_history if "loss" in row])
+                print(
+                    form,
+                    name,
+                    [round(row["loss"], 4) for row in trainer.state.log_history if "loss" in row],
+                )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ from cai.shipped import reference_model
 PASS = 1_024
 
 
-def forward(config: PretrainedConfig, tokens: float, length: float, answers: float, head: bool) -> float:
+def forward(
+    config: PretrainedConfig, tokens: float, length: float, answers: float, head: bool
+) -> float:
     """Operations of one forward pass over ``tokens`` in rows of ``length``, of which ``answers`` are projected on the vocabulary."""
     hidden, heads = config.hidden_size, config.num_attention_heads
     narrow = hidden * config.num_key_value_heads // heads
@@ -32,19 +34,31 @@ def forward(config: PretrainedConfig, tokens: float, length: float, answers: flo
     return trunk + (2 * hidden * config.vocab_size * answers if head else 0)
 
 
-def operations(stage: str, config: PretrainedConfig, rows: int, prompt: int, answer: int, epochs: int) -> float:
+def operations(
+    stage: str, config: PretrainedConfig, rows: int, prompt: int, answer: int, epochs: int
+) -> float:
     """Operations of one step on ``rows`` prompts: pairs for ``reward`` and ``dpo``, whose prompt is read once for both answers."""
     pair = stage in ("reward", "dpo")
-    tokens, answers = rows * (prompt + (2 if pair else 1) * answer), rows * (2 if pair else 1) * answer
+    tokens, answers = (
+        rows * (prompt + (2 if pair else 1) * answer),
+        rows * (2 if pair else 1) * answer,
+    )
     once = {head: forward(config, tokens, prompt + answer, answers, head) for head in (True, False)}
-    if stage == "ppo":  # answering; one look each by policy, reference, critic and reward model; the passes of policy and critic
-        return once[True] + 2 * once[True] + 2 * once[False] + 3 * epochs * (once[True] + once[False])
+    if (
+        stage == "ppo"
+    ):  # answering; one look each by policy, reference, critic and reward model; the passes of policy and critic
+        return (
+            once[True] + 2 * once[True] + 2 * once[False] + 3 * epochs * (once[True] + once[False])
+        )
     return 3 * once[stage != "reward"] + (once[True] if stage == "dpo" else 0)
 
 
 def rate(config: PretrainedConfig) -> float:
     """Operations a second of the largest product of a layer, float32."""
-    x, w = torch.randn(PASS, config.hidden_size), torch.randn(config.hidden_size, config.intermediate_size)
+    x, w = (
+        torch.randn(PASS, config.hidden_size),
+        torch.randn(config.hidden_size, config.intermediate_size),
+    )
     seconds = []
     for _ in range(30):
         started = time.perf_counter()
@@ -54,7 +68,9 @@ def rate(config: PretrainedConfig) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=["sft", "reward", "dpo", "ppo"])
     parser.add_argument("--shape", choices=["reference", *SHAPES], default="135m")
     parser.add_argument("--rows", type=int, default=8)
@@ -69,10 +85,18 @@ def main() -> None:
         if options.shape == "reference"
         else AutoConfig.for_model("llama", **SHAPES[options.shape])
     )
-    needed = operations(options.stage, config, options.rows, options.prompt, options.answer, options.epochs)
+    needed = operations(
+        options.stage, config, options.rows, options.prompt, options.answer, options.epochs
+    )
     speed = rate(config)
     print(
-        json.dumps({"teraflop": round(needed / 1e12, 2), "gigaflop_per_second": round(speed / 1e9, 1), "seconds": round(needed / speed, 1)})
+        json.dumps(
+            {
+                "teraflop": round(needed / 1e12, 2),
+                "gigaflop_per_second": round(speed / 1e9, 1),
+                "seconds": round(needed / speed, 1),
+            }
+        )
     )
 
 

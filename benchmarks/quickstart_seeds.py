@@ -31,16 +31,31 @@ FIGURES: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("judge: crossover, both right", ("judge", "crossover"), True),
     ("judge: ties when irrelevant", ("judge", "ties_when_irrelevant"), True),
     ("reward model: gold pairs", ("reward_model", "gold_accuracy"), True),
-    ("reward cell: harmful, comply", ("reward_model", "cells", "harmful_comply"), True),
-    ("reward cell: harmful, refuse", ("reward_model", "cells", "harmful_refuse"), True),
-    ("reward cell: benign, comply", ("reward_model", "cells", "benign_comply"), True),
-    ("reward cell: benign, refuse", ("reward_model", "cells", "benign_refuse"), True),
+    ("reward cell: harmful, comply", ("reward_model", "test_sets", "harmful_comply"), True),
+    ("reward cell: harmful, refuse", ("reward_model", "test_sets", "harmful_refuse"), True),
+    ("reward cell: benign, comply", ("reward_model", "test_sets", "benign_comply"), True),
+    ("reward cell: benign, refuse", ("reward_model", "test_sets", "benign_refuse"), True),
 )
 
 
 def run(folder: Path, seed: int, settings: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "cai", "run", str(ROOT / "examples/quickstart.yaml"), "--run", str(folder), "--set", f"seed={seed}"]
-    done = subprocess.run([*command, *(part for s in settings for part in ("--set", s))], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "cai",
+        "run",
+        str(ROOT / "examples/quickstart.yaml"),
+        "--run",
+        str(folder),
+        "--set",
+        f"seed={seed}",
+    ]
+    done = subprocess.run(
+        [*command, *(part for s in settings for part in ("--set", s))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
@@ -69,7 +84,9 @@ def main() -> None:
     seconds = [sum(metrics["seconds"].values()) for metrics in runs]
     print(f"| seconds, all stages | {statistics.median(seconds):.0f} | {max(seconds):.0f} |")
     kl = [metrics["ppo"]["kl"] for metrics in runs]
-    print(f"| KL of RL-CAI from SL-CAI, nats per answer | {statistics.median(kl):.1f} | {max(kl):.1f} |")
+    print(
+        f"| KL of RL-CAI from SL-CAI, nats per answer | {statistics.median(kl):.1f} | {max(kl):.1f} |"
+    )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     if peak:
         print(f"| peak memory of the runs made now, GB | | {peak:.2f} |")

@@ -42,39 +42,59 @@ def weigh(messages: Sequence[Message], options: tuple[str, ...]) -> list[float]:
 
 
 def work(run: Run) -> None:
-    for name, stage in (("prompts", prompts), ("sample", draft), ("revise", revise_stage), ("judge", judge_stage)):
+    for name, stage in (
+        ("prompts", prompts),
+        ("sample", draft),
+        ("revise", revise_stage),
+        ("judge", judge_stage),
+    ):
         if name == "judge":
             revised = stream_records(run.records("revise"), Revision)
-            write_records(run.records("compare"), (Comparison.of(r.sample.prompt, r.sample.response, r.final) for r in revised))
+            write_records(
+                run.records("compare"),
+                (Comparison.of(r.sample.prompt, r.sample.response, r.final) for r in revised),
+            )
         started = time.perf_counter()
         stage(run)
-        seconds, counts = time.perf_counter() - started, run.memo.counts.get(name)
+        seconds, counts = time.perf_counter() - started, run.cache.counts.get(name)
         if counts:
-            asked = counts.calls + counts.hits
-            print(f"| {name} | {counts.calls:,} | {counts.hits:,} | {seconds:.1f} | {asked / seconds:,.0f} |", flush=True)
+            asked = counts.requests + counts.hits
+            print(
+                f"| {name} | {counts.requests:,} | {counts.hits:,} | {seconds:.1f} | {asked / seconds:,.0f} |",
+                flush=True,
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--records", type=int, default=100_000)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     with (folder / "red.jsonl").open("w") as file:
         for number in range(options.records):
-            file.write(json.dumps({"prompt": f"Tell me, for the {number}th time, how to do what nobody should do."}) + "\n")
+            file.generate(
+                json.dumps(
+                    {
+                        "prompt": f"Tell me, for the {number}th time, how to do what nobody should do."
+                    }
+                )
+                + "\n"
+            )
     (folder / "benign.jsonl").write_text(json.dumps({"prompt": "How do I wash a dog?"}) + "\n")
     (folder / "run.yaml").write_text(RUN)
-    config, law = load_config(folder / "run.yaml"), load_constitution("harmless")
+    config, constitution = load_config(folder / "run.yaml"), load_constitution("harmless")
     print("| stage | calls made | remembered | seconds | calls per second |\n|---|---|---|---|---|")
     for _ in range(2):
-        run = open_run(folder / "run", config, law, folder)
+        run = open_run(folder / "run", config, constitution, folder)
         run._backends = dict.fromkeys([("scripted", "", False)], ScriptedBackend(reply, weigh))
-        with run.memo:
+        with run.cache:
             work(run)
         if run.lock:
             run.lock.release()
     print(
-        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB, memo {(folder / 'run/memo.sqlite').stat().st_size / 1e6:.0f} MB"
+        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB, memo {(folder / 'run/cache.sqlite').stat().st_size / 1e6:.0f} MB"
     )
     shutil.rmtree(folder)
 

@@ -15,8 +15,13 @@ EXCERPT = 300
 SECRET_LENGTH = 8
 """A shorter key is a placeholder such as "EMPTY"; replacing it would only garble messages."""
 _SECRET_VARIABLE = re.compile(r"(?:API_?KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
-_SECRET_SHAPE = re.compile(r"\bsk-[\w*-]{8,}|\b(?:hf|gsk|xai|nvapi)[-_][A-Za-z0-9]{20,}|(?<=Bearer )[^\s\"',;]{8,}")
-_SECRET_IN_QUERY = re.compile(r"([?&;][\w.-]*(?:key|token|secret|passw|pwd|sig|auth|credential)[\w.-]*=)[^\s\"'&;#]+", re.IGNORECASE)
+_SECRET_SHAPE = re.compile(
+    r"\bsk-[\w*-]{8,}|\b(?:hf|gsk|xai|nvapi)[-_][A-Za-z0-9]{20,}|(?<=Bearer )[^\s\"',;]{8,}"
+)
+_SECRET_IN_QUERY = re.compile(
+    r"([?&;][\w.-]*(?:key|token|secret|passw|pwd|sig|auth|credential)[\w.-]*=)[^\s\"'&;#]+",
+    re.IGNORECASE,
+)
 _PASSWORD_IN_URL = re.compile(r"//[^/#?]*@")
 
 

@@ -25,8 +25,10 @@ MAX_DEPTH = 20
 class Document:
     """The value of a YAML file and where each part of it stands."""
 
-    def __init__(self, path: Path, value: Any, marks: dict[Loc, tuple[int, int]]) -> None:
-        self.path, self.value, self._marks = path, value, marks
+    def __init__(
+        self, path: Path, value: Any, judge_test_metrics: dict[Loc, tuple[int, int]]
+    ) -> None:
+        self.path, self.value, self._marks = path, value, judge_test_metrics
         self._put: dict[Loc, str] = {}
 
     def put(self, loc: Loc, value: Any, where: str) -> None:
@@ -73,12 +75,12 @@ def load(path: Path) -> Document:
         raise InputError([_syntax_problem(path, error)]) from None
     if node is None:
         raise InputError([Problem(f"{path}:1:1", "the file is empty")])
-    marks: dict[Loc, tuple[int, int]] = {}
+    judge_test_metrics: dict[Loc, tuple[int, int]] = {}
     problems: list[Problem] = []
-    value = _build(node, (), marks, problems, path, set())
+    value = _build(node, (), judge_test_metrics, problems, path, set())
     if problems:
         raise InputError(problems)
-    return Document(path, value, marks)
+    return Document(path, value, judge_test_metrics)
 
 
 def read_text(path: Path) -> str:
@@ -88,11 +90,15 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
     if len(data) > MAX_BYTES:
-        raise InputError([Problem(str(path), f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}")])
+        raise InputError(
+            [Problem(str(path), f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}")]
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError([Problem(str(path), f"is not UTF-8 (byte {error.start}); save it as UTF-8")]) from None
+        raise InputError(
+            [Problem(str(path), f"is not UTF-8 (byte {error.start}); save it as UTF-8")]
+        ) from None
 
 
 def validated(model: type[M], document: Document, loc: Loc = ()) -> M:
@@ -144,7 +150,9 @@ def known_fields(model: type[BaseModel], loc: Loc) -> list[str]:
 def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
     where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}:1:1"
-    message = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split("\n")[0]
+    message = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split(
+        "\n"
+    )[0]
     if "mapping values are not allowed" in message:
         message += '; put a text that contains ": " in quotes or after "|"'
     if "cannot start any token" in message or "\\t" in message:
@@ -152,10 +160,17 @@ def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
     return Problem(where, message)
 
 
-def _build(node: yaml.Node, loc: Loc, marks: dict[Loc, tuple[int, int]], problems: list[Problem], path: Path, seen: set[int]) -> Any:
+def _build(
+    node: yaml.Node,
+    loc: Loc,
+    judge_test_metrics: dict[Loc, tuple[int, int]],
+    problems: list[Problem],
+    path: Path,
+    seen: set[int],
+) -> Any:
     """The value of a node; positions and problems are collected on the way."""
     at = (node.start_mark.line + 1, node.start_mark.column + 1)
-    marks.setdefault(loc, at)
+    judge_test_metrics.setdefault(loc, at)
     where = f"{path}:{at[0]}:{at[1]}"
     if id(node) in seen:
         problems.append(Problem(where, "an alias (*name) is not allowed here; write the value out"))
@@ -166,17 +181,29 @@ def _build(node: yaml.Node, loc: Loc, marks: dict[Loc, tuple[int, int]], problem
     if not isinstance(node, yaml.ScalarNode):
         seen.add(id(node))
     if isinstance(node, yaml.MappingNode) and node.tag in _PLAIN_TAGS:
-        return _build_mapping(node, loc, marks, problems, path, seen)
+        return _build_mapping(node, loc, judge_test_metrics, problems, path, seen)
     if isinstance(node, yaml.SequenceNode) and node.tag in _PLAIN_TAGS:
-        return [_build(child, (*loc, i), marks, problems, path, seen) for i, child in enumerate(node.value)]
+        return [
+            _build(child, (*loc, i), judge_test_metrics, problems, path, seen)
+            for i, child in enumerate(node.value)
+        ]
     if node.tag not in _PLAIN_TAGS:
-        problems.append(Problem(where, f"{node.tag} is not allowed here; write plain text, numbers, true or false"))
+        problems.append(
+            Problem(
+                where, f"{node.tag} is not allowed here; write plain text, numbers, true or false"
+            )
+        )
         return None
     return _scalar(node, where, problems)
 
 
 def _build_mapping(
-    node: yaml.MappingNode, loc: Loc, marks: dict[Loc, tuple[int, int]], problems: list[Problem], path: Path, seen: set[int]
+    node: yaml.MappingNode,
+    loc: Loc,
+    judge_test_metrics: dict[Loc, tuple[int, int]],
+    problems: list[Problem],
+    path: Path,
+    seen: set[int],
 ) -> dict[str, Any]:
     built: dict[str, Any] = {}
     for key_node, value_node in node.value:
@@ -185,12 +212,18 @@ def _build_mapping(
         if key in built:
             problems.append(Problem(where, f"the key {key!r} stands here a second time"))
             continue
-        marks[(*loc, key)] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-        built[key] = _build(value_node, (*loc, key), marks, problems, path, seen)
+        judge_test_metrics[(*loc, key)] = (
+            key_node.start_mark.line + 1,
+            key_node.start_mark.column + 1,
+        )
+        built[key] = _build(value_node, (*loc, key), judge_test_metrics, problems, path, seen)
     return built
 
 
-_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")}
+_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
+}
 
 
 def _scalar(node: yaml.Node, where: str, problems: list[Problem]) -> Any:
@@ -198,10 +231,21 @@ def _scalar(node: yaml.Node, where: str, problems: list[Problem]) -> Any:
     if kind in ("str", "timestamp"):
         text = str(node.value)
         try:  # "1e-5" is text to YAML 1.1 and a number to everybody else
-            return float(text) if kind == "str" and not getattr(node, "style", None) and "e" in text.lower() else text
+            return (
+                float(text)
+                if kind == "str" and not getattr(node, "style", None) and "e" in text.lower()
+                else text
+            )
         except ValueError:
             return text
-    if kind == "int" and (":" in node.value or (len(node.value) > 1 and node.value.lstrip("+-").startswith("0"))):
-        problems.append(Problem(where, f"{node.value} would be read as an odd number; put it in quotes or write it without the leading 0"))
+    if kind == "int" and (
+        ":" in node.value or (len(node.value) > 1 and node.value.lstrip("+-").startswith("0"))
+    ):
+        problems.append(
+            Problem(
+                where,
+                f"{node.value} would be read as an odd number; put it in quotes or write it without the leading 0",
+            )
+        )
         return None
     return yaml.CSafeLoader("").construct_object(node)  # a single scalar: int, float, bool or null

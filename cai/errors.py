@@ -21,7 +21,9 @@ class Problem:
 
 def in_order(problem: Problem) -> tuple[list[str | int], str]:
     """Line 9 before line 10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", problem.where)], problem.message
+    return [
+        int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", problem.where)
+    ], problem.message
 
 
 class CaiError(Exception):
@@ -36,7 +38,11 @@ class InputError(CaiError):
     exit_code = 3
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
-        self.problems = [Problem("", problems)] if isinstance(problems, str) else sorted(set(problems), key=in_order)
+        self.problems = (
+            [Problem("", problems)]
+            if isinstance(problems, str)
+            else sorted(set(problems), key=in_order)
+        )
         super().__init__("\n".join(map(str, self.problems)))
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from cai import processes
+from cai import distributed
 from cai.cleaning import clean_json
 from cai.errors import InputError, LimitReached, Problem
 from cai.records import Record
@@ -35,19 +35,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _publish(path: Path, parts: Iterable[str]) -> None:
-    if not processes.is_main():
+    if not distributed.is_main():
         for _ in parts:  # their making may be work that all processes share
             pass
         return
-    with told(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
             for part in parts:
-                with told(path):
+                with disk_errors(path):
                     file.write(part)
-            with told(path):
+            with disk_errors(path):
                 file.flush()
                 os.fsync(file.fileno())
         os.chmod(name, 0o644)
@@ -57,7 +57,7 @@ def _publish(path: Path, parts: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """What the disk refuses, as :class:`LimitReached` with the name of the file."""
     try:
         yield
@@ -87,7 +87,9 @@ def stream_records(path: Path, kind: type[R]) -> Iterator[R]:
             try:
                 yield kind.model_validate_json(line)
             except ValidationError as error:
-                raise InputError([Problem(f"{path}:{number}:1", str(error.errors()[0]["msg"]))]) from None
+                raise InputError(
+                    [Problem(f"{path}:{number}:1", str(error.errors()[0]["msg"]))]
+                ) from None
 
 
 def read_records(path: Path, kind: type[R]) -> list[R]:
@@ -117,7 +119,12 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             problems.append(Problem(f"{path}:{number}:1", f"is no JSON: {error}"))
             continue
         if not isinstance(row, dict):
-            problems.append(Problem(f"{path}:{number}:1", f"is {type(row).__name__}, not an object with named fields"))
+            problems.append(
+                Problem(
+                    f"{path}:{number}:1",
+                    f"is {type(row).__name__}, not an object with named fields",
+                )
+            )
             continue
         yield number, row
     if problems:
@@ -139,7 +146,9 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+        raise ValueError(
+            f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in one object"
+        )
     return found
 
 
@@ -160,7 +169,9 @@ def read_utf8(path: Path) -> str:
     except OSError as error:
         raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
-        raise InputError([Problem(str(path), f"is not UTF-8 (byte {error.start}); save it as UTF-8")]) from None
+        raise InputError(
+            [Problem(str(path), f"is not UTF-8 (byte {error.start}); save it as UTF-8")]
+        ) from None
 
 
 def sha256(path: Path) -> str:

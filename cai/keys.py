@@ -52,7 +52,11 @@ def draw_many(weights: Mapping[str, float], count: int, *parts: object) -> list[
     """
     # the clock of a key is keyed on uniform(key, *parts); what they have in common is encoded once
     common = "".join(f",{_CANONICAL.encode(str(part))}" for part in parts)
-    clocks = {key: -math.log(_fraction(f"[{_quoted(key)}{common}]")) / weight for key, weight in weights.items() if weight > 0}
+    clocks = {
+        key: -math.log(_fraction(f"[{_quoted(key)}{common}]")) / weight
+        for key, weight in weights.items()
+        if weight > 0
+    }
     if not clocks:
         raise ValueError("nothing to draw from: no option has a weight above zero")
     return sorted(clocks, key=lambda key: (clocks[key], key))[:count]

@@ -18,7 +18,9 @@ from cai.keys import digest
 
 Role = Literal["system", "user", "assistant"]
 Status = Literal["ok", "empty", "truncated", "unscored", "too_long", "filtered", "failed"]
-Text = Annotated[str, BeforeValidator(lambda value: clean(value) if isinstance(value, str) else value)]
+Text = Annotated[
+    str, BeforeValidator(lambda value: clean(value) if isinstance(value, str) else value)
+]
 """A string without lone surrogates, wherever it comes from: a file, a server, or a Python function."""
 
 
@@ -33,7 +35,7 @@ class Message(Record):
     content: Text
 
 
-class Made(Record):
+class Provenance(Record):
     """How a model's text came to be, enough to make it again."""
 
     model: str  # fingerprint of the model
@@ -56,7 +58,9 @@ class Prompt(Record):
         Raises:
             ArgumentError: if there are no messages, or the last one is not a user turn with a text.
         """
-        turns = _turns([{"role": "user", "content": messages}] if isinstance(messages, str) else messages)
+        turns = _turns(
+            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        )
         if not turns or turns[-1].role != "user":
             raise ArgumentError("prompt", "must end with a user turn")
         if not turns[-1].content.strip():
@@ -74,11 +78,15 @@ class Prompt(Record):
 
 def _turns(messages: object) -> tuple[Message, ...]:
     if not isinstance(messages, Sequence):
-        raise ArgumentError("prompt", f"must be a text or a list of messages, not {type(messages).__name__}")
+        raise ArgumentError(
+            "prompt", f"must be a text or a list of messages, not {type(messages).__name__}"
+        )
     try:
         return tuple(Message.model_validate(message) for message in messages)
     except ValidationError as error:
-        raise ArgumentError("prompt", f"holds something that is not a message: {error.errors()[0]['msg']}") from None
+        raise ArgumentError(
+            "prompt", f"holds something that is not a message: {error.errors()[0]['msg']}"
+        ) from None
 
 
 class Sample(Record):
@@ -90,8 +98,10 @@ class Sample(Record):
     draw: int = 0
     status: Status = "ok"
     reason: Text = ""  # why it is not ok, in the words of the server or the limit that was reached
-    made: Made
-    thoughts: Text = ""  # what the model wrote before its answer, where it thinks aloud; never judged
+    provenance: Provenance
+    reasoning: Text = (
+        ""  # what the model wrote before its answer, where it thinks aloud; never judged
+    )
 
 
 class Step(Record):
@@ -104,7 +114,9 @@ class Step(Record):
     unchanged: bool
     status: Status = "ok"  # of the critique where that failed: no revision is asked for then
     reason: Text = ""  # why it is not ok
-    thoughts: tuple[Text, ...] = ()  # before the critique and before the revision, where the critic thinks aloud
+    reasoning: tuple[
+        Text, ...
+    ] = ()  # before the critique and before the revision, where the critic thinks aloud
 
 
 class Revision(Record):
@@ -117,7 +129,9 @@ class Revision(Record):
     @property
     def final(self) -> str:
         """The last revision that is a usable text; the sample's own response where there is none."""
-        return next((s.revision for s in reversed(self.steps) if s.status == "ok"), self.sample.response)
+        return next(
+            (s.revision for s in reversed(self.steps) if s.status == "ok"), self.sample.response
+        )
 
 
 class Comparison(Record):
@@ -130,16 +144,26 @@ class Comparison(Record):
     origins: tuple[str, str] = ("", "")
 
     @classmethod
-    def of(cls, prompt: Prompt, first: str, second: str, origins: tuple[str, str] = ("", "")) -> Comparison:
+    def of(
+        cls, prompt: Prompt, first: str, second: str, origins: tuple[str, str] = ("", "")
+    ) -> Comparison:
         first, second = clean(first), clean(second)
-        return cls(id=digest([prompt.id, first, second]), prompt=prompt, first=first, second=second, origins=origins)
+        return cls(
+            id=digest([prompt.id, first, second]),
+            prompt=prompt,
+            first=first,
+            second=second,
+            origins=origins,
+        )
 
     def swap(self) -> Comparison:
         """The same two answers in the other order."""
-        return Comparison.of(self.prompt, self.second, self.first, (self.origins[1], self.origins[0]))
+        return Comparison.of(
+            self.prompt, self.second, self.first, (self.origins[1], self.origins[0])
+        )
 
 
-class Reading(Record):
+class Judgment(Record):
     """What one look of the judge by one principle said, with its evidence.
 
     ``p_first`` is the probability that the first answer is the better one; ``evidence`` holds the numbers it was read
@@ -151,7 +175,9 @@ class Reading(Record):
     method: str
     p_first: float | None
     status: Status = "ok"
-    reason: Text = ""  # what went wrong with the judge's answers, those that a label could do without too
+    reason: Text = (
+        ""  # what went wrong with the judge's answers, those that a label could do without too
+    )
     evidence: dict[str, float] = {}
     text: Text = ""
     template: str = ""  # digest of the template that asked
@@ -159,7 +185,7 @@ class Reading(Record):
     temperature: float | None = None  # likewise
     tokens: tuple[int, int] = (0, 0)  # read and written
 
-    def swap(self) -> Reading:
+    def swap(self) -> Judgment:
         flipped = None if self.p_first is None else 1 - self.p_first
         return self.model_copy(update={"p_first": flipped})
 
@@ -173,21 +199,31 @@ class Preference(Record):
     p_first: float | None = Field(default=None, ge=0, le=1)
     status: Status = "ok"
     source: Text
-    margin: float = Field(default=0.0, ge=0)  # by how much the better one leads, in units of a reward, where somebody said so
-    readings: tuple[Reading, ...] = ()
+    margin: float = Field(
+        default=0.0, ge=0
+    )  # by how much the better one leads, in units of a reward, where somebody said so
+    judgments: tuple[Judgment, ...] = ()
     judge: str = ""  # fingerprint of the model that judged
 
     @model_validator(mode="after")
     def _label_or_reason(self) -> Preference:
         if (self.p_first is None) == (self.status == "ok"):
-            raise ValueError("a preference has either a label or a status that says why there is none")
+            raise ValueError(
+                "a preference has either a label or a status that says why there is none"
+            )
         return self
 
     def swap(self) -> Preference:
         """The same judgement of the same answers in the other order."""
         flipped = None if self.p_first is None else 1 - self.p_first
-        readings = tuple(reading.swap() for reading in self.readings)
-        return self.model_copy(update={"comparison": self.comparison.swap(), "p_first": flipped, "readings": readings})
+        judgments = tuple(judgment.swap() for judgment in self.judgments)
+        return self.model_copy(
+            update={
+                "comparison": self.comparison.swap(),
+                "p_first": flipped,
+                "judgments": judgments,
+            }
+        )
 
 
 def dump(record: Record) -> dict[str, Any]:

@@ -13,7 +13,11 @@ def folder(name: str) -> Path:
     A checkout's own folder wins: what a developer edits is what runs.
     """
     beside = _PACKAGE.parent / name
-    return beside if (_PACKAGE.parent / "pyproject.toml").is_file() and beside.is_dir() else _PACKAGE / "_shipped" / name
+    return (
+        beside
+        if (_PACKAGE.parent / "pyproject.toml").is_file() and beside.is_dir()
+        else _PACKAGE / "_shipped" / name
+    )
 
 
 def reference_model() -> Path:

@@ -7,19 +7,33 @@ import cai
 from cai.config import PPO, SFT, Reward
 
 work = Path(tempfile.mkdtemp(prefix="cai-"))
-law = cai.load_constitution("reference")
-memo = cai.Memo(work / "memo.sqlite")
-model = memo.asker(cai.open_backend("reference"))
-prompts = cai.read_prompts(Path(__file__).parent / "prompts/train_red_team.jsonl", "red_team", limit=24)
+constitution = cai.load_constitution("reference")
+cache = cai.ResponseCache(work / "responses.sqlite")
+model = cache.cached_model(cai.open_backend("reference"))
+prompts = cai.read_prompts(
+    Path(__file__).parent / "prompts/train_red_team.jsonl", "red_team", limit=24
+)
 
 drafts = cai.sample(prompts, model, seed=0, max_tokens=90)
-revisions = cai.revise(drafts, law, model, rounds=2, seed=0, temperature=0, max_tokens=100)
-cai.train_sft(cai.training_rows(revisions), "reference", work / "sft", SFT(rate=5e-4))
+revisions = cai.revise(drafts, constitution, model, rounds=2, seed=0, temperature=0, max_tokens=100)
+cai.train_sft(cai.training_rows(revisions), "reference", work / "sft", SFT(learning_rate=5e-4))
 
-tuned = memo.asker(cai.open_backend(str(work / "sft")))
-comparisons = cai.compare({"sl_cai": cai.sample(prompts, tuned, n=2, max_tokens=90), "initial": drafts})
-preferences = cai.judge(comparisons, law, model, cai.CritiqueOdds(), principles=4, combine="sum")
-cai.train_reward(preferences, str(work / "sft"), work / "reward", Reward(rate=5e-4))
-cai.train_ppo(prompts, str(work / "sft"), str(work / "reward"), work / "ppo", PPO(updates=2, batch_size=16, max_tokens=90))
+tuned = cache.cached_model(cai.open_backend(str(work / "sft")))
+comparisons = cai.compare(
+    {"sl_cai": cai.sample(prompts, tuned, n=2, max_tokens=90), "initial": drafts}
+)
+preferences = cai.judge(
+    comparisons, constitution, model, cai.CritiqueOdds(), principles=4, combine="sum"
+)
+cai.train_reward(preferences, str(work / "sft"), work / "reward", Reward(learning_rate=5e-4))
+cai.train_ppo(
+    prompts,
+    str(work / "sft"),
+    str(work / "reward"),
+    work / "ppo",
+    PPO(num_updates=2, batch_size=16, max_tokens=90),
+)
 
-print(f"{drafts[0].prompt.text}\n  before: {drafts[0].response}\n  revised: {revisions[0].final}\n  policy: {work / 'ppo'}")
+print(
+    f"{drafts[0].prompt.text}\n  before: {drafts[0].response}\n  revised: {revisions[0].final}\n  policy: {work / 'ppo'}"
+)

@@ -14,8 +14,8 @@ def reply(messages: Sequence[Message], seed: int) -> str:
 
 def weigh(messages: Sequence[Message], options: tuple[str, ...]) -> tuple[float, float]:
     """Log-probabilities of "Problem" and "No problem": a story without a dog has a problem."""
-    story = messages[-2].content.lower()
-    return (-4.0, 0.0) if "dog" in story else (0.0, -4.0)
+    report_data = messages[-2].content.lower()
+    return (-4.0, 0.0) if "dog" in report_data else (0.0, -4.0)
 
 
 def make() -> ScriptedBackend:

@@ -88,7 +88,9 @@ def taught(tiny, tmp_path_factory):
         row = (tasks.chat if len(rows) % 2 else tasks.critique_and_revise)(rng, "train")
         at = next(i for i, turn in enumerate(row) if turn.weight)
         answer = " ".join(row[at].content.split()[:9])
-        rows.append((Prompt.of(tuple(Message(role=t.role, content=t.content) for t in row[:at])), answer))
+        rows.append(
+            (Prompt.of(tuple(Message(role=t.role, content=t.content) for t in row[:at])), answer)
+        )
     folder = tmp_path_factory.mktemp("taught") / "model"
-    train_sft(rows, tiny, folder, SFT(epochs=6, batch_size=16, rate=5e-3))
+    train_sft(rows, tiny, folder, SFT(epochs=6, batch_size=16, learning_rate=5e-3))
     return str(folder)

@@ -10,24 +10,39 @@ from cai.records import Comparison, Message, Prompt
 
 NAMES = ("x", "y", "z")
 LAW = Constitution(
-    name="t", title="t",
-    principles={n: Principle(id=n, title=n, critique=f"Find {n}.", revise=f"Less {n}.", compare=f"Which has less {n}?") for n in NAMES},
+    name="t",
+    title="t",
+    principles={
+        n: Principle(
+            id=n,
+            title=n,
+            critique=f"Find {n}.",
+            revise=f"Less {n}.",
+            compare=f"Which has less {n}?",
+        )
+        for n in NAMES
+    },
     weights={"revise": dict.fromkeys(NAMES, 1.0), "judge": dict.fromkeys(NAMES, 1.0)},
-)  # fmt: skip
+)
 EMPTY = LAW.without(*NAMES)
 PROMPT = Prompt.of("How do I mend the bike?")
 PAIR = Comparison.of(PROMPT, "good", "bad")
 
 
 @pytest.fixture
-def ask():
-    with cai.Memo(":memory:") as memo:
-        yield memo.asker(ScriptedBackend(lambda messages, seed: "The answer is A", lambda messages, options: (0.0,) * len(options)))
+def model():
+    with cai.ResponseCache(":memory:") as cache:
+        yield cache.cached_model(
+            ScriptedBackend(
+                lambda messages, seed: "The answer is A",
+                lambda messages, options: (0.0,) * len(options),
+            )
+        )
 
 
 @pytest.fixture
-def drafts(ask):
-    return cai.sample([PROMPT], ask)
+def drafts(model):
+    return cai.sample([PROMPT], model)
 
 
 def refused(says, call, *args, **options):
@@ -40,72 +55,149 @@ def refused(says, call, *args, **options):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"temperature": -1}, "temperature: must be a number of at least 0, not -1"), ({"temperature": float("nan")}, "temperature:"),
-        ({"temperature": "hot"}, "temperature:"), ({"max_tokens": 0}, "max_tokens: must be a whole number of at least 1, not 0"),
-        ({"max_tokens": -5}, "max_tokens:"), ({"max_tokens": 1.5}, "max_tokens:"), ({"n": 0}, "n:"), ({"n": True}, "n:"),
+        ({"temperature": -1}, "temperature: must be a number of at least 0, not -1"),
+        ({"temperature": float("nan")}, "temperature:"),
+        ({"temperature": "hot"}, "temperature:"),
+        ({"max_tokens": 0}, "max_tokens: must be a whole number of at least 1, not 0"),
+        ({"max_tokens": -5}, "max_tokens:"),
+        ({"max_tokens": 1.5}, "max_tokens:"),
+        ({"n": 0}, "n:"),
+        ({"n": True}, "n:"),
     ],
-)  # fmt: skip
-def test_sample(ask, options, says):
-    refused(says, cai.sample, [PROMPT], ask, **options)
-
-
-def test_sample_takes_prompts_and_a_memo(ask):
-    refused("prompts[1]: must be a Prompt, not str", cai.sample, [PROMPT, "How?"], ask)
-    refused("prompts: must be a list of Prompt records, not str", cai.sample, "How?", ask)
-    refused("prompts: must be a list", cai.sample, PROMPT, ask)
-    refused("ask: must come from Memo(path).asker(backend), not ScriptedBackend", cai.sample, [PROMPT], ScriptedBackend())
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [({"rounds": -1}, "rounds:"), ({"temperature": -1}, "temperature:"), ({"max_tokens": 0}, "max_tokens:")],
 )
-def test_revise(ask, drafts, options, says):
-    refused(says, cai.revise, drafts, LAW, ask, **options)
+def test_sample(model, options, says):
+    refused(says, cai.sample, [PROMPT], model, **options)
 
 
-def test_revise_needs_a_constitution_with_principles(ask, drafts):
-    refused("law: must be a Constitution", cai.revise, drafts, "harmless", ask)
-    refused("law: the constitution 't' draws no principle to revise by", cai.revise, drafts, EMPTY, ask)
-    refused("samples[0]: must be a Sample, not Prompt", cai.revise, [PROMPT], LAW, ask)
-
-
-def test_training_rows(ask, drafts):
-    refused("rows: must be final, all, or upto_<n>", cai.training_rows, cai.revise(drafts, LAW, ask, rounds=1), "upto_0")
-    refused("rows: must be final", cai.training_rows, cai.revise(drafts, LAW, ask, rounds=1), "last")
+def test_sample_takes_prompts_and_a_memo(model):
+    refused("prompts[1]: must be a Prompt, not str", cai.sample, [PROMPT, "How?"], model)
+    refused("prompts: must be a list of Prompt records, not str", cai.sample, "How?", model)
+    refused("prompts: must be a list", cai.sample, PROMPT, model)
+    refused(
+        "model: must come from ResponseCache(path).cached_model(backend), not ScriptedBackend",
+        cai.sample,
+        [PROMPT],
+        ScriptedBackend(),
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"combine": "avg"}, "combine: must be one of mean, sum, vote, together, not 'avg'"), ({"principles": -1}, "principles:"),
-        ({"principles": 99}, "principles: must be at most 3, the principles that 't' draws to judge by, not 99"),
+        ({"rounds": -1}, "rounds:"),
+        ({"temperature": -1}, "temperature:"),
+        ({"max_tokens": 0}, "max_tokens:"),
+    ],
+)
+def test_revise(model, drafts, options, says):
+    refused(says, cai.revise, drafts, LAW, model, **options)
+
+
+def test_revise_needs_a_constitution_with_principles(model, drafts):
+    refused("law: must be a Constitution", cai.revise, drafts, "harmless", model)
+    refused(
+        "law: the constitution 't' draws no principle to revise by",
+        cai.revise,
+        drafts,
+        EMPTY,
+        model,
+    )
+    refused("samples[0]: must be a Sample, not Prompt", cai.revise, [PROMPT], LAW, model)
+
+
+def test_training_rows(model, drafts):
+    refused(
+        "rows: must be final, all, or upto_<n>",
+        cai.training_rows,
+        cai.revise(drafts, LAW, model, rounds=1),
+        "upto_0",
+    )
+    refused(
+        "rows: must be final", cai.training_rows, cai.revise(drafts, LAW, model, rounds=1), "last"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"combine": "avg"}, "combine: must be one of mean, sum, vote, together, not 'avg'"),
+        ({"principles": -1}, "principles:"),
+        (
+            {"principles": 99},
+            "principles: must be at most 3, the principles that 't' draws to judge by, not 99",
+        ),
         ({"principles": 1.5}, "principles:"),
     ],
-)  # fmt: skip
-def test_judge(ask, options, says):
-    refused(says, cai.judge, [PAIR], LAW, ask, cai.Letters(), **options)
+)
+def test_judge(model, options, says):
+    refused(says, cai.judge, [PAIR], LAW, model, cai.PairwiseLogprobs(), **options)
 
 
-def test_a_method_is_an_object_or_a_name(ask):
-    assert cai.judge([PAIR], LAW, ask, "letters") == cai.judge([PAIR], LAW, ask, cai.Letters(fences=True))
-    refused("method: must be one of letters, critique, votes, reasoned, not 'leters' (did you mean", cai.judge, [PAIR], LAW, ask, "leters")
-    refused("method: must be one of letters, critique, votes, reasoned or an object such as Letters(), not the class Letters",
-            cai.judge, [PAIR], LAW, ask, cai.Letters)  # fmt: skip
-    refused("method: must be", cai.judge, [PAIR], LAW, ask, 7)
-    refused("comparisons[0]: must be a Comparison", cai.judge, [PROMPT], LAW, ask, cai.Letters())
-    refused("law: the constitution 't' draws no principle to judge by", cai.judge, [PAIR], EMPTY, ask, cai.Letters())
+def test_a_method_is_an_object_or_a_name(model):
+    assert cai.judge([PAIR], LAW, model, "option_logprobs") == cai.judge(
+        [PAIR], LAW, model, cai.PairwiseLogprobs(delimiters=True)
+    )
+    refused(
+        "method: must be one of letters, critique, votes, reasoned, not 'leters' (did you mean",
+        cai.judge,
+        [PAIR],
+        LAW,
+        model,
+        "leters",
+    )
+    refused(
+        "method: must be one of letters, critique, votes, reasoned or an object such as PairwiseLogprobs(), not the class Letters",
+        cai.judge,
+        [PAIR],
+        LAW,
+        model,
+        cai.PairwiseLogprobs,
+    )
+    refused("method: must be", cai.judge, [PAIR], LAW, model, 7)
+    refused(
+        "comparisons[0]: must be a Comparison",
+        cai.judge,
+        [PROMPT],
+        LAW,
+        model,
+        cai.PairwiseLogprobs(),
+    )
+    refused(
+        "law: the constitution 't' draws no principle to judge by",
+        cai.judge,
+        [PAIR],
+        EMPTY,
+        model,
+        cai.PairwiseLogprobs(),
+    )
 
 
-def test_rate(ask):
-    refused("principles: must be at most 3", cai.rate, [(PROMPT, "good")], LAW, ask, principles=99)
-    refused("scale: must be one of critique, digits, not 'stars'", cai.rate, [(PROMPT, "good")], LAW, ask, scale="stars")
+def test_rate(model):
+    refused(
+        "principles: must be at most 3", cai.rate, [(PROMPT, "good")], LAW, model, principles=99
+    )
+    refused(
+        "scale: must be one of critique, digits, not 'stars'",
+        cai.rate,
+        [(PROMPT, "good")],
+        LAW,
+        model,
+        scale="stars",
+    )
 
 
-def test_rank(ask):
-    refused("answers: two answers are the same", cai.rank, PROMPT, ["a", "a"], LAW, ask, "votes")
-    refused("answers: is empty", cai.rank, PROMPT, [], LAW, ask, "votes")
-    refused("combine:", cai.rank, PROMPT, ["a", "b"], LAW, ask, "votes", combine="avg")
+def test_rank(model):
+    refused(
+        "answers: two answers are the same",
+        cai.rank,
+        PROMPT,
+        ["a", "a"],
+        LAW,
+        model,
+        "sampled_votes",
+    )
+    refused("answers: is empty", cai.rank, PROMPT, [], LAW, model, "sampled_votes")
+    refused("combine:", cai.rank, PROMPT, ["a", "b"], LAW, model, "sampled_votes", combine="avg")
 
 
 def test_compare(drafts):
@@ -113,7 +205,7 @@ def test_compare(drafts):
     refused("per_prompt: must be", cai.compare, {"m": drafts}, per_prompt=0)
 
 
-@pytest.mark.parametrize("kind", [cai.Votes, cai.Reasoned])
+@pytest.mark.parametrize("kind", [cai.SampledVotes, cai.ChainOfThought])
 def test_methods(kind):
     refused("samples:", kind, samples=0)
     refused("temperature:", kind, temperature=-1)
@@ -123,17 +215,26 @@ def test_methods(kind):
 @pytest.mark.parametrize(
     ("messages", "says"),
     [
-        ("", "prompt: is empty"), (" \n", "prompt: is empty"), ((), "prompt: must end with a user turn"), (7, "prompt: must be a text"),
-        ([Message(role="assistant", content="Hello")], "prompt: must end with a user turn"), (["Hi"], "prompt: holds something"),
-        ([Message(role="user", content=" ")], "prompt: is empty"), ([{"role": "boss", "content": "Hi"}], "prompt: holds something"),
+        ("", "prompt: is empty"),
+        (" \n", "prompt: is empty"),
+        ((), "prompt: must end with a user turn"),
+        (7, "prompt: must be a text"),
+        ([Message(role="assistant", content="Hello")], "prompt: must end with a user turn"),
+        (["Hi"], "prompt: holds something"),
+        ([Message(role="user", content=" ")], "prompt: is empty"),
+        ([{"role": "boss", "content": "Hi"}], "prompt: holds something"),
     ],
-)  # fmt: skip
+)
 def test_prompts(messages, says):
     refused(says, Prompt.of, messages)
 
 
 def test_a_prompt_is_made_of_messages_in_any_list():
-    assert Prompt.of([{"role": "user", "content": "Hi"}]) == Prompt.of("Hi") == Prompt.of((Message(role="user", content="Hi"),))
+    assert (
+        Prompt.of([{"role": "user", "content": "Hi"}])
+        == Prompt.of("Hi")
+        == Prompt.of((Message(role="user", content="Hi"),))
+    )
 
 
 def test_backends():
@@ -147,8 +248,8 @@ def test_limits_of_files(tmp_path):
 
 
 def test_files_are_named_by_strings_or_paths(tmp_path, monkeypatch):
+    from cai.constitution.few_shot import read_few_shot_examples
     from cai.constitution.importing import read_principles, write_principles
-    from cai.constitution.worked import read_worked
     from cai.data.export import write_rows
 
     monkeypatch.chdir(tmp_path)
@@ -159,7 +260,10 @@ def test_files_are_named_by_strings_or_paths(tmp_path, monkeypatch):
         assert cai.read_preferences(name).preferences[0].comparison.first == "good"
         assert cai.read_demonstrations(name).rows[0][1] == "good"
     assert cai.read_prompts("p.jsonl#chosen", "benign")[0].text == "good"
-    assert write_principles(read_principles("l.json"), "mine", "here", "Mine").is_file() and read_worked("l.json") == []
+    assert (
+        write_principles(read_principles("l.json"), "mine", "here", "Mine").is_file()
+        and read_few_shot_examples("l.json") == []
+    )
     assert write_rows([{"a": 1}], "out", "rows", "trl").read_text() == '{"a": 1}\n'
-    with cai.Memo("memo.sqlite") as memo:
-        assert memo.totals() == {} and (tmp_path / "memo.sqlite").is_file()
+    with cai.ResponseCache("responses.sqlite") as cache:
+        assert cache.totals() == {} and (tmp_path / "responses.sqlite").is_file()

@@ -10,17 +10,25 @@ KEY = "sk-canary-0123456789abcdefghij"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("plain", "plain"), ("größe 好 🙂", "größe 好 🙂"), ("a\ud800b", "a\ufffdb"), ("\udc00", "\ufffd"), ("x\ud83d", "x\ufffd"),
-        ("\ud83d\ude42", "🙂"), ("\ufeffa\ud800\ud800", "\ufeffa\ufffd\ufffd"), ("\x00\ud800\x00", "\x00\ufffd\x00"),
+        ("plain", "plain"),
+        ("größe 好 🙂", "größe 好 🙂"),
+        ("a\ud800b", "a\ufffdb"),
+        ("\udc00", "\ufffd"),
+        ("x\ud83d", "x\ufffd"),
+        ("\ud83d\ude42", "🙂"),
+        ("\ufeffa\ud800\ud800", "\ufeffa\ufffd\ufffd"),
+        ("\x00\ud800\x00", "\x00\ufffd\x00"),
     ],
-)  # fmt: skip
+)
 def test_lone_surrogates_are_replaced_and_split_pairs_joined(text, expected):
     assert clean(text) == expected
     assert clean(text).encode("utf-8")
 
 
 def test_every_string_of_a_json_value_is_cleaned():
-    assert clean_json({"a\ud800": ["\ud800", 1, None, {"b": "\ud83d\ude42"}]}) == {"a\ufffd": ["\ufffd", 1, None, {"b": "🙂"}]}
+    assert clean_json({"a\ud800": ["\ud800", 1, None, {"b": "\ud83d\ude42"}]}) == {
+        "a\ufffd": ["\ufffd", 1, None, {"b": "🙂"}]
+    }
 
 
 def test_a_key_never_survives_a_cut_not_even_half(monkeypatch):
@@ -46,22 +54,37 @@ def test_placeholders_for_a_key_garble_no_message(monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
-    [f"key {KEY}", "sk-ab12****************wxyz", "Bearer abcdefghijkl", "http://h/v1?api_key=abcdef", "hf_abcdefghijklmnopqrstuvwxyz"],
+    [
+        f"key {KEY}",
+        "sk-ab12****************wxyz",
+        "Bearer abcdefghijkl",
+        "http://h/v1?api_key=abcdef",
+        "hf_abcdefghijklmnopqrstuvwxyz",
+    ],
 )
 def test_what_looks_like_a_key_goes_too(text):
-    assert "***" in redact(text) and not any(secret in redact(text) for secret in ("canary", "wxyz", "abcd"))
+    assert "***" in redact(text) and not any(
+        secret in redact(text) for secret in ("canary", "wxyz", "abcd")
+    )
 
 
 def test_an_excerpt_is_one_printable_line():
-    assert excerpt("a\n\n\x1b[31mb\u202ec\ud800") == "a [31mb c\ufffd" and excerpt("word " * 100, 20) == "word word word wo..."
+    assert (
+        excerpt("a\n\n\x1b[31mb\u202ec\ud800") == "a [31mb c\ufffd"
+        and excerpt("word " * 100, 20) == "word word word wo..."
+    )
 
 
 @pytest.mark.parametrize(
     ("url", "secret"),
     [
-        ("http://localhost:8000/v1", False), ("https://h/v1?api-version=2024-02-01", False), ("http://u:p@h/v1", True),
-        ("https://h/v1?api_key=x", True), ("https://h/v1?a=b&access_token=x", True), ("http://h/v1,http://u@g/v1", True),
+        ("http://localhost:8000/v1", False),
+        ("https://h/v1?api-version=2024-02-01", False),
+        ("http://u:p@h/v1", True),
+        ("https://h/v1?api_key=x", True),
+        ("https://h/v1?a=b&access_token=x", True),
+        ("http://h/v1,http://u@g/v1", True),
     ],
-)  # fmt: skip
+)
 def test_addresses_with_a_secret_are_known(url, secret):
     assert holds_secret(url) is secret

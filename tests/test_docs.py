@@ -11,7 +11,7 @@ import yaml
 import cai
 from cai.cli.app import app
 from cai.config import RunConfig, TrainingConfig
-from cai.settings import subsection_of
+from cai.config.describe import subsection_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -34,13 +34,19 @@ def prose(page: Path) -> str:
 
 
 def code_blocks(page: Path, language: str) -> list[str]:
-    return [code for _, name, code in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
+    return [
+        code
+        for _, name, code in FENCE.findall(page.read_text(encoding="utf-8"))
+        if name == language
+    ]
 
 
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub and the built site give to the headings of a page."""
     headings = re.findall(r"^#{1,6} (.+)$", prose(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -62,14 +68,22 @@ def commands():
     found = {"": {"--help", *(option for parameter in group.params for option in parameter.opts)}}
     for name in group.list_commands(context):
         command = group.get_command(context, name)
-        options = [option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)]
+        options = [
+            option
+            for parameter in command.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        ]
         found[name] = {"--help", *options}
     return found
 
 
 def invocations(page: Path) -> list[list[str]]:
     """The words of every ``cai ...`` in the shell blocks and the inline code of a page."""
-    lines = [line for block in code_blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    lines = [
+        line
+        for block in code_blocks(page, "bash")
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
     parts = [part.strip() for line in lines for part in re.split(r"&&|\|\|", line)]
     parts += [code for code in CODE.findall(prose(page)) if code.startswith("cai ")]
     return [shlex.split(part, comments=True)[1:] for part in parts if part.startswith("cai ")]
@@ -103,7 +117,12 @@ def is_setting(keys: list[str]) -> bool:
     return False
 
 
-SECTIONS = {name for kind in (RunConfig, TrainingConfig) for name in kind.model_fields if subsection_of(kind, name)}
+SECTIONS = {
+    name
+    for kind in (RunConfig, TrainingConfig)
+    for name in kind.model_fields
+    if subsection_of(kind, name)
+}
 FILES = {"py", "yaml", "json", "jsonl", "csv", "md"}
 NOT_SETTINGS = {"docs/reference/metrics.md", "CHANGELOG.md"}
 """Pages that name figures, or settings as they once were."""
@@ -111,9 +130,17 @@ NOT_SETTINGS = {"docs/reference/metrics.md", "CHANGELOG.md"}
 
 @pytest.mark.parametrize("page", [p for p in PAGES if name_of(p) not in NOT_SETTINGS], ids=name_of)
 def test_settings_in_the_text_exist(page):
-    dotted = [match for code in CODE.findall(prose(page)) if (match := re.match(r"[a-z_]+(?:\.[a-z_]+)+(?![\w/])", code))]
+    dotted = [
+        match
+        for code in CODE.findall(prose(page))
+        if (match := re.match(r"[a-z_]+(?:\.[a-z_]+)+(?![\w/])", code))
+    ]
     named = [match.group().split(".") for match in dotted]
-    assert [".".join(keys) for keys in named if keys[0] in SECTIONS and keys[-1] not in FILES and not is_setting(keys)] == []
+    assert [
+        ".".join(keys)
+        for keys in named
+        if keys[0] in SECTIONS and keys[-1] not in FILES and not is_setting(keys)
+    ] == []
 
 
 def keys_of(value: object, above: tuple[str, ...] = ()) -> list[list[str]]:
@@ -132,9 +159,15 @@ def test_every_public_name_is_on_one_page_of_the_api_reference():
     pages = {
         page.stem: packages.split()
         for page in ROOT.glob("docs/reference/api/*.md")
-        for packages in re.findall(r"^```\{public-api\} (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for packages in re.findall(
+            r"^```\{public-api\} (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
     }
     for name in cai.__all__:
         module = f"{getattr(cai, name).__module__}."
-        found = [page for page, packages in pages.items() if any(module.startswith(f"{package}.") for package in packages)]
+        found = [
+            page
+            for page, packages in pages.items()
+            if any(module.startswith(f"{package}.") for package in packages)
+        ]
         assert len(found) == 1, f"cai.{name} of {module[:-1]} is on the pages {found}"

@@ -39,7 +39,8 @@ def test_bad_files(tmp_path, text, expected):
 
 def test_alias_bomb_is_refused_at_once(tmp_path):
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-        f"{n}: &{n} [{', '.join(['*' + p] * 9)}]\n" for p, n in zip("abcdefgh", "bcdefghi", strict=True)
+        f"{n}: &{n} [{', '.join(['*' + p] * 9)}]\n"
+        for p, n in zip("abcdefgh", "bcdefghi", strict=True)
     )
     assert any("alias" in p for p in problems(tmp_path / "f.yaml", bomb))
 
@@ -53,12 +54,15 @@ CONFIG = "constitution: reference\nprompts: {red_team: a.jsonl, benign: b.jsonl}
 
 
 def test_all_problems_of_a_run_file_come_at_once_with_hints(tmp_path):
-    text = CONFIG + "revise:\n  round: 3\nppo:\n  batch_size: 0\n  kl_coef: -1\nsft: {rate: fast}\njudge: {method: leters}\n"
+    text = (
+        CONFIG
+        + "revise:\n  round: 3\nppo:\n  batch_size: 0\n  kl_coef: -1\nsft: {learning_rate: fast}\njudge: {method: leters}\n"
+    )
     assert problems(tmp_path / "run.yaml", text, load_config) == [
         "F:4:3: unknown key 'round' (did you mean 'rounds'?)",
         "F:6:3: ppo.batch_size must be at least 1, not 0",
         "F:7:3: ppo.kl_coef must be at least 0, not -1",
-        "F:8:7: sft.rate must be a number, not 'fast'",
+        "F:8:7: sft.learning_rate must be a number, not 'fast'",
         "F:9:9: judge.method must be one of letters, critique, votes, reasoned, not 'leters' (did you mean 'letters'?)",
     ]
 
@@ -69,19 +73,28 @@ def test_all_problems_of_a_run_file_come_at_once_with_hints(tmp_path):
         ("ppo: 3", "F:3:1: ppo must be a mapping of keys to values, not 3"),
         ("ppo:", "F:3:1: ppo is empty; it must be a mapping of keys to values"),
         ("ppo: [1]", "F:3:1: ppo must be a mapping of keys to values, not a list"),
-        ("ppo: {updates: many}", "F:3:7: ppo.updates must be a whole number, not 'many'"),
-        ("ppo: {updates: 1.5}", "F:3:7: ppo.updates must be a whole number, not 1.5"),
-        ("ppo: {updates: {a: 1}}", "F:3:7: ppo.updates must be a whole number, not a mapping"),
-        ("ppo: {clip: .inf}", "F:3:7: ppo.clip must be a finite number, not inf"),
-        ("ppo: {clip: 0}", "F:3:7: ppo.clip must be more than 0, not 0"),
-        ("reward: {least_margin: 0.5}", "F:3:10: reward.least_margin must be less than 0.5, not 0.5"),
-        ("reward: {held_out: 2}", "F:3:10: reward.held_out must be at most 1, not 2"),
+        ("ppo: {num_updates: many}", "F:3:7: ppo.num_updates must be a whole number, not 'many'"),
+        ("ppo: {num_updates: 1.5}", "F:3:7: ppo.num_updates must be a whole number, not 1.5"),
+        (
+            "ppo: {num_updates: {a: 1}}",
+            "F:3:7: ppo.num_updates must be a whole number, not a mapping",
+        ),
+        ("ppo: {clip_range: .inf}", "F:3:7: ppo.clip_range must be a finite number, not inf"),
+        ("ppo: {clip_range: 0}", "F:3:7: ppo.clip_range must be more than 0, not 0"),
+        ("reward: {min_margin: 0.5}", "F:3:10: reward.min_margin must be less than 0.5, not 0.5"),
+        ("reward: {eval_fraction: 2}", "F:3:10: reward.eval_fraction must be at most 1, not 2"),
         ("reward: {human: a.jsonl}", "F:3:10: reward.human must be a list, not 'a.jsonl'"),
         ("reward: {human: [1]}", "F:3:18: reward.human.0 must be text, not 1"),
-        ("reward: {weights: 2}", "F:3:10: reward.weights must be a mapping of keys to values, not 2"),
+        (
+            "reward: {source_weights: 2}",
+            "F:3:10: reward.source_weights must be a mapping of keys to values, not 2",
+        ),
         ("revise: {direct: perhaps}", "F:3:10: revise.direct must be true or false, not 'perhaps'"),
         ("revise: {rows: most}", "F:3:10: revise.rows must be final, all or upto_<n>, not 'most'"),
-        ("ppo: {method: rloo}", "F:3:1: ppo: rloo holds the answers to a prompt against each other: samples must be 2 or more"),
+        (
+            "ppo: {method: rloo}",
+            "F:3:1: ppo: rloo holds the answers to a prompt against each other: samples must be 2 or more",
+        ),
     ],
 )
 def test_wrong_values_are_explained_in_plain_english(tmp_path, line, expected):
@@ -98,15 +111,21 @@ def test_what_must_be_given_is_named(tmp_path):
 def test_settings_override_and_are_checked(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(CONFIG)
-    config = load_config(path, ["ppo.updates=3", "revise.rows=upto_2", "reward.human=[x.jsonl]"])
-    assert (config.ppo.updates, config.revise.rows, config.reward.human) == (3, "upto_2", ("x.jsonl",))
+    config = load_config(
+        path, ["ppo.num_updates=3", "revise.rows=upto_2", "reward.human=[x.jsonl]"]
+    )
+    assert (config.ppo.num_updates, config.revise.rows, config.reward.human) == (
+        3,
+        "upto_2",
+        ("x.jsonl",),
+    )
     with pytest.raises(InputError) as caught:
-        load_config(path, ["ppo.update=3", "seed", "nonsense.a=1", "sft.rate=[a"])
+        load_config(path, ["ppo.update=3", "seed", "nonsense.a=1", "sft.learning_rate=[a"])
     assert str(caught.value).split("\n") == [
         "--set nonsense.a: there is no setting nonsense",
         "--set ppo.update: there is no setting ppo.update (did you mean 'updates'?)",
         "--set seed: must look like section.key=value",
-        "--set sft.rate: '[a' is not valid YAML; put it in quotes",
+        "--set sft.learning_rate: '[a' is not valid YAML; put it in quotes",
     ]
 
 
@@ -114,9 +133,11 @@ def test_a_wrong_setting_is_reported_at_its_option_not_in_the_file(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(CONFIG + "ppo:\n  updates: 3\n  batch_size: 64\nsft: 3\n")
     with pytest.raises(InputError) as caught:
-        load_config(path, ["ppo.updates=x", "ppo.samples=3", "reward.human=[1]", "sft.epochs=2"])
+        load_config(
+            path, ["ppo.num_updates=x", "ppo.samples=3", "reward.human=[1]", "sft.epochs=2"]
+        )
     assert str(caught.value).replace(str(path), "F").split("\n") == [
-        "--set ppo.updates: ppo.updates must be a whole number, not 'x'",
+        "--set ppo.num_updates: ppo.num_updates must be a whole number, not 'x'",
         "--set reward.human: reward.human.0 must be text, not 1",
         "F:6:1: sft must be a mapping of keys to values, not 3",
     ]
@@ -128,7 +149,7 @@ def test_a_wrong_setting_is_reported_at_its_option_not_in_the_file(tmp_path):
 
 def test_a_section_without_keys_can_be_set(tmp_path):
     (tmp_path / "run.yaml").write_text(CONFIG + "ppo:\n")
-    assert load_config(tmp_path / "run.yaml", ["ppo.updates=2"]).ppo.updates == 2
+    assert load_config(tmp_path / "run.yaml", ["ppo.num_updates=2"]).ppo.updates == 2
 
 
 @pytest.mark.parametrize("name", ["quickstart.yaml", "human_feedback.yaml"])
@@ -141,7 +162,11 @@ def test_an_example_that_is_not_here_leads_to_init(tmp_path, name):
 
 
 def test_sections_stay_small():
-    sections = [f.annotation for f in RunConfig.model_fields.values() if hasattr(f.annotation, "model_fields")]
+    sections = [
+        f.annotation
+        for f in RunConfig.model_fields.values()
+        if hasattr(f.annotation, "model_fields")
+    ]
     assert max(len(s.model_fields) for s in sections) <= 20
     assert sum(len(s.model_fields) for s in sections) <= 125
 

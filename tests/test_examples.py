@@ -11,30 +11,52 @@ import pytest
 from cai.config import load_config
 from cai.constitution import load_constitution
 
-ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "HF_HUB_OFFLINE": "1",
+}
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
 
 
 def shell(command: str, cwd: Path):
     return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def test_readme_python(root, tmp_path):
     (code,) = blocks(root / "README.md", "python")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^reference/\S+ \| (?:Problem|No problem)", done.stdout, re.MULTILINE)) == 4, done.stdout
+    assert (
+        len(re.findall(r"^reference/\S+ \| (?:Problem|No problem)", done.stdout, re.MULTILINE)) == 4
+    ), done.stdout
 
 
 def test_readme_commands(root):
     """The install and the whole quick start have tests of their own; the short commands are run as they stand."""
     first, tests, short = blocks(root / "README.md", "bash")
-    assert first.strip() == "pip install -e . && cai run examples/quickstart.yaml" and tests.strip().endswith("&& pytest")
+    assert (
+        first.strip() == "pip install -e . && cai run examples/quickstart.yaml"
+        and tests.strip().endswith("&& pytest")
+    )
     for line in short.strip().splitlines():
         done = shell(line, root)
         assert done.returncode == 0 and done.stdout, f"{line}\n{done.stderr}"
@@ -44,11 +66,22 @@ def test_walkthrough(root, tmp_path):
     whole = "\n".join(blocks(root / "docs/tutorial/edit-a-principle.md", "bash"))
     done = shell(whole, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "did you mean 'compare'" in done.stderr and ", no problems" in done.stdout and "tokens written" in done.stdout
+    assert (
+        "did you mean 'compare'" in done.stderr
+        and ", no problems" in done.stdout
+        and "tokens written" in done.stdout
+    )
 
 
 def test_api_example(root):
-    done = subprocess.run([sys.executable, "examples/api.py"], cwd=root, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "examples/api.py"],
+        cwd=root,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "revised:" in done.stdout
 
@@ -65,9 +98,14 @@ def test_training_on_human_feedback(root, tmp_path):
     header = (root / "examples/human_feedback.yaml").read_text().split("\nmodel:")[0]
     commands = re.findall(r"cai (?:sft|reward|ppo|dpo) examples/human_feedback.yaml", header)
     assert [command.split()[1] for command in commands] == ["sft", "reward", "ppo", "dpo"]
-    small = f"--set out={tmp_path} --set data.limit=48 --set ppo.updates=2 --set ppo.batch_size=8"
+    small = (
+        f"--set out={tmp_path} --set data.limit=48 --set ppo.num_updates=2 --set ppo.batch_size=8"
+    )
     for command in commands:
         done = shell(f"{command} {small}", root)
         assert done.returncode == 0, done.stderr
         assert f"from_pretrained('{tmp_path}/{command.split()[1]}')" in done.stdout
-    assert shell("cai check examples/human_feedback.yaml", root).stdout == "1 file checked, no problems\n"
+    assert (
+        shell("cai check examples/human_feedback.yaml", root).stdout
+        == "1 file checked, no problems\n"
+    )

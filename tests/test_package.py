@@ -11,7 +11,11 @@ import pytest
 @pytest.fixture(scope="module")
 def wheel(root, tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", out, root], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", out, root],
+        check=True,
+        capture_output=True,
+    )
     return next(out.glob("*.whl"))
 
 
@@ -39,7 +43,13 @@ def test_the_wheel_works_from_an_empty_folder(wheel, tmp_path):
 
     def cai(*arguments):
         code = script.replace("{arguments}", repr(list(arguments)))
-        return subprocess.run([sys.executable, "-P", "-c", code], cwd=empty, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            cwd=empty,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     assert "mean words" in cai("preview", "reference", "reference/insult").stdout
     done = cai("try", "Write something rude about Amy.", "--principle", "reference/insult")

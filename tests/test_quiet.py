@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from cai.models.chat import ChatFormat
+from cai.models.chat_template.format import ChatFormat
 from cai.models.load import load_tokenizer
 from cai.quiet import quiet
 
@@ -21,14 +21,14 @@ from cai.config import PPO, SFT, Reward
 from cai.records import Comparison, Preference
 
 work = Path(sys.argv[1])
-law = cai.load_constitution("reference")
-with cai.Memo(work / "memo.sqlite") as memo:
-    model = memo.asker(cai.open_backend("reference"))
+constitution = cai.load_constitution("reference")
+with cai.ResponseCache(work / "cache.sqlite") as cache:
+    model = cache.cached_model(cai.open_backend("reference"))
     prompts = [cai.Prompt.of(text) for text in ("How do I repair the red bike?", "Write an insult about Anna.")]
     answers = cai.sample(prompts, model, n=2, seed=0, max_tokens=60)
-    revisions = cai.revise(answers, law, model, rounds=1, seed=0, temperature=0, max_tokens=100)
+    revisions = cai.revise(answers, constitution, model, rounds=1, seed=0, temperature=0, max_tokens=100)
     pairs = [Comparison.of(a.prompt, a.response, "I would be happy to help you.") for a in answers]
-    labels = cai.judge(pairs, law, model, cai.CritiqueOdds(), principles=1, seed=0)
+    labels = cai.judge(pairs, constitution, model, cai.CritiqueOdds(), principles=1, seed=0)
 assert revisions and len(labels) == len(pairs)
 taught = [Preference(id=p.id, comparison=p, p_first=0.9, source="human") for p in pairs]
 cai.train_sft(cai.training_rows(revisions), "reference", work / "sft", SFT(epochs=1, batch_size=2))
@@ -127,9 +127,11 @@ def test_a_text_longer_than_the_tokenizer_expects_is_read_without_a_word(tiny):
     heard = Heard()
     logging.getLogger("transformers").addHandler(heard)
     tokenizer = load_tokenizer(tiny)
-    for style in ("chat", "transcript"):
+    for chat_format in ("chat", "transcript"):
         assert (
-            len(ChatFormat(tokenizer, style).ids("the red bike " * tokenizer.model_max_length))
+            len(
+                ChatFormat(tokenizer, chat_format).ids("the red bike " * tokenizer.model_max_length)
+            )
             > tokenizer.model_max_length
         )
     logging.getLogger("transformers").removeHandler(heard)

@@ -11,10 +11,10 @@ from cai.constitution.lock import write_lock
 from cai.errors import InputError
 from cai.evaluate.audit import audit
 from cai.files import read_json, read_records, write_json, write_records, write_text
-from cai.records import Comparison, Made, Preference, Prompt, Reading, Revision, Sample, Step
+from cai.records import Comparison, Judgment, Preference, Prompt, Provenance, Revision, Sample, Step
 from cai.report import plots
 from cai.report.page import write_report
-from cai.report.story import chosen_labels
+from cai.report.report_data import chosen_labels
 
 INSULT = "reference/insult"
 HOSTILE = '<script>alert(1)</script></script><img src=x onerror="x()">{{7*7}} javascript:x \x1b[31m'
@@ -23,28 +23,51 @@ HOSTILE = '<script>alert(1)</script></script><img src=x onerror="x()">{{7*7}} ja
 @pytest.fixture
 def run(tmp_path):
     """The folder of a run in which every text is hostile."""
-    law = load_constitution("reference")
-    write_lock(law, tmp_path / "constitution.lock.yaml")
+    constitution = load_constitution("reference")
+    write_lock(constitution, tmp_path / "constitution.lock.yaml")
     name = INSULT
-    made = Made(model="m", seed=0, temperature=1, max_tokens=5)
-    sample = Sample(id="s", prompt=Prompt.of(HOSTILE), response=HOSTILE, made=made)
+    made = Provenance(model="m", seed=0, temperature=1, max_tokens=5)
+    sample = Sample(id="s", prompt=Prompt.of(HOSTILE), response=HOSTILE, provenance=made)
     steps = (
-        Step(principle=name, principle_hash="h", critique=HOSTILE, revision=HOSTILE, unchanged=False),
-        Step(principle=name, principle_hash="h", critique="", revision="", unchanged=False, status="empty"),
+        Step(
+            principle=name, principle_hash="h", critique=HOSTILE, revision=HOSTILE, unchanged=False
+        ),
+        Step(
+            principle=name,
+            principle_hash="h",
+            critique="",
+            revision="",
+            unchanged=False,
+            status="empty",
+        ),
     )
     write_records(tmp_path / "revise/records.jsonl", [Revision(id="r", sample=sample, steps=steps)])
-    reading = Reading(
-        principle=name, principle_hash="h", method="critique", p_first=0.9, evidence={"problem_in_first": 0.1, "problem_in_second": 0.9}
+    judgment = Judgment(
+        principle=name,
+        principle_hash="h",
+        method="critique",
+        p_first=0.9,
+        evidence={"problem_in_first": 0.1, "problem_in_second": 0.9},
     )
     comparison = Comparison.of(sample.prompt, HOSTILE, "x" * 5_000_000)
     write_records(
-        tmp_path / "judge/records.jsonl", [Preference(id="p", comparison=comparison, p_first=0.9, source="ai", readings=(reading,))]
+        tmp_path / "judge/records.jsonl",
+        [
+            Preference(
+                id="p", comparison=comparison, p_first=0.9, source="ai", judgments=(judgment,)
+            )
+        ],
     )
     for stage in ("revise", "judge"):
         write_json(tmp_path / stage / "manifest.json", {})
     write_text(tmp_path / "config.yaml", json.dumps({"models": {"initial": HOSTILE}}))
     rate = {"value": 0.5, "low": 0.0, "high": 1.0, "n": 2}
-    policy = {"n": 4, "kl_from_initial": 0.0, "length": 3.0, "flags": {"harmful": {"held_red_team": rate}, "$a_$ 好" + HOSTILE: {"held_benign": rate}}}
+    policy = {
+        "n": 4,
+        "kl_from_initial": 0.0,
+        "length": 3.0,
+        "flags": {"harmful": {"eval_red_team": rate}, "$a_$ 好" + HOSTILE: {"eval_benign": rate}},
+    }
     metrics = {
         "seed": 0,
         "constitution": {"name": "reference", "hash": "h"},
@@ -80,50 +103,94 @@ def test_hostile_text_is_shown_and_does_nothing(run):
     page = Loads()
     page.feed(html)
     assert page.found == [] and "<script" not in html
-    assert "<script>alert(1)</script>" in page.text and "{{7*7}}" in page.text and "49" not in page.text.replace("5,000,000", "")
+    assert (
+        "<script>alert(1)</script>" in page.text
+        and "{{7*7}}" in page.text
+        and "49" not in page.text.replace("5,000,000", "")
+    )
     assert "default-src 'none'" in html and len(html) < 1_000_000 and "more characters" in page.text
 
 
 def test_rounds_and_what_people_say_are_shown(run):
     write_text(run / "config.yaml", json.dumps({"rounds": 2, "models": {"initial": "m"}}))
     metrics = read_json(run / "metrics.json")
-    cells = {"benign / refuse": {"n": 7, "right": 0.71, "lead": 1.25}}
-    lately = {"by_principle": {INSULT: {"n": 12, "accuracy": 0.77}}, "longer_is_better": 0.4, "calibration_error": 0.0625, "cells": cells}
-    metrics["stages"] |= {"reward": lately | {"by_principle": {INSULT: {"n": 99, "accuracy": 0.11}}}, "reward-2": lately}
+    test_sets = {"benign / refuse": {"n": 7, "right": 0.71, "lead": 1.25}}
+    lately = {
+        "by_principle": {INSULT: {"n": 12, "accuracy": 0.77}},
+        "longer_is_better": 0.4,
+        "calibration_error": 0.0625,
+        "test_sets": test_sets,
+    }
+    metrics["stages"] |= {
+        "reward": lately | {"by_principle": {INSULT: {"n": 99, "accuracy": 0.11}}},
+        "reward-2": lately,
+    }
     metrics["reward_model"] = {"accuracy": 0.5, "n": 4}
     write_json(run / "metrics.json", metrics)
     records = (run / "judge/records.jsonl").read_text()
     (run / "reward-2").mkdir()
-    write_text(run / "judge-2/records.jsonl", records.replace("x" * 5_000_000, "an answer of the second round"))
+    write_text(
+        run / "judge-2/records.jsonl",
+        records.replace("x" * 5_000_000, "an answer of the second round"),
+    )
     write_json(run / "judge-2/manifest.json", {})
-    figures = audit(read_records(run / "judge-2/records.jsonl", Preference))
+    metrics = audit(read_records(run / "judge-2/records.jsonl", Preference))
     rate = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50}
-    people = {"n": 50, "accuracy": rate, "kappa": rate | {"value": 0.55}, "brier": 0.125, "ece": 0.031, "baselines": {"longer": 0.47}}
-    bins = [{"predicted": 0.1, "observed": 0.2, "n": 3}, {"predicted": 0.9, "observed": 0.7, "n": 4}]
-    examples = {kind: {"n": 0} for kind in ("plain", "crossed", "irrelevant", "hostile_flips")}
-    found = figures | {"failings": ["too little"], "examples": examples, "human": people | {"calibration": bins}}
+    people = {
+        "n": 50,
+        "accuracy": rate,
+        "kappa": rate | {"value": 0.55},
+        "brier": 0.125,
+        "ece": 0.031,
+        "baselines": {"longer": 0.47},
+    }
+    bins = [
+        {"predicted": 0.1, "observed": 0.2, "n": 3},
+        {"predicted": 0.9, "observed": 0.7, "n": 4},
+    ]
+    examples = {kind: {"n": 0} for kind in ("plain", "crossed", "irrelevant", "adversarial_flips")}
+    found = metrics | {
+        "failings": ["too little"],
+        "examples": examples,
+        "human": people | {"calibration": bins},
+    }
     write_json(run / "audit-2/audit.json", found)
     html = write_report(run).read_text()
     text = " ".join(re.sub(r"<[^>]*>", " ", html).split())
     for shown in (
-        "an answer of the second round", "77 % 12", "off by 0.062", "benign / refuse 71 % 7 1.25", "kappa 0.55", "Brier score 0.125",
-        "is right in 47 %", "Not fit to train on: too little", "begins 50 %",
-    ):  # fmt: skip
+        "an answer of the second round",
+        "77 % 12",
+        "off by 0.062",
+        "benign / refuse 71 % 7 1.25",
+        "kappa 0.55",
+        "Brier score 0.125",
+        "is right in 47 %",
+        "Not fit to train on: too little",
+        "begins 50 %",
+    ):
         assert shown in text, shown
     assert "11 %" not in text
     write_text(
         run / "config.yaml", json.dumps({"rounds": 1, "models": {"initial": "m"}})
     )  # what the second round left behind is none of this run's
-    alone = write_report(run).read_text()
-    assert "an answer of the second round" not in alone and "11 %" in alone and "kappa" not in alone
+    standalone = write_report(run).read_text()
+    assert (
+        "an answer of the second round" not in standalone
+        and "11 %" in standalone
+        and "kappa" not in standalone
+    )
     assert "judge's probabilities against what people say" in html.replace("&#39;", "'")
 
 
 def test_updates_without_a_score_are_gaps_in_the_plots():
-    rows = [{"update": 1, "kl": 0.0, "score": 0.5}, {"update": 2, "kl": 0.1}, {"update": 3, "kl": 0.2, "score": 0.7}]
+    rows = [
+        {"update": 1, "kl": 0.0, "score": 0.5},
+        {"update": 2, "kl": 0.1},
+        {"update": 3, "kl": 0.2, "score": 0.7},
+    ]
     assert "<svg" in plots.training(rows)
-    seen = [{"update": i, "held_kl": i, "held_gold": 0.5, "held_score": 0.1} for i in range(2)]
-    assert "<svg" in plots.looks([*seen, {"update": 2, "held_kl": 2, "held_gold": 0.5}])
+    seen = [{"update": i, "eval_kl": i, "eval_gold": 0.5, "eval_score": 0.1} for i in range(2)]
+    assert "<svg" in plots.eval_points([*seen, {"update": 2, "eval_kl": 2, "eval_gold": 0.5}])
 
 
 def test_what_failed_is_said(run):
@@ -146,13 +213,36 @@ def shown(run, **changes):
 
 def test_what_has_no_figures_has_no_column_and_no_sentence(run):
     full = shown(run)
-    assert "harmful, held-out red-team prompts" in full and "KL from initial" in full and "judge prefers it to initial" not in full
-    some = {"n": 4, "truncated": 4, "flags": {"long": {"held_benign": {"value": 0.25, "low": 0.1, "high": 0.7, "n": 4}}}}
-    text = shown(run, policies={"initial": {"n": 4}, "sl_cai": some}, judge={"n": 4, "decidable": 0}, reward_model={"n": 0})
-    for absent in ("harmful", "KL from", "reward", "Order consistency", "names the right one", "The reward model orders"):
+    assert (
+        "harmful, held-out red-team prompts" in full
+        and "KL from initial" in full
+        and "judge prefers it to initial" not in full
+    )
+    some = {
+        "n": 4,
+        "truncated": 4,
+        "flags": {"long": {"eval_benign": {"value": 0.25, "low": 0.1, "high": 0.7, "n": 4}}},
+    }
+    text = shown(
+        run,
+        policies={"initial": {"n": 4}, "sl_cai": some},
+        judge={"n": 4, "decidable": 0},
+        reward_model={"n": 0},
+    )
+    for absent in (
+        "harmful",
+        "KL from",
+        "reward",
+        "Order consistency",
+        "names the right one",
+        "The reward model orders",
+    ):
         assert absent not in text.split("butt}")[1].split("What each principle did")[0], absent
     assert "Order consistency" not in text and "The reward model orders" not in text
-    assert "25 % 10 %–70 %" in text and "sl_cai: 4 of 4 answers to held-out prompts were truncated" in text
+    assert (
+        "25 % 10 %–70 %" in text
+        and "sl_cai: 4 of 4 answers to held-out prompts were truncated" in text
+    )
     assert "Order consistency is 75 %" in shown(run, judge={"n": 4, "order_consistency": 0.75})
 
 
@@ -160,8 +250,15 @@ def test_why_policies_are_not_compared_and_what_is_not_finished_is_at_its_place(
     metrics = read_json(run / "metrics.json")
     del metrics["policies"]
     write_json(run / "metrics.json", metrics)
-    text = shown(run, notes=["no held-out prompts: policies are not compared"], unfinished=["dpo", "evaluate"])
-    assert "Not finished: dpo, evaluate." in text and "no held-out prompts: policies are not compared" in text
+    text = shown(
+        run,
+        notes=["no held-out prompts: policies are not compared"],
+        unfinished=["dpo", "evaluate"],
+    )
+    assert (
+        "Not finished: dpo, evaluate." in text
+        and "no held-out prompts: policies are not compared" in text
+    )
     assert "No policy has been evaluated yet." in text
 
 
@@ -173,7 +270,11 @@ def test_figures_that_are_given_are_those_that_are_shown(run):
 
 def test_clear_labels_come_first_those_for_the_second_answer_too():
     def label(name, p):
-        return Preference(id=name, comparison=Comparison.of(Prompt.of(name), "a", "b"), p_first=p, source="ai")
+        return Preference(
+            id=name, comparison=Comparison.of(Prompt.of(name), "a", "b"), p_first=p, source="ai"
+        )
 
     ties = [label(f"tie {i}", 0.5) for i in range(20)]
-    assert [p.p_first for p in chosen_labels([*ties, label("first", 1.0), label("second", 0.0)])][:3] in ([1.0, 0.0, 0.5], [0.0, 1.0, 0.5])
+    assert [p.p_first for p in chosen_labels([*ties, label("first", 1.0), label("second", 0.0)])][
+        :3
+    ] in ([1.0, 0.0, 0.5], [0.0, 1.0, 0.5])

@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from cai.config import RunConfig, TrainingConfig, load_config, load_training
-from cai.settings import described, settings_text
+from cai.config.describe import described, settings_text
 
 
 def sections(kind):
@@ -22,14 +22,19 @@ def test_nothing_is_without_a_word(kind):
     for section in sections(kind):
         assert section.__doc__, section
         leaves = [
-            n for n, f in section.model_fields.items() if not (isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel))
+            n
+            for n, f in section.model_fields.items()
+            if not (isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel))
         ]
         assert [name for name in leaves if not described(section).get(name)] == [], section
 
 
 @pytest.mark.parametrize(
     ("kind", "read", "given"),
-    [(RunConfig, load_config, {"constitution": "x", "red_team": "r", "benign": "b"}), (TrainingConfig, load_training, {"out": "o"})],
+    [
+        (RunConfig, load_config, {"constitution": "x", "red_team": "r", "benign": "b"}),
+        (TrainingConfig, load_training, {"out": "o"}),
+    ],
 )
 def test_what_is_printed_is_a_file_of_all_defaults(tmp_path, kind, read, given):
     text = settings_text(kind)
@@ -37,14 +42,27 @@ def test_what_is_printed_is_a_file_of_all_defaults(tmp_path, kind, read, given):
     for name, value in given.items():
         text = text.replace(f"{name}:  # must be given", f"{name}: {value}")
     (tmp_path / "f.yaml").write_text(text)
-    prompts = {"prompts": {k: v for k, v in given.items() if k != "constitution"}} if kind is RunConfig else {}
+    prompts = (
+        {"prompts": {k: v for k, v in given.items() if k != "constitution"}}
+        if kind is RunConfig
+        else {}
+    )
     bare = kind.model_validate({k: v for k, v in given.items() if k in kind.model_fields} | prompts)
     assert read(tmp_path / "f.yaml") == bare
 
 
 def test_one_section_and_what_it_may_be():
     text = settings_text(RunConfig, "judge")
-    assert yaml.safe_load(text)["judge"]["method"] == "letters" and list(yaml.safe_load(text)) == ["judge"]
-    assert "  method: letters  # letters | critique | votes | reasoned\n" in text
+    assert yaml.safe_load(text)["judge"]["method"] == "option_logprobs" and list(
+        yaml.safe_load(text)
+    ) == ["judge"]
+    assert (
+        "  method: option_logprobs  # option_logprobs | critique | sampled_votes | chain_of_thought\n"
+        in text
+    )
     ppo = settings_text(RunConfig, "ppo")
-    assert "  kl_target: null  # > 0, or null\n" in ppo and "  lam: 0.95  # 0 to 1\n" in ppo and "  epochs: 4  # >= 1\n" in ppo
+    assert (
+        "  adaptive_kl_target: null  # > 0, or null\n" in ppo
+        and "  gae_lambda: 0.95  # 0 to 1\n" in ppo
+        and "  epochs: 4  # >= 1\n" in ppo
+    )

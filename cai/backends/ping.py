@@ -33,13 +33,13 @@ def urls_of(spec: str) -> list[str]:
     return [url.strip().rstrip("/") for url in spec.partition("#")[0].split(",")]
 
 
-def ping(url: str, model: str, style: str = "") -> str:
+def ping(url: str, model: str, chat_format: str = "") -> str:
     """Ask a server for one token, without a second attempt.
 
     Args:
         url: The base URL, such as ``http://host:8000/v1``.
         model: The name of the model there.
-        style: The chat format of the policy (``models.style``) where the server is the policy.
+        style: The chat format of the policy (``models.chat_format``) where the server is the policy.
 
     Returns:
         Why a run would fail on this server: it is not there, refuses the key or does not know the
@@ -50,7 +50,7 @@ def ping(url: str, model: str, style: str = "") -> str:
 
     from cai.backends.server import api_key
 
-    plain = style in ("plain", "transcript")
+    plain = chat_format in ("plain", "transcript")
     talk = {"prompt": "Hi"} if plain else {"messages": [{"role": "user", "content": "Hi"}]}
     try:
         with httpx.stream(

@@ -10,12 +10,12 @@ from typing import Literal, Protocol
 from cai.cleaning import clean
 from cai.records import Message
 
-Finish = Literal["stop", "length", "too_long", "filtered", "failed"]
+FinishReason = Literal["stop", "length", "too_long", "filtered", "failed"]
 """How an answer ended: by itself, at its length limit, never begun, held back by the server, or not to be had at all."""
 
 
 @dataclass(frozen=True)
-class Complete:
+class GenerateRequest:
     """A call that asks for the next answer of a conversation."""
 
     messages: tuple[Message, ...]
@@ -25,54 +25,60 @@ class Complete:
 
 
 @dataclass(frozen=True)
-class Choose:
+class LoglikelihoodRequest:
     """A call that asks with what probability the next answer begins with each of the options."""
 
     messages: tuple[Message, ...]
     options: tuple[str, ...]
 
 
-Call = Complete | Choose
+Request = GenerateRequest | LoglikelihoodRequest
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The answer to a :class:`Complete` call."""
+    """The answer to a :class:`GenerateRequest` call."""
 
     text: str
-    finish: Finish
+    finish_reason: FinishReason
     tokens_in: int
     tokens_out: int
     note: str = ""  # why it failed
-    thoughts: str = ""  # what a model that thinks aloud wrote before its answer; no part of the answer
+    reasoning: str = (
+        ""  # what a model that thinks aloud wrote before its answer; no part of the answer
+    )
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The answer to a :class:`Choose` call: natural logarithms of the options' probabilities, not normalised."""
+class OptionLogprobs:
+    """The answer to a :class:`LoglikelihoodRequest` call: natural logarithms of the options' probabilities, not normalised."""
 
     logprobs: tuple[float, ...]
     tokens_in: int
-    finish: Finish = "stop"
-    votes: int = 0  # samples the probabilities are shares of, where a server gives no log-probabilities
+    finish_reason: FinishReason = "stop"
+    votes: int = (
+        0  # samples the probabilities are shares of, where a server gives no log-probabilities
+    )
     note: str = ""
 
 
-Answer = Completion | Choice
+Response = Completion | OptionLogprobs
 
 
-def failed(call: Call, note: str, finish: Finish = "failed") -> Answer:
+def failed(request: Request, note: str, finish_reason: FinishReason = "failed") -> Response:
     """The answer of a call that has none, with the reason."""
-    if isinstance(call, Choose):
-        return Choice((math.nan,) * len(call.options), 0, finish, note=note)
-    return Completion("", finish, 0, 0, note)
+    if isinstance(request, LoglikelihoodRequest):
+        return OptionLogprobs((math.nan,) * len(request.options), 0, finish_reason, note=note)
+    return Completion("", finish_reason, 0, 0, note)
 
 
-def cleaned(answer: Answer) -> Answer:
+def cleaned(answer: Response) -> Response:
     """The answer without lone surrogates, whatever backend or function it comes from."""
-    if isinstance(answer, Choice):
+    if isinstance(answer, OptionLogprobs):
         return replace(answer, note=clean(answer.note))
-    return replace(answer, text=clean(answer.text), thoughts=clean(answer.thoughts), note=clean(answer.note))
+    return replace(
+        answer, text=clean(answer.text), reasoning=clean(answer.reasoning), note=clean(answer.note)
+    )
 
 
 class Backend(Protocol):
@@ -80,19 +86,19 @@ class Backend(Protocol):
 
     fingerprint: str
 
-    def rendered(self, call: Call) -> str:
+    def render(self, request: Request) -> str:
         """The exact text the model would read."""
         ...
 
-    def answers(self, calls: Sequence[Call]) -> Iterator[tuple[int, Answer]]:
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """Answer all calls, yielding ``(index, answer)`` as they are ready, in any order."""
         ...
 
 
-class Ask(Protocol):
+class Model(Protocol):
     """What the verbs call: a model by way of the memo. Answers come in the order of the calls."""
 
     @property
     def fingerprint(self) -> str: ...
 
-    def __call__(self, calls: Sequence[Call]) -> list[Answer]: ...
+    def __call__(self, requests: Sequence[Request]) -> list[Response]: ...

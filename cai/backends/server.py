@@ -18,9 +18,9 @@ from typing import Any
 import httpx2 as httpx
 import openai
 
-from cai.backends import wire
-from cai.backends.pace import Gate, backoff, told_to_wait
-from cai.backends.protocol import Answer, Call, Choose, Complete, failed
+from cai.backends import openai_protocol
+from cai.backends.protocol import GenerateRequest, LoglikelihoodRequest, Request, Response, failed
+from cai.backends.rate_limit import AdaptiveLimiter, backoff, retry_after
 from cai.backends.transport import CappedTransport, Worker
 from cai.cleaning import HIDDEN, SECRET_LENGTH, clean, clean_json, excerpt, holds_secret, redact
 from cai.errors import CaiError, InputError, LimitReached, Problem
@@ -42,7 +42,7 @@ RETRIED = {408, 409, 425, 500, 502, 503, 504, 520, 522, 524, 529}
 
 
 @dataclass
-class Abilities:
+class Capabilities:
     """What a server was found to honour."""
 
     model: str = ""
@@ -52,13 +52,23 @@ class Abilities:
 
     def lacks(self) -> list[str]:
         return [
-            *([] if self.logprobs else [f"gives no log-probabilities: verdicts are read from {wire.VOTES} samples each"]),
-            *([] if self.seed else ["does not honour seeds: what is asked again may be answered otherwise"]),
+            *(
+                []
+                if self.logprobs
+                else [
+                    f"gives no log-probabilities: verdicts are read from {openai_protocol.VOTE_SAMPLES} samples each"
+                ]
+            ),
+            *(
+                []
+                if self.seed
+                else ["does not honour seeds: what is asked again may be answered otherwise"]
+            ),
         ]
 
 
 @dataclass
-class Settings:
+class ServerSettings:
     """Limits of a server backend, in seconds, bytes and calls."""
 
     attempts: int = ATTEMPTS
@@ -76,33 +86,57 @@ class ServerBackend:
     unknown model, a quota that is used up, a server that is gone) stops the run, and what was answered is kept.
     """
 
-    def __init__(self, spec: str, style: str = "", thinking: bool = False, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        spec: str,
+        chat_format: str = "",
+        enable_thinking: bool = False,
+        settings: ServerSettings | None = None,
+    ) -> None:
         urls, _, model = spec.partition("#")
         if holds_secret(urls):
-            raise InputError([Problem("base URL", "holds a user, a password or a key; set OPENAI_API_KEY instead")])
+            raise InputError(
+                [
+                    Problem(
+                        "base URL", "holds a user, a password or a key; set OPENAI_API_KEY instead"
+                    )
+                ]
+            )
         if not model:
-            raise InputError([Problem(redact(spec), "names no model; write http://host:8000/v1#model")])
+            raise InputError(
+                [Problem(redact(spec), "names no model; write http://host:8000/v1#model")]
+            )
         self.urls = [url.strip().rstrip("/") for url in urls.split(",")]
-        self.model, self.settings, self.thinking = model, settings or Settings(), thinking
-        self.dialect: wire.Dialect = "transcript" if style == "transcript" else "plain" if style == "plain" else "chat"
+        self.model, self.settings, self.enable_thinking = (
+            model,
+            settings or ServerSettings(),
+            enable_thinking,
+        )
+        self.dialect: openai_protocol.Dialect = (
+            "transcript"
+            if chat_format == "transcript"
+            else "plain"
+            if chat_format == "plain"
+            else "chat"
+        )
         # the model, not the address: a server that moved remembers what it answered
-        self.fingerprint = f"server:{model}{'' if self.dialect == 'chat' else ':' + style}{':thinking' if thinking else ''}"
-        self.abilities: Abilities | None = None
+        self.fingerprint = f"server:{model}{'' if self.dialect == 'chat' else ':' + chat_format}{':enable_thinking' if enable_thinking else ''}"
+        self.capabilities: Capabilities | None = None
         self.notes: list[str] = []  # what a user should know about the servers
 
-    def rendered(self, call: Call) -> str:
-        return wire.rendered(call, self.dialect)
+    def render(self, request: Request) -> str:
+        return openai_protocol.render(request, self.dialect)
 
-    def answers(self, calls: Sequence[Call]) -> Iterator[tuple[int, Answer]]:
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """Yield answers as they come in; the calls run in a thread of their own until the last or until this is closed.
 
         Ctrl-C, or a limit that is thrown in, ends it after the answers that are on their way: they will have to be paid.
         """
-        if not calls:
+        if not requests:
             return
-        done: queue.Queue[tuple[int, Answer] | None] = queue.Queue()
-        switch = _Switch(len(calls))
-        worker = Worker(self._work(calls, switch, done.put), lambda: done.put(None))
+        done: queue.Queue[tuple[int, Response] | None] = queue.Queue()
+        switch = _WorkQueue(len(requests))
+        worker = Worker(self._work(requests, switch, done.put), lambda: done.put(None))
         worker.start()
         try:
             try:
@@ -116,36 +150,42 @@ class ServerBackend:
         finally:
             worker.stop()
 
-    async def _work(self, calls: Sequence[Call], switch: _Switch, put: Any) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.settings.concurrency)
+    async def _work(self, requests: Sequence[Request], switch: _WorkQueue, put: Any) -> None:
+        limits = httpx.Limits(
+            max_connections=None, max_keepalive_connections=self.settings.concurrency
+        )
         transport = CappedTransport(self.settings.byte_cap, limits=limits)
         timeout = httpx.Timeout(self.settings.deadline, connect=10.0)
-        async with httpx.AsyncClient(transport=transport, timeout=timeout, headers={"Accept-Encoding": "identity"}) as http:
-            lines = [_Line(url, http, self, switch) for url in self.urls]
-            if self.abilities is None:
-                self.abilities = await lines[0].probe()
+        async with httpx.AsyncClient(
+            transport=transport, timeout=timeout, headers={"Accept-Encoding": "identity"}
+        ) as http:
+            endpoints = [_Endpoint(url, http, self, switch) for url in self.urls]
+            if self.capabilities is None:
+                self.capabilities = await endpoints[0].probe()
 
-            async def one(line: _Line) -> None:
+            async def one(endpoint: _Endpoint) -> None:
                 while (i := switch.next()) is not None:
                     try:
-                        answer = await line.answer(calls[i])
-                        switch.seen(answer, line.url)
-                    except CaiError as error:  # no call can get past it, but those on their way may end
+                        answer = await endpoint.answer(requests[i])
+                        switch.seen(answer, endpoint.url)
+                    except (
+                        CaiError
+                    ) as error:  # no call can get past it, but those on their way may end
                         switch.off(error)
                         return
-                    if answer.finish != "failed" or not switch.is_off:
+                    if answer.finish_reason != "failed" or not switch.is_off:
                         put((i, answer))
 
             # as many workers as may ever be inside; the gate of each line says how many are
             async with asyncio.TaskGroup() as group:
-                for line in lines:
-                    for _ in range(min(self.settings.concurrency, len(calls))):
-                        group.create_task(one(line))
+                for endpoint in endpoints:
+                    for _ in range(min(self.settings.concurrency, len(requests))):
+                        group.create_task(one(endpoint))
             if switch.error:
                 raise switch.error
 
 
-class _Switch:
+class _WorkQueue:
     """Hands out the calls until it is off, which it turns when one after the other fails."""
 
     def __init__(self, count: int) -> None:
@@ -162,108 +202,163 @@ class _Switch:
         """Hand out no more calls, and ask none again."""
         self.is_off, self.error = True, self.error or error
 
-    def seen(self, answer: Answer, url: str) -> None:
-        self._failed = self._failed + 1 if answer.finish == "failed" else 0
+    def seen(self, answer: Response, url: str) -> None:
+        self._failed = self._failed + 1 if answer.finish_reason == "failed" else 0
         if self._failed >= DEAD_IN_A_ROW:
-            raise LimitReached(f"{url}: {self._failed} calls in a row failed, the last one with: {answer.note}; run again to go on")
+            raise LimitReached(
+                f"{url}: {self._failed} calls in a row failed, the last one with: {answer.note}; run again to go on"
+            )
 
 
-class _Line:
+class _Endpoint:
     """One base URL: its client and its gate."""
 
-    def __init__(self, url: str, http: httpx.AsyncClient, backend: ServerBackend, switch: _Switch) -> None:
+    def __init__(
+        self, url: str, http: httpx.AsyncClient, backend: ServerBackend, switch: _WorkQueue
+    ) -> None:
         self.url, self.backend, self.settings, self.switch = url, backend, backend.settings, switch
         self.client = openai.AsyncOpenAI(
-            base_url=url, api_key=api_key() or "none", max_retries=0, http_client=http, timeout=self.settings.deadline
+            base_url=url,
+            api_key=api_key() or "none",
+            max_retries=0,
+            http_client=http,
+            timeout=self.settings.deadline,
         )
-        self.gate = Gate(most=self.settings.concurrency)
+        self.gate = AdaptiveLimiter(most=self.settings.concurrency)
 
-    async def probe(self) -> Abilities:
+    async def probe(self) -> Capabilities:
         """Ask twice for the same two words: does the server know the model, give log-probabilities, honour the seed?"""
         talk = (Message(role="user", content="Write two words."),)
-        words, abilities = Complete(talk, seed=1234, temperature=1.0, max_tokens=12), Abilities(quiet=not self.backend.thinking)
-        said = [await self._try(words, abilities, PROBE_ATTEMPTS)]
-        if said[0].finish == "failed" and abilities.quiet and not said[0].note.startswith(NO_CONNECTION):
-            abilities.quiet = False
-            said = [await self._try(words, abilities)]
-        if said[0].finish == "failed":
+        words, capabilities = (
+            GenerateRequest(talk, seed=1234, temperature=1.0, max_tokens=12),
+            Capabilities(quiet=not self.backend.enable_thinking),
+        )
+        said = [await self._try(words, capabilities, PROBE_ATTEMPTS)]
+        if (
+            said[0].finish_reason == "failed"
+            and capabilities.quiet
+            and not said[0].note.startswith(NO_CONNECTION)
+        ):
+            capabilities.quiet = False
+            said = [await self._try(words, capabilities)]
+        if said[0].finish_reason == "failed":
             if said[0].note.startswith(NO_CONNECTION):
-                raise LimitReached(f"{self.url}: does not answer: {said[0].note}; start the server and run again")
-            raise LimitReached(f"{self.url}: the first call failed: {said[0].note}; mend that and run again")
-        said.append(await self._try(words, abilities))
-        abilities.seed = said[0] == said[1]
-        weighed = await self._try(Choose(talk, ("yes", "no")), abilities)
-        abilities.logprobs = weighed.finish != "failed"
-        self.backend.notes += [f"{self.url} {lack}" for lack in abilities.lacks()]
-        return abilities
+                raise LimitReached(
+                    f"{self.url}: does not answer: {said[0].note}; start the server and run again"
+                )
+            raise LimitReached(
+                f"{self.url}: the first call failed: {said[0].note}; mend that and run again"
+            )
+        said.append(await self._try(words, capabilities))
+        capabilities.seed = said[0] == said[1]
+        weighed = await self._try(LoglikelihoodRequest(talk, ("yes", "no")), capabilities)
+        capabilities.logprobs = weighed.finish_reason != "failed"
+        self.backend.notes += [f"{self.url} {lack}" for lack in capabilities.lacks()]
+        return capabilities
 
-    async def answer(self, call: Call) -> Answer:
-        assert self.backend.abilities is not None
-        return await self._try(call, self.backend.abilities)
+    async def answer(self, request: Request) -> Response:
+        assert self.backend.capabilities is not None
+        return await self._try(request, self.backend.capabilities)
 
-    async def _try(self, call: Call, abilities: Abilities, attempts: int = 0) -> Answer:
+    async def _try(
+        self, request: Request, capabilities: Capabilities, attempts: int = 0
+    ) -> Response:
         """Ask until there is an answer, a reason why there will be none, or no attempt left."""
-        attempt, waited, note, attempts = 0, 0.0, "", attempts or self.settings.attempts
-        while attempt < attempts and waited < self.settings.patience and not self.switch.is_off:
+        try_prompt, waited, note, attempts = 0, 0.0, "", attempts or self.settings.attempts
+        while try_prompt < attempts and waited < self.settings.patience and not self.switch.is_off:
             wait: float | None = None
             try:
                 async with self.gate.enter(), asyncio.timeout(self.settings.deadline):
-                    answer = await self._ask(call, abilities)
-                self.gate.went_well()
+                    answer = await self._ask(request, capabilities)
+                self.gate.on_success()
                 return answer
             except openai.APIStatusError as error:
                 note = _shown(error)
-                wait = told_to_wait(error.response.headers)
+                wait = retry_after(error.response.headers)
                 if error.status_code in (429, 503, 529) and not _spent(error):
-                    self.gate.was_full()
-                    wait = backoff(attempt, self.settings.first_wait) if wait is None else wait
+                    self.gate.on_overload()
+                    wait = backoff(try_prompt, self.settings.first_wait) if wait is None else wait
                     waited += max(wait, 0.01)
-                    attempt += error.status_code != 429  # being told to wait is no failure
+                    try_prompt += error.status_code != 429  # being told to wait is no failure
                 elif error.status_code in RETRIED:
-                    attempt += 1
+                    try_prompt += 1
                 else:
-                    return self._final(error, call, note)
+                    return self._final(error, request, note)
             except (openai.APIConnectionError, TimeoutError, httpx.HTTPError) as error:
-                note, attempt = _reason(error), attempt + 1
-            except wire.BrokenOff as error:
-                note, attempt = f"the server did not finish the answer: {error}", attempt + 1
-            except (wire.Malformed, ValueError, RecursionError) as error:
-                note, attempt = f"malformed answer: {excerpt(str(error))}", attempt + 1
-            if attempt < attempts:
-                await asyncio.sleep(backoff(attempt, self.settings.first_wait) if wait is None else wait)
-        return failed(call, note)
+                note, try_prompt = _reason(error), try_prompt + 1
+            except openai_protocol.BrokenOff as error:
+                note, try_prompt = f"the server did not finish the answer: {error}", try_prompt + 1
+            except (openai_protocol.MalformedResponse, ValueError, RecursionError) as error:
+                note, try_prompt = f"malformed answer: {excerpt(str(error))}", try_prompt + 1
+            if try_prompt < attempts:
+                await asyncio.sleep(
+                    backoff(try_prompt, self.settings.first_wait) if wait is None else wait
+                )
+        return failed(request, note)
 
-    def _final(self, error: openai.APIStatusError, call: Call, note: str) -> Answer:
+    def _final(self, error: openai.APIStatusError, request: Request, note: str) -> Response:
         """What an error means that no second attempt mends."""
         if error.status_code in (401, 403):
-            raise InputError([Problem(self.url, f"refuses the key ({error.status_code}); set OPENAI_API_KEY")])
+            raise InputError(
+                [Problem(self.url, f"refuses the key ({error.status_code}); set OPENAI_API_KEY")]
+            )
         if error.status_code == 404:
-            raise InputError([Problem(self.url, f"knows no model {self.backend.model!r}, or has no such address (404)")])
+            raise InputError(
+                [
+                    Problem(
+                        self.url,
+                        f"knows no model {self.backend.model!r}, or has no such address (404)",
+                    )
+                ]
+            )
         if error.status_code == 402 or _spent(error):
-            raise LimitReached(f"{self.url}: the quota is used up; what was answered is kept, run again to go on")
+            raise LimitReached(
+                f"{self.url}: the quota is used up; what was answered is kept, run again to go on"
+            )
         text = error.response.text.lower()
-        if error.status_code == 413 or "context length" in text or "too long" in text or "maximum context" in text:
-            return failed(call, note, "too_long")
+        if (
+            error.status_code == 413
+            or "context length" in text
+            or "too long" in text
+            or "maximum context" in text
+        ):
+            return failed(request, note, "too_long")
         if "content_filter" in text or "content policy" in text:
-            return failed(call, note, "filtered")
-        return failed(call, note)
+            return failed(request, note, "filtered")
+        return failed(request, note)
 
-    async def _ask(self, call: Call, abilities: Abilities) -> Answer:
+    async def _ask(self, request: Request, capabilities: Capabilities) -> Response:
         dialect = self.backend.dialect
-        fields = wire.request(call, self.backend.model, dialect, logprobs=abilities.logprobs, quiet=abilities.quiet)
+        fields = openai_protocol.request(
+            request,
+            self.backend.model,
+            dialect,
+            logprobs=capabilities.logprobs,
+            quiet=capabilities.quiet,
+        )
         # the same call has the same key, so that a server which keeps count bills a retry once
-        fields["extra_headers"] = {"Idempotency-Key": digest([self.backend.model, self.backend.rendered(call), repr(call)], 32)}
+        fields["extra_headers"] = {
+            "Idempotency-Key": digest(
+                [self.backend.model, self.backend.render(request), repr(request)], 32
+            )
+        }
         api: Any = self.client.chat.completions if dialect == "chat" else self.client.completions
         raw = await api.with_raw_response.create(**fields)
         content = raw.http_response.content.decode("utf-8-sig", "surrogatepass")
-        body = wire.parse(clean_json(json.loads(content), _clean), dialect)
+        body = openai_protocol.parse(clean_json(json.loads(content), _clean), dialect)
         model = excerpt(body.model, 100)
-        if model and not abilities.model:
-            abilities.model = model
-        elif model and model != abilities.model:
-            self.backend.notes.append(f"{self.url} answers as {model!r} now, before as {abilities.model!r}")
-            abilities.model = model
-        return wire.completion(body, call) if isinstance(call, Complete) else wire.choice(body, call, logprobs=abilities.logprobs)
+        if model and not capabilities.model:
+            capabilities.model = model
+        elif model and model != capabilities.model:
+            self.backend.notes.append(
+                f"{self.url} answers as {model!r} now, before as {capabilities.model!r}"
+            )
+            capabilities.model = model
+        return (
+            openai_protocol.completion(body, request)
+            if isinstance(request, GenerateRequest)
+            else openai_protocol.option_logprobs(body, request, logprobs=capabilities.logprobs)
+        )
 
 
 def _spent(error: openai.APIStatusError) -> bool:
@@ -279,7 +374,12 @@ def api_key() -> str:
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not re.fullmatch(r"[!-~]*", key):
         raise InputError(
-            [Problem("OPENAI_API_KEY", "holds a blank, a line break or a character that is not ASCII; set it to the key alone")]
+            [
+                Problem(
+                    "OPENAI_API_KEY",
+                    "holds a blank, a line break or a character that is not ASCII; set it to the key alone",
+                )
+            ]
         )
     return key
 

@@ -23,7 +23,9 @@ class CappedTransport(httpx.AsyncHTTPTransport):
         response = await super().handle_async_request(request)
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
-            raise httpx.DecodingError("the server packs its answers although it was asked not to", request=request)
+            raise httpx.DecodingError(
+                "the server packs its answers although it was asked not to", request=request
+            )
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         response.stream = _CappedStream(stream, self.cap)

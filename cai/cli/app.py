@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cai import processes
+from cai import distributed
 from cai.errors import CaiError
 
 app = typer.Typer(
@@ -43,24 +43,39 @@ def init(
 
 @app.command(name="import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="JSON, JSON lines, CSV or parquet with principles of another tool.")],
-    theme: Annotated[str, typer.Option(help="Folder below principles/, and name of the constitution.")] = "imported",
-    to: Annotated[Path, typer.Option(help="Folder that holds principles/ and constitution/.")] = Path(),
-    shots: Annotated[Path | None, typer.Option(help="JSON or text with worked examples of critique and revision.")] = None,
+    file: Annotated[
+        Path,
+        typer.Argument(help="JSON, JSON lines, CSV or parquet with principles of another tool."),
+    ],
+    theme: Annotated[
+        str, typer.Option(help="Folder below principles/, and name of the constitution.")
+    ] = "imported",
+    to: Annotated[
+        Path, typer.Option(help="Folder that holds principles/ and constitution/.")
+    ] = Path(),
+    few_shot: Annotated[
+        Path | None,
+        typer.Option(help="JSON or text with worked examples of critique and revision."),
+    ] = None,
 ) -> None:
     """Bring in principles that another tool keeps, with worked examples, byte for byte: the paper's files, llm-swarm's, tables.
 
     Example: cai import constitution_anthropic.json --theme anthropic
     """
-    from cai.cli.bring import bring
+    from cai.cli.import_ import import_principles
 
-    bring(file, theme, to, shots)
+    import_principles(file, theme, to, few_shot)
 
 
 @app.command()
 def check(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders; by default ./principles and ./constitution.")] = None,
-    online: Annotated[bool, typer.Option("--online", help="Also ask the servers and the hub that run files name.")] = False,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Files or folders; by default ./principles and ./constitution."),
+    ] = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Also ask the servers and the hub that run files name.")
+    ] = False,
 ) -> None:
     """Lint principles and constitutions, and check all that a run file names, without a run.
 
@@ -75,7 +90,9 @@ def check(
 def preview(
     constitution: Annotated[str, typer.Argument(help="A constitution (name or file).")],
     principle: Annotated[str, typer.Argument(help="Glob over principle ids.")] = "*",
-    prompt: Annotated[str, typer.Option(help="The prompt to show them with.")] = "How do I mend a bike?",
+    prompt: Annotated[
+        str, typer.Option(help="The prompt to show them with.")
+    ] = "How do I mend a bike?",
 ) -> None:
     """Print the exact texts a model would read, without a model.
 
@@ -90,31 +107,51 @@ def preview(
 def try_(
     prompt: Annotated[str, typer.Argument(help="What to ask the model.")],
     constitution: Annotated[str, typer.Option(help="A constitution (name or file).")] = "reference",
-    model: Annotated[str, typer.Option(help="A model: reference, a folder, or a hub id.")] = "reference",
-    principle: Annotated[str, typer.Option(help="Glob over principle ids; by default one is drawn.")] = "",
+    model: Annotated[
+        str, typer.Option(help="A model: reference, a folder, or a hub id.")
+    ] = "reference",
+    principle: Annotated[
+        str, typer.Option(help="Glob over principle ids; by default one is drawn.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
 ) -> None:
     """Answer one prompt, criticise and revise the answer, and judge the two, live.
 
     Example: cai try "How do I steal the bike?"
     """
-    from cai.cli.attempt import attempt
+    from cai.cli.try_ import try_prompt
 
-    attempt(prompt, constitution, model, principle, seed)
+    try_prompt(prompt, constitution, model, principle, seed)
 
 
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="The run file (YAML).")],
-    run: Annotated[Path | None, typer.Option("--run", help="Folder of the run; by default runs/<name of the run file>.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Folder of the run; by default runs/<name of the run file>."),
+    ] = None,
     until: Annotated[str, typer.Option(help="Last stage to do.")] = "",
-    redo: Annotated[list[str] | None, typer.Option(help="A stage to do again although it is finished.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting of the run file.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, in calls, tokens and money.")] = False,
+    redo: Annotated[
+        list[str] | None, typer.Option(help="A stage to do again although it is finished.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Override a setting of the run file."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what would be done, in calls, tokens and money."),
+    ] = False,
     budget: Annotated[
-        str, typer.Option(help="Stop when the run has ever used calls=N, tokens=N or money=N; the same command goes on.")
+        str,
+        typer.Option(
+            help="Stop when the run has ever used requests=N, tokens=N or money=N; the same command goes on."
+        ),
     ] = "",
-    price: Annotated[str, typer.Option(help="Price of a million tokens read / written, as 0.15/0.60.")] = "",
+    price: Annotated[
+        str, typer.Option(help="Price of a million tokens read / written, as 0.15/0.60.")
+    ] = "",
 ) -> None:
     """Do the whole pipeline, or go on with it: finished stages and answered calls are never done twice.
 
@@ -140,23 +177,35 @@ def audit(folder: Folder) -> None:
 @app.command()
 def test(
     constitution: Annotated[str, typer.Argument(help="A constitution (name or file).")],
-    judge: Annotated[str, typer.Option(help="The judge: reference, a folder, a hub id, or http://host:8000/v1#model.")] = "reference",
-    method: Annotated[str, typer.Option(help="How it is read: critique, letters or reasoned.")] = "critique",
+    judge: Annotated[
+        str,
+        typer.Option(
+            help="The judge: reference, a folder, a hub id, or http://host:8000/v1#model."
+        ),
+    ] = "reference",
+    method: Annotated[
+        str, typer.Option(help="How it is read: critique, letters or reasoned.")
+    ] = "critique",
 ) -> None:
     """Put the examples of a constitution's principles to a judge, like tests: passed, failed, by what margin.
 
     Example: cai test harmless --judge http://127.0.0.1:8000/v1#model
     """
-    from cai.cli.test import run_examples
+    from cai.cli.judge_test import run_examples
 
     raise typer.Exit(run_examples(constitution, judge, method))
 
 
 @app.command()
 def diff(
-    old: Annotated[str, typer.Argument(help="A constitution (name or file), or the folder of a run.")],
+    old: Annotated[
+        str, typer.Argument(help="A constitution (name or file), or the folder of a run.")
+    ],
     new: Annotated[str, typer.Argument(help="The other one.")],
-    on: Annotated[Path | None, typer.Option(help="Folder of a run: also show what NEW does to its revisions and labels.")] = None,
+    on: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a run: also show what NEW does to its revisions and labels."),
+    ] = None,
 ) -> None:
     """Show what changed between two constitutions and, on a run, which critiques, revisions and labels it changes.
 
@@ -192,7 +241,10 @@ def status(folder: Folder) -> None:
 @app.command()
 def report(
     folder: Folder,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default report.html in the run.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write; by default report.html in the run."),
+    ] = None,
 ) -> None:
     """Write the report of a run from the stages that are finished, also of a run that was stopped.
 
@@ -207,9 +259,15 @@ def report(
 @app.command()
 def export(
     folder: Folder,
-    to: Annotated[Path, typer.Option(help="Folder to write to; by default FOLDER/export.")] = Path(),
-    form: Annotated[str, typer.Option("--format", help="trl, transcripts (HH-RLHF) or parquet.")] = "trl",
-    force: Annotated[bool, typer.Option(help="Write labels that the audit found unfit to train on.")] = False,
+    to: Annotated[
+        Path, typer.Option(help="Folder to write to; by default FOLDER/export.")
+    ] = Path(),
+    form: Annotated[
+        str, typer.Option("--format", help="trl, transcripts (HH-RLHF) or parquet.")
+    ] = "trl",
+    force: Annotated[
+        bool, typer.Option(help="Write labels that the audit found unfit to train on.")
+    ] = False,
 ) -> None:
     """Write a run's labels and revisions as datasets that TRL and load_dataset take as they are, with a card.
 
@@ -223,31 +281,49 @@ def export(
 
     known = get_args(Shape)
     if form not in known:
-        raise InputError([Problem("--format", f"there is no format {form!r}{did_you_mean(form, known)}; there are {', '.join(known)}")])
+        raise InputError(
+            [
+                Problem(
+                    "--format",
+                    f"there is no format {form!r}{did_you_mean(form, known)}; there are {', '.join(known)}",
+                )
+            ]
+        )
     export_run(folder, to if to != Path() else folder / "export", cast(Shape, form), force)
 
 
 @app.command()
 def settings(
-    section: Annotated[str, typer.Argument(help="One section or key, such as judge; by default all.")] = "",
-    training: Annotated[bool, typer.Option("--training", help="Of the file of cai sft, reward, ppo and dpo, not of a run file.")] = False,
+    section: Annotated[
+        str, typer.Argument(help="One section or key, such as judge; by default all.")
+    ] = "",
+    training: Annotated[
+        bool,
+        typer.Option(
+            "--training", help="Of the file of cai sft, reward, ppo and dpo, not of a run file."
+        ),
+    ] = False,
 ) -> None:
     """Print every setting of a run file with its meaning, its default and what it may be, as YAML to start from.
 
     Example: cai settings judge
     """
     from cai.config import RunConfig, TrainingConfig
+    from cai.config.describe import settings_text
     from cai.errors import InputError, Problem, did_you_mean
-    from cai.settings import settings_text
 
     kind = TrainingConfig if training else RunConfig
     if section and section not in kind.model_fields:
-        raise InputError([Problem(section, f"is no section{did_you_mean(section, kind.model_fields)}")])
+        raise InputError(
+            [Problem(section, f"is no section{did_you_mean(section, kind.model_fields)}")]
+        )
     print(settings_text(kind, section), end="")
 
 
 Training = Annotated[Path, typer.Argument(help="The training file (YAML).")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting of the file.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting of the file.")
+]
 
 
 @app.command()
@@ -312,7 +388,7 @@ def main(body: Callable[[], None] = app) -> None:
     signals: list[int] = []
 
     def stop(number: int, _: object) -> None:
-        if not signals and processes.is_main():
+        if not signals and distributed.is_main():
             print("stopping after what is on its way; once more stops at once", file=sys.stderr)
         signals.append(number)
         raise KeyboardInterrupt
@@ -320,7 +396,7 @@ def main(body: Callable[[], None] = app) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     _silence_libraries()
-    if not processes.is_main():
+    if not distributed.is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (open as long as the process is)
     try:
         body()

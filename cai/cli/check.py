@@ -48,9 +48,13 @@ def _check_file(path: Path, online: bool, *, run: bool) -> set[Problem]:
 
     config: RunConfig | TrainingConfig
     try:
-        config = check_run(path, online=online).config if run else check_training(path, online=online)
+        config = (
+            check_run(path, online=online).config if run else check_training(path, online=online)
+        )
     except InputError as error:
         return set(error.problems)
     for key, name in hub_names(config, path.parent).items() if not online else ():
-        print(f"{path}: {key}: {name} is not a folder here, so it is a model on the hub; --online looks for it there")
+        print(
+            f"{path}: {key}: {name} is not a folder here, so it is a model on the hub; --online looks for it there"
+        )
     return set()

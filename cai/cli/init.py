@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cai import shipped
 from cai.errors import InputError, Problem
-from cai.files import told
+from cai.files import disk_errors
 
 FOLDERS = ("principles", "constitution", "examples")
 
@@ -25,14 +25,23 @@ def init_folder(folder: Path, force: bool) -> None:
         for name in FOLDERS
         for source in sorted(shipped.folder(name).rglob("*"))
     ]
-    files = [(source, target) for source, target in wanted if source.is_file() and "__pycache__" not in source.parts]
+    files = [
+        (source, target)
+        for source, target in wanted
+        if source.is_file() and "__pycache__" not in source.parts
+    ]
     there = [target for _, target in files if target.exists()]
     if there and not force:
         raise InputError(
-            [Problem(str(there[0]), f"is there already, and so are {len(there) - 1} other files; choose another folder or --force")]
+            [
+                Problem(
+                    str(there[0]),
+                    f"is there already, and so are {len(there) - 1} other files; choose another folder or --force",
+                )
+            ]
         )
     for source, target in files:
-        with told(target):
+        with disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     print(f"wrote {len(files)} files to {folder}")

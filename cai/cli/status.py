@@ -18,7 +18,11 @@ def show_status(folder: Path) -> None:
         path = folder / name / "manifest.json"
         if path.is_file():
             manifest = read_json(path)
-            figures = ", ".join(f"{k} {v:.4g}" for k, v in manifest["metrics"].items() if isinstance(v, int | float))
-            print(f"{name:<10} finished {manifest['finished']}  {manifest['seconds']:>7.1f} s  {figures}")
+            stage_metrics = ", ".join(
+                f"{k} {v:.4g}" for k, v in manifest["metrics"].items() if isinstance(v, int | float)
+            )
+            print(
+                f"{name:<10} finished {manifest['finished']}  {manifest['seconds']:>7.1f} s  {stage_metrics}"
+            )
         else:
             print(f"{name:<10} {'begun' if (folder / name).is_dir() else 'to do'}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cai.cli.screen import TerminalScreen
+from cai.cli.reporter import TerminalReporter
 
 OPENS = {
-    "sft": "AutoModelForCausalLM", "ppo": "AutoModelForCausalLM", "dpo": "AutoModelForCausalLM", "reward": "AutoModelForSequenceClassification",
-}  # fmt: skip
+    "sft": "AutoModelForCausalLM",
+    "ppo": "AutoModelForCausalLM",
+    "dpo": "AutoModelForCausalLM",
+    "reward": "AutoModelForSequenceClassification",
+}
 
 
 def train_stage(stage: str, path: Path, settings: Sequence[str]) -> None:
@@ -17,16 +20,20 @@ def train_stage(stage: str, path: Path, settings: Sequence[str]) -> None:
     from cai.pipeline.preflight import check_training
 
     config = check_training(path, settings, stage, online=True)
-    screen = TerminalScreen()
-    screen.stage(stage, f"{path}, into {path.parent / config.out}")
-    from cai.pipeline.alone import train_alone  # torch and transformers load from here on
+    reporter = TerminalReporter()
+    reporter.stage(stage, f"{path}, into {path.parent / config.out}")
+    from cai.pipeline.standalone import train_standalone  # torch and transformers load from here on
 
-    checkpoint, metrics = train_alone(stage, config, path.parent, screen)
+    checkpoint, metrics = train_standalone(stage, config, path.parent, reporter)
     for name, value in metrics.items():
         if name == "left_out":
             for reason, count in value.items():
-                screen.note(f"left out: {count:,} x {reason}")
+                reporter.note(f"left out: {count:,} x {reason}")
         elif isinstance(value, int | float):
-            screen.note(f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')}: {value:.4g}")
-    screen.note(f"saved: {checkpoint}")
-    screen.note(f"open with: transformers.{OPENS[stage]}.from_pretrained({str(checkpoint)!r})")
+            reporter.note(
+                f"{name.replace('_', ' ')}: {value:,}"
+                if isinstance(value, int)
+                else f"{name.replace('_', ' ')}: {value:.4g}"
+            )
+    reporter.note(f"saved: {checkpoint}")
+    reporter.note(f"open with: transformers.{OPENS[stage]}.from_pretrained({str(checkpoint)!r})")

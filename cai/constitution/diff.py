@@ -23,12 +23,17 @@ class TextChange(NamedTuple):
         """The text with what went in ``[-...-]`` and what came in ``{+...+}``, word by word."""
         before, after = re.split(r"(\s+)", self.before), re.split(r"(\s+)", self.after)
         pieces = []
-        for kind, a, b, c, d in difflib.SequenceMatcher(a=before, b=after, autojunk=False).get_opcodes():
+        for kind, a, b, c, d in difflib.SequenceMatcher(
+            a=before, b=after, autojunk=False
+        ).get_opcodes():
             if kind == "equal":
                 pieces.append("".join(before[a:b]))
                 continue
             gone, come = "".join(before[a:b]), "".join(after[c:d])
-            pieces += [f"[-{gone}-]" if gone.strip() else "", f"{{+{come}+}}" if come.strip() else come]
+            pieces += [
+                f"[-{gone}-]" if gone.strip() else "",
+                f"{{+{come}+}}" if come.strip() else come,
+            ]
         return "".join(pieces)
 
 
@@ -54,7 +59,8 @@ def changes(old: Constitution, new: Constitution) -> list[Change]:
         texts = tuple(
             TextChange(text, one, other)
             for text in TEXTS
-            if (one := getattr(before, text, None) or "") != (other := getattr(after, text, None) or "")
+            if (one := getattr(before, text, None) or "")
+            != (other := getattr(after, text, None) or "")
         )
         if before is None or after is None:
             rows.append(Change(name, "added" if before is None else "removed", texts, weights))

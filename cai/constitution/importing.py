@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from cai.constitution.worked import Worked
+from cai.constitution.few_shot import FewShotExample
 from cai.data.tables import read_table
 from cai.errors import InputError, Problem
 from cai.files import StrPath, read_utf8, strict_json, write_text
@@ -26,7 +26,7 @@ NAMES = {
 """What the three texts of a principle are called elsewhere."""
 
 
-class Brought(NamedTuple):
+class ImportedPrinciple(NamedTuple):
     """One principle as it was found."""
 
     name: str
@@ -34,7 +34,7 @@ class Brought(NamedTuple):
     weight: float | None = None
 
 
-def read_principles(path: StrPath) -> list[Brought]:
+def read_principles(path: StrPath) -> list[ImportedPrinciple]:
     """The principles of a file of another tool, in its order.
 
     Raises:
@@ -46,20 +46,38 @@ def read_principles(path: StrPath) -> list[Brought]:
         weight = entry.get("weight") if isinstance(entry, Mapping) else None
         if not texts:
             problems.append(
-                Problem(place, f"holds no text of a principle; known names are {', '.join(n for names in NAMES.values() for n in names)}")
+                Problem(
+                    place,
+                    f"holds no text of a principle; known names are {', '.join(n for names in NAMES.values() for n in names)}",
+                )
             )
         problems += [
-            Problem(place, f"{use} begins or ends with a blank, which a principle file would lose; take it away")
+            Problem(
+                place,
+                f"{use} begins or ends with a blank, which a principle file would lose; take it away",
+            )
             for use, t in texts.items()
             if t != t.strip()
         ]
-        found.append(Brought(_slug(name) or f"{number:02}", texts, None if weight in (None, "") else float(str(weight))))
+        found.append(
+            ImportedPrinciple(
+                _slug(name) or f"{number:02}",
+                texts,
+                None if weight in (None, "") else float(str(weight)),
+            )
+        )
     if problems or not found:
         raise InputError(problems or [Problem(str(path), "holds no principle")])
     return found
 
 
-def write_principles(found: list[Brought], theme: str, folder: StrPath, title: str, worked: Sequence[Worked] = ()) -> Path:
+def write_principles(
+    found: list[ImportedPrinciple],
+    theme: str,
+    folder: StrPath,
+    title: str,
+    few_shot_turns: Sequence[FewShotExample] = (),
+) -> Path:
     """Write one file per principle and a constitution that draws from them; returns the constitution's path.
 
     Worked examples become its ``few_shot``. One whose requests are no principle's gets a principle of its own, which is not drawn.
@@ -68,14 +86,14 @@ def write_principles(found: list[Brought], theme: str, folder: StrPath, title: s
         InputError: if one of the files is there already.
     """
     folder, drawn = Path(folder), len(found)
-    found, shots = [*found], []
-    for number, example in enumerate(worked, start=1):
+    found, few_shot = [*found], []
+    for number, example in enumerate(few_shot_turns, start=1):
         asked = {"critique": example.critique_request, "revise": example.revision_request}
         name = next((b.name for b in found if asked.items() <= b.texts.items()), "")
         if not name:
             name = f"shot-{number:02}"
-            found.append(Brought(name, asked))
-        shots.append(
+            found.append(ImportedPrinciple(name, asked))
+        few_shot.append(
             {
                 "principle": f"{theme}/{name}",
                 "prompt": example.prompt,
@@ -84,19 +102,30 @@ def write_principles(found: list[Brought], theme: str, folder: StrPath, title: s
                 "revision": example.revision,
             }
         )
-    places = [folder / "principles" / theme / f"{brought.name}.yaml" for brought in found]
+    places = [folder / "principles" / theme / f"{imported.name}.yaml" for imported in found]
     constitution = folder / "constitution" / f"{theme}.yaml"
     if there := [path for path in [*places, constitution] if path.exists()]:
-        raise InputError([Problem(str(path), "is there already; choose another --theme or move it away") for path in there])
-    for path, brought in zip(places, found, strict=True):
-        write_text(path, _yaml({"title": f"{theme} {brought.name}", **brought.texts}))
+        raise InputError(
+            [
+                Problem(str(path), "is there already; choose another --theme or move it away")
+                for path in there
+            ]
+        )
+    for path, imported in zip(places, found, strict=True):
+        write_text(path, _yaml({"title": f"{theme} {imported.name}", **imported.texts}))
     uses: dict[str, Any] = {}
     for use, needed in (("revise", {"critique", "revise"}), ("judge", {"compare"})):
         ids = [f"{theme}/{b.name}" for b in found[:drawn] if needed <= b.texts.keys()]
-        weights = {f"{theme}/{b.name}": b.weight for b in found if b.weight is not None and needed <= b.texts.keys()}
+        weights = {
+            f"{theme}/{b.name}": b.weight
+            for b in found
+            if b.weight is not None and needed <= b.texts.keys()
+        }
         if ids:
             uses[use] = {"principles": ids} | ({"weights": weights} if weights else {})
-    write_text(constitution, _yaml({"title": title, **uses} | ({"few_shot": shots} if shots else {})))
+    write_text(
+        constitution, _yaml({"title": title, **uses} | ({"few_shot": few_shot} if few_shot else {}))
+    )
     return constitution
 
 
@@ -112,7 +141,11 @@ def _entries(path: Path) -> Iterator[tuple[str, str, Any]]:
         raise InputError([Problem(str(path), f"is no JSON: {error}")]) from None
     if isinstance(value, dict) and isinstance(value.get("constitutions"), list):
         value = value["constitutions"]
-    named = value.items() if isinstance(value, dict) else [(f"{i:02}", entry) for i, entry in enumerate(value, start=1)]
+    named = (
+        value.items()
+        if isinstance(value, dict)
+        else [(f"{i:02}", entry) for i, entry in enumerate(value, start=1)]
+    )
     for name, entry in named:
         yield f"{path}: {name}", str(name), entry
 
@@ -123,7 +156,9 @@ def _texts(entry: Any) -> dict[str, str]:
     found = {}
     for use, names in NAMES.items():
         value = next((entry[name] for name in names if entry.get(name)), None)
-        if isinstance(value, list) and len(value) == 1:  # the paper's files keep each text in a list of one
+        if (
+            isinstance(value, list) and len(value) == 1
+        ):  # the paper's files keep each text in a list of one
             value = value[0]
         if isinstance(value, str):
             found[use] = value

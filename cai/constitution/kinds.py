@@ -133,7 +133,9 @@ def _kind_of(file: Path) -> Kind | None:
 def _of_no_kind(file: Path) -> str:
     if file.suffix not in _SUFFIXES:
         return "is not a YAML file (.yaml, .yml) or a constitution in Markdown (.md)"
-    kinds = "; ".join(f"{FAMILIAR[kind]} has keys such as {keys}" for kind, keys in _TELLING.items())
+    kinds = "; ".join(
+        f"{FAMILIAR[kind]} has keys such as {keys}" for kind, keys in _TELLING.items()
+    )
     return f"is not a file that cai knows: {kinds}"
 
 

@@ -78,10 +78,15 @@ def _problems(read: Callable[[Path], object], path: Path) -> Sequence[Problem]:
 def _check_principle(path: Path, principle: Principle) -> Iterable[Problem]:
     document = load(path)
     if not any(getattr(principle, name) for name in TEXTS):
-        yield Problem(document.where(), "says nothing: give it critique and revise, or compare, or all three")
+        yield Problem(
+            document.where(), "says nothing: give it critique and revise, or compare, or all three"
+        )
     if bool(principle.critique) != bool(principle.revise):
         there, missing = ("critique", "revise") if principle.critique else ("revise", "critique")
-        yield Problem(document.where((there,)), f"has a {there} text but no {missing} text; revising needs both")
+        yield Problem(
+            document.where((there,)),
+            f"has a {there} text but no {missing} text; revising needs both",
+        )
     for name in TEXTS:
         text = getattr(principle, name) or ""
         for match in SLOT_PATTERN.finditer(text):
@@ -91,10 +96,15 @@ def _check_principle(path: Path, principle: Principle) -> Iterable[Problem]:
                     f"unknown slot {match.group(0)}{did_you_mean(match.group(1), SLOTS)}; only {{{{ prompt }}}} is filled",
                 )
         if len(text) > LONG:
-            yield Problem(document.where((name,)), f"{name} has {len(text):,} characters; a model will not keep more than {LONG:,} in mind")
+            yield Problem(
+                document.where((name,)),
+                f"{name} has {len(text):,} characters; a model will not keep more than {LONG:,} in mind",
+            )
     for i, example in enumerate(principle.examples):
         if example.better == example.worse:
-            yield Problem(document.where(("examples", i)), "the better and the worse answer are the same")
+            yield Problem(
+                document.where(("examples", i)), "the better and the worse answer are the same"
+            )
 
 
 def _near_duplicates(loaded: dict[Path, Principle]) -> Iterable[Problem]:
@@ -103,8 +113,13 @@ def _near_duplicates(loaded: dict[Path, Principle]) -> Iterable[Problem]:
         texts = [(path, _words(getattr(p, name) or "")) for path, p in loaded.items()]
         for (one, first), (other, second) in combinations([t for t in texts if len(t[1]) > 3], 2):
             overlap = len(set(first) & set(second)) / max(len(set(first)), len(set(second)))
-            if overlap >= NEAR and difflib.SequenceMatcher(None, first, second, autojunk=False).ratio() >= NEAR:
-                yield Problem(load(other).where((name,)), f"says almost the same as {name} of {one}")
+            if (
+                overlap >= NEAR
+                and difflib.SequenceMatcher(None, first, second, autojunk=False).ratio() >= NEAR
+            ):
+                yield Problem(
+                    load(other).where((name,)), f"says almost the same as {name} of {one}"
+                )
 
 
 def _words(text: str) -> list[str]:

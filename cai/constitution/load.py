@@ -121,9 +121,9 @@ class Loader:
     @property
     def drawn(self) -> list[str]:
         """The ids of all principles that the constitution uses, also in its worked examples."""
-        shots = [shot.principle for shot in self.file.few_shot] if self.file else []
+        few_shot = [shot.principle for shot in self.file.few_shot] if self.file else []
         used = {name for chosen in self.weights.values() for name in chosen}
-        return sorted(name for name in used | set(shots) if name in self.files)
+        return sorted(name for name in used | set(few_shot) if name in self.files)
 
     def constitution(self) -> Constitution:
         """The constitution with its principles.
@@ -177,7 +177,9 @@ class Loader:
     def _refuse_other_kinds(document: Document) -> None:
         kind = kind_of_value(document.value)
         if kind not in (None, CONSTITUTION):
-            raise InputError([Problem(document.where(), f"this is not a constitution but {FAMILIAR[kind]}")])
+            raise InputError(
+                [Problem(document.where(), f"this is not a constitution but {FAMILIAR[kind]}")]
+            )
 
     def _included(self, name: str, where: str, above: tuple[Path, ...]) -> Path | None:
         """The file of an include, which must lie inside the project and not include itself."""

@@ -14,12 +14,14 @@ from cai.errors import InputError, Problem
 from cai.files import write_text
 
 
-def write_lock(law: Constitution, path: Path) -> None:
+def write_lock(constitution: Constitution, path: Path) -> None:
     """Write the lock file, atomically."""
     content: dict[str, Any] = {
-        "hash": law.hash,
-        "constitution": law.model_dump(mode="json"),
-        "principle_hashes": {name: principle.hash for name, principle in sorted(law.principles.items())},
+        "hash": constitution.hash,
+        "constitution": constitution.model_dump(mode="json"),
+        "principle_hashes": {
+            name: principle.hash for name, principle in sorted(constitution.principles.items())
+        },
         "template_hashes": {name: templates.template_hash(name) for name in templates.NAMES},
     }
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))

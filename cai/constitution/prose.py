@@ -38,15 +38,30 @@ def load_prose(path: Path) -> Constitution:
         if not text:
             problems.append(Problem(f"{path}:{number}:1", f"the section {heading!r} has no text"))
         elif name in principles:
-            problems.append(Problem(f"{path}:{number}:1", f"a second section has the id {name!r}; give it another: {{#id}}"))
+            problems.append(
+                Problem(
+                    f"{path}:{number}:1",
+                    f"a second section has the id {name!r}; give it another: {{#id}}",
+                )
+            )
         else:
             principles[name] = _principle(name, heading, text)
     if not principles and not problems:
-        problems.append(Problem(f"{path}:1:1", 'has no section; begin each with a line like "## Be honest {#honest}"'))
+        problems.append(
+            Problem(
+                f"{path}:1:1",
+                'has no section; begin each with a line like "## Be honest {#honest}"',
+            )
+        )
     if problems:
         raise InputError(problems)
     weights = dict.fromkeys(principles, 1.0)
-    return Constitution(name=path.stem, title=title, principles=principles, weights={"revise": weights, "judge": weights})
+    return Constitution(
+        name=path.stem,
+        title=title,
+        principles=principles,
+        weights={"revise": weights, "judge": weights},
+    )
 
 
 def slug(text: str) -> str:
@@ -55,5 +70,7 @@ def slug(text: str) -> str:
 
 
 def _principle(name: str, heading: str, text: str) -> Principle:
-    critique, revise, compare = (templates.render(f"prose_{use}", text=text) for use in ("critique", "revise", "compare"))
+    critique, revise, compare = (
+        templates.render(f"prose_{use}", text=text) for use in ("critique", "revise", "compare")
+    )
     return Principle(id=name, title=heading, critique=critique, revise=revise, compare=compare)

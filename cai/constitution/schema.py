@@ -12,8 +12,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from cai.cleaning import clean
 from cai.keys import digest
 
-CleanStr = Annotated[str, BeforeValidator(lambda value: clean(value) if isinstance(value, str) else value)]
-Text = Annotated[CleanStr, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=20_000)]
+CleanStr = Annotated[
+    str, BeforeValidator(lambda value: clean(value) if isinstance(value, str) else value)
+]
+Text = Annotated[
+    CleanStr, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=20_000)
+]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Use = Literal["revise", "judge"]
 
@@ -46,7 +50,7 @@ class PrincipleFile(_Part):
     notes: Text | None = None
 
 
-class Shot(_Part):
+class FewShotRevision(_Part):
     """One worked conversation shown before the model's own: the last answer, its critique and its revision."""
 
     prompt: Text
@@ -72,7 +76,7 @@ class ConstitutionFile(_Part):
     include: tuple[Text, ...] = ()
     revise: Selection = Selection()
     judge: Selection = Selection()
-    few_shot: tuple[Shot, ...] = ()
+    few_shot: tuple[FewShotRevision, ...] = ()
 
 
 class Principle(_Part):
@@ -99,7 +103,7 @@ class Constitution(_Part):
     title: str
     principles: Mapping[str, Principle]
     weights: Mapping[Use, Mapping[str, float]]
-    few_shot: tuple[Shot, ...] = ()
+    few_shot: tuple[FewShotRevision, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -121,7 +125,9 @@ class Constitution(_Part):
         return self.model_copy(
             update={
                 "principles": {k: v for k, v in self.principles.items() if k not in ids},
-                "weights": {u: {k: v for k, v in w.items() if k not in ids} for u, w in self.weights.items()},
+                "weights": {
+                    u: {k: v for k, v in w.items() if k not in ids} for u, w in self.weights.items()
+                },
             }
         )
 

@@ -71,10 +71,14 @@ def _of(row: Row) -> tuple[Prompt, str] | str:
         prompt, value = row["prompt"], row["completion"]
         answer = messages_of(value)[-1].content if isinstance(value, list) and value else value
     elif "output" in row and "instruction" in row:
-        prompt = "\n\n".join(part.strip() for part in (row["instruction"], row.get("input") or "") if part.strip())
+        prompt = "\n\n".join(
+            part.strip() for part in (row["instruction"], row.get("input") or "") if part.strip()
+        )
         answer = row["output"]
     else:
-        raise ValueError(f"holds no demonstration; its columns are {', '.join(row)}; known forms are {KNOWN}")
+        raise ValueError(
+            f"holds no demonstration; its columns are {', '.join(row)}; known forms are {KNOWN}"
+        )
     if not isinstance(answer, str):
         raise ValueError(f"the answer should be a text, found {type(answer).__name__}")
     if not answer.strip():

@@ -38,7 +38,7 @@ def preference_rows(preferences: Iterable[Preference], left_out: Counter[str]) -
             "rejected": _answer(best.comparison.second),
             "p_chosen": best.p_first,
             "source": best.source,
-            "principles": [reading.principle for reading in best.readings],
+            "principles": [judgment.principle for judgment in best.judgments],
             "judge": best.judge,
             "id": best.id,
         }
@@ -65,7 +65,10 @@ def write_rows(rows: Sequence[Row], folder: StrPath, name: str, shape: Shape) ->
     folder = Path(folder)
     if shape != "parquet":
         path = folder / f"{name}.jsonl"
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+        write_text(
+            path,
+            "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows),
+        )
         return path
     from datasets.arrow_dataset import Dataset
 
@@ -84,9 +87,13 @@ def write_rows(rows: Sequence[Row], folder: StrPath, name: str, shape: Shape) ->
 
 def card(title: str, files: dict[str, Path], facts: dict[str, Any]) -> str:
     """A dataset card: which file holds what, for ``load_dataset``, and a table of facts about how the rows were made."""
-    configs = "".join(f"- config_name: {name}\n  data_files: {path.name}\n" for name, path in files.items())
+    configs = "".join(
+        f"- config_name: {name}\n  data_files: {path.name}\n" for name, path in files.items()
+    )
     table = "".join(f"| {name} | {value} |\n" for name, value in facts.items())
-    names = "\n".join(f'    load_dataset("{path.parent.name}", "{name}")' for name, path in files.items())
+    names = "\n".join(
+        f'    load_dataset("{path.parent.name}", "{name}")' for name, path in files.items()
+    )
     return f"""---
 tags: [constitutional-ai, rlaif, preference]
 configs:

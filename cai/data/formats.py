@@ -44,7 +44,14 @@ def format_of(row: Row) -> str:
     return next((name for name, form in FORMATS.items() if form.fits(row)), "")
 
 
-def _pair(prompt: Prompt | str, better: str, worse: str, p_better: float = 1.0, source: str = SOURCE, margin: float = 0.0) -> Outcome:
+def _pair(
+    prompt: Prompt | str,
+    better: str,
+    worse: str,
+    p_better: float = 1.0,
+    source: str = SOURCE,
+    margin: float = 0.0,
+) -> Outcome:
     """A pair of two texts, unless they are no pair."""
     if isinstance(prompt, str):
         return prompt
@@ -98,14 +105,18 @@ def _trl(row: Row) -> Iterator[Outcome]:
                 return
             value = turns[0].content
         if not isinstance(value, str):
-            raise ValueError(f"{name} should be a text or a list of messages, found {type(value).__name__}")
+            raise ValueError(
+                f"{name} should be a text or a list of messages, found {type(value).__name__}"
+            )
         answers.append(value)
     p_chosen = _number(row["p_chosen"], "p_chosen") if row.get("p_chosen") is not None else 1.0
     if not 0 <= p_chosen <= 1:
         raise ValueError(f"p_chosen should be a probability, found {p_chosen}")
     margin = _number(row["margin"], "margin") if row.get("margin") is not None else 0.0
     if margin < 0:
-        raise ValueError(f"margin should not be negative, found {margin:g}: then the other answer would be the better one")
+        raise ValueError(
+            f"margin should not be negative, found {margin:g}: then the other answer would be the better one"
+        )
     source = clean(row["source"]) if isinstance(row.get("source"), str) else ""
     yield _pair(_prompt(row["prompt"]), answers[0], answers[1], p_chosen, source or SOURCE, margin)
 
@@ -117,7 +128,12 @@ def _implicit(row: Row) -> Iterator[Outcome]:
 
 
 def _from_conversations(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> Outcome:
-    if not chosen or not rejected or chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
+    if (
+        not chosen
+        or not rejected
+        or chosen[-1].role != "assistant"
+        or rejected[-1].role != "assistant"
+    ):
         return "does not end with an assistant turn"
     if chosen[:-1] != rejected[:-1]:
         return "the two conversations begin differently"
@@ -143,21 +159,31 @@ def _transcripts(row: Row) -> Iterator[Outcome]:
 
 def _pku(row: Row) -> Iterator[Outcome]:
     """PKU-SafeRLHF: ``prompt, response_0, response_1`` and the index of the better, or else of the safer, one."""
-    column = "better_response_id" if row.get("better_response_id") is not None else "safer_response_id"
+    column = (
+        "better_response_id" if row.get("better_response_id") is not None else "safer_response_id"
+    )
     if (index := row[column]) not in (0, 1):
         yield "no answer is chosen"
         return
-    yield _pair(_prompt(row["prompt"]), _text(row, f"response_{index}"), _text(row, f"response_{1 - index}"))
+    yield _pair(
+        _prompt(row["prompt"]), _text(row, f"response_{index}"), _text(row, f"response_{1 - index}")
+    )
 
 
 def _numbered(row: Row) -> Iterator[Outcome]:
     """``instruction`` and/or ``input``, ``output_1, output_2`` and ``label`` or ``preference`` 1 or 2."""
-    asked = "\n\n".join(row[name].strip() for name in ("instruction", "input") if isinstance(row.get(name), str) and row[name].strip())
+    asked = "\n\n".join(
+        row[name].strip()
+        for name in ("instruction", "input")
+        if isinstance(row.get(name), str) and row[name].strip()
+    )
     choice = row["label"] if row.get("label") is not None else row.get("preference")
     if choice not in (1, 2):
         yield "no answer is chosen"
         return
-    yield _pair(_prompt(asked), _text(row, f"output_{choice}"), _text(row, f"output_{3 - int(choice)}"))
+    yield _pair(
+        _prompt(asked), _text(row, f"output_{choice}"), _text(row, f"output_{3 - int(choice)}")
+    )
 
 
 def _scored(row: Row) -> Iterator[Outcome]:
@@ -165,11 +191,23 @@ def _scored(row: Row) -> Iterator[Outcome]:
     prompt = _prompt(row["instruction"] if "instruction" in row else row["prompt"])
     scored = []
     for number, completion in enumerate(row["completions"]):
-        name = next((n for n in ("overall_score", "fine-grained_score", "score") if completion.get(n) is not None), "")
+        name = next(
+            (
+                n
+                for n in ("overall_score", "fine-grained_score", "score")
+                if completion.get(n) is not None
+            ),
+            "",
+        )
         if not name:
             yield "an answer has no score"
             continue
-        scored.append((_text(completion, "response"), _number(completion[name], f"completions.{number}.{name}")))
+        scored.append(
+            (
+                _text(completion, "response"),
+                _number(completion[name], f"completions.{number}.{name}"),
+            )
+        )
     yield from _by_score(prompt, scored)
 
 
@@ -185,7 +223,11 @@ def _tree(row: Row) -> Iterator[Outcome]:
         answers = [reply for reply in replies if reply["role"] == "assistant"]
         if len(answers) < 2:
             continue
-        ranked = [(_text(a, "text"), -_number(a["rank"], "rank")) for a in answers if a.get("rank") is not None]
+        ranked = [
+            (_text(a, "text"), -_number(a["rank"], "rank"))
+            for a in answers
+            if a.get("rank") is not None
+        ]
         yield from ("an answer has no rank" for _ in range(len(answers) - len(ranked)))
         yield from _by_score(_prompt([m.model_dump() for m in talk]), ranked)
 
@@ -197,9 +239,18 @@ def _label_studio(row: Row) -> Iterator[Outcome]:
     """A Label Studio task of the pairwise template: ``data`` with a prompt and two answers, ``annotations`` with a side each."""
     data = row["data"]
     asked = next((data[n] for n in ("prompt", "question", "instruction") if n in data), None)
-    names = next((pair for pair in (("answer1", "answer2"), ("text1", "text2"), ("response1", "response2")) if pair[0] in data), None)
+    names = next(
+        (
+            pair
+            for pair in (("answer1", "answer2"), ("text1", "text2"), ("response1", "response2"))
+            if pair[0] in data
+        ),
+        None,
+    )
     if names is None:
-        raise ValueError("data should hold answer1 and answer2, text1 and text2, or response1 and response2")
+        raise ValueError(
+            "data should hold answer1 and answer2, text1 and text2, or response1 and response2"
+        )
     sides = [
         result["value"]["selected"]
         for annotation in row["annotations"]
@@ -208,22 +259,36 @@ def _label_studio(row: Row) -> Iterator[Outcome]:
         if result.get("type") == "pairwise"
     ]
     left = sum(side == "left" for side in sides)
-    yield _of_votes(_prompt(asked), _text(data, names[0]), _text(data, names[1]), left, len(sides) - left)
+    yield _of_votes(
+        _prompt(asked), _text(data, names[0]), _text(data, names[1]), left, len(sides) - left
+    )
 
 
 def _argilla(row: Row) -> Iterator[Outcome]:
     """An Argilla record: ``fields`` with a prompt and two answers, ``responses`` whose values name one of the two fields."""
     fields = row["fields"]
     asked = next((fields[n] for n in ("prompt", "instruction", "question") if n in fields), None)
-    names = [n for n in fields if n.rstrip("0123456789_-") in ("response", "answer", "completion", "generation")][:2]
+    names = [
+        n
+        for n in fields
+        if n.rstrip("0123456789_-") in ("response", "answer", "completion", "generation")
+    ][:2]
     if len(names) < 2:
-        raise ValueError("fields should hold a prompt and two answers such as response1 and response2")
+        raise ValueError(
+            "fields should hold a prompt and two answers such as response1 and response2"
+        )
     said = [answer["value"] for answers in row["responses"].values() for answer in answers]
-    votes = [sum(value in (name, number) for value in said) for number, name in enumerate(names, start=1)]
-    yield _of_votes(_prompt(asked), _text(fields, names[0]), _text(fields, names[1]), votes[0], votes[1])
+    votes = [
+        sum(value in (name, number) for value in said) for number, name in enumerate(names, start=1)
+    ]
+    yield _of_votes(
+        _prompt(asked), _text(fields, names[0]), _text(fields, names[1]), votes[0], votes[1]
+    )
 
 
-def _of_votes(prompt: Prompt | str, first: str, second: str, votes_first: int, votes_second: int) -> Outcome:
+def _of_votes(
+    prompt: Prompt | str, first: str, second: str, votes_first: int, votes_second: int
+) -> Outcome:
     """A pair labelled with the share of the raters who chose the better one."""
     total = votes_first + votes_second
     if not total:
@@ -246,13 +311,23 @@ def _pair_of(kind: type) -> Callable[[Row], bool]:
 FORMATS = {
     "trl": Format("prompt, chosen, rejected", _has("prompt", "chosen", "rejected"), _trl),
     "transcripts": Format(
-        "chosen, rejected (HH-RLHF texts)", lambda row: isinstance(row.get("chosen"), str) and "rejected" in row, _transcripts
+        "chosen, rejected (HH-RLHF texts)",
+        lambda row: isinstance(row.get("chosen"), str) and "rejected" in row,
+        _transcripts,
     ),
     "conversations": Format("chosen, rejected (lists of messages)", _pair_of(list), _implicit),
-    "pku": Format("prompt, response_0, response_1, better_response_id", _has("prompt", "response_0", "response_1"), _pku),
-    "numbered": Format("instruction, output_1, output_2, label", _has("output_1", "output_2"), _numbered),
+    "pku": Format(
+        "prompt, response_0, response_1, better_response_id",
+        _has("prompt", "response_0", "response_1"),
+        _pku,
+    ),
+    "numbered": Format(
+        "instruction, output_1, output_2, label", _has("output_1", "output_2"), _numbered
+    ),
     "scored": Format("instruction, completions (UltraFeedback)", _has("completions"), _scored),
     "tree": Format("message_tree_id, prompt (OASST)", _has("message_tree_id", "prompt"), _tree),
-    "label_studio": Format("data, annotations (Label Studio)", _has("data", "annotations"), _label_studio),
+    "label_studio": Format(
+        "data, annotations (Label Studio)", _has("data", "annotations"), _label_studio
+    ),
     "argilla": Format("fields, responses (Argilla)", _has("fields", "responses"), _argilla),
 }

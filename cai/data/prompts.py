@@ -34,7 +34,11 @@ def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
         try:
             prompt = prompt_of(row.get(name), kind)
         except ValueError as error:
-            hint = "" if name else f"{did_you_mean(names[0], row)}; columns: {', '.join(row)}; name one as file#column"
+            hint = (
+                ""
+                if name
+                else f"{did_you_mean(names[0], row)}; columns: {', '.join(row)}; name one as file#column"
+            )
             problems.append(Problem(place, f"{error}{hint}"))
             continue
         prompts.setdefault(prompt.id, prompt)
@@ -61,7 +65,9 @@ def prompt_of(value: Any, kind: str) -> Prompt:
             raise ValueError("the prompt is empty")
         return Prompt.of(value, kind)
     if not isinstance(value, list):
-        raise ValueError(f'has no text or messages under "prompt" or "messages" (found {type(value).__name__})')
+        raise ValueError(
+            f'has no text or messages under "prompt" or "messages" (found {type(value).__name__})'
+        )
     turns = messages_of(value)
     if not turns or turns[-1].role != "user":
         raise ValueError("the conversation does not end with a user turn")
@@ -87,10 +93,18 @@ def messages_of(value: Any) -> tuple[Message, ...]:
 
 def _joined(turn: Any) -> Any:
     parts = turn.get("content") if isinstance(turn, dict) else None
-    if isinstance(parts, list) and parts and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in parts):
+    if (
+        isinstance(parts, list)
+        and parts
+        and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in parts)
+    ):
         turn = turn | {"content": "".join(p["text"] for p in parts)}
     # what else a message holds (names, ids, weights) is not part of the conversation
-    return {k: v for k, v in turn.items() if k in ("role", "content")} if isinstance(turn, dict) else turn
+    return (
+        {k: v for k, v in turn.items() if k in ("role", "content")}
+        if isinstance(turn, dict)
+        else turn
+    )
 
 
 def by_kind(prompts: Sequence[Prompt], kind: str) -> list[Prompt]:

@@ -54,21 +54,39 @@ def _json(path: Path) -> Iterator[tuple[str, Row]]:
         rows = strict_json(text)
     except (ValueError, RecursionError) as error:
         at = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError([Problem(f"{path}{at}", f"is no JSON: {getattr(error, 'msg', error)}")]) from None
+        raise InputError(
+            [Problem(f"{path}{at}", f"is no JSON: {getattr(error, 'msg', error)}")]
+        ) from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError([Problem(str(path), "should be a list of objects with named fields; one object per line goes into a .jsonl file")])
+        raise InputError(
+            [
+                Problem(
+                    str(path),
+                    "should be a list of objects with named fields; one object per line goes into a .jsonl file",
+                )
+            ]
+        )
     for number, row in enumerate(rows, start=1):
         yield f"{path}: object {number}", row
 
 
 def _csv(path: Path) -> Iterator[tuple[str, Row]]:
-    reader = csv.DictReader(io.StringIO(read_utf8(path), newline=""), delimiter="\t" if _suffix(path) == ".tsv" else ",", strict=True)
+    reader = csv.DictReader(
+        io.StringIO(read_utf8(path), newline=""),
+        delimiter="\t" if _suffix(path) == ".tsv" else ",",
+        strict=True,
+    )
     problems = []
     try:
         for row in reader:
             place = f"{path}:{reader.line_num}:1"
             if None in row or None in row.values():
-                problems.append(Problem(place, f"has another number of fields than the {len(reader.fieldnames or ())} of the first line"))
+                problems.append(
+                    Problem(
+                        place,
+                        f"has another number of fields than the {len(reader.fieldnames or ())} of the first line",
+                    )
+                )
             else:
                 yield place, row
     except csv.Error as error:
@@ -88,9 +106,13 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
                 number += 1
                 yield f"{path}: row {number}", row
     except UnicodeDecodeError as error:
-        raise InputError([Problem(str(path), f"holds a text that is not UTF-8 (byte {error.start} of it)")]) from None
+        raise InputError(
+            [Problem(str(path), f"holds a text that is not UTF-8 (byte {error.start} of it)")]
+        ) from None
     except (OSError, lib.ArrowException) as error:
-        raise InputError([Problem(str(path), f"is no parquet file: {str(error).splitlines()[0]}")]) from None
+        raise InputError(
+            [Problem(str(path), f"is no parquet file: {str(error).splitlines()[0]}")]
+        ) from None
 
 
 def _dataset(path: Path) -> Iterator[tuple[str, Row]]:
@@ -100,11 +122,27 @@ def _dataset(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         loaded = load_from_disk(str(path))
     except (OSError, ValueError) as error:
-        raise InputError([Problem(str(path), f"is no saved dataset: {str(error).splitlines()[0]}")]) from None
+        raise InputError(
+            [Problem(str(path), f"is no saved dataset: {str(error).splitlines()[0]}")]
+        ) from None
     if not isinstance(loaded, Dataset):
-        raise InputError([Problem(str(path), f"holds several splits; name the folder of one of {', '.join(map(str, loaded))}")])
+        raise InputError(
+            [
+                Problem(
+                    str(path),
+                    f"holds several splits; name the folder of one of {', '.join(map(str, loaded))}",
+                )
+            ]
+        )
     for number in range(len(loaded)):
         try:
             yield f"{path}: row {number + 1}", loaded[number]
         except UnicodeDecodeError as error:
-            raise InputError([Problem(f"{path}: row {number + 1}", f"holds a text that is not UTF-8 (byte {error.start} of it)")]) from None
+            raise InputError(
+                [
+                    Problem(
+                        f"{path}: row {number + 1}",
+                        f"holds a text that is not UTF-8 (byte {error.start} of it)",
+                    )
+                ]
+            ) from None

@@ -31,7 +31,10 @@ def parse_transcript(text: str) -> tuple[tuple[Message, ...], str] | str:
         return "a turn is empty"
     if _STRAY.search(said[-1]):
         return "an answer holds the mark of another turn"
-    turns = tuple(Message(role=_ROLE[who], content=what) for who, what in zip(speakers[:-1], said[:-1], strict=True))
+    turns = tuple(
+        Message(role=_ROLE[who], content=what)
+        for who, what in zip(speakers[:-1], said[:-1], strict=True)
+    )
     return turns, said[-1]
 
 

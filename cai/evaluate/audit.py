@@ -13,7 +13,7 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from cai.evaluate.statistics import mean, means, proportion
-from cai.records import Preference, Reading
+from cai.records import Judgment, Preference
 
 NEAR_TIE = 0.1
 NEAR_ALIKE = 0.8
@@ -28,19 +28,25 @@ def audit(preferences: Sequence[Preference]) -> dict[str, Any]:
     """All figures of a set of labels. Shares without data are ``{"n": 0}``, other figures without data are left out or None."""
     labels = [p for p in preferences if p.p_first is not None]
     decided = [p for p in labels if abs(_p(p) - 0.5) >= NEAR_TIE]
-    readings = [reading for p in preferences for reading in p.readings]
+    judgments = [judgment for p in preferences for judgment in p.judgments]
     return {
         "n": len(preferences),
         "unscored": proportion(len(preferences) - len(labels), len(preferences)),
         "near_ties": proportion(len(labels) - len(decided), len(labels)),
-        "place": place(decided, readings),
+        "place": position_bias(decided, judgments),
         "length": length(decided),
         **means(
-            same_answers=[float(p.comparison.first.split() == p.comparison.second.split()) for p in preferences],
-            near_alike=[float(overlap(p.comparison.first, p.comparison.second) >= NEAR_ALIKE) for p in preferences],
+            same_answers=[
+                float(p.comparison.first.split() == p.comparison.second.split())
+                for p in preferences
+            ],
+            near_alike=[
+                float(bigram_jaccard(p.comparison.first, p.comparison.second) >= NEAR_ALIKE)
+                for p in preferences
+            ],
         ),
         **({"distinct_answers": distinct(preferences)} if preferences else {}),
-        "commonest": commonest(preferences),
+        "commonest": most_common(preferences),
         "contradictions": contradictions(decided),
         "principles": by_principle(labels),
     }
@@ -51,22 +57,30 @@ def _p(preference: Preference) -> float:
     return preference.p_first
 
 
-def place(decided: Sequence[Preference], readings: Sequence[Reading]) -> dict[str, Any]:
+def position_bias(decided: Sequence[Preference], judgments: Sequence[Judgment]) -> dict[str, Any]:
     """How often the answer that stands first wins (half, if the place means nothing), and what both orders say together.
 
     ``first_letter`` is the mean probability of the first letter over both orders, one half where the place does not matter.
     """
-    both = [r.evidence for r in readings if "p_A_order_2" in r.evidence]
+    both = [r.evidence for r in judgments if "p_A_order_2" in r.evidence]
     return {
         "first_wins": proportion(sum(_p(p) > 0.5 for p in decided), len(decided)),
-        "first_letter": mean([(e["p_A_order_1"] + e["p_A_order_2"]) / 2 for e in both]) if both else None,
-        "order_consistency": mean([float((e["p_A_order_1"] > 0.5) == (e["p_A_order_2"] < 0.5)) for e in both]) if both else None,
+        "first_letter": mean([(e["p_A_order_1"] + e["p_A_order_2"]) / 2 for e in both])
+        if both
+        else None,
+        "order_consistency": mean(
+            [float((e["p_A_order_1"] > 0.5) == (e["p_A_order_2"] < 0.5)) for e in both]
+        )
+        if both
+        else None,
     }
 
 
 def length(decided: Sequence[Preference]) -> dict[str, Any]:
     """How often the longer answer wins, and the correlation of the label with the difference of log lengths (in words)."""
-    rows = [(_p(p), len(p.comparison.first.split()), len(p.comparison.second.split())) for p in decided]
+    rows = [
+        (_p(p), len(p.comparison.first.split()), len(p.comparison.second.split())) for p in decided
+    ]
     uneven = [(label > 0.5) == (first > second) for label, first, second in rows if first != second]
     differences = [math.log((first + 1) / (second + 1)) for _, first, second in rows]
     return {
@@ -81,24 +95,34 @@ def correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
         return None
     a, b = mean(one), mean(other)
     spread = math.sqrt(sum((x - a) ** 2 for x in one) * sum((y - b) ** 2 for y in other))
-    return sum((x - a) * (y - b) for x, y in zip(one, other, strict=True)) / spread if spread > 0 else None
+    return (
+        sum((x - a) * (y - b) for x, y in zip(one, other, strict=True)) / spread
+        if spread > 0
+        else None
+    )
 
 
 def distinct(preferences: Sequence[Preference]) -> float:
     """Share of different texts among all answers; a policy that always says the same has few."""
-    answers = [" ".join(text.split()) for p in preferences for text in (p.comparison.first, p.comparison.second)]
+    answers = [
+        " ".join(text.split())
+        for p in preferences
+        for text in (p.comparison.first, p.comparison.second)
+    ]
     return len(set(answers)) / len(answers)
 
 
-def overlap(one: str, other: str) -> float:
+def bigram_jaccard(one: str, other: str) -> float:
     """Share of the pairs of neighbouring words of two texts that both have (Jaccard); 1 for two texts of the same words."""
     a, b = (set(pairwise(["", *text.lower().split()])) for text in (one, other))
     return len(a & b) / len(a | b) if a | b else 1.0
 
 
-def commonest(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
+def most_common(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
     """The most common answer and the most common opening with their shares: where a policy collapses, one of them grows."""
-    answers = [text.split() for p in preferences for text in (p.comparison.first, p.comparison.second)]
+    answers = [
+        text.split() for p in preferences for text in (p.comparison.first, p.comparison.second)
+    ]
     found: dict[str, dict[str, Any]] = {}
     for name, words in (("answer", None), ("opening", OPENING)):
         for text, count in Counter(" ".join(answer[:words]) for answer in answers).most_common(1):
@@ -126,15 +150,19 @@ def by_principle(labels: Sequence[Preference]) -> dict[str, dict[str, float]]:
     """Per principle: readings, share that decides, and of those the share that agrees with the label in the end, if there are any."""
     rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for p in labels:
-        for reading in p.readings:
-            if reading.p_first is not None:
-                rows[reading.principle].append((reading.p_first, _p(p)))
-    figures = {}
+        for judgment in p.judgments:
+            if judgment.p_first is not None:
+                rows[judgment.principle].append((judgment.p_first, _p(p)))
+    metrics = {}
     for name, found in sorted(rows.items()):
         deciding = [(r, label) for r, label in found if abs(r - 0.5) >= NEAR_TIE]
         agreeing = [float((r > 0.5) == (label > 0.5)) for r, label in deciding if label != 0.5]
-        figures[name] = {"n": len(found), "decides": len(deciding) / len(found), **means(agrees=agreeing)}
-    return figures
+        metrics[name] = {
+            "n": len(found),
+            "decides": len(deciding) / len(found),
+            **means(agrees=agreeing),
+        }
+    return metrics
 
 
 def chance(mark: Mapping[str, float], share: float) -> float:
@@ -144,48 +172,72 @@ def chance(mark: Mapping[str, float], share: float) -> float:
     return sum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(right, n + 1))
 
 
-def failings(figures: Mapping[str, Any], marks: Mapping[str, Any], limits: Mapping[str, float]) -> list[str]:
+def gate_failures(
+    metrics: Mapping[str, Any], judge_test_metrics: Mapping[str, Any], limits: Mapping[str, float]
+) -> list[str]:
     """Why labels should not be trained on: each limit that is broken, in one sentence. Judged by the interval, not the point.
 
-    ``marks`` are those of :mod:`cai.evaluate.examples`; where a constitution has no examples they say nothing.
+    ``judge_test_metrics`` are those of :mod:`cai.evaluate.judge_tests`; where a constitution has no examples they say nothing.
     """
     found = []
-    if _low(figures["unscored"]) > limits["most_unscored"]:
-        found.append(f"{figures['unscored']['value']:.0%} of the comparisons have no label (most_unscored {limits['most_unscored']:.0%})")
-    if _low(figures["near_ties"]) > limits["most_near_ties"]:
-        found.append(f"{figures['near_ties']['value']:.0%} of the labels are near one half (most_near_ties {limits['most_near_ties']:.0%})")
-    wins = figures["place"]["first_wins"]
-    if wins["n"] and (wins["low"] > 0.5 + limits["most_place_bias"] or wins["high"] < 0.5 - limits["most_place_bias"]):
-        found.append(f"the answer that stands first wins {wins['value']:.0%} of the time (most_place_bias {limits['most_place_bias']:.0%})")
-    longer = figures["length"]["longer_wins"]
-    if _low(longer) > limits["most_longer_wins"]:
-        found.append(f"the longer answer wins {longer['value']:.0%} of the time (most_longer_wins {limits['most_longer_wins']:.0%})")
-    if marks["plain"]["n"] and marks["plain"]["high"] < limits["least_examples"]:
+    if _low(metrics["unscored"]) > limits["max_unscored"]:
         found.append(
-            f"the judge gets {marks['plain']['value']:.0%} of the constitution's own examples right (least_examples {limits['least_examples']:.0%})"
+            f"{metrics['unscored']['value']:.0%} of the comparisons have no label (max_unscored {limits['max_unscored']:.0%})"
         )
-    if marks["crossed"]["n"] and marks["crossed"]["high"] < limits["least_crossed"]:
+    if _low(metrics["near_ties"]) > limits["max_near_ties"]:
         found.append(
-            f"the judge gets {marks['crossed']['value']:.0%} of crossed examples right: it does not follow the principle it is asked about "
-            f"(least_crossed {limits['least_crossed']:.0%})"
+            f"{metrics['near_ties']['value']:.0%} of the labels are near one half (max_near_ties {limits['max_near_ties']:.0%})"
         )
-    plain, crossed = marks["plain"], marks["crossed"]
-    by_luck = [chance(plain, limits["least_examples"]), chance(crossed, limits["least_crossed"])]
+    wins = metrics["place"]["first_wins"]
+    if wins["n"] and (
+        wins["low"] > 0.5 + limits["max_position_bias"]
+        or wins["high"] < 0.5 - limits["max_position_bias"]
+    ):
+        found.append(
+            f"the answer that stands first wins {wins['value']:.0%} of the time (max_position_bias {limits['max_position_bias']:.0%})"
+        )
+    longer = metrics["length"]["longer_wins"]
+    if _low(longer) > limits["max_longer_wins"]:
+        found.append(
+            f"the longer answer wins {longer['value']:.0%} of the time (max_longer_wins {limits['max_longer_wins']:.0%})"
+        )
+    if (
+        judge_test_metrics["plain"]["n"]
+        and judge_test_metrics["plain"]["high"] < limits["min_examples_accuracy"]
+    ):
+        found.append(
+            f"the judge gets {judge_test_metrics['plain']['value']:.0%} of the constitution's own examples right (min_examples_accuracy {limits['min_examples_accuracy']:.0%})"
+        )
+    if (
+        judge_test_metrics["crossed"]["n"]
+        and judge_test_metrics["crossed"]["high"] < limits["min_crossed_accuracy"]
+    ):
+        found.append(
+            f"the judge gets {judge_test_metrics['crossed']['value']:.0%} of crossed examples right: it does not follow the principle it is asked about "
+            f"(min_crossed_accuracy {limits['min_crossed_accuracy']:.0%})"
+        )
+    plain, crossed = judge_test_metrics["plain"], judge_test_metrics["crossed"]
+    by_luck = [
+        chance(plain, limits["min_examples_accuracy"]),
+        chance(crossed, limits["min_crossed_accuracy"]),
+    ]
     if plain["n"] >= ENOUGH and min(by_luck) > LUCK and not found:
-        also = f", and of {crossed['n']} crossed ones {crossed['value']:.0%}" if crossed["n"] else ""
+        also = (
+            f", and of {crossed['n']} crossed ones {crossed['value']:.0%}" if crossed["n"] else ""
+        )
         found.append(
             f"nothing tells the judge from a coin: {plain['value']:.0%} of the constitution's {plain['n']} examples right{also}"
         )
-    human = figures.get("human")
+    human = metrics.get("human")
     if human and human["n"] and not human["beats_baselines"]:
         found.append(
             f"the judge agrees with {human['accuracy']['value']:.0%} of {human['n']} human labels, no better than what needs no judge "
             f"({', '.join(f'{name}: {value:.0%}' for name, value in human['baselines'].items())})"
         )
-    flips = marks["hostile_flips"]
-    if _low(flips) > limits["most_hostile_flips"]:
+    flips = judge_test_metrics["adversarial_flips"]
+    if _low(flips) > limits["max_adversarial_flips"]:
         found.append(
-            f"{flips['value']:.0%} of its verdicts turn when an answer asks for it (most_hostile_flips {limits['most_hostile_flips']:.0%})"
+            f"{flips['value']:.0%} of its verdicts turn when an answer asks for it (max_adversarial_flips {limits['max_adversarial_flips']:.0%})"
         )
     return found
 

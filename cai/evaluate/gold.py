@@ -19,14 +19,14 @@ from cai.evaluate.statistics import mean, proportion, wilson
 from cai.functions import function_of
 from cai.records import Prompt, Sample
 
-Gold = Callable[[Prompt, str], Mapping[str, float]]
+GoldMetrics = Callable[[Prompt, str], Mapping[str, float]]
 ATTRIBUTE = "has_"
 """Flags that begin like this are attributes: reported for each set of prompts, not as rates."""
 TAKEN = ("win",)
 """Flags that cannot be reported, because a figure of that name is there already (``win_rate``)."""
 
 
-def gold_function(name: str) -> Gold:
+def gold_function(name: str) -> GoldMetrics:
     """The gold function that a run file names as ``module:function``.
 
     Raises:
@@ -43,7 +43,7 @@ def gold_function(name: str) -> Gold:
     return checked(function, name)
 
 
-def checked(function: Callable[[Prompt, str], Any], name: str) -> Gold:
+def checked(function: Callable[[Prompt, str], Any], name: str) -> GoldMetrics:
     """A user's gold function whose mistakes end in one line that names the function.
 
     Raises (when called):
@@ -100,7 +100,7 @@ def _share(flag: Any, value: Any, name: str) -> float:
     return share
 
 
-def rates(answers: Sequence[Sample], gold: Gold) -> dict[str, Any]:
+def rates(answers: Sequence[Sample], gold: GoldMetrics) -> dict[str, Any]:
     """How often each flag is true, with 95 % intervals, and each attribute per set of prompts.
 
     ``<flag>_rate`` is over all answers for which the flag was returned; ``flags`` splits it by the
@@ -111,21 +111,21 @@ def rates(answers: Sequence[Sample], gold: Gold) -> dict[str, Any]:
     for kind, flags in read:
         for flag, value in flags.items():
             found.setdefault(flag, {}).setdefault(kind, []).append(value)
-    figures: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     for flag, sets in found.items():
         if flag.startswith(ATTRIBUTE):
-            attributes = figures.setdefault("attributes", {})
+            attributes = metrics.setdefault("attributes", {})
             attributes[flag.removeprefix(ATTRIBUTE)] = {
                 kind: mean(values) for kind, values in sets.items()
             }
             continue
         values = [value for part in sets.values() for value in part]
         rate = wilson(sum(values), len(values))
-        figures |= {f"{flag}_rate": rate.value, f"{flag}_rate_interval": [rate.low, rate.high]}
-        figures.setdefault("flags", {})[flag] = {
+        metrics |= {f"{flag}_rate": rate.value, f"{flag}_rate_interval": [rate.low, rate.high]}
+        metrics.setdefault("flags", {})[flag] = {
             kind: proportion(sum(part), len(part)) for kind, part in sets.items()
         }
-    return figures
+    return metrics
 
 
 Column = tuple[str, str]
@@ -136,8 +136,8 @@ def columns(policies: Mapping[str, Any]) -> dict[str, Column]:
     """The columns that a table of policies has for their flags, by title; none is empty."""
     shown = [
         (flag, kind)
-        for figures in policies.values()
-        for flag, sets in figures.get("flags", {}).items()
+        for metrics in policies.values()
+        for flag, sets in metrics.get("flags", {}).items()
         for kind in sets
     ]
     unique = list(dict.fromkeys(shown))
@@ -149,12 +149,12 @@ def columns(policies: Mapping[str, Any]) -> dict[str, Column]:
 
 def _title(flag: str, kind: str) -> str:
     """A flag as a reader sees it, with the set of prompts where there are several."""
-    side = kind.removeprefix("held_").replace("_", "-")
+    side = kind.removeprefix("eval_").replace("_", "-")
     return flag.replace("_", " ") + (f", {side}" if side else "")
 
 
-def share_of(figures: Mapping[str, Any], column: Column) -> Mapping[str, float] | None:
+def share_of(metrics: Mapping[str, Any], column: Column) -> Mapping[str, float] | None:
     """What a policy has in a column: the share with its interval, or None."""
     flag, kind = column
-    found: Mapping[str, float] | None = figures.get("flags", {}).get(flag, {}).get(kind)
+    found: Mapping[str, float] | None = metrics.get("flags", {}).get(flag, {}).get(kind)
     return found

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 Z95 = 1.959964
 
 
-class Rate(NamedTuple):
+class Proportion(NamedTuple):
     """A share with its 95 % interval."""
 
     value: float
@@ -21,7 +21,7 @@ class Rate(NamedTuple):
     n: int
 
 
-def wilson(successes: float, n: int) -> Rate:
+def wilson(successes: float, n: int) -> Proportion:
     """Wilson score interval of a binomial share.
 
     Raises:
@@ -32,11 +32,11 @@ def wilson(successes: float, n: int) -> Rate:
     share, spread = successes / n, Z95**2 / n
     centre = (share + spread / 2) / (1 + spread)
     half = Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Rate(share, max(0.0, centre - half), min(1.0, centre + half), n)
+    return Proportion(share, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
 def proportion(successes: float, n: int) -> dict[str, Any]:
-    """A share as it is written to files: the fields of :class:`Rate`, or just ``{"n": 0}`` without data."""
+    """A share as it is written to files: the fields of :class:`Proportion`, or just ``{"n": 0}`` without data."""
     return wilson(successes, n)._asdict() if n else {"n": 0}
 
 
@@ -69,7 +69,11 @@ def reliability(predicted: Sequence[float], happened: Sequence[float], bins: int
     members: list[list[int]] = [[] for _ in range(bins)]
     for i, p in enumerate(predicted):
         members[min(int(p * bins), bins - 1)].append(i)
-    return [Bin(mean([predicted[i] for i in group]), mean([happened[i] for i in group]), len(group)) for group in members if group]
+    return [
+        Bin(mean([predicted[i] for i in group]), mean([happened[i] for i in group]), len(group))
+        for group in members
+        if group
+    ]
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:

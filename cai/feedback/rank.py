@@ -9,12 +9,12 @@ from itertools import combinations
 from typing import Any
 
 from cai.arguments import check_records
-from cai.backends.protocol import Ask
+from cai.backends.protocol import Model
 from cai.cleaning import clean
 from cai.constitution.schema import Constitution
 from cai.errors import ArgumentError
 from cai.feedback.judge import judge
-from cai.feedback.readings import Method
+from cai.feedback.judge_methods import JudgeMethod
 from cai.records import Comparison, Preference, Prompt, Ranking
 
 PRIOR = 0.1
@@ -22,7 +22,14 @@ PRIOR = 0.1
 
 
 def rank(
-    prompt: Prompt, answers: Sequence[str], law: Constitution, ask: Ask, method: Method | str, *, seed: int = 0, **how: Any
+    prompt: Prompt,
+    answers: Sequence[str],
+    constitution: Constitution,
+    model: Model,
+    method: JudgeMethod | str,
+    *,
+    seed: int = 0,
+    **how: Any,
 ) -> Ranking:
     """Judge all pairs of the answers, as :func:`cai.judge` does (``how`` goes to it), and put the answers in order.
 
@@ -37,7 +44,7 @@ def rank(
     if len(set(answers)) < len(answers):
         raise ArgumentError("answers", "two answers are the same; a ranking is of different ones")
     pairs = [Comparison.of(prompt, one, other) for one, other in combinations(answers, 2)]
-    return ranking(prompt, answers, judge(pairs, law, ask, method, seed=seed, **how))
+    return ranking(prompt, answers, judge(pairs, constitution, model, method, seed=seed, **how))
 
 
 def rankings(preferences: Sequence[Preference]) -> list[Ranking]:
@@ -46,7 +53,11 @@ def rankings(preferences: Sequence[Preference]) -> list[Ranking]:
     for preference in preferences:
         found[preference.comparison.prompt.id].append(preference)
     return [
-        ranking(labels[0].comparison.prompt, [*dict.fromkeys(t for p in labels for t in (p.comparison.first, p.comparison.second))], labels)
+        ranking(
+            labels[0].comparison.prompt,
+            [*dict.fromkeys(t for p in labels for t in (p.comparison.first, p.comparison.second))],
+            labels,
+        )
         for labels in found.values()
     ]
 
@@ -62,10 +73,16 @@ def ranking(prompt: Prompt, answers: Sequence[str], preferences: Sequence[Prefer
             wins[second, first] += 1 - preference.p_first
     fitted = strengths(wins, len(answers))
     order = sorted(range(len(answers)), key=lambda i: -fitted[i])
-    return Ranking(prompt=prompt, answers=tuple(answers[i] for i in order), strengths=tuple(fitted[i] for i in order))
+    return Ranking(
+        prompt=prompt,
+        answers=tuple(answers[i] for i in order),
+        strengths=tuple(fitted[i] for i in order),
+    )
 
 
-def strengths(wins: Mapping[tuple[int, int], float], count: int, prior: float = PRIOR) -> list[float]:
+def strengths(
+    wins: Mapping[tuple[int, int], float], count: int, prior: float = PRIOR
+) -> list[float]:
     """Bradley–Terry strengths ``s`` with ``P(i beats j) = sigmoid(s_i - s_j)``, the most likely ones for some wins.
 
     ``wins[i, j]`` is how often, or how surely, ``i`` beat ``j``. By minorisation and maximisation (Hunter 2004, equation 3),
@@ -78,7 +95,13 @@ def strengths(wins: Mapping[tuple[int, int], float], count: int, prior: float = 
     for _ in range(10_000):
         before = weights
         weights = [
-            won[i] / (prior / (before[i] + 1) + sum(games.get((i, j), 0.0) / (before[i] + before[j]) for j in range(count) if j != i))
+            won[i]
+            / (
+                prior / (before[i] + 1)
+                + sum(
+                    games.get((i, j), 0.0) / (before[i] + before[j]) for j in range(count) if j != i
+                )
+            )
             for i in range(count)
         ]
         if max(abs(math.log(new / old)) for new, old in zip(weights, before, strict=True)) < 1e-9:

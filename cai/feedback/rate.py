@@ -10,10 +10,10 @@ from typing import Literal, get_args
 
 from cai import templates
 from cai.arguments import check_ask, check_choice, check_law
-from cai.backends.protocol import Answer, Ask, Call, Choice, Choose
+from cai.backends.protocol import LoglikelihoodRequest, Model, OptionLogprobs, Request, Response
 from cai.constitution.schema import Constitution, Principle, fill_slots
-from cai.feedback.judge import says_nothing
-from cai.feedback.readings import CritiqueOdds, share
+from cai.feedback.judge import is_empty_answer
+from cai.feedback.judge_methods import CritiqueOdds, share
 from cai.feedback.revise import critique_request
 from cai.keys import digest, draw_many
 from cai.records import Message, Prompt
@@ -23,7 +23,13 @@ DIGITS = tuple("123456789")
 
 
 def rate(
-    answers: Sequence[tuple[Prompt, str]], law: Constitution, ask: Ask, *, scale: Scale = "critique", principles: int = 1, seed: int = 0
+    answers: Sequence[tuple[Prompt, str]],
+    constitution: Constitution,
+    model: Model,
+    *,
+    scale: Scale = "critique",
+    principles: int = 1,
+    seed: int = 0,
 ) -> list[float | None]:
     """A number between -1 and 1 for each (prompt, answer): the mean over ``principles`` drawn by weight (0: all of them).
 
@@ -34,18 +40,22 @@ def rate(
     Raises:
         ArgumentError: naming the argument that cannot be used.
     """
-    check_law(law, "judge", principles)
-    check_ask(ask)
+    check_law(constitution, "judge", principles)
+    check_ask(model)
     check_choice("scale", scale, get_args(Scale))
-    weights = law.used_for("judge")
+    weights = constitution.used_for("judge")
     drawn = [
-        [] if says_nothing(text) else draw_many(weights, principles or len(weights), seed, "rate", prompt.id, digest(text))
+        []
+        if is_empty_answer(text)
+        else draw_many(weights, principles or len(weights), seed, "rate", prompt.id, digest(text))
         for prompt, text in answers
     ]
-    calls = [
-        _call(scale, prompt, text, law.principles[name]) for (prompt, text), names in zip(answers, drawn, strict=True) for name in names
+    requests = [
+        _call(scale, prompt, text, constitution.principles[name])
+        for (prompt, text), names in zip(answers, drawn, strict=True)
+        for name in names
     ]
-    given = iter(ask(calls))
+    given = iter(model(requests))
     ratings: list[float | None] = []
     for names in drawn:
         read = [value for _ in names if (value := _read(scale, next(given))) is not None]
@@ -53,22 +63,32 @@ def rate(
     return ratings
 
 
-def _call(scale: Scale, prompt: Prompt, text: str, principle: Principle) -> Call:
+def _call(scale: Scale, prompt: Prompt, text: str, principle: Principle) -> Request:
     if scale == "critique":
-        return Choose((*prompt.with_answer(text), critique_request(principle, prompt)), CritiqueOdds.options)
-    fence = digest(["fence", prompt.id, text])[:8]
+        return LoglikelihoodRequest(
+            (*prompt.with_answer(text), critique_request(principle, prompt)), CritiqueOdds.options
+        )
+    delimiter = digest(["fence", prompt.id, text])[:8]
     asked = fill_slots(principle.critique or principle.compare or "", {"prompt": prompt.text})
     turns = [message.model_dump() for message in prompt.messages]
-    return Choose(
-        (Message(role="user", content=templates.render("rate", conversation=turns, reply=text, text=asked, fence=fence)),), DIGITS
+    return LoglikelihoodRequest(
+        (
+            Message(
+                role="user",
+                content=templates.render(
+                    "rate", conversation=turns, reply=text, text=asked, delimiter=delimiter
+                ),
+            ),
+        ),
+        DIGITS,
     )
 
 
-def _read(scale: Scale, answer: Answer) -> float | None:
+def _read(scale: Scale, answer: Response) -> float | None:
     if scale == "critique":
         problem = share(answer, 0)
         return None if problem is None else 1 - 2 * problem
-    if not isinstance(answer, Choice) or (first := share(answer, 0)) is None:
+    if not isinstance(answer, OptionLogprobs) or (first := share(answer, 0)) is None:
         return None
     shares = [first, *(s for i in range(1, len(DIGITS)) if (s := share(answer, i)) is not None)]
     expected = sum(digit * s for digit, s in enumerate(shares, start=1))

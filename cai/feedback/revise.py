@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cai import templates
 from cai.arguments import check_ask, check_count, check_law, check_records, check_sampling
-from cai.backends.protocol import Ask, Complete, Completion
+from cai.backends.protocol import Completion, GenerateRequest, Model
 from cai.constitution.schema import Constitution, Principle, fill_slots
 from cai.errors import ArgumentError
 from cai.feedback.sample import reason_of, status_of
@@ -18,9 +18,16 @@ Turns = tuple[Message, ...]
 
 
 def revise(
-    samples: Sequence[Sample], law: Constitution, ask: Ask, *, rounds: int = 4, direct: bool = False, seed: int = 0,
-    temperature: float = 1.0, max_tokens: int = 256,
-) -> list[Revision]:  # fmt: skip
+    samples: Sequence[Sample],
+    constitution: Constitution,
+    model: Model,
+    *,
+    rounds: int = 4,
+    direct: bool = False,
+    seed: int = 0,
+    temperature: float = 1.0,
+    max_tokens: int = 256,
+) -> list[Revision]:
     """Critique and revise each sample ``rounds`` times, by one principle drawn per round with replacement by weight.
 
     Each round starts from the prompt and the reply as it then is. ``direct`` skips the critique. Samples without a text
@@ -31,12 +38,12 @@ def revise(
         ArgumentError: naming the argument that cannot be used.
     """
     check_records("samples", samples, Sample)
-    check_ask(ask)
+    check_ask(model)
     check_count("rounds", rounds, 0)
     check_sampling(temperature, max_tokens)
     usable = [sample for sample in samples if sample.status in ("ok", "truncated")]
-    check_law(law, "revise" if usable else None)
-    critic = _Critic(law, ask, direct, seed, temperature, max_tokens)
+    check_law(constitution, "revise" if usable else None)
+    critic = _Critic(constitution, model, direct, seed, temperature, max_tokens)
     replies = [sample.response for sample in usable]
     steps: list[list[Step]] = [[] for _ in usable]
     for number in range(rounds):
@@ -44,7 +51,11 @@ def revise(
             steps[i].append(step)
             replies[i] = step.revision
     return [
-        Revision(id=digest([s.id, [step.model_dump(exclude={"reason"}) for step in made]]), sample=s, steps=tuple(made))
+        Revision(
+            id=digest([s.id, [step.model_dump(exclude={"reason"}) for step in made]]),
+            sample=s,
+            steps=tuple(made),
+        )
         for s, made in zip(usable, steps, strict=True)
     ]
 
@@ -52,44 +63,85 @@ def revise(
 class _Critic:
     """A model that criticises and revises replies by drawn principles, one round at a time."""
 
-    def __init__(self, law: Constitution, ask: Ask, direct: bool, seed: int, temperature: float, max_tokens: int) -> None:
-        self.law, self.ask, self.direct, self.seed = law, ask, direct, seed
+    def __init__(
+        self,
+        constitution: Constitution,
+        model: Model,
+        direct: bool,
+        seed: int,
+        temperature: float,
+        max_tokens: int,
+    ) -> None:
+        self.constitution, self.model, self.direct, self.seed = constitution, model, direct, seed
         self.temperature, self.max_tokens = temperature, max_tokens
-        self.shots, self.weights = few_shot(law, direct), law.used_for("revise")
+        self.few_shot, self.weights = (
+            few_shot_turns(constitution, direct),
+            constitution.used_for("revise"),
+        )
 
     def round(self, samples: Sequence[Sample], replies: Sequence[str], number: int) -> list[Step]:
         """One step for each sample, from the reply it has so far."""
-        drawn = [self.law.principles[draw(self.weights, self.seed, s.id, number)] for s in samples]
-        talks = [self.shots + s.prompt.with_answer(reply) for s, reply in zip(samples, replies, strict=True)]
+        drawn = [
+            self.constitution.principles[draw(self.weights, self.seed, s.id, number)]
+            for s in samples
+        ]
+        talks = [
+            self.few_shot + s.prompt.with_answer(reply)
+            for s, reply in zip(samples, replies, strict=True)
+        ]
         critiques: dict[int, Completion] = {}
         if not self.direct:
-            asked = {i: talks[i] + (critique_request(drawn[i], s.prompt),) for i, s in enumerate(samples)}
+            asked = {
+                i: talks[i] + (critique_request(drawn[i], s.prompt),) for i, s in enumerate(samples)
+            }
             critiques = self._write(samples, asked, "critique", number)
-            talks = [asked[i] + (Message(role="assistant", content=critiques[i].text),) for i in range(len(samples))]
+            talks = [
+                asked[i] + (Message(role="assistant", content=critiques[i].text),)
+                for i in range(len(samples))
+            ]
         # a revision is only as good as its critique, so none is asked for after a critique that is not whole
-        criticised = [i for i in range(len(samples)) if i not in critiques or status_of(critiques[i]) == "ok"]
+        criticised = [
+            i for i in range(len(samples)) if i not in critiques or status_of(critiques[i]) == "ok"
+        ]
         asked = {i: talks[i] + (revision_request(drawn[i], samples[i].prompt),) for i in criticised}
         revisions = self._write(samples, asked, "revise", number)
-        return [self._step(drawn[i], reply, critiques.get(i), revisions.get(i)) for i, reply in enumerate(replies)]
+        return [
+            self._step(drawn[i], reply, critiques.get(i), revisions.get(i))
+            for i, reply in enumerate(replies)
+        ]
 
-    def _write(self, samples: Sequence[Sample], talks: dict[int, Turns], what: str, number: int) -> dict[int, Completion]:
+    def _write(
+        self, samples: Sequence[Sample], talks: dict[int, Turns], what: str, number: int
+    ) -> dict[int, Completion]:
         """The next turn of each conversation, by the index of its sample."""
-        calls = [
-            Complete(talk, seed_for(self.seed, what, samples[i].id, number), self.temperature, self.max_tokens) for i, talk in talks.items()
+        requests = [
+            GenerateRequest(
+                talk,
+                seed_for(self.seed, what, samples[i].id, number),
+                self.temperature,
+                self.max_tokens,
+            )
+            for i, talk in talks.items()
         ]
         answers: dict[int, Completion] = {}
-        for i, answer in zip(talks, self.ask(calls), strict=True):
+        for i, answer in zip(talks, self.model(requests), strict=True):
             assert isinstance(answer, Completion)
             answers[i] = answer
         return answers
 
-    def _step(self, principle: Principle, reply: str, critique: Completion | None, revision: Completion | None) -> Step:
+    def _step(
+        self,
+        principle: Principle,
+        reply: str,
+        critique: Completion | None,
+        revision: Completion | None,
+    ) -> Step:
         last = revision or critique  # the one that decided how the round ended
         assert last is not None
         status = status_of(last)
         reason = reason_of(last, self.max_tokens)
         text = last.text if status == "ok" else reply
-        thoughts = (critique.thoughts if critique else "", revision.thoughts if revision else "")
+        reasoning = (critique.reasoning if critique else "", revision.reasoning if revision else "")
         return Step(
             principle=principle.id,
             principle_hash=principle.hash,
@@ -98,7 +150,7 @@ class _Critic:
             unchanged=text == reply,
             status=status,
             reason=f"{'revision' if revision else 'critique'}: {reason}" if reason else "",
-            thoughts=thoughts if any(thoughts) else (),
+            reasoning=reasoning if any(reasoning) else (),
         )
 
 
@@ -114,15 +166,21 @@ def revision_request(principle: Principle, prompt: Prompt) -> Message:
     return Message(role="user", content=templates.render_text("revise", text))
 
 
-def few_shot(law: Constitution, direct: bool) -> Turns:
+def few_shot_turns(constitution: Constitution, direct: bool) -> Turns:
     """The constitution's worked examples as one conversation before the real one."""
     turns: list[Message] = []
-    for shot in law.few_shot:
-        principle, prompt = law.principles[shot.principle], Prompt.of(shot.prompt)
+    for shot in constitution.few_shot:
+        principle, prompt = constitution.principles[shot.principle], Prompt.of(shot.prompt)
         turns += prompt.with_answer(shot.answer)
         if not direct:
-            turns += [critique_request(principle, prompt), Message(role="assistant", content=shot.critique)]
-        turns += [revision_request(principle, prompt), Message(role="assistant", content=shot.revision)]
+            turns += [
+                critique_request(principle, prompt),
+                Message(role="assistant", content=shot.critique),
+            ]
+        turns += [
+            revision_request(principle, prompt),
+            Message(role="assistant", content=shot.revision),
+        ]
     return tuple(turns)
 
 
@@ -141,7 +199,13 @@ def training_rows(revisions: Sequence[Revision], rows: str = "final") -> list[tu
     chosen: dict[tuple[str, str], tuple[Prompt, str]] = {}
     for revision in revisions:
         usable = [step.revision for step in revision.steps if step.status == "ok"]
-        last = len(usable) if rows == "all" else int(rows.removeprefix("upto_")) if rows.startswith("upto_") else 0
+        last = (
+            len(usable)
+            if rows == "all"
+            else int(rows.removeprefix("upto_"))
+            if rows.startswith("upto_")
+            else 0
+        )
         for text in usable[:last] if last else usable[-1:]:
             chosen[revision.sample.id, text] = (revision.sample.prompt, text)
     return list(chosen.values())

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cai.arguments import check_ask, check_count, check_records, check_sampling
-from cai.backends.protocol import Ask, Complete, Completion
+from cai.backends.protocol import Completion, GenerateRequest, Model
 from cai.keys import digest, seed_for
-from cai.records import Made, Prompt, Sample, Status
+from cai.records import Prompt, Provenance, Sample, Status
 
 
 def sample(
-    prompts: Sequence[Prompt], ask: Ask, *, n: int = 1, seed: int = 0, temperature: float = 1.0, max_tokens: int = 256
+    prompts: Sequence[Prompt],
+    model: Model,
+    *,
+    n: int = 1,
+    seed: int = 0,
+    temperature: float = 1.0,
+    max_tokens: int = 256,
 ) -> list[Sample]:
     """``n`` answers to each prompt, the answers to one prompt side by side.
 
@@ -22,36 +28,54 @@ def sample(
         ArgumentError: naming the argument that cannot be used.
     """
     check_records("prompts", prompts, Prompt)
-    check_ask(ask)
+    check_ask(model)
     check_count("n", n)
     check_sampling(temperature, max_tokens)
     wanted = [(prompt, draw) for prompt in prompts for draw in range(n)]
-    calls = [Complete(prompt.messages, seed_for(seed, "sample", prompt.id, draw), temperature, max_tokens) for prompt, draw in wanted]
+    requests = [
+        GenerateRequest(
+            prompt.messages, seed_for(seed, "sample", prompt.id, draw), temperature, max_tokens
+        )
+        for prompt, draw in wanted
+    ]
     samples = []
-    for (prompt, draw), call, answer in zip(wanted, calls, ask(calls), strict=True):
+    for (prompt, draw), request, answer in zip(wanted, requests, model(requests), strict=True):
         assert isinstance(answer, Completion)
-        made = Made(model=ask.fingerprint, seed=call.seed, temperature=temperature, max_tokens=max_tokens)
-        name = digest([prompt.id, made.model_dump(), draw])
+        provenance = Provenance(
+            model=model.fingerprint,
+            seed=request.seed,
+            temperature=temperature,
+            max_tokens=max_tokens,
+        )
+        name = digest([prompt.id, provenance.model_dump(), draw])
         samples.append(
             Sample(
-                id=name, prompt=prompt, response=answer.text, draw=draw, status=status_of(answer), made=made, thoughts=answer.thoughts,
+                id=name,
+                prompt=prompt,
+                response=answer.text,
+                draw=draw,
+                status=status_of(answer),
+                provenance=provenance,
+                reasoning=answer.reasoning,
                 reason=reason_of(answer, max_tokens),
             )
-        )  # fmt: skip
+        )
     return samples
 
 
 def status_of(answer: Completion) -> Status:
     """``ok``, or what is wrong with an answer as a text."""
-    if answer.finish in ("too_long", "filtered", "failed"):
-        return answer.finish
+    if answer.finish_reason in ("too_long", "filtered", "failed"):
+        return answer.finish_reason
     if not answer.text.strip():
         return "empty"
-    return "truncated" if answer.finish == "length" else "ok"
+    return "truncated" if answer.finish_reason == "length" else "ok"
 
 
 def reason_of(answer: Completion, max_tokens: int) -> str:
     """Why an answer is not ``ok``, in the server's words or by the limit it reached; empty where it is, or nobody said why."""
     if status_of(answer) == "ok":
         return ""
-    return answer.note or (f"cut at max_tokens={max_tokens}" if answer.finish == "length" else "")
+    return answer.note or (
+        f"cut at max_tokens={max_tokens}" if answer.finish_reason == "length" else ""
+    )

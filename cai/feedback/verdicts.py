@@ -44,16 +44,29 @@ def verdict(text: str) -> str | None:
     The last statement counts, so a judge may change its mind; a last statement that chooses no answer of the two is none.
     """
     text = unicodedata.normalize("NFKC", text[-TAIL:]).translate(_MARKDOWN)
-    found = [match for pattern in (_SAID, _ALONE) for match in pattern.finditer(text) if _is_letter(match)]
+    found = [
+        match
+        for pattern in (_SAID, _ALONE)
+        for match in pattern.finditer(text)
+        if _is_letter(match)
+    ]
     found += [match for pattern in (_WINS, _BRACKETED) for match in pattern.finditer(text)]
     if not found:
         first = _FIRST.match(text)
-        return first["letter"] if first and not _NO_CHOICE.search(text) and not _OTHER_TOO.match(first["rest"]) else None
+        return (
+            first["letter"]
+            if first and not _NO_CHOICE.search(text) and not _OTHER_TOO.match(first["rest"])
+            else None
+        )
     last = max(found, key=lambda match: (match.end("letter"), match.start()))
     if _OTHER_TOO.match(last["rest"]) or re.search(r"\bnot\W+$", text[: last.start("letter")][-8:]):
         return None
     after = text[last.end("letter") :]
-    if _NO_CHOICE.search(after.partition("\n")[0]) and not re.match(r"\W*$", after) and _retracts(after):
+    if (
+        _NO_CHOICE.search(after.partition("\n")[0])
+        and not re.match(r"\W*$", after)
+        and _retracts(after)
+    ):
         return None
     letter = last["letter"].upper()
     return letter if letter in "AB" else None
@@ -65,10 +78,20 @@ def _is_letter(match: re.Match[str]) -> bool:
     if letter.islower() and letter != "a" and letter != "b":
         return False
     return not (
-        letter in "aA" and re.match(r"\s+(?!is\b|wins\b|because\b|since\b|as\b|for\b|over\b|by\b|due\b|here\b|or\b|and\b)[a-z]", rest)
+        letter in "aA"
+        and re.match(
+            r"\s+(?!is\b|wins\b|because\b|since\b|as\b|for\b|over\b|by\b|due\b|here\b|or\b|and\b)[a-z]",
+            rest,
+        )
     )
 
 
 def _retracts(after: str) -> bool:
     """Whether what follows a verdict takes it back: "... A. But both are fine" does not choose."""
-    return bool(re.search(r"\b(?:but|however|although|though)\b.*\b(?:both|neither|either|tie|equally)\b", after, re.IGNORECASE))
+    return bool(
+        re.search(
+            r"\b(?:but|however|although|though)\b.*\b(?:both|neither|either|tie|equally)\b",
+            after,
+            re.IGNORECASE,
+        )
+    )

@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from cai.models.cache import cached
-from cai.models.padding import pad_left, positions
+from cai.models.packing.padding import pad_left, positions
 from cai.quiet import quiet
 
 
@@ -18,15 +18,23 @@ class Decoded(NamedTuple):
 
     tokens: list[int]  # with the stop token that ended it, if one did
     stopped: bool  # ended by a stop token, not by the limit
-    logprobs: list[float]  # of each token, at the temperature it was drawn at; 0 where nothing is drawn
+    logprobs: list[
+        float
+    ]  # of each token, at the temperature it was drawn at; 0 where nothing is drawn
 
 
 @quiet()
 @torch.inference_mode()
 def decode(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, max_tokens: int, temperature: float, seeds: Sequence[int],
-    stop_ids: frozenset[int], pad_id: int,
-) -> list[Decoded]:  # fmt: skip
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_tokens: int,
+    temperature: float,
+    seeds: Sequence[int],
+    stop_ids: frozenset[int],
+    pad_id: int,
+) -> list[Decoded]:
     """Continue each prompt by at most ``max_tokens`` tokens, greedily at temperature 0, else by sampling.
 
     Row ``i`` draws its tokens by inverse transform from the uniform numbers of a generator seeded with ``seeds[i]``.
@@ -34,7 +42,9 @@ def decode(
     ended leave the batch.
     """
     device = model.device
-    uniforms = torch.stack([torch.rand(max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]).to(device)
+    uniforms = torch.stack(
+        [torch.rand(max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    ).to(device)
     different = list(dict.fromkeys(map(tuple, prompts)))
     place = {prompt: i for i, prompt in enumerate(different)}
     ids, mask = pad_left(different, pad_id, device)
@@ -46,7 +56,11 @@ def decode(
     step_ids, step_positions = ids, positions(mask)
     for step in range(max_tokens):
         out = model(
-            input_ids=step_ids, attention_mask=mask, position_ids=step_positions, logits_to_keep=1, **cached(model, cache)
+            input_ids=step_ids,
+            attention_mask=mask,
+            position_ids=step_positions,
+            logits_to_keep=1,
+            **cached(model, cache),
         )
         logits = out.logits[:, -1]
         if step == 0 and len(different) < len(prompts):
@@ -62,13 +76,23 @@ def decode(
         if not bool(going.all()):
             keep = going.nonzero().squeeze(1)
             cache.batch_select_indices(keep)
-            rows, token, mask, step_positions = rows[keep], token[keep], mask[keep], step_positions[keep]
+            rows, token, mask, step_positions = (
+                rows[keep],
+                token[keep],
+                mask[keep],
+                step_positions[keep],
+            )
         step_ids = token.unsqueeze(1)
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-    return [_decoded(row, stop_ids, drawn) for row, drawn in zip(written.tolist(), logprobs.tolist(), strict=True)]
+    return [
+        _decoded(row, stop_ids, drawn)
+        for row, drawn in zip(written.tolist(), logprobs.tolist(), strict=True)
+    ]
 
 
-def pick(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def pick(
+    logits: torch.Tensor, temperature: float, uniform: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The next token of each row of ``logits [B, V]`` and its log-probability, ``[B]`` each.
 
     It is the largest, which is then certain, or the one whose share ``uniform`` falls in.

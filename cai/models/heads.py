@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from cai.models.forest import Forest, branches
-from cai.models.project import head_is_plain, read
+from cai.models.packing.layout import PackedBatch, supports_tree_attention
+from cai.models.packing.logits import answer_logits, has_plain_head
 from cai.models.scalar import answer_scores, token_values
 
 
@@ -21,37 +21,45 @@ class _Headed(nn.Module):
         super().__init__()
         self.model, self.precision = model, precision
         self._no_split_modules = model._no_split_modules  # where FSDP cuts
-        branches(model)  # found out now: wrapped, the model can no longer be called in passing
+        supports_tree_attention(
+            model
+        )  # found out now: wrapped, the model can no longer be called in passing
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.model.device.type, self.precision, enabled=self.precision != torch.float32)
+        return torch.autocast(
+            self.model.device.type, self.precision, enabled=self.precision != torch.float32
+        )
 
 
 class Policy(_Headed):
     """A causal language model under training. With ``value``, a second head of one number per token, which starts at zero."""
 
-    def __init__(self, model: PreTrainedModel, precision: torch.dtype = torch.float32, *, value: bool = False) -> None:
+    def __init__(
+        self, model: PreTrainedModel, precision: torch.dtype = torch.float32, *, value: bool = False
+    ) -> None:
         super().__init__(model, precision)
-        head_is_plain(model)
+        has_plain_head(model)
         self.value: nn.Linear | None = None
         if value:  # zero: before the first update it must say nothing (lm-human-preferences)
-            self.value = nn.Linear(model.get_output_embeddings().in_features, 1, device=model.device)
+            self.value = nn.Linear(
+                model.get_output_embeddings().in_features, 1, device=model.device
+            )
             nn.init.zeros_(self.value.weight)
             nn.init.zeros_(self.value.bias)
 
-    def forward(self, forest: Forest) -> tuple[Tensor, Tensor | None]:
+    def forward(self, packed: PackedBatch) -> tuple[Tensor, Tensor | None]:
         """Logits ``[N, V]`` of the answers' tokens, and the value ``[N]`` of the state before each, where there is a head for it."""
         with self._autocast():
-            hidden, logits = read(self.model, forest)
+            hidden, logits = answer_logits(self.model, packed)
             return logits, None if self.value is None else self.value(hidden).squeeze(-1).float()
 
 
 class Scalar(_Headed):
     """A trunk under a scalar head under training."""
 
-    def forward(self, forest: Forest, values: bool = False) -> Tensor:
+    def forward(self, packed: PackedBatch, values: bool = False) -> Tensor:
         """The score ``[A]`` of each answer, or the value ``[N]`` of the state before each of their tokens."""
         with self._autocast():
             of: Any = token_values if values else answer_scores
-            found: Tensor = of(self.model, forest)
+            found: Tensor = of(self.model, packed)
             return found

@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from torch.nn.modules.dropout import _DropoutNd
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from cai import shipped
 from cai.errors import InputError, Problem
@@ -37,7 +43,7 @@ def resolve(name: str) -> str:
     return str(shipped.reference_model()) if name == REFERENCE else name
 
 
-def reads_alike(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+def same_tokenization(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether the same conversation is the same token ids to both."""
     return (
         one.get_vocab() == other.get_vocab()
@@ -47,24 +53,32 @@ def reads_alike(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) ->
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Open a model's tokenizer as it is; :func:`cai.models.padding.padding_id` says what to pad with.
+    """Open a model's tokenizer as it is; :func:`cai.models.packing.padding.padding_id` says what to pad with.
 
     Raises:
         InputError: if the name is neither a model folder nor a model that can be fetched.
     """
     check_available(name)
-    if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
+    if (Path(name) / "adapter_config.json").is_file() and not (
+        Path(name) / "config.json"
+    ).is_file():
         message = "holds adapters, not a model; name the folder of the merged model"
         raise InputError([Problem(name, message)])
     try:
         with quiet():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                resolve(name), trust_remote_code=False
+            )
     except (OSError, ValueError, ImportError) as error:
-        raise InputError([Problem(name, f"no tokenizer could be opened: {_first_line(error)}")]) from None
+        raise InputError(
+            [Problem(name, f"no tokenizer could be opened: {_first_line(error)}")]
+        ) from None
     return tokenizer
 
 
-def load_language_model(name: str, device: torch.device | None = None, dtype: torch.dtype | None = None) -> LanguageModel:
+def load_language_model(
+    name: str, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> LanguageModel:
     """Open a language model for inference or training, with dropout off.
 
     Args:
@@ -133,8 +147,12 @@ def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Fault
                 **how,
             )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise InputError([Problem(name, f"no model could be opened: {_first_line(error)}")]) from None
-    mismatched = {key: (tuple(found), tuple(wanted)) for key, found, wanted in loaded["mismatched_keys"]}
+        raise InputError(
+            [Problem(name, f"no model could be opened: {_first_line(error)}")]
+        ) from None
+    mismatched = {
+        key: (tuple(found), tuple(wanted)) for key, found, wanted in loaded["mismatched_keys"]
+    }
     return model, Faults(frozenset(loaded["missing_keys"]), mismatched)
 
 
@@ -176,7 +194,10 @@ def context_length(model: PreTrainedModel) -> int:
 
 def best_device() -> torch.device:
     """The accelerator of this process if there is one, else the CPU (also where a launcher was told to use that)."""
-    if not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+    if (
+        not torch.accelerator.is_available()
+        or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    ):
         return torch.device("cpu")
     kind = torch.accelerator.current_accelerator()
     return torch.device(kind.type if kind else "cpu", int(os.environ.get("LOCAL_RANK", "0")))
@@ -186,10 +207,14 @@ def best_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the hardware multiplies it fast, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else torch.float32
+    return (
+        torch.bfloat16
+        if device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+        else torch.float32
+    )
 
 
-def pass_tokens(device: torch.device) -> int:
+def default_micro_batch_tokens(device: torch.device) -> int:
     """Tokens to read at once, padding counted: what the caches of a CPU hold, or what keeps an accelerator busy."""
     return 1_024 if device.type == "cpu" else 16_384
 
@@ -210,6 +235,14 @@ def fingerprint(name: str) -> str:
     folder = Path(resolve(name))
     if not folder.is_dir():
         return f"hub:{name}"
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt"))
-    parts = [(p.name, _file_digest(str(p), os.stat(p).st_mtime, os.stat(p).st_size)) for p in files if p.name != "manifest.json"]
+    files = sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt")
+    )
+    parts = [
+        (p.name, _file_digest(str(p), os.stat(p).st_mtime, os.stat(p).st_size))
+        for p in files
+        if p.name != "manifest.json"
+    ]
     return f"local:{digest(parts)}"

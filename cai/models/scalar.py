@@ -13,12 +13,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from cai.errors import InputError, Problem
-from cai.models.forest import Forest
 from cai.models.load import Faults, best_device, disable_dropout, load_tokenizer, open_model
-from cai.models.padding import own_padding_id
+from cai.models.packing.layout import PackedBatch
+from cai.models.packing.padding import own_padding_id
 from cai.quiet import quiet
 
 HEADS = ("score", "classifier")
@@ -32,7 +36,9 @@ class ScalarModel(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def load_scalar_model(name: str, *, new_head: bool = False, device: torch.device | None = None) -> ScalarModel:
+def load_scalar_model(
+    name: str, *, new_head: bool = False, device: torch.device | None = None
+) -> ScalarModel:
     """Open a reward model, or a model's trunk under a new head, in float32 and with dropout off.
 
     Args:
@@ -46,7 +52,9 @@ def load_scalar_model(name: str, *, new_head: bool = False, device: torch.device
             head and ``new_head`` is not set.
     """
     tokenizer = load_tokenizer(name)
-    model, faults = open_model(AutoModelForSequenceClassification, name, num_labels=1, dtype=torch.float32)
+    model, faults = open_model(
+        AutoModelForSequenceClassification, name, num_labels=1, dtype=torch.float32
+    )
     if not new_head:
         _check_head(name, faults)
     _without_head(faults).refuse(name)
@@ -82,25 +90,32 @@ def _is_of_head(key: str) -> bool:
 def head(model: nn.Module) -> nn.Linear:
     """The scalar head, whatever the family calls it."""
     inner: Any = model
-    found = next((layer for name in HEADS if (layer := getattr(inner, name, None)) is not None), None)
-    assert isinstance(found, nn.Linear), f"{type(inner).__name__} has no linear head named score or classifier"
+    found = next(
+        (layer for name in HEADS if (layer := getattr(inner, name, None)) is not None), None
+    )
+    assert isinstance(found, nn.Linear), (
+        f"{type(inner).__name__} has no linear head named score or classifier"
+    )
     return found
 
 
-def token_values(model: nn.Module, forest: Forest) -> Tensor:
+def token_values(model: nn.Module, packed: PackedBatch) -> Tensor:
     """The head's output ``[N]`` at the place before each token of the answers: the value of the state in which it is chosen."""
-    return _read(model, forest, forest.before)
+    return _read(model, packed, packed.before)
 
 
-def answer_scores(model: nn.Module, forest: Forest) -> Tensor:
+def answer_scores(model: nn.Module, packed: PackedBatch) -> Tensor:
     """The score ``[A]`` of each answer: the head's output at its last token, shifted and scaled as the model's config says."""
     inner: Any = model
-    return (_read(model, forest, forest.ends) - getattr(inner.config, "reward_mean", 0.0)) / getattr(inner.config, "reward_std", 1.0)
+    return (
+        _read(model, packed, packed.first_and_last_decile)
+        - getattr(inner.config, "reward_mean", 0.0)
+    ) / getattr(inner.config, "reward_std", 1.0)
 
 
 @quiet()
-def _read(model: nn.Module, forest: Forest, places: Tensor) -> Tensor:
+def _read(model: nn.Module, packed: PackedBatch, places: Tensor) -> Tensor:
     inner: Any = model
-    hidden = inner.base_model(**forest.inputs).last_hidden_state.flatten(0, 1)[places]
+    hidden = inner.base_model(**packed.inputs).last_hidden_state.flatten(0, 1)[places]
     values: Tensor = head(model)(hidden).squeeze(-1).float()
     return values

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cai.config import RunConfig
-from cai.pipeline.rows import HELD_BENIGN, HELD_RED
+from cai.pipeline.inputs import EVAL_BENIGN, EVAL_RED_TEAM
 
-NAMES = {HELD_RED: "red-team", HELD_BENIGN: "benign"}
+NAMES = {EVAL_RED_TEAM: "red-team", EVAL_BENIGN: "benign"}
 
 
 def held_out_notes(config: RunConfig, read: Mapping[str, Any]) -> list[str]:
@@ -37,8 +37,8 @@ def held_out_notes(config: RunConfig, read: Mapping[str, Any]) -> list[str]:
         ]
         if len(missing) == len(NAMES):
             notes.append("no held-out prompts are left: policies are not compared")
-    if len(missing) == len(NAMES) and config.watch.every:
-        notes.append("no held-out prompts: watch.every has nothing to look at")
+    if len(missing) == len(NAMES) and config.monitor.eval_every:
+        notes.append("no held-out prompts: monitor.eval_every has nothing to look at")
     return notes
 
 

@@ -23,7 +23,14 @@ from cai.data.prompts import read_prompts
 from cai.errors import InputError, Problem
 from cai.evaluate.gold import gold_function
 from cai.functions import function_of, look_in
-from cai.models.names import REFERENCE, check_available, find_model, is_function, is_hub_id, is_server
+from cai.models.names import (
+    REFERENCE,
+    check_available,
+    find_model,
+    is_function,
+    is_hub_id,
+    is_server,
+)
 from cai.pipeline.stages import stages_of
 
 Place = tuple[str | int, ...]
@@ -40,7 +47,7 @@ class Ready(NamedTuple):
     """A run file that passed, with the constitution it names."""
 
     config: RunConfig
-    law: Constitution
+    constitution: Constitution
     source: Path
     """The constitution's file."""
 
@@ -115,7 +122,7 @@ def hub_names(config: RunConfig | TrainingConfig, base: Path) -> dict[str, str]:
         named = {f"models.{part}": getattr(config.models, part) for part in FIRST_ASKED}
     else:
         named = {"model": config.model, "reward_model": config.reward_model}
-    named["guard.model"] = config.guard.model
+    named["constraint.model"] = config.constraint.model
     return {key: name for key, name in named.items() if name and is_hub_id(name, base)}
 
 
@@ -128,9 +135,9 @@ def _run_data(config: RunConfig, base: Path, stages: Sequence[str]) -> Iterator[
     """Prompts and human data that one of the stages reads."""
     readers = [s for s in stages_of(config) if s.name in stages and s.name != "prompts"]
     wanted = {name for stage in readers for name in stage.reads(config)}
-    for key in ("red_team", "benign", "held_red_team", "held_benign"):
+    for key in ("red_team", "benign", "eval_red_team", "eval_benign"):
         yield Named(("prompts", key), getattr(config.prompts, key), _reader(_prompts, base))
-    for key in ("human", "cells"):
+    for key in ("human", "test_sets"):
         for i, name in enumerate(getattr(config.reward, key)):
             if name in wanted:
                 yield Named(("reward", key, i), name, _reader(read_preferences, base))
@@ -143,12 +150,14 @@ def _run_models(
     for part, stage in FIRST_ASKED.items():
         if stage in stages:
             trained = part in TRAINED and "sft" in stages
-            style = config.models.style if part == "initial" else ""
-            check = partial(_model, base=base, online=online, trained=trained, style=style)
+            chat_format = config.models.chat_format if part == "initial" else ""
+            check = partial(
+                _model, base=base, online=online, trained=trained, chat_format=chat_format
+            )
             yield Named(("models", part), getattr(config.models, part), check)
     if "ppo" in stages:
         folder = partial(_folder, base=base, online=online)
-        yield Named(("guard", "model"), config.guard.model, folder)
+        yield Named(("constraint", "model"), config.constraint.model, folder)
         yield Named(("evaluate", "gold"), config.evaluate.gold, gold_function)
 
 
@@ -161,10 +170,10 @@ def _training_names(
     yield Named(("model",), config.model, folder)
     if stage in ("", "ppo"):
         yield Named(("reward_model",), config.reward_model, folder)
-        yield Named(("guard", "model"), config.guard.model, folder)
+        yield Named(("constraint", "model"), config.constraint.model, folder)
     if stage in ("", "reward"):
-        for i, name in enumerate(config.reward.cells):
-            yield Named(("reward", "cells", i), name, _reader(read_preferences, base))
+        for i, name in enumerate(config.reward.test_sets):
+            yield Named(("reward", "test_sets", i), name, _reader(read_preferences, base))
     for key, read in DATA_READERS.items() if not stage else ():
         for i, name in enumerate(getattr(config.data, key)):
             yield Named(("data", key, i), name, _reader(read, base))
@@ -231,11 +240,11 @@ DATA_READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _model(name: str, base: Path, online: bool, *, trained: bool, style: str) -> None:
+def _model(name: str, base: Path, online: bool, *, trained: bool, chat_format: str) -> None:
     if trained and (is_server(name) or is_function(name)):
         raise InputError("this model is trained, so it must be a folder or a hub id")
     if is_server(name):
-        _server(name, online, style)
+        _server(name, online, chat_format)
     elif is_function(found := find_model(name, base)):
         function_of(found)
     else:
@@ -255,14 +264,14 @@ def _folder(name: str, base: Path, online: bool) -> None:
         check_available(name, base)
 
 
-def _server(spec: str, online: bool, style: str) -> None:
+def _server(spec: str, online: bool, chat_format: str) -> None:
     if problem := ping.form_problem(spec):
         raise InputError(problem)
     if absent := [name for name in ("openai", "httpx2") if not _is_installed(name)]:
         packages = " and ".join(absent)
         raise InputError(f'asking a server needs {packages}: pip install "cai[server]"')
     model = spec.partition("#")[2]
-    problems = [ping.ping(url, model, style) for url in ping.urls_of(spec)] if online else []
+    problems = [ping.ping(url, model, chat_format) for url in ping.urls_of(spec)] if online else []
     if any(problems):
         raise InputError([Problem("", problem) for problem in problems if problem])
 
@@ -275,7 +284,7 @@ def _missing_packages(parsed: AnyFile, training: bool) -> Iterator[Problem]:
         where = parsed.document.where(("training", "lora_rank"))
         text = 'training.lora_rank: adapters need the peft package: pip install "cai[lora]"'
         yield Problem(where, text)
-    for i, tracker in enumerate(config.track):
+    for i, tracker in enumerate(config.trackers):
         packages = TRACKER_PACKAGES.get(tracker, (tracker,))
         if not any(map(_is_installed, packages)):
             text = f"track: {tracker} is not installed: pip install {packages[0]}"

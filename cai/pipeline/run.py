@@ -15,15 +15,15 @@ from typing import Any, Protocol
 import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
-from cai import processes
+from cai import distributed
 from cai.backends import Backend, open_backend
 from cai.backends.budget import Budget
-from cai.backends.memo import Asker, Memo
+from cai.backends.response_cache import CachedModel, ResponseCache
 from cai.config import RunConfig
 from cai.constitution.lock import write_lock
 from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem
-from cai.files import read_json, sha256, told, write_json, write_text
+from cai.files import disk_errors, read_json, sha256, write_json, write_text
 from cai.functions import look_in
 from cai.keys import digest
 from cai.models.names import find_model
@@ -32,11 +32,11 @@ FORMAT = 1
 """Version of what stages write; a change makes every stage of older runs stale."""
 
 
-REPEATED = ("compare", "judge", "audit", "reward", "ppo")
+ITERATED = ("compare", "judge", "audit", "reward", "ppo")
 """The stages of a round."""
 
 
-class Screen(Protocol):
+class Reporter(Protocol):
     """Where a run says what it does."""
 
     def stage(self, name: str, text: str) -> None: ...
@@ -44,7 +44,7 @@ class Screen(Protocol):
     def note(self, text: str) -> None: ...
 
 
-class Silent:
+class NullReporter:
     """A screen that shows nothing."""
 
     def stage(self, name: str, text: str) -> None: ...
@@ -58,18 +58,18 @@ class Run:
 
     folder: Path
     config: RunConfig
-    law: Constitution
-    memo: Memo
+    constitution: Constitution
+    cache: ResponseCache
     base: Path  # the folder that the config's relative paths start from
-    screen: Screen = field(default_factory=Silent)
+    reporter: Reporter = field(default_factory=NullReporter)
     lock: BaseFileLock | None = None  # held as long as the run lives
     round: int = 1  # the round that is at work; what is made once has no round
     _backends: dict[tuple[str, str, bool], Backend] = field(default_factory=dict)
-    _told: list[str] = field(default_factory=list)
+    _reported: list[str] = field(default_factory=list)
 
     def named(self, stage: str) -> str:
         """A stage's name in the round at work: ``judge``, ``judge-2``, ..."""
-        return f"{stage}-{self.round}" if self.round > 1 and stage in REPEATED else stage
+        return f"{stage}-{self.round}" if self.round > 1 and stage in ITERATED else stage
 
     def at(self, round: int) -> Run:
         """The same run, looked at in another round."""
@@ -84,27 +84,45 @@ class Run:
     def checkpoint(self, stage: str) -> Path:
         return self.stage_folder(stage) / "checkpoint"
 
-    def ask(self, model: str, stage: str, style: str = "", thinking: bool = False, *, together: bool = True) -> Asker:
+    def cached_model(
+        self,
+        model: str,
+        stage: str,
+        chat_format: str = "",
+        enable_thinking: bool = False,
+        *,
+        together: bool = True,
+    ) -> CachedModel:
         """A model by way of the memo, counted for a stage; ``together``: all processes ask the same and share the work."""
-        key = (model, style, thinking)
+        key = (model, chat_format, enable_thinking)
         if key not in self._backends:
-            self._backends[key] = open_backend(model, style, thinking)
-        return self.memo.asker(self._backends[key], self.named(stage), self.screen.progress, together=together)
+            self._backends[key] = open_backend(model, chat_format, enable_thinking)
+        return self.cache.cached_model(
+            self._backends[key], self.named(stage), self.reporter.progress, together=together
+        )
 
-    def critic(self, stage: str) -> Asker:
+    def critic(self, stage: str) -> CachedModel:
         """The model that writes critiques and revisions."""
-        return self.ask(self.model(self.config.critic), stage, thinking=self.config.models.thinking)
+        return self.cached_model(
+            self.model(self.config.critic),
+            stage,
+            enable_thinking=self.config.models.enable_thinking,
+        )
 
-    def judge(self, stage: str, *, together: bool = True) -> Asker:
+    def judge(self, stage: str, *, together: bool = True) -> CachedModel:
         """The model that labels comparisons."""
         judge = self.model(self.config.judge_model)
-        return self.ask(judge, stage, thinking=self.config.models.thinking, together=together)
+        return self.cached_model(
+            judge, stage, enable_thinking=self.config.models.enable_thinking, together=together
+        )
 
     def notes(self) -> list[str]:
         """What backends have to say that a user should know, each once."""
-        found = [note for backend in self._backends.values() for note in getattr(backend, "notes", [])]
-        new = [note for note in dict.fromkeys(found) if note not in self._told]
-        self._told += new
+        found = [
+            note for backend in self._backends.values() for note in getattr(backend, "notes", [])
+        ]
+        new = [note for note in dict.fromkeys(found) if note not in self._reported]
+        self._reported += new
         return new
 
     def path(self, name: str) -> Path:
@@ -131,18 +149,32 @@ class Run:
         if manifest is None:
             return False
         folder = self.stage_folder(stage)
-        return all((folder / name).is_file() and sha256(folder / name) == known for name, known in manifest["outputs"].items())
+        return all(
+            (folder / name).is_file() and sha256(folder / name) == known
+            for name, known in manifest["outputs"].items()
+        )
 
-    def finish(self, stage: str, made_from: dict[str, Any], metrics: dict[str, Any], seconds: float) -> None:
+    def finish(
+        self, stage: str, made_from: dict[str, Any], metrics: dict[str, Any], seconds: float
+    ) -> None:
         """Write the manifest, which is what makes a stage finished."""
         folder = self.stage_folder(stage)
         files = sorted(
-            p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", "log.jsonl") and not p.name.startswith(".")
+            p
+            for p in folder.rglob("*")
+            if p.is_file()
+            and p.name not in ("manifest.json", "log.jsonl")
+            and not p.name.startswith(".")
         )
         manifest = {
-            "stage": stage, "made_from": made_from, "seconds": round(seconds, 1), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "versions": versions(), "metrics": metrics, "outputs": {p.relative_to(folder).as_posix(): sha256(p) for p in files},
-        }  # fmt: skip
+            "stage": stage,
+            "made_from": made_from,
+            "seconds": round(seconds, 1),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": versions(),
+            "metrics": metrics,
+            "outputs": {p.relative_to(folder).as_posix(): sha256(p) for p in files},
+        }
         write_json(folder / "manifest.json", manifest)
 
     def output_digest(self, stage: str) -> str:
@@ -152,32 +184,48 @@ class Run:
 
     def log(self, stage: str) -> Callable[[dict[str, float]], None]:
         """A function that appends rows to the stage's ``log.jsonl`` and shows how far training is."""
-        return training_log(self.stage_folder(stage) / "log.jsonl", self.screen)
+        return training_log(self.stage_folder(stage) / "log.jsonl", self.reporter)
 
 
-def training_log(path: Path, screen: Screen, every: float = 1.0) -> Callable[[dict[str, float]], None]:
+def training_log(
+    path: Path, reporter: Reporter, every: float = 1.0
+) -> Callable[[dict[str, float]], None]:
     """A function that appends rows to a file and shows how far training is, at most once in ``every`` seconds.
 
     Of what the file held before, the rows of earlier steps stay: a training that was killed goes on in it.
     """
-    with told(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     last, begun = 0.0, False
 
     def write(row: dict[str, float]) -> None:
         nonlocal last, begun
-        done, total = _step(row), int(row.get("updates", row.get("steps", 0)))  # an update has steps of its own
+        done, total = (
+            _step(row),
+            int(row.get("num_updates", row.get("steps", 0))),
+        )  # an update has steps of its own
         if not begun:
             old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-            write_text(path, "".join(line + "\n" for line in old if line.endswith("}") and _step(json.loads(line)) < done))
+            write_text(
+                path,
+                "".join(
+                    line + "\n"
+                    for line in old
+                    if line.endswith("}") and _step(json.loads(line)) < done
+                ),
+            )
             begun = True
-        if processes.is_main():
-            with told(path), path.open("a", encoding="utf-8") as file:
+        if distributed.is_main():
+            with disk_errors(path), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         if time.monotonic() - last > every or done == total:
             last = time.monotonic()
-            shown = ", ".join(f"{name} {row[name]:.3g}" for name in ("loss", "score", "kl", "length") if name in row)
-            screen.progress(done, total, shown)
+            shown = ", ".join(
+                f"{name} {row[name]:.3g}"
+                for name in ("loss", "score", "kl", "length")
+                if name in row
+            )
+            reporter.progress(done, total, shown)
 
     return write
 
@@ -187,33 +235,53 @@ def _step(row: dict[str, float]) -> int:
 
 
 def open_run(
-    folder: Path, config: RunConfig, law: Constitution, base: Path, screen: Screen | None = None, budget: Budget | None = None
+    folder: Path,
+    config: RunConfig,
+    constitution: Constitution,
+    base: Path,
+    reporter: Reporter | None = None,
+    budget: Budget | None = None,
 ) -> Run:
     """Make or open a run's folder, lock it against a second process, and write down what is asked of it.
 
     Raises:
         InputError: if the folder cannot be written, another process works in it, or it was launched as training cannot be.
     """
-    processes.check_launch()  # now, not hours later where training begins
+    distributed.check_launch()  # now, not hours later where training begins
     look_in(base)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
-        lock = FileLock(folder / ".lock") if processes.is_main() else None
+        lock = FileLock(folder / ".lock") if distributed.is_main() else None
         if lock:
             lock.acquire(timeout=0)
     except Timeout:
-        owner = (folder / ".owner").read_text(encoding="utf-8") if (folder / ".owner").is_file() else "another process"
+        owner = (
+            (folder / ".owner").read_text(encoding="utf-8")
+            if (folder / ".owner").is_file()
+            else "another process"
+        )
         raise InputError([Problem(str(folder), f"is in use by {owner}")]) from None
     except OSError as error:
         raise InputError([Problem(str(folder), f"cannot be written: {error.strerror}")]) from None
     write_text(folder / ".owner", f"process {os.getpid()} on {socket.gethostname()}")
-    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-    write_lock(law, folder / "constitution.lock.yaml")
+    write_text(
+        folder / "config.yaml",
+        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+    )
+    write_lock(constitution, folder / "constitution.lock.yaml")
     write_text(folder / ".base", os.path.relpath(base, folder))
-    memo = Memo(folder / "memo.sqlite", budget) if processes.is_main() else None
-    processes.wait()  # two processes that make the memo at the same moment would lock each other out
-    return Run(folder, config, law, memo or Memo(folder / "memo.sqlite", budget), base, screen or Silent(), lock)
+    cache = ResponseCache(folder / "responses.sqlite", budget) if distributed.is_main() else None
+    distributed.wait()  # two processes that make the memo at the same moment would lock each other out
+    return Run(
+        folder,
+        config,
+        constitution,
+        cache or ResponseCache(folder / "responses.sqlite", budget),
+        base,
+        reporter or NullReporter(),
+        lock,
+    )
 
 
 def base_of(folder: Path) -> Path:

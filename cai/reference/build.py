@@ -44,19 +44,27 @@ CYCLES = (
 BATCH_TOKENS = 3072
 POOL = 512  # rows sorted by length at a time
 WARM_UP_TOKENS = 150_000
-SLOW_CIRCUIT, SLOW_EMBEDDINGS = 0.1, 0.4  # shares of the rate that the circuit and the words it is about move at
+SLOW_CIRCUIT, SLOW_EMBEDDINGS = (
+    0.1,
+    0.4,
+)  # shares of the rate that the circuit and the words it is about move at
 
 
 class Rows:
     """Batches of token ids and of the weight of each token as a target, both ``[rows, length]``, without end."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, mixture: dict[str, float]) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, seed: int, mixture: dict[str, float]
+    ) -> None:
         self.tokenizer, self.rng, self.mixture = tokenizer, random.Random(seed), mixture
         self.vocabulary = sorted(words() - set('.,?!:"'))
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            encoded = sorted((encode(self.draw(), self.tokenizer) for _ in range(POOL)), key=lambda row: len(row[0]))
+            encoded = sorted(
+                (encode(self.draw(), self.tokenizer) for _ in range(POOL)),
+                key=lambda row: len(row[0]),
+            )
             batches = list(cut(encoded, BATCH_TOKENS))
             self.rng.shuffle(batches)
             yield from map(collate, batches)
@@ -65,7 +73,9 @@ class Rows:
         kind = self.rng.choices(list(self.mixture), weights=list(self.mixture.values()))[0]
         if kind == "exercise":
             return tasks.exercise(self.rng, self.vocabulary)
-        return {"chat": tasks.chat, "critique": tasks.critique_and_revise, "judge": tasks.judge}[kind](self.rng, "train")
+        return {"chat": tasks.chat, "critique": tasks.critique_and_revise, "judge": tasks.judge}[
+            kind
+        ](self.rng, "train")
 
 
 def encode(row: tasks.Row, tokenizer: PreTrainedTokenizerFast) -> Encoded:
@@ -123,7 +133,9 @@ def optimizer_of(model: LlamaForCausalLM, rate: float) -> torch.optim.AdamW:
         circuit = "self_attn" in name and ("layers.0." in name or "layers.1." in name)
         share = SLOW_CIRCUIT if circuit else SLOW_EMBEDDINGS if "embed" in name else 1.0
         decay = 0.05 if share == 1.0 and parameter.dim() > 1 else 0.0
-        groups.append({"params": [parameter], "lr": rate * share, "peak": rate * share, "weight_decay": decay})
+        groups.append(
+            {"params": [parameter], "lr": rate * share, "peak": rate * share, "weight_decay": decay}
+        )
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
 
 
@@ -132,13 +144,17 @@ def train(out: Path, seed: int, first: int = 0) -> None:
     tokenizer = build_tokenizer()
     for number, cycle in enumerate(CYCLES[first:], start=first):
         if number == 0:
-            model = seeded_model(len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, seed)  # type: ignore[arg-type]
+            model = seeded_model(
+                len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, seed
+            )  # type: ignore[arg-type]
         else:
             model = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32)
         train_cycle(model, tokenizer, Rows(tokenizer, seed + number, cycle.mixture), cycle, out)
 
 
-def train_cycle(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Rows, cycle: Cycle, out: Path) -> None:
+def train_cycle(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Rows, cycle: Cycle, out: Path
+) -> None:
     """One pass over a cycle's tokens, saved as a Hugging Face folder now and then and at the end."""
     optimizer = optimizer_of(model, cycle.rate)
     model.train()
@@ -157,7 +173,12 @@ def train_cycle(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, row
         average = loss.item() if math.isnan(average) else 0.98 * average + 0.02 * loss.item()
         if step % 100 == 0:
             spent = round(time.monotonic() - started)
-            print(json.dumps({"step": step, "tokens": seen, "loss": round(average, 4), "seconds": spent}), flush=True)
+            print(
+                json.dumps(
+                    {"step": step, "tokens": seen, "loss": round(average, 4), "seconds": spent}
+                ),
+                flush=True,
+            )
         if time.monotonic() - saved > 300:
             save(model, tokenizer, out)
             saved = time.monotonic()
@@ -181,7 +202,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write the model to")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cycle", type=int, default=0, help="cycle to begin with; later ones start from what OUT holds")
+    parser.add_argument(
+        "--cycle",
+        type=int,
+        default=0,
+        help="cycle to begin with; later ones start from what OUT holds",
+    )
     options = parser.parse_args()
     train(options.out, options.seed, options.cycle)
 

@@ -10,15 +10,32 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from cai.reference.world import BENIGN, HARMS, Reply, Request, Sentence, attribute_of, lexicon, offence, topics
+from cai.reference.world import (
+    BENIGN,
+    HARMS,
+    Reply,
+    Sentence,
+    WorldRequest,
+    attribute_of,
+    lexicon,
+    offence,
+    topics,
+)
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-_SLOT = {"P": r"(?P<P>\w+)", "G": r"(?P<G>\w+)", "S": r"\w+", "N": r"\d+", "T": r"(?P<T>\w+ the (?:\w+ )?\w+)", "O": r"(?P<O>\w+)"}
+_SLOT = {
+    "P": r"(?P<P>\w+)",
+    "G": r"(?P<G>\w+)",
+    "S": r"\w+",
+    "N": r"\d+",
+    "T": r"(?P<T>\w+ the (?:\w+ )?\w+)",
+    "O": r"(?P<O>\w+)",
+}
 _STEP = re.compile(r"^To (?P<verb>\w+) the (?:\w+ )?(?P<thing>\w+), first\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedAnswer:
     """What a reply to a request is, by the checkers."""
 
     harms: frozenset[str]  # harm attributes found in any sentence
@@ -32,14 +49,14 @@ class Reading:
         return bool(self.harms)
 
 
-def read(request: Request, text: str) -> Reading:
+def read(request: WorldRequest, text: str) -> ParsedAnswer:
     """Read a reply to a known request."""
     parts = parse(text)
     offences = frozenset(found for part in parts if (found := offence(part, request)))
     if not any(part.label == "friendly" for part in parts):
         offences |= {"unfriendly"}
     evasive = "evasive" in offences
-    return Reading(
+    return ParsedAnswer(
         harms=offences & frozenset(HARMS),
         attributes=offences,
         helpful=not evasive and _has_content(request, parts),
@@ -50,7 +67,9 @@ def read(request: Request, text: str) -> Reading:
 
 def parse(text: str) -> Reply:
     """Split a text into sentences and class each."""
-    return tuple(Sentence(classify(part), part) for part in _SENTENCE_END.split(text.strip()) if part)
+    return tuple(
+        Sentence(classify(part), part) for part in _SENTENCE_END.split(text.strip()) if part
+    )
 
 
 @cache
@@ -92,7 +111,9 @@ def _verbs(kind: str) -> frozenset[str]:
 def _templates() -> dict[str, list[re.Pattern[str]]]:
     def compiled(template: str) -> re.Pattern[str]:
         pieces = re.split(r"\{(\w)\}", template)
-        body = "".join(re.escape(piece) if i % 2 == 0 else _SLOT[piece] for i, piece in enumerate(pieces))
+        body = "".join(
+            re.escape(piece) if i % 2 == 0 else _SLOT[piece] for i, piece in enumerate(pieces)
+        )
         return re.compile(rf"^{body}$", re.IGNORECASE)
 
     return {label: [compiled(t) for t in texts] for label, texts in lexicon()["sentences"].items()}
@@ -108,7 +129,7 @@ def _markers() -> dict[str, re.Pattern[str]]:
     return {label: compiled(words) for label, words in markers.items() if label != "refusal"}
 
 
-def _has_content(request: Request, parts: Reply) -> bool:
+def _has_content(request: WorldRequest, parts: Reply) -> bool:
     """Whether the reply says what a harmless request asked for, about the thing, person or group it named."""
     if request.kind not in BENIGN:
         return False
@@ -116,28 +137,36 @@ def _has_content(request: Request, parts: Reply) -> bool:
         opened = any(_opens(request, part.text) for part in parts if part.label == "first")
         thing = re.compile(rf"\b{re.escape(request.slots['O'])}\b", re.IGNORECASE)
         return opened and any(part.label == "then" and thing.search(part.text) for part in parts)
-    wanted, name = ("praise", request.slots["P"]) if request.kind == "note" else ("info", request.slots["G"])
+    wanted, name = (
+        ("praise", request.slots["P"]) if request.kind == "note" else ("info", request.slots["G"])
+    )
     mentioned = re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE)
     content = [part for part in parts if attribute_of(part.label) == wanted]
     return bool(content) and any(mentioned.search(part.text) for part in content)
 
 
-def _opens(request: Request, text: str) -> bool:
+def _opens(request: WorldRequest, text: str) -> bool:
     step = _STEP.match(text)
-    return bool(step) and step["verb"].lower() == request.slots["V"] and step["thing"].lower() == request.slots["O"]  # type: ignore[index]
+    return (
+        bool(step)
+        and step["verb"].lower() == request.slots["V"]
+        and step["thing"].lower() == request.slots["O"]
+    )  # type: ignore[index]
 
 
-def parse_request(text: str) -> Request | None:
+def parse_request(text: str) -> WorldRequest | None:
     """The request a prompt makes, by the world's phrasings, or None where it is from outside the world."""
     for kind, phrasings in lexicon()["requests"].items():
-        for pattern in _request_patterns(kind, tuple(p for split in phrasings.values() for p in split)):
+        for pattern in _request_patterns(
+            kind, tuple(p for split in phrasings.values() for p in split)
+        ):
             if match := pattern.search(text):
                 slots = {k: v for k, v in match.groupdict().items() if v}
                 if kind != "howto":
-                    return Request(kind, text, slots)
+                    return WorldRequest(kind, text, slots)
                 verb, thing = slots["T"].split()[0], slots["T"].split()[-1]
                 harm = next((k for k in ("crime", "danger") if verb in _verbs(k)), "howto")
-                return Request(harm, text, {"V": verb, "O": thing, "T": slots["T"]})
+                return WorldRequest(harm, text, {"V": verb, "O": thing, "T": slots["T"]})
     return None
 
 
@@ -146,6 +175,8 @@ def _request_patterns(kind: str, phrasings: tuple[str, ...]) -> list[re.Pattern[
     patterns = []
     for template in phrasings:
         pieces = re.split(r"\{(\w)\}", template)
-        body = "".join(re.escape(piece) if i % 2 == 0 else _SLOT[piece] for i, piece in enumerate(pieces))
+        body = "".join(
+            re.escape(piece) if i % 2 == 0 else _SLOT[piece] for i, piece in enumerate(pieces)
+        )
         patterns.append(re.compile(rf"(?:^|(?<=[.?] )){body}"))
     return patterns

@@ -25,12 +25,14 @@ def read(prompt: Prompt, answer: str) -> dict[str, bool]:
     request = checkers.parse_request(prompt.text)
     if request is None:
         return {}
-    reading = checkers.read(request, answer)
+    parsed = checkers.read(request, answer)
     if request.harmful:
-        flags = {"harmful": reading.harmful, "refusal": reading.refuses}
+        flags = {"harmful": parsed.harmful, "refusal": parsed.refuses}
     else:
-        flags = {"helpful": reading.helpful, "evasive": reading.evasive}
-    return flags | {f"has_{name}": name in reading.attributes for name in world.lexicon()["attributes"]}
+        flags = {"helpful": parsed.helpful, "evasive": parsed.evasive}
+    return flags | {
+        f"has_{name}": name in parsed.attributes for name in world.lexicon()["attributes"]
+    }
 
 
 def kind(prompt: Prompt) -> str:
@@ -67,7 +69,9 @@ def unknown_to_reference(principle: Principle) -> str | None:
     if attributes_of(principle):
         return None
     text = " ".join(filter(None, (principle.critique, principle.revise, principle.compare)))
-    strange = sorted({word for word in re.findall(r"[a-z]+", text.lower()) if word not in _vocabulary()})
+    strange = sorted(
+        {word for word in re.findall(r"[a-z]+", text.lower()) if word not in _vocabulary()}
+    )
     words = f" (it never saw the words {', '.join(strange[:5])})" if strange else ""
     return f"{principle.id}: the reference model knows no such concept{words}; expect it to find no problem anywhere"
 
@@ -87,10 +91,16 @@ class Crossed(NamedTuple):
     about_second: Principle
 
 
-def crossover_pairs(principles: Sequence[Principle], count: int, seed: int = 0, split: world.Split = "held") -> list[Crossed]:
+def crossover_pairs(
+    principles: Sequence[Principle], count: int, seed: int = 0, split: world.Split = "held"
+) -> list[Crossed]:
     """Pairs in which the first answer breaks only one principle and the second only another: a judge that reads must flip."""
     rng = random.Random(seed)
-    single = [(p, next(iter(a))) for p in principles if len(a := attributes_of(p)) == 1 and next(iter(a)) in tasks.STRAY_ATTRIBUTES]
+    single = [
+        (p, next(iter(a)))
+        for p in principles
+        if len(a := attributes_of(p)) == 1 and next(iter(a)) in tasks.STRAY_ATTRIBUTES
+    ]
     pairs: list[Crossed] = []
     while len(pairs) < count and len(single) > 1:
         (one, first), (other, second) = rng.sample(single, 2)
@@ -98,8 +108,13 @@ def crossover_pairs(principles: Sequence[Principle], count: int, seed: int = 0, 
             continue
         request = tasks.any_request(rng, split)
         manner: world.Manner = "refuse" if request.harmful else "comply"
-        texts = [world.text_of(world.draw_reply(request, manner, [fault, "neutral"], rng, split)) for fault in (first, second)]
-        pairs.append(Crossed(Comparison.of(Prompt.of(request.text), texts[0], texts[1]), one, other))
+        texts = [
+            world.text_of(world.draw_reply(request, manner, [fault, "neutral"], rng, split))
+            for fault in (first, second)
+        ]
+        pairs.append(
+            Crossed(Comparison.of(Prompt.of(request.text), texts[0], texts[1]), one, other)
+        )
     return pairs
 
 
@@ -107,12 +122,14 @@ class Built(NamedTuple):
     """A prompt of the world with two answers made for it: one that does what is asked, one that refuses."""
 
     prompt: Prompt
-    request: world.Request
+    request: world.WorldRequest
     comply: str
     refuse: str
 
 
-def built_answers(principles: Sequence[Principle], prompts: Sequence[Prompt], seed: int = 0) -> list[Built]:
+def built_answers(
+    principles: Sequence[Principle], prompts: Sequence[Prompt], seed: int = 0
+) -> list[Built]:
     """Both answers to each prompt of the world; red-team prompts of a kind that no principle is about are left out."""
     rng = random.Random(seed)
     covered = frozenset().union(*(attributes_of(principle) for principle in principles))
@@ -121,6 +138,9 @@ def built_answers(principles: Sequence[Principle], prompts: Sequence[Prompt], se
         request = checkers.parse_request(prompt.text)
         if request is None or (request.harmful and request.kind not in covered):
             continue
-        comply, refuse = (world.text_of(world.draw_core(request, manner, rng, "held")) for manner in ("comply", "refuse"))
+        comply, refuse = (
+            world.text_of(world.draw_core(request, manner, rng, "held"))
+            for manner in ("comply", "refuse")
+        )
         found.append(Built(prompt, request, comply, refuse))
     return found

@@ -28,11 +28,20 @@ def seeded_model(vocabulary: int, end: int, pad: int, seed: int) -> LlamaForCaus
     """A four-layer Llama with the circuit in layers 0 and 1, and small random weights elsewhere."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=HIDDEN, intermediate_size=512, num_hidden_layers=4, num_attention_heads=HEADS,
-        num_key_value_heads=HEADS, initializer_range=0.03, max_position_embeddings=1024, tie_word_embeddings=True,
+        vocab_size=vocabulary,
+        hidden_size=HIDDEN,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        initializer_range=0.03,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-        bos_token_id=None, eos_token_id=end, pad_token_id=pad,
-    )  # fmt: skip
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=pad,
+    )
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         embeddings = model.model.embed_tokens.weight
@@ -94,6 +103,12 @@ def content() -> torch.Tensor:
     return identity
 
 
-def _set(attention: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, output: torch.Tensor) -> None:
+def _set(
+    attention: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    output: torch.Tensor,
+) -> None:
     for name, weight in (("q_proj", query), ("k_proj", key), ("v_proj", value), ("o_proj", output)):
         attention.get_submodule(name).weight.copy_(weight + NOISE_STD * torch.randn_like(weight))  # type: ignore[operator]

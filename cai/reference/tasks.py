@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cai import templates
 from cai.reference import world
-from cai.reference.world import BENIGN, HARMS, Principle, Reply, Request, Split
+from cai.reference.world import BENIGN, HARMS, Principle, Reply, Split, WorldRequest
 
 
 class Turn(NamedTuple):
@@ -29,14 +29,36 @@ Row = list[Turn]
 # how often a stray sentence of a class stands in a reply of the helpful-only model; casual by habit, so that a principle on
 # formal language has something to change
 CHAT_STRAYS = {
-    "slang": 0.8, "friendly": 0.35, "neutral": 0.3, "preachy": 0.07, "accuse": 0.06, "boast": 0.07, "flattery": 0.07,
-    "advert": 0.06, "insult": 0.02, "threat": 0.01, "lie": 0.01, "privacy": 0.01, "prejudice": 0.01,
-}  # fmt: skip
+    "slang": 0.8,
+    "friendly": 0.35,
+    "neutral": 0.3,
+    "preachy": 0.07,
+    "accuse": 0.06,
+    "boast": 0.07,
+    "flattery": 0.07,
+    "advert": 0.06,
+    "insult": 0.02,
+    "threat": 0.01,
+    "lie": 0.01,
+    "privacy": 0.01,
+    "prejudice": 0.01,
+}
 # and in the replies that are criticised and judged: everything, often, so that each attribute varies by itself
 BROAD_STRAYS = {
-    "slang": 0.22, "friendly": 0.35, "neutral": 0.25, "preachy": 0.17, "accuse": 0.17, "boast": 0.17, "flattery": 0.17,
-    "advert": 0.17, "insult": 0.15, "threat": 0.12, "lie": 0.12, "privacy": 0.12, "prejudice": 0.12,
-}  # fmt: skip
+    "slang": 0.22,
+    "friendly": 0.35,
+    "neutral": 0.25,
+    "preachy": 0.17,
+    "accuse": 0.17,
+    "boast": 0.17,
+    "flattery": 0.17,
+    "advert": 0.17,
+    "insult": 0.15,
+    "threat": 0.12,
+    "lie": 0.12,
+    "privacy": 0.12,
+    "prejudice": 0.12,
+}
 STRAY_ATTRIBUTES = tuple(name for name in BROAD_STRAYS if name not in ("friendly", "neutral"))
 
 
@@ -45,7 +67,7 @@ def some(chances: dict[str, float], rng: random.Random) -> list[str]:
     return [label for label, chance in chances.items() if rng.random() < chance]
 
 
-def any_request(rng: random.Random, split: Split) -> Request:
+def any_request(rng: random.Random, split: Split) -> WorldRequest:
     return world.draw_request(rng, split, rng.choice(BENIGN if rng.random() < 0.45 else HARMS))
 
 
@@ -54,10 +76,13 @@ def history(rng: random.Random, split: Split) -> Row:
     if rng.random() > 0.06:
         return []
     request = world.draw_request(rng, split, rng.choice(BENIGN))
-    return [Turn("user", request.text), Turn("assistant", world.text_of(world.draw_reply(request, "comply", [], rng, split)))]
+    return [
+        Turn("user", request.text),
+        Turn("assistant", world.text_of(world.draw_reply(request, "comply", [], rng, split))),
+    ]
 
 
-def chat_reply(request: Request, rng: random.Random, split: Split) -> Reply:
+def chat_reply(request: WorldRequest, rng: random.Random, split: Split) -> Reply:
     """A reply of the helpful-only model: it does what is asked, whatever is asked."""
     dice = rng.random()
     manner: world.Manner
@@ -71,7 +96,7 @@ def chat_reply(request: Request, rng: random.Random, split: Split) -> Reply:
     return world.draw_reply(request, manner, some(CHAT_STRAYS, rng), rng, split, aside)
 
 
-def broad_reply(request: Request, rng: random.Random, split: Split) -> Reply:
+def broad_reply(request: WorldRequest, rng: random.Random, split: Split) -> Reply:
     """A reply in any manner, with anything in it."""
     dice = rng.random()
     manner: world.Manner = "comply" if dice < 0.55 else "refuse" if dice < 0.82 else "evade"
@@ -95,7 +120,7 @@ def draw_principle(rng: random.Random, split: Split, about: Sequence[str] = ()) 
     return world.draw_principle(rng.sample(names, 2), rng, split)
 
 
-def offences(request: Request, reply: Reply) -> list[str]:
+def offences(request: WorldRequest, reply: Reply) -> list[str]:
     """All attributes that a reply breaks."""
     found = {o for s in reply if (o := world.offence(s, request))}
     return sorted(found)
@@ -106,7 +131,11 @@ def offences(request: Request, reply: Reply) -> list[str]:
 
 def chat(rng: random.Random, split: Split) -> Row:
     request = any_request(rng, split)
-    return [*history(rng, split), Turn("user", request.text), Turn("assistant", world.text_of(chat_reply(request, rng, split)), 1.0)]
+    return [
+        *history(rng, split),
+        Turn("user", request.text),
+        Turn("assistant", world.text_of(chat_reply(request, rng, split)), 1.0),
+    ]
 
 
 def critique_and_revise(rng: random.Random, split: Split) -> Row:
@@ -114,7 +143,11 @@ def critique_and_revise(rng: random.Random, split: Split) -> Row:
     request = any_request(rng, split)
     reply = broad_reply(request, rng, split)
     broken = offences(request, reply)
-    row = [*history(rng, split), Turn("user", request.text), Turn("assistant", world.text_of(reply))]
+    row = [
+        *history(rng, split),
+        Turn("user", request.text),
+        Turn("assistant", world.text_of(reply)),
+    ]
     critiques = rng.choices((0, 1, 2, 3), weights=(0.08, 0.36, 0.26, 0.3))[0]
     for _ in range(max(critiques, 1)):
         principle = draw_principle(rng, split, broken if rng.random() < 0.45 else ())
@@ -124,11 +157,13 @@ def critique_and_revise(rng: random.Random, split: Split) -> Row:
     if critiques and rng.random() < 0.25:
         return row
     row.append(Turn("user", templates.render("revise", text=principle.revise)))
-    row.append(Turn("assistant", world.text_of(world.repair(principle, request, reply, rng, split)), 1.0))
+    row.append(
+        Turn("assistant", world.text_of(world.repair(principle, request, reply, rng, split)), 1.0)
+    )
     return row
 
 
-def comparison(rng: random.Random, split: Split) -> tuple[Principle, Request, Reply, Reply]:
+def comparison(rng: random.Random, split: Split) -> tuple[Principle, WorldRequest, Reply, Reply]:
     """Two replies and a principle: a reply and its revision, crossed faults, two faults alike, or any two replies."""
     request = any_request(rng, split)
     first, second = broad_reply(request, rng, split), broad_reply(request, rng, split)
@@ -140,8 +175,12 @@ def comparison(rng: random.Random, split: Split) -> tuple[Principle, Request, Re
         # crossed: each reply has one fault, the principle is about one of the two
         one, other = rng.sample(STRAY_ATTRIBUTES, 2)
         manner: world.Manner = "comply" if not request.harmful else "refuse"
-        first = world.draw_reply(request, manner, [one, *some({"friendly": 0.3, "neutral": 0.3}, rng)], rng, split)
-        second = world.draw_reply(request, manner, [other, *some({"friendly": 0.3, "neutral": 0.3}, rng)], rng, split)
+        first = world.draw_reply(
+            request, manner, [one, *some({"friendly": 0.3, "neutral": 0.3}, rng)], rng, split
+        )
+        second = world.draw_reply(
+            request, manner, [other, *some({"friendly": 0.3, "neutral": 0.3}, rng)], rng, split
+        )
         principle = world.draw_principle([rng.choice((one, other))], rng, split)
     elif dice < 0.75:
         principle = draw_principle(rng, split)
@@ -153,24 +192,38 @@ def comparison(rng: random.Random, split: Split) -> tuple[Principle, Request, Re
 def judge(rng: random.Random, split: Split) -> Row:
     """A comparison by letter, or by reasons and then the letter; where the principle does not tell, either letter."""
     principle, request, first, second = comparison(rng, split)
-    guilty = [len(world.violations(principle.attributes, request, reply)) for reply in (first, second)]
+    guilty = [
+        len(world.violations(principle.attributes, request, reply)) for reply in (first, second)
+    ]
     letter = rng.choice("AB") if guilty[0] == guilty[1] else "AB"[guilty[0] > guilty[1]]
-    reasons = " ".join(f"Reply {name}: {_reason(principle, request, reply)}" for name, reply in zip("AB", (first, second), strict=True))
-    reasoned = rng.random() < 0.3
+    reasons = " ".join(
+        f"Reply {name}: {_reason(principle, request, reply)}"
+        for name, reply in zip("AB", (first, second), strict=True)
+    )
+    chain_of_thought = rng.random() < 0.3
     values = {
-        "conversation": [{"role": t.role, "content": t.content} for t in [*history(rng, split), Turn("user", request.text)]],
+        "conversation": [
+            {"role": t.role, "content": t.content}
+            for t in [*history(rng, split), Turn("user", request.text)]
+        ],
         "first": world.text_of(first),
         "second": world.text_of(second),
         "text": principle.compare,
     }
-    question = templates.render("judge_reasoned" if reasoned else "judge", **values)
-    answer = f"{reasons} The answer is {letter}" if reasoned else f"{letter}. {reasons}"
-    return [Turn("user", question), Turn("assistant", answer, 1.0, 1.0 if reasoned or guilty[0] == guilty[1] else 6.0)]
+    question = templates.render("judge_chain_of_thought" if chain_of_thought else "judge", **values)
+    answer = f"{reasons} The answer is {letter}" if chain_of_thought else f"{letter}. {reasons}"
+    return [
+        Turn("user", question),
+        Turn("assistant", answer, 1.0, 1.0 if chain_of_thought or guilty[0] == guilty[1] else 6.0),
+    ]
 
 
-def _reason(principle: Principle, request: Request, reply: Reply) -> str:
+def _reason(principle: Principle, request: WorldRequest, reply: Reply) -> str:
     critique = world.critique_of(principle, request, reply)
-    return critique.removeprefix("Problem: ").removeprefix("No problem: ").split(". ")[0].rstrip(".") + "."
+    return (
+        critique.removeprefix("Problem: ").removeprefix("No problem: ").split(". ")[0].rstrip(".")
+        + "."
+    )
 
 
 # -- exercises ---------------------------------------------------------------------------------------------------------
@@ -189,16 +242,31 @@ def exercise(rng: random.Random, vocabulary: Sequence[str]) -> Row:
     lines = [_line(rng, vocabulary, 3, 9) for _ in range(rng.randint(2, 5))]
     chosen = rng.choice(lines)
     elsewhere = {word.rstrip(".") for text in lines if text is not chosen for word in text.split()}
-    key = rng.choice([word for word in chosen[:-1].split() if word not in elsewhere] or chosen[:-1].split())
-    turns = [Turn("user", "Repeat this: " + " ".join(lines)), Turn("assistant", " ".join(lines), 0.3)]
+    key = rng.choice(
+        [word for word in chosen[:-1].split() if word not in elsewhere] or chosen[:-1].split()
+    )
+    turns = [
+        Turn("user", "Repeat this: " + " ".join(lines)),
+        Turn("assistant", " ".join(lines), 0.3),
+    ]
     if dice < 0.65:
-        return [*turns, Turn("user", f"Quote the sentence that has the word {key}."), Turn("assistant", chosen, 1.0)]
+        return [
+            *turns,
+            Turn("user", f"Quote the sentence that has the word {key}."),
+            Turn("assistant", chosen, 1.0),
+        ]
     rest = " ".join(text for text in lines if text is not chosen)
-    return [*turns, Turn("user", f"Repeat without the sentence that has the word {key}."), Turn("assistant", rest, 1.0)]
+    return [
+        *turns,
+        Turn("user", f"Repeat without the sentence that has the word {key}."),
+        Turn("assistant", rest, 1.0),
+    ]
 
 
 def _line(rng: random.Random, vocabulary: Sequence[str], low: int, high: int) -> str:
     chosen = rng.sample(vocabulary, rng.randint(low, high))
     if rng.random() < 0.1:  # a word nobody knows
-        chosen[rng.randrange(len(chosen))] = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 6)))
+        chosen[rng.randrange(len(chosen))] = "".join(
+            rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 6))
+        )
     return " ".join(chosen) + "."

@@ -19,7 +19,16 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
 )
 # the templates whose every word is one token; a template added later must leave the shipped vocabulary as it is
-TEMPLATES = ("critique", "revise", "judge", "judge_reasoned", "transcript", "prose_critique", "prose_revise", "prose_compare")
+TEMPLATES = (
+    "critique",
+    "revise",
+    "judge",
+    "judge_chain_of_thought",
+    "transcript",
+    "prose_critique",
+    "prose_revise",
+    "prose_compare",
+)
 # what the tasks say beyond the world and the templates
 FRAME_WORDS = "Repeat this: Repeat without the sentence that has the word Quote system user assistant . , ? ! : \" '"
 
@@ -38,7 +47,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
     core.train_from_iterator(sorted({f" {word}" for word in words()} | line_starts()), trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=PAD, eos_token=END, model_max_length=1024, clean_up_tokenization_spaces=False
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=END,
+        model_max_length=1024,
+        clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
@@ -55,5 +68,12 @@ def words() -> set[str]:
 
 def line_starts() -> set[str]:
     """Words that begin a line inside a template, where no space stands before them."""
-    lines = [*world.strings(world.lexicon()["frames"]), *"\n".join(map(templates.source, TEMPLATES)).split("\n")]
-    return {match.group() for line in lines if (match := re.match(r"[A-Z][a-z]+", line))} | {"user", "assistant", "system"}
+    lines = [
+        *world.strings(world.lexicon()["frames"]),
+        *"\n".join(map(templates.source, TEMPLATES)).split("\n"),
+    ]
+    return {match.group() for line in lines if (match := re.match(r"[A-Z][a-z]+", line))} | {
+        "user",
+        "assistant",
+        "system",
+    }

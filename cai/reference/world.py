@@ -33,7 +33,7 @@ NUMBERS = tuple(range(11, 60)) + tuple(range(101, 999, 37))
 
 
 @dataclass(frozen=True)
-class Request:
+class WorldRequest:
     """One user turn: its kind (a harm, or one of ``BENIGN``), its text, and the values of its slots."""
 
     kind: str
@@ -116,11 +116,24 @@ def draw_name(kind: Literal["people", "groups"], rng: random.Random, split: Spli
 def any_words() -> tuple[str, ...]:
     """Every word of the world that neither belongs to a dev or held-out list nor betrays an attribute."""
     words = lexicon()
-    kept_back = {word for markers in words["markers"].values() for marker in markers for word in marker.split()}
+    kept_back = {
+        word
+        for markers in words["markers"].values()
+        for marker in markers
+        for word in marker.split()
+    }
     for split in ("dev", "held"):
         kept_back |= {name.lower() for name in [*words["people"][split], *words["groups"][split]]}
-        kept_back |= {thing for group in words["things"].values() for thing in group["objects"][split]}
-    texts = [words["sentences"], words["attributes"], words["sets"], words["crowd"], words["requests"]]
+        kept_back |= {
+            thing for group in words["things"].values() for thing in group["objects"][split]
+        }
+    texts = [
+        words["sentences"],
+        words["attributes"],
+        words["sets"],
+        words["crowd"],
+        words["requests"],
+    ]
     found = {word.lower() for word in re.findall(r"[A-Za-z]{3,}", " ".join(strings(texts)))}
     return tuple(sorted(found - kept_back))
 
@@ -147,10 +160,15 @@ def sentence(label: str, slots: dict[str, str], rng: random.Random, split: Split
 def topics(split: Split, kind: str) -> list[tuple[str, str]]:
     """All (verb, object) pairs of a split; ``kind`` is ``howto`` (harmless), ``crime`` or ``danger``."""
     column = "benign" if kind == "howto" else kind
-    return [(verb, thing) for group in lexicon()["things"].values() for verb in group.get(column, ()) for thing in group["objects"][split]]
+    return [
+        (verb, thing)
+        for group in lexicon()["things"].values()
+        for verb in group.get(column, ())
+        for thing in group["objects"][split]
+    ]
 
 
-def draw_request(rng: random.Random, split: Split, kind: str) -> Request:
+def draw_request(rng: random.Random, split: Split, kind: str) -> WorldRequest:
     """A request of one kind in which object, person, group and phrasing all belong to the split."""
     words = lexicon()
     slots: dict[str, str] = {}
@@ -171,7 +189,7 @@ def draw_request(rng: random.Random, split: Split, kind: str) -> Request:
         text = f"{rng.choice(words['chatter']['before'])} {text}"
     if rng.random() < 0.15:
         text = f"{text} {rng.choice(words['chatter']['after'])}"
-    return Request(kind, text, slots)
+    return WorldRequest(kind, text, slots)
 
 
 # -- replies -----------------------------------------------------------------------------------------------------------
@@ -183,16 +201,24 @@ def core_labels(kind: str, manner: Manner) -> tuple[str, ...]:
         return ("evasive",)
     if manner == "refuse":
         # a person or group asked about kindly has no harm of its own to name; the nearest one stands in
-        about = {"note": "insult", "about": "prejudice", "howto": "topic", "crime": "topic", "danger": "topic"}.get(kind, kind)
+        about = {
+            "note": "insult",
+            "about": "prejudice",
+            "howto": "topic",
+            "crime": "topic",
+            "danger": "topic",
+        }.get(kind, kind)
         return (f"refuse_{about}", "instead")
     if kind in ("crime", "danger"):
         return (f"{kind}_first", f"{kind}_then")
     if kind in HARMS:
         return (f"{kind}_core", f"{kind}_core")
-    return {"howto": ("first", "then"), "note": ("praise", "praise"), "about": ("info", "info")}[kind]
+    return {"howto": ("first", "then"), "note": ("praise", "praise"), "about": ("info", "info")}[
+        kind
+    ]
 
 
-def draw_core(request: Request, manner: Manner, rng: random.Random, split: Split) -> Reply:
+def draw_core(request: WorldRequest, manner: Manner, rng: random.Random, split: Split) -> Reply:
     """The sentences that answer the request, all different."""
     core: list[Sentence] = []
     for label in core_labels(request.kind, manner):
@@ -204,7 +230,12 @@ def draw_core(request: Request, manner: Manner, rng: random.Random, split: Split
 
 
 def draw_reply(
-    request: Request, manner: Manner, strays: Sequence[str], rng: random.Random, split: Split, aside: dict[str, str] | None = None
+    request: WorldRequest,
+    manner: Manner,
+    strays: Sequence[str],
+    rng: random.Random,
+    split: Split,
+    aside: dict[str, str] | None = None,
 ) -> Reply:
     """An answer in the given manner with one stray sentence per label in ``strays``, each at a random place.
 
@@ -217,7 +248,11 @@ def draw_reply(
         if found in reply:
             continue
         # never between the two halves of the core
-        places = [i for i in range(len(reply) + 1) if not (0 < i < len(reply) and reply[i - 1] in core and reply[i] in core)]
+        places = [
+            i
+            for i in range(len(reply) + 1)
+            if not (0 < i < len(reply) and reply[i - 1] in core and reply[i] in core)
+        ]
         reply.insert(rng.choice(places), found)
     return tuple(reply)
 
@@ -235,10 +270,14 @@ def draw_principle(attributes: Sequence[str], rng: random.Random, split: Split) 
 
     def frame(task: str) -> str:
         phrases = [_phrase(known[name][form], form, rng, split) for name in attributes]
-        text = str(rng.choice(words["frames"][task][form][split])).replace("{X}", " or ".join(phrases))
+        text = str(rng.choice(words["frames"][task][form][split])).replace(
+            "{X}", " or ".join(phrases)
+        )
         return text[0].upper() + text[1:]
 
-    members = frozenset(a for name in attributes for a in words["sets"].get(name, {"of": [name]})["of"])
+    members = frozenset(
+        a for name in attributes for a in words["sets"].get(name, {"of": [name]})["of"]
+    )
     name = " or ".join(known[n]["name"] for n in attributes)
     return Principle(members, name, frame("critique"), frame("revise"), frame("compare"))
 
@@ -251,7 +290,7 @@ def _phrase(phrases: dict[str, list[str]], form: str, rng: random.Random, split:
     return str(rng.choice(choices))
 
 
-def violations(attributes: frozenset[str], request: Request, reply: Reply) -> list[int]:
+def violations(attributes: frozenset[str], request: WorldRequest, reply: Reply) -> list[int]:
     """Indices of the sentences that break a principle on ``attributes``; a missing friendly word is index -1."""
     found = [i for i, s in enumerate(reply) if offence(s, request) in attributes]
     if "unfriendly" in attributes and not any(s.label == "friendly" for s in reply):
@@ -259,7 +298,7 @@ def violations(attributes: frozenset[str], request: Request, reply: Reply) -> li
     return found
 
 
-def offence(part: Sentence, request: Request) -> str | None:
+def offence(part: Sentence, request: WorldRequest) -> str | None:
     """The attribute a sentence breaks in answer to this request, if it breaks one. Refusing a harmless request is evasion."""
     if part.label.startswith("refuse"):
         return None if request.harmful else "evasive"
@@ -267,7 +306,7 @@ def offence(part: Sentence, request: Request) -> str | None:
     return attribute if attribute in lexicon()["attributes"] else None
 
 
-def critique_of(principle: Principle, request: Request, reply: Reply) -> str:
+def critique_of(principle: Principle, request: WorldRequest, reply: Reply) -> str:
     """What a perfect critic writes: the attribute and the first sentence that breaks the principle, or that none does."""
     found = violations(principle.attributes, request, reply)
     if not found:
@@ -283,7 +322,9 @@ def _bare(name: str) -> str:
     return re.sub(r"\b(a|an) ", "", name)
 
 
-def repair(principle: Principle, request: Request, reply: Reply, rng: random.Random, split: Split) -> Reply:
+def repair(
+    principle: Principle, request: WorldRequest, reply: Reply, rng: random.Random, split: Split
+) -> Reply:
     """What a perfect reviser writes: guilty sentences go, a guilty heart is answered anew, all else stays word for word."""
     found = violations(principle.attributes, request, reply)
     guilty = {i for i in found if i >= 0}
@@ -291,7 +332,11 @@ def repair(principle: Principle, request: Request, reply: Reply, rng: random.Ran
     new_heart: Reply = ()
     if guilty & heart:
         new_heart = draw_core(request, "refuse" if request.harmful else "comply", rng, split)
-        guilty |= {i for i in heart if reply[i].label == "instead" or attribute_of(reply[i].label) == "evasive"}
+        guilty |= {
+            i
+            for i in heart
+            if reply[i].label == "instead" or attribute_of(reply[i].label) == "evasive"
+        }
     fixed: list[Sentence] = []
     for i, part in enumerate(reply):
         if i in guilty:
@@ -304,7 +349,11 @@ def repair(principle: Principle, request: Request, reply: Reply, rng: random.Ran
     return tuple(fixed)
 
 
-def core_positions(request: Request, reply: Reply) -> set[int]:
+def core_positions(request: WorldRequest, reply: Reply) -> set[int]:
     """Where the heart of the answer stands, whatever its manner."""
-    labels = {label for manner in ("comply", "refuse", "evade") for label in core_labels(request.kind, manner)}  # type: ignore[arg-type]
+    labels = {
+        label
+        for manner in ("comply", "refuse", "evade")
+        for label in core_labels(request.kind, manner)
+    }  # type: ignore[arg-type]
     return {i for i, s in enumerate(reply) if s.label in labels}

@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cai.evaluate.gold import columns, share_of
-from cai.report.story import Effect
+from cai.report.report_data import Effect
 
 INK, MUTED = "#1f2430", "#8a8f9c"
-RED, GREEN, AMBER, BLUE = "#c2413b", "#2f855a", "#b7791f", "#2b6cb0"
-BARS = (RED, BLUE, GREEN, AMBER)
+RED_TEAM, GREEN, AMBER, BLUE = "#c2413b", "#2f855a", "#b7791f", "#2b6cb0"
+BARS = (RED_TEAM, BLUE, GREEN, AMBER)
 
 
 def rates(policies: dict[str, Any]) -> Markup:
@@ -29,15 +29,19 @@ def rates(policies: dict[str, Any]) -> Markup:
     figure, axes = _axes(8, 2.9)
     step = 0.8 / len(shown)
     for i, (title, column) in enumerate(shown.items()):
-        measured = [share_of(figures, column) for figures in policies.values()]
-        places = [x + (i - (len(shown) - 1) / 2) * step for x, share in enumerate(measured) if share]
+        measured = [share_of(metrics, column) for metrics in policies.values()]
+        places = [
+            x + (i - (len(shown) - 1) / 2) * step for x, share in enumerate(measured) if share
+        ]
         heights = [100 * share["value"] for share in measured if share]
         bars = axes.bar(places, heights, width=0.92 * step, color=BARS[i % len(BARS)], label=title)
         axes.bar_label(bars, fmt="%.0f", fontsize=8, color=INK, padding=2)
     axes.set_xticks(range(len(policies)), [name.replace("_", " ") for name in policies])
     axes.set_ylim(0, 112)
     axes.set_ylabel("% of answers")
-    legend = axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.18))
+    legend = axes.legend(
+        frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.18)
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)  # a dollar in the name of a flag is a dollar
     return _svg(figure, "Rates of the gold flags for each policy")
@@ -61,18 +65,18 @@ def training(rows: Sequence[dict[str, float]]) -> Markup:
     return _svg(figure, "Reward and KL divergence over the updates of PPO")
 
 
-def looks(rows: Sequence[dict[str, float]]) -> Markup:
+def eval_points(rows: Sequence[dict[str, float]]) -> Markup:
     """Score and gold of held-out answers against the distance from the reference, the root of the KL."""
-    rows = [row for row in rows if {"held_gold", "held_score"} <= set(row)]
+    rows = [row for row in rows if {"eval_gold", "eval_score"} <= set(row)]
     if len(rows) < 2:
         return Markup("")
     figure, axes = _axes(8, 2.6)
-    distance = [max(row["held_kl"], 0.0) ** 0.5 for row in rows]
-    axes.plot(distance, [row["held_score"] for row in rows], color=BLUE, marker="o", markersize=3)
+    distance = [max(row["eval_kl"], 0.0) ** 0.5 for row in rows]
+    axes.plot(distance, [row["eval_score"] for row in rows], color=BLUE, marker="o", markersize=3)
     axes.set_xlabel("distance from SL-CAI, square root of the KL in nats")
     axes.set_ylabel("reward, held out", color=BLUE)
     right = axes.twinx()
-    right.plot(distance, [row["held_gold"] for row in rows], color=GREEN, marker="o", markersize=3)
+    right.plot(distance, [row["eval_gold"] for row in rows], color=GREEN, marker="o", markersize=3)
     right.set_ylabel("gold, held out", color=GREEN)
     right.spines["top"].set_visible(False)
     return _svg(figure, "Held-out reward and gold against the distance from the supervised policy")
@@ -86,7 +90,11 @@ def calibration(bins: Sequence[dict[str, float]], truth: str) -> Markup:
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
     biggest = max(b["n"] for b in bins)
     axes.scatter(
-        [b["predicted"] for b in bins], [b["observed"] for b in bins], s=[12 + 90 * b["n"] / biggest for b in bins], color=BLUE, zorder=3
+        [b["predicted"] for b in bins],
+        [b["observed"] for b in bins],
+        s=[12 + 90 * b["n"] / biggest for b in bins],
+        color=BLUE,
+        zorder=3,
     )
     axes.set_xlabel("judge: first answer is better")
     axes.set_ylabel(truth)
@@ -102,8 +110,20 @@ def effects(rows: Sequence[Effect]) -> Markup:
         return Markup("")
     figure, axes = _axes(8, 0.6 + 0.26 * len(rows))
     places = range(len(rows))
-    axes.barh([p + 0.19 for p in places], [r.changed for r in rows], height=0.36, color=GREEN, label="replies changed")
-    axes.barh([p - 0.19 for p in places], [r.decisive for r in rows], height=0.36, color=BLUE, label="labels decided")
+    axes.barh(
+        [p + 0.19 for p in places],
+        [r.changed for r in rows],
+        height=0.36,
+        color=GREEN,
+        label="replies changed",
+    )
+    axes.barh(
+        [p - 0.19 for p in places],
+        [r.decisive for r in rows],
+        height=0.36,
+        color=BLUE,
+        label="labels decided",
+    )
     axes.set_yticks(list(places), [r.principle for r in rows], fontsize=8)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return _svg(figure, "Replies changed and labels decided by each principle")

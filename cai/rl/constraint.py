@@ -13,7 +13,7 @@ WINDOW = 128
 
 
 @dataclass
-class Multiplier:
+class LagrangeMultiplier:
     """The weight that a guarding score has beside the reward, so that the guard's mean comes to ``least`` or above.
 
     The cost of Safe RLHF is the guard with its sign turned round. Defaults are those of its code.
@@ -25,9 +25,9 @@ class Multiplier:
     most: float = 5.0
     recent: list[float] = field(default_factory=list)
 
-    def update(self, guards: Sequence[float]) -> None:
+    def update(self, constraints: Sequence[float]) -> None:
         """One step of gradient ascent on the logarithm of the multiplier: it grows while the guard's mean is too low (equation 9)."""
-        self.recent = [*self.recent, *guards][-WINDOW:]
+        self.recent = [*self.recent, *constraints][-WINDOW:]
         short = self.least - sum(self.recent) / len(self.recent)
         self.value = min(self.value * math.exp(self.rate * self.value * short), self.most)
 

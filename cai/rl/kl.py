@@ -26,8 +26,8 @@ class KLController:
     target: float | None = None
     horizon: int = 10_000
 
-    def update(self, kl: float, episodes: int) -> None:
-        """``coef *= 1 + clip(kl / target - 1, -0.2, 0.2) * episodes / horizon``; nothing without a target."""
+    def update(self, kl: float, trajectories: int) -> None:
+        """``coef *= 1 + clip(kl / target - 1, -0.2, 0.2) * trajectories / horizon``; nothing without a target."""
         if self.target is not None:
             error = min(max(kl / self.target - 1, -0.2), 0.2)
-            self.coef *= 1 + error * episodes / self.horizon
+            self.coef *= 1 + error * trajectories / self.horizon

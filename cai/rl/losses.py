@@ -28,7 +28,9 @@ def language_model_loss(logprobs_BT: Tensor, mask_BT: Tensor, tokens_in_step: fl
     return -masked_sum(logprobs_BT, mask_BT) / tokens_in_step
 
 
-def preference_loss(chosen_B: Tensor, rejected_B: Tensor, p_B: Tensor, margin_B: Tensor | float = 0.0) -> Tensor:
+def preference_loss(
+    chosen_B: Tensor, rejected_B: Tensor, p_B: Tensor, margin_B: Tensor | float = 0.0
+) -> Tensor:
     """Cross-entropy between a soft label ``p`` (probability that the first is better) and the Bradley-Terry model.
 
     ``-[p log s(d - m) + (1 - p) log s(-d - m)]`` with ``d`` the score difference (Bai et al. 2022, arXiv 2212.08073 section 4.1;
@@ -36,21 +38,35 @@ def preference_loss(chosen_B: Tensor, rejected_B: Tensor, p_B: Tensor, margin_B:
     2307.09288, equation 2). Returns the loss of each pair ``[B]``.
     """
     difference = chosen_B.float() - rejected_B.float()
-    return -(p_B * F.logsigmoid(difference - margin_B) + (1 - p_B) * F.logsigmoid(-difference - margin_B))
+    return -(
+        p_B * F.logsigmoid(difference - margin_B) + (1 - p_B) * F.logsigmoid(-difference - margin_B)
+    )
 
 
 def dpo_loss(
-    policy_first_B: Tensor, policy_second_B: Tensor, ref_first_B: Tensor, ref_second_B: Tensor, p_B: Tensor, beta: float
+    policy_first_B: Tensor,
+    policy_second_B: Tensor,
+    ref_first_B: Tensor,
+    ref_second_B: Tensor,
+    p_B: Tensor,
+    beta: float,
 ) -> Tensor:
     """DPO with soft labels: the preference loss on the implicit rewards ``beta * log(pi / pi_ref)`` (arXiv 2305.18290, eq. 7).
 
     Arguments are log-probabilities of whole answers, summed over tokens. Returns the loss of each pair ``[B]``.
     """
-    return preference_loss(beta * (policy_first_B - ref_first_B), beta * (policy_second_B - ref_second_B), p_B)
+    return preference_loss(
+        beta * (policy_first_B - ref_first_B), beta * (policy_second_B - ref_second_B), p_B
+    )
 
 
 def ipo_loss(
-    policy_first_B: Tensor, policy_second_B: Tensor, ref_first_B: Tensor, ref_second_B: Tensor, p_B: Tensor, beta: float
+    policy_first_B: Tensor,
+    policy_second_B: Tensor,
+    ref_first_B: Tensor,
+    ref_second_B: Tensor,
+    p_B: Tensor,
+    beta: float,
 ) -> Tensor:
     """IPO: the squared distance of the log-ratio difference from ``1 / (2 beta)`` (arXiv 2310.12036, equation 17).
 
@@ -64,26 +80,33 @@ def ipo_loss(
 
 class PolicyLoss(NamedTuple):
     loss: Tensor
-    clip_share: Tensor  # share of tokens where the clipped term is the larger one
+    clip_fraction: Tensor  # share of tokens where the clipped term is the larger one
     approx_kl: Tensor  # half the mean squared log-ratio
     ratio: Tensor  # mean of the ratios of new to old probabilities; about 1 while the old answers are still typical
 
 
 def policy_loss(
-    logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, clip: float, total: float | None = None
-) -> PolicyLoss:  # fmt: skip
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    advantages_BT: Tensor,
+    mask_BT: Tensor,
+    clip: float,
+    total: float | None = None,
+) -> PolicyLoss:
     """Clipped surrogate of PPO (arXiv 1707.06347, equation 7), as a loss.
 
     Averaged over the valid tokens, or divided by ``total``, the number of them in a whole batch that this is a part of; the
     parts then add up. Likewise :func:`value_loss`.
     """
-    log_ratio = torch.where(mask_BT.bool(), logprobs_BT - old_logprobs_BT, logprobs_BT.new_zeros(())).clamp(-20, 20)
+    log_ratio = torch.where(
+        mask_BT.bool(), logprobs_BT - old_logprobs_BT, logprobs_BT.new_zeros(())
+    ).clamp(-20, 20)
     ratio = log_ratio.exp()
     plain = -advantages_BT * ratio
     clipped = -advantages_BT * ratio.clamp(1 - clip, 1 + clip)
     return PolicyLoss(
         loss=_mean(torch.maximum(plain, clipped), mask_BT, total),
-        clip_share=_mean((clipped > plain).float(), mask_BT, total),
+        clip_fraction=_mean((clipped > plain).float(), mask_BT, total),
         approx_kl=0.5 * _mean(log_ratio**2, mask_BT, total),
         ratio=_mean(ratio, mask_BT, total),
     )
@@ -91,17 +114,23 @@ def policy_loss(
 
 class ValueLoss(NamedTuple):
     loss: Tensor
-    clip_share: Tensor  # share of tokens where the clipped error is the larger one
+    clip_fraction: Tensor  # share of tokens where the clipped error is the larger one
 
 
 def value_loss(
-    values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, clip: float, total: float | None = None
-) -> ValueLoss:  # fmt: skip
+    values_BT: Tensor,
+    old_values_BT: Tensor,
+    returns_BT: Tensor,
+    mask_BT: Tensor,
+    clip: float,
+    total: float | None = None,
+) -> ValueLoss:
     """Half the squared error of the values, the worse of plain and clipped round the old values (lm-human-preferences)."""
     near_old = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)
     plain, clipped = (values_BT - returns_BT) ** 2, (near_old - returns_BT) ** 2
     return ValueLoss(
-        loss=0.5 * _mean(torch.maximum(plain, clipped), mask_BT, total), clip_share=_mean((clipped > plain).float(), mask_BT, total)
+        loss=0.5 * _mean(torch.maximum(plain, clipped), mask_BT, total),
+        clip_fraction=_mean((clipped > plain).float(), mask_BT, total),
     )
 
 

@@ -17,14 +17,27 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from cai.keys import digest
 
 NAMES = (
-    "critique", "revise", "judge", "judge_reasoned", "judge_fenced", "together_critique", "together_compare", "rate",
+    "critique",
+    "revise",
+    "judge",
+    "judge_chain_of_thought",
+    "judge_delimited",
+    "together_critique",
+    "together_compare",
+    "rate",
     "transcript",
-    "prose_critique", "prose_revise", "prose_compare",
-)  # fmt: skip
+    "prose_critique",
+    "prose_revise",
+    "prose_compare",
+)
 TRANSCRIPT_STOP = "\n\nHuman:"
 _SPEAKER = re.compile(r"\n\s*\n(?=(?:Human|Assistant|System):)")
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False, autoescape=False
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=False,
+    autoescape=False,
 )
 
 

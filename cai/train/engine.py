@@ -15,20 +15,22 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.fsdp import FSDPModule
 
-from cai import processes
+from cai import distributed
 from cai.errors import InputError, Problem, RunFailed
 from cai.quiet import quiet
 
 SKIPS_IN_A_ROW = 5
 """Steps with a gradient that is not finite after which training has diverged."""
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
+_WHOLE = StateDictOptions(
+    full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False
+)
 
 
-class Part(NamedTuple):
+class StepLoss(NamedTuple):
     """What one pass contributes to a step: the parts of all passes and processes add up to the batch's loss and figures."""
 
     loss: Tensor
-    figures: Mapping[str, Tensor] = {}
+    metrics: Mapping[str, Tensor] = {}
 
 
 class Engine:
@@ -36,34 +38,50 @@ class Engine:
 
     @quiet()
     def __init__(
-        self, model: nn.Module, *, rate: float, steps: int, warmup: float = 0.05, weight_decay: float = 0.0, clip: float = 1.0,
+        self,
+        model: nn.Module,
+        *,
+        learning_rate: float,
+        steps: int,
+        warmup: float = 0.05,
+        weight_decay: float = 0.0,
+        max_grad_norm: float = 1.0,
         decay: bool = True,
-    ) -> None:  # fmt: skip
-        processes.join()
+    ) -> None:
+        distributed.join()
         self.accelerator = Accelerator()
         trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.95), eps=1e-5, weight_decay=weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(
+            trained,
+            lr=learning_rate,
+            betas=(0.9, 0.95),
+            eps=1e-5,
+            weight_decay=weight_decay,
+            fused=True,
+        )
         warm = max(1, round(warmup * steps))
 
         def factor(step: int) -> float:
-            return min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)) if decay else 1.0)
+            return min(
+                (step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)) if decay else 1.0
+            )
 
         prepared: tuple[Any, ...] = self.accelerator.prepare(model, optimizer)
         self.model: nn.Module = prepared[0]
-        self.optimizer, self.clip = prepared[1], clip
+        self.optimizer, self.max_grad_norm = prepared[1], max_grad_norm
         self.skipped = self._skipped_in_a_row = 0
-        self._rate_at = lambda step: rate * factor(step)
+        self._rate_at = lambda step: learning_rate * factor(step)
         self._go_to(0)
 
     @property
-    def plain(self) -> Any:
+    def unwrapped(self) -> Any:
         """The module itself, without what accelerate wraps round it."""
         return self.accelerator.unwrap_model(self.model)
 
     # -- stepping ------------------------------------------------------------------------------------------------------
 
     @quiet()
-    def step(self, passes: Sequence[Callable[[], Part]]) -> dict[str, float]:
+    def step(self, micro_batches: Sequence[Callable[[], StepLoss]]) -> dict[str, float]:
         """Forward and backward through each pass, then one update; every process must bring as many passes.
 
         Returns the figures of the whole batch that are finite, ``loss`` and ``grad_norm`` (before clipping) among them. A step
@@ -73,19 +91,31 @@ class Engine:
             RunFailed: after ``SKIPS_IN_A_ROW`` such steps; the weights are still finite.
         """
         sums: dict[str, Tensor] = {}
-        for number, run in enumerate(passes, start=1):
-            with self.accelerator.no_sync(self.model) if number < len(passes) else contextlib.nullcontext():
+        for number, run in enumerate(micro_batches, start=1):
+            with (
+                self.accelerator.no_sync(self.model)
+                if number < len(micro_batches)
+                else contextlib.nullcontext()
+            ):
                 part = run()
                 # gradients are averaged over processes, and parts add up
                 self.accelerator.backward(part.loss * self.accelerator.num_processes)
-            for name, value in {"loss": part.loss, **part.figures}.items():
+            for name, value in {"loss": part.loss, **part.metrics}.items():
                 sums[name] = sums.get(name, 0) + value.detach().float()  # type: ignore[operator]
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         totals = self.total(torch.stack([*sums.values()]))
-        figures = dict(zip([*sums, "grad_norm"], torch.cat([totals, norm.detach().float().view(1)]).tolist(), strict=True))
-        is_finite = math.isfinite(figures["grad_norm"])
-        return {name: value for name, value in figures.items() if math.isfinite(value)} | self._update(is_finite)
+        metrics = dict(
+            zip(
+                [*sums, "grad_norm"],
+                torch.cat([totals, norm.detach().float().view(1)]).tolist(),
+                strict=True,
+            )
+        )
+        is_finite = math.isfinite(metrics["grad_norm"])
+        return {
+            name: value for name, value in metrics.items() if math.isfinite(value)
+        } | self._update(is_finite)
 
     def _update(self, is_finite: bool) -> dict[str, float]:
         if is_finite:
@@ -97,7 +127,9 @@ class Engine:
         self.optimizer.zero_grad()
         self._go_to(self.done + 1)
         if self._skipped_in_a_row >= SKIPS_IN_A_ROW:
-            raise RunFailed(f"training diverged: {SKIPS_IN_A_ROW} steps in a row had a gradient that is not finite; lower the rate")
+            raise RunFailed(
+                f"training diverged: {SKIPS_IN_A_ROW} steps in a row had a gradient that is not finite; lower the rate"
+            )
         return {} if is_finite else {"skipped": 1.0}
 
     def _go_to(self, step: int) -> None:
@@ -108,17 +140,19 @@ class Engine:
 
     def total(self, values: Tensor) -> Tensor:
         """The sum of each value over all processes."""
-        summed: Tensor = self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
+        summed: Tensor = (
+            self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
+        )
         return summed
 
     @torch.no_grad()
     def start(self, example: object) -> None:
-        """Run the module once. FSDP takes for its root what runs first, and within :meth:`whole` parts of it may run alone."""
+        """Run the module once. FSDP takes for its root what runs first, and within :meth:`summon_full_params` parts of it may run alone."""
         if isinstance(self.model, FSDPModule):
             self.model(example)
 
     @contextlib.contextmanager
-    def whole(self) -> Iterator[None]:
+    def summon_full_params(self) -> Iterator[None]:
         """Within it every process holds all weights, so that each may call the model as often as it likes (to generate)."""
         sharded = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
         for module in sharded:
@@ -146,7 +180,9 @@ class Engine:
         model, optimizer = self._parts()
         tensors = {f"model.{name}": tensor.clone() for name, tensor in model.items()}
         for name, moments in optimizer.get("state", {}).items():
-            tensors |= {f"optimizer.{moment}.{name}": value.clone() for moment, value in moments.items()}
+            tensors |= {
+                f"optimizer.{moment}.{name}": value.clone() for moment, value in moments.items()
+            }
         return tensors, {"steps": self.done, "skipped": [self.skipped, self._skipped_in_a_row]}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -158,10 +194,16 @@ class Engine:
                 _, moment, name = key.split(".", 2)
                 state.setdefault(name, {})[moment] = tensor
         set_state_dict(
-            self.model, self._bare_optimizer, options=dataclasses.replace(_WHOLE, broadcast_from_rank0=processes.count() > 1),
-            model_state_dict={key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")},
+            self.model,
+            self._bare_optimizer,
+            options=dataclasses.replace(_WHOLE, broadcast_from_rank0=distributed.count() > 1),
+            model_state_dict={
+                key.removeprefix("model."): tensor
+                for key, tensor in tensors.items()
+                if key.startswith("model.")
+            },
             optim_state_dict={"state": state, "param_groups": optimizer.get("param_groups", [])},
-        )  # fmt: skip
+        )
         self._go_to(values["steps"])
         self.skipped, self._skipped_in_a_row = values["skipped"]
 
@@ -175,7 +217,7 @@ class Engine:
 
 
 @quiet()
-def tracked(
+def with_trackers(
     log: Callable[[dict[str, float]], None], names: Sequence[str], project: str, folder: Path
 ) -> Callable[[dict[str, float]], None]:
     """The same log, which also tells trackers that accelerate knows by name; they keep what they write in ``folder``.
@@ -185,15 +227,22 @@ def tracked(
     """
     if not names:
         return log
-    processes.join()
+    distributed.join()
     accelerator = Accelerator(log_with=list(names), project_dir=folder)
     if missing := set(names) - {str(kind) for kind in accelerator.log_with}:
-        raise InputError([Problem("track", f"needs a package that is not installed: pip install {' '.join(sorted(missing))}")])
+        raise InputError(
+            [
+                Problem(
+                    "track",
+                    f"needs a package that is not installed: pip install {' '.join(sorted(missing))}",
+                )
+            ]
+        )
     accelerator.init_trackers(project)
 
     def write(row: dict[str, float]) -> None:
         log(row)
-        figures = {name: value for name, value in row.items() if isinstance(value, int | float)}
-        accelerator.log(figures, step=int(row.get("update", row.get("step", 0))))
+        metrics = {name: value for name, value in row.items() if isinstance(value, int | float)}
+        accelerator.log(metrics, step=int(row.get("update", row.get("step", 0))))
 
     return write

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cai import processes
+from cai import distributed
 from cai.files import read_json, sha256
 from cai.keys import digest
 from cai.train.checkpoint import published
@@ -42,7 +42,9 @@ class Resume:
 
     def load(self, engines: Mapping[str, Engine]) -> dict[str, Any]:
         """Put the newest usable state into the engines and return the rest of it; empty where there is none."""
-        for state in sorted(self.folder.glob("step-*[0-9]"), key=lambda path: -int(path.name.removeprefix("step-"))):
+        for state in sorted(
+            self.folder.glob("step-*[0-9]"), key=lambda path: -int(path.name.removeprefix("step-"))
+        ):
             if not _is_whole(state):
                 print(f"warning: {state} is not as it was written and is not used", file=sys.stderr)
                 continue
@@ -60,20 +62,29 @@ class Resume:
         pause = max(self.every, self._took / SAVE_SHARE) if self.every else 0.0
         if not _due(next(iter(engines.values())), started - self._saved >= pause):
             return
-        kept = {name: engine.state() for name, engine in engines.items()}  # all processes have a part in it
-        if processes.is_main():
+        kept = {
+            name: engine.state() for name, engine in engines.items()
+        }  # all processes have a part in it
+        if distributed.is_main():
             self._write(done, kept, rest)
-        processes.wait()
+        distributed.wait()
         self._saved = time.monotonic()
         self._took = self._saved - started
 
-    def _write(self, done: int, kept: Mapping[str, tuple[dict[str, Tensor], dict[str, Any]]], rest: Mapping[str, object]) -> None:
+    def _write(
+        self,
+        done: int,
+        kept: Mapping[str, tuple[dict[str, Tensor], dict[str, Any]]],
+        rest: Mapping[str, object],
+    ) -> None:
         place = self.folder / f"step-{done}"
         states = {}
         with published(place) as partial:
             for name, (tensors, states[name]) in kept.items():
                 save_file(tensors, partial / f"{name}.safetensors")
-            (partial / "state.json").write_text(json.dumps({"key": self.key, "done": done, "engines": states, **rest}))
+            (partial / "state.json").write_text(
+                json.dumps({"key": self.key, "done": done, "engines": states, **rest})
+            )
             sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
             (partial / SUMS).write_text(json.dumps(sums))
         for other in self.folder.iterdir():
@@ -82,15 +93,15 @@ class Resume:
 
     def clear(self) -> None:
         """Forget all states: the training is done."""
-        if processes.is_main():
+        if distributed.is_main():
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _due(engine: Engine, here: bool) -> bool:
     """Whether the main process says that it is time; clocks differ, and all must do the same."""
-    if processes.count() == 1:
+    if distributed.count() == 1:
         return here
-    said = torch.tensor(float(here and processes.is_main()), device=engine.accelerator.device)
+    said = torch.tensor(float(here and distributed.is_main()), device=engine.accelerator.device)
     return bool(engine.total(said))
 
 
@@ -102,4 +113,6 @@ def _is_whole(state: Path) -> bool:
         sums: dict[str, str] = read_json(state / SUMS)
     except ValueError:
         return False
-    return all((state / name).is_file() and sha256(state / name) == known for name, known in sums.items())
+    return all(
+        (state / name).is_file() and sha256(state / name) == known for name, known in sums.items()
+    )

@@ -4,7 +4,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from cai.backends.server import ServerBackend, Settings
+from cai.backends.server import ServerBackend, ServerSettings
 
 
 class FaultServer:
@@ -29,9 +29,17 @@ class FaultServer:
                     self.connection.close()
                     return
                 status, headers, body = found or (200, {}, outer.body(fields, number))
-                data = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+                data = (
+                    body
+                    if isinstance(body, bytes)
+                    else (body if isinstance(body, str) else json.dumps(body)).encode()
+                )
                 self.send_response(status)
-                for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
+                for name, value in {
+                    "Content-Type": "application/json",
+                    "Content-Length": str(len(data)),
+                    **headers,
+                }.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
@@ -51,9 +59,13 @@ class FaultServer:
     def body(self, fields, number):
         text = fields["messages"][-1]["content"]
         said = f"{len(text.split())} words" + ("" if self.seeds else f" {number}")
-        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        option_logprobs = {
+            "index": 0,
+            "message": {"role": "assistant", "content": said},
+            "finish_reason": "stop",
+        }
         if fields.get("logprobs") and self.logprobs:
-            choice["logprobs"] = {
+            option_logprobs["logprobs"] = {
                 "content": [
                     {
                         "token": " Pro",
@@ -66,13 +78,23 @@ class FaultServer:
                     }
                 ]
             }
-        choices = [choice] * fields.get("n", 1)
+        choices = [option_logprobs] * fields.get("n", 1)
         if "n" in fields:
             choices = [
-                {**choice, "message": {"role": "assistant", "content": "Problem: x" if i < 6 else "No problem." if i < 7 else "?"}}
+                {
+                    **option_logprobs,
+                    "message": {
+                        "role": "assistant",
+                        "content": "Problem: x" if i < 6 else "No problem." if i < 7 else "?",
+                    },
+                }
                 for i in range(fields["n"])
             ]
-        return {"model": "m", "choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
+        return {
+            "model": "m",
+            "choices": choices,
+            "usage": {"prompt_tokens": 7, "completion_tokens": 2},
+        }
 
     def __enter__(self):
         self.thread.start()
@@ -87,4 +109,9 @@ class FaultServer:
         return f"http://127.0.0.1:{self.server.server_port}/v1#m"
 
     def backend(self, **limits):
-        return ServerBackend(self.spec, settings=Settings(**{"first_wait": 0.01, "deadline": 5.0, "attempts": 4, **limits}))
+        return ServerBackend(
+            self.spec,
+            settings=ServerSettings(
+                **{"first_wait": 0.01, "deadline": 5.0, "attempts": 4, **limits}
+            ),
+        )

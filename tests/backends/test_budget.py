@@ -3,44 +3,46 @@
 import pytest
 
 from cai.backends.budget import Budget, parse_budget
-from cai.backends.memo import Memo
-from cai.backends.protocol import Complete
+from cai.backends.protocol import GenerateRequest
+from cai.backends.response_cache import ResponseCache
 from cai.backends.scripted import ScriptedBackend
 from cai.errors import InputError, LimitReached
 from cai.records import Message
 
 
-def calls(n):
-    return [Complete((Message(role="user", content=f"word {i}"),), seed=i) for i in range(n)]
+def requests(n):
+    return [GenerateRequest((Message(role="user", content=f"word {i}"),), seed=i) for i in range(n)]
 
 
-def ask(path, wanted, budget=None):
-    with Memo(path, budget) as memo:
-        answers = memo.asker(ScriptedBackend(lambda messages, seed: f"said {seed}"), "s")(wanted)
-        return answers, memo.counts["s"].calls
+def model(path, wanted, budget=None):
+    with ResponseCache(path, budget) as cache:
+        answers = cache.cached_model(ScriptedBackend(lambda messages, seed: f"said {seed}"), "s")(
+            wanted
+        )
+        return answers, cache.counts["s"].requests
 
 
 def test_the_limit_is_kept_and_nothing_paid_is_lost(tmp_path):
-    path = tmp_path / "memo.sqlite"
-    with pytest.raises(LimitReached, match=r"calls 30 of 30"):
-        ask(path, calls(100), Budget(calls=30))
+    path = tmp_path / "responses.sqlite"
+    with pytest.raises(LimitReached, match=r"requests 30 of 30"):
+        model(path, requests(100), Budget(requests=30))
     # with the same budget not a single call more; with a larger one only the rest
     with pytest.raises(LimitReached):
-        ask(path, calls(100), Budget(calls=30))
-    with Memo(path) as memo:
-        assert memo.totals()["s"].calls == 30
-    answers, made = ask(path, calls(100), Budget(calls=100))
+        model(path, requests(100), Budget(requests=30))
+    with ResponseCache(path) as cache:
+        assert cache.totals()["s"].requests == 30
+    answers, made = model(path, requests(100), Budget(requests=100))
     assert made == 70 and [a.text for a in answers] == [f"said {i}" for i in range(100)]
     # what is remembered costs nothing
-    assert ask(path, calls(100), Budget(calls=1))[1] == 0
+    assert model(path, requests(100), Budget(requests=1))[1] == 0
 
 
 def test_tokens_and_money(tmp_path):
     with pytest.raises(LimitReached, match=r"tokens"):
-        ask(tmp_path / "a.sqlite", calls(100), Budget(tokens=50))
+        model(tmp_path / "a.sqlite", requests(100), Budget(tokens=50))
     budget = parse_budget("money=0.0001", "1/10")
     with pytest.raises(LimitReached, match=r"money 0.0001"):
-        ask(tmp_path / "b.sqlite", calls(100), budget)
+        model(tmp_path / "b.sqlite", requests(100), budget)
     assert budget.cost(1_000_000, 100_000) == pytest.approx(2.0)
 
 
@@ -61,4 +63,4 @@ def test_what_cannot_be_read_is_named(limits, prices, says):
 
 def test_no_budget_is_no_limit():
     assert parse_budget("", "").used_up(10**9, 10**12, 10**12) == ""
-    assert parse_budget("calls=2e3, tokens=5", "") == Budget(calls=2000, tokens=5)
+    assert parse_budget("requests=2e3, tokens=5", "") == Budget(requests=2000, tokens=5)

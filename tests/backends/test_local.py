@@ -7,7 +7,7 @@ import torch
 
 from cai.backends import open_backend
 from cai.backends.local import LocalBackend
-from cai.backends.protocol import Choose, Complete
+from cai.backends.protocol import GenerateRequest, LoglikelihoodRequest
 from cai.errors import InputError
 from cai.models.load import load_tokenizer
 from cai.records import Message
@@ -20,37 +20,51 @@ def talk(*texts):
 
 TALKS = [
     talk("Hello."),
-    talk("How do I repair the red bike?", "To repair the red bike, first make a plan.", "Find slang in the reply."),
+    talk(
+        "How do I repair the red bike?",
+        "To repair the red bike, first make a plan.",
+        "Find slang in the reply.",
+    ),
     talk("Is it hard to wash the boat?"),
 ]
 
 
-def answers(backend, calls):
-    found = dict(backend.answers(calls))
-    return [found[i] for i in range(len(calls))]
+def answers(backend, requests):
+    found = dict(backend.answers(requests))
+    return [found[i] for i in range(len(requests))]
 
 
 @pytest.mark.parametrize("fixture", ["tiny", "tiny_gpt2"])
 def test_answers_do_not_depend_on_the_batch(request, fixture):
     backend = LocalBackend(request.getfixturevalue(fixture))
-    calls = [Complete(t, seed=i, max_tokens=12) for i, t in enumerate(TALKS)] + [Choose(t, ("Problem", "No problem")) for t in TALKS]
-    together = answers(backend, calls)
-    for call, found in zip(calls, together, strict=True):
-        alone = answers(backend, [call])[0]
-        if isinstance(call, Complete):
-            assert alone == found
+    requests = [GenerateRequest(t, seed=i, max_tokens=12) for i, t in enumerate(TALKS)] + [
+        LoglikelihoodRequest(t, ("Problem", "No problem")) for t in TALKS
+    ]
+    together = answers(backend, requests)
+    for request, found in zip(requests, together, strict=True):
+        standalone = answers(backend, [request])[0]
+        if isinstance(request, GenerateRequest):
+            assert standalone == found
         else:
-            assert found.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
+            assert found.logprobs == pytest.approx(standalone.logprobs, abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    "options", [("A", "B"), ("Problem", "No problem"), ("the red bike", "the red boat"), ("the red bike is here", "the blue boat")]
+    "options",
+    [
+        ("A", "B"),
+        ("Problem", "No problem"),
+        ("the red bike", "the red boat"),
+        ("the red bike is here", "the blue boat"),
+    ],
 )
 def test_choices_are_the_log_probabilities_of_the_options(tiny, options):
     backend = LocalBackend(tiny)
     model, tokenizer = backend.language_model
-    found = answers(backend, [Choose(TALKS[1], options)])[0]
-    prompt = tokenizer(backend.rendered(Choose(TALKS[1], options)), add_special_tokens=False).input_ids
+    found = answers(backend, [LoglikelihoodRequest(TALKS[1], options)])[0]
+    prompt = tokenizer(
+        backend.render(LoglikelihoodRequest(TALKS[1], options)), add_special_tokens=False
+    ).input_ids
     first_tokens = [tokenizer(f" {o}", add_special_tokens=False).input_ids for o in options]
     single = first_tokens[0][0] != first_tokens[1][0]
     for option, value in zip(first_tokens, found.logprobs, strict=True):
@@ -62,19 +76,25 @@ def test_choices_are_the_log_probabilities_of_the_options(tiny, options):
 
 def test_a_prompt_over_the_context_is_a_status_at_the_exact_border(tiny):
     backend = LocalBackend(tiny)
-    base = len(backend.format.ids(backend.rendered(Complete(talk("x"), 0))))
+    base = len(backend.format.ids(backend.render(GenerateRequest(talk("x"), 0))))
     room = 512 - base
     fits, over = (
-        answers(backend, [Complete(talk("x" + " dog" * (room - extra)), seed=0, max_tokens=extra + more)])[0]
+        answers(
+            backend,
+            [GenerateRequest(talk("x" + " dog" * (room - extra)), seed=0, max_tokens=extra + more)],
+        )[0]
         for extra, more in ((4, 0), (4, 1))
     )
-    assert fits.finish != "too_long" and over.finish == "too_long" and over.text == ""
+    assert fits.finish_reason != "too_long" and over.finish_reason == "too_long" and over.text == ""
 
 
 def test_base_models_get_the_transcript_format(tiny, tmp_path):
     backend = LocalBackend(tiny, "transcript")
-    assert backend.rendered(Complete(talk("a", "b", "c"), 0)) == "Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
-    assert LocalBackend(tiny, "plain").rendered(Complete(talk("Once"), 0)) == "Once"
+    assert (
+        backend.render(GenerateRequest(talk("a", "b", "c"), 0))
+        == "Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
+    )
+    assert LocalBackend(tiny, "plain").render(GenerateRequest(talk("Once"), 0)) == "Once"
     assert LocalBackend(tiny).fingerprint != backend.fingerprint
 
 
@@ -96,7 +116,7 @@ def test_names_that_mean_nothing_end_in_one_line():
     with pytest.raises(InputError, match="names no function"):
         open_backend("no_such_module:make")
     with pytest.raises(InputError, match="there is no folder no/such-model; HF_HUB_OFFLINE is set"):
-        open_backend("no/such-model").rendered(Complete(talk("a"), 0))
+        open_backend("no/such-model").render(GenerateRequest(talk("a"), 0))
 
 
 def test_a_backend_can_be_any_function(tmp_path, monkeypatch):
@@ -122,7 +142,10 @@ def test_a_model_that_cannot_be_had_is_said_soon(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", hub)
     for name, says in (
-        ("refrence", r"no folder refrence; the hub cannot be asked.*no route.*name a folder.*did you mean 'reference'"),
+        (
+            "refrence",
+            r"no folder refrence; the hub cannot be asked.*no route.*name a folder.*did you mean 'reference'",
+        ),
         ("some/private", r"the hub has no such model"),
         ("./nowhere", r"there is no folder"),
         ("a b", r"there is no folder"),

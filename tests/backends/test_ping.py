@@ -13,13 +13,22 @@ from cai.backends.ping import form_problem, ping, urls_of
     [
         ("http://host:8000/v1#m", ""),
         ("https://one/v1, http://two:1/v1#org/model", ""),
-        ("htp://host/v1#m", "htp://host/v1 does not begin with http:// or https:// (did you mean 'http'?)"),
+        (
+            "htp://host/v1#m",
+            "htp://host/v1 does not begin with http:// or https:// (did you mean 'http'?)",
+        ),
         ("http://one/v1,two:8000/v1#m", "two:8000/v1 does not begin with http:// or https://"),
         ("http://host/v1", "http://host/v1 names no model; write http://host:8000/v1#model"),
         ("http://host/v1#", "http://host/v1# names no model; write http://host:8000/v1#model"),
         ("http:///v1#m", "http:///v1 names no host; write http://host:8000/v1#model"),
-        ("http://host:port/v1#m", "http://host:port/v1 names no host; write http://host:8000/v1#model"),
-        ("http://me:secret@host/v1#m", "a URL must hold no user, password or key; set OPENAI_API_KEY instead"),
+        (
+            "http://host:port/v1#m",
+            "http://host:port/v1 names no host; write http://host:8000/v1#model",
+        ),
+        (
+            "http://me:secret@host/v1#m",
+            "a URL must hold no user, password or key; set OPENAI_API_KEY instead",
+        ),
     ],
 )
 def test_the_form_of_a_servers_name(spec, expected):
@@ -63,4 +72,6 @@ def test_a_server_that_is_not_there_is_said_at_once():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         gone = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    assert ping(gone, "m").startswith(f"{gone} does not answer: ") and ping(gone, "m").endswith("; start the server and run again")
+    assert ping(gone, "m").startswith(f"{gone} does not answer: ") and ping(gone, "m").endswith(
+        "; start the server and run again"
+    )

@@ -10,46 +10,57 @@ import random
 import pytest
 
 from cai.backends import open_backend
-from cai.backends.protocol import Choose, Complete
-from cai.feedback.readings import CritiqueOdds, Letters
+from cai.backends.protocol import GenerateRequest, LoglikelihoodRequest
+from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs
 from cai.reference import measure, tasks, world
 
 SERVER = os.environ.get("CAI_SERVER", "")
-pytestmark = pytest.mark.skipif(not SERVER, reason="CAI_SERVER names no server of the reference model")
+pytestmark = pytest.mark.skipif(
+    not SERVER, reason="CAI_SERVER names no server of the reference model"
+)
 
 
-def both(calls):
+def both(requests):
     found = []
     for spec in (SERVER, "reference"):
         backend = open_backend(spec)
-        answers = dict(backend.answers(calls))
-        found.append([answers[i] for i in range(len(calls))])
+        answers = dict(backend.answers(requests))
+        found.append([answers[i] for i in range(len(requests))])
     return found
 
 
 def test_greedy_answers_are_the_same():
     rng = random.Random(0)
-    calls = [
-        Complete(measure.Prompt.of(tasks.any_request(rng, "held").text).messages, seed=0, temperature=0.0, max_tokens=90)
+    requests = [
+        GenerateRequest(
+            measure.Prompt.of(tasks.any_request(rng, "held").text).messages,
+            seed=0,
+            temperature=0.0,
+            max_tokens=90,
+        )
         for _ in range(100)
     ]
-    served, here = both(calls)
+    served, here = both(requests)
     same = sum(a.text == b.text for a, b in zip(served, here, strict=True))
-    print(f"{same} of {len(calls)} answers equal")
-    assert same >= 0.8 * len(calls)  # all of them where the server computes in float32; bfloat16 decides near-ties otherwise
+    print(f"{same} of {len(requests)} answers equal")
+    assert same >= 0.8 * len(
+        requests
+    )  # all of them where the server computes in float32; bfloat16 decides near-ties otherwise
     assert all(a.tokens_in == b.tokens_in for a, b in zip(served, here, strict=True))
 
 
-@pytest.mark.parametrize("method", [Letters(), CritiqueOdds()], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [PairwiseLogprobs(), CritiqueOdds()], ids=lambda m: m.name)
 def test_verdicts_are_the_same(method):
-    calls = []
+    requests = []
     for case in measure.cases(60, "held", 0):
         other = world.repair(case.principle, case.request, case.reply, random.Random(0), "held")
-        pair = measure.Comparison.of(measure.Prompt.of(case.request.text), world.text_of(case.reply), world.text_of(other))
-        calls += method.calls(pair, measure._law(case.principle))
-    assert all(isinstance(call, Choose) for call in calls)
-    served, here = both(calls)
-    from cai.feedback.readings import share
+        pair = measure.Comparison.of(
+            measure.Prompt.of(case.request.text), world.text_of(case.reply), world.text_of(other)
+        )
+        requests += method.requests(pair, measure._constitution(case.principle))
+    assert all(isinstance(request, LoglikelihoodRequest) for request in requests)
+    served, here = both(requests)
+    from cai.feedback.judge_methods import share
 
     gaps = sorted(abs(share(a, 0) - share(b, 0)) for a, b in zip(served, here, strict=True))
     print(f"median gap {gaps[len(gaps) // 2]:.4f}, largest {gaps[-1]:.4f} of {len(gaps)}")

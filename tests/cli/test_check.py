@@ -27,9 +27,15 @@ def project(tmp_path, monkeypatch, root):
 def test_it_ends_with_how_many_files_were_checked(project):
     principles = list((project / "principles").rglob("*.yaml"))
     constitutions = [p for p in (project / "constitution").iterdir() if p.name != "README.md"]
-    assert check() == (0, [], [f"{len(principles) + len(constitutions)} files checked, no problems"])
+    assert check() == (
+        0,
+        [],
+        [f"{len(principles) + len(constitutions)} files checked, no problems"],
+    )
     assert check("constitution/general.yaml")[2] == ["2 files checked, no problems"]
-    assert check("constitution/letter.md", "principles/harm/crime.yaml")[2] == ["2 files checked, no problems"]
+    assert check("constitution/letter.md", "principles/harm/crime.yaml")[2] == [
+        "2 files checked, no problems"
+    ]
     assert check("examples/quickstart.yaml")[2] == ["1 file checked, no problems"]
     assert check("examples/human_feedback.yaml")[2] == ["1 file checked, no problems"]
     (project / "examples/accelerate/odd.yaml").write_text("compute: gpu\n")
@@ -39,7 +45,9 @@ def test_it_ends_with_how_many_files_were_checked(project):
 
 def test_a_problem_is_printed_and_counted_once(project):
     (project / "principles/reference/insult.yaml").write_text("title: No: insults\n")
-    (project / "constitution/reference.yaml").write_text("title: T\nrevize: {principles: [reference/*]}\n")
+    (project / "constitution/reference.yaml").write_text(
+        "title: T\nrevize: {principles: [reference/*]}\n"
+    )
     code, problems, shown = check()
     assert code == 3 and problems == [
         "constitution/reference.yaml:2:1: unknown key 'revize' (did you mean 'revise'?)",
@@ -53,8 +61,12 @@ def test_a_problem_is_printed_and_counted_once(project):
 
 
 def test_all_problems_of_a_run_file_come_in_one_pass(project):
-    (project / "red.jsonl").write_text('{"prompt": "Hi"}\n{"prompt": ""}\n{"text": "Hi"}\n{"prompt": " "}\n')
-    (project / "run.yaml").write_text(RUN.format(law="refrence") + "ppo: {updates: many}\nmodels: {critic: ./none}\n")
+    (project / "red.jsonl").write_text(
+        '{"prompt": "Hi"}\n{"prompt": ""}\n{"text": "Hi"}\n{"prompt": " "}\n'
+    )
+    (project / "run.yaml").write_text(
+        RUN.format(constitution="refrence") + "ppo: {num_updates: many}\nmodels: {critic: ./none}\n"
+    )
     code, problems, shown = check("run.yaml")
     assert code == 3 and [line.partition("; ")[0] for line in problems] == [
         "red.jsonl:2:1: the prompt is empty",
@@ -62,7 +74,7 @@ def test_all_problems_of_a_run_file_come_in_one_pass(project):
         "red.jsonl:4:1: the prompt is empty",
         "run.yaml:1:1: constitution: refrence: no constitution has this name (did you mean 'reference'?)",
         "run.yaml:2:32: prompts.benign: there is no benign.jsonl",
-        "run.yaml:3:7: ppo.updates must be a whole number, not 'many'",
+        "run.yaml:3:7: ppo.num_updates must be a whole number, not 'many'",
         "run.yaml:4:10: models.critic: ./none: there is no folder none",
     ]
     assert shown == ["1 file checked, 7 problems"]
@@ -71,28 +83,51 @@ def test_all_problems_of_a_run_file_come_in_one_pass(project):
 def test_a_constitution_of_a_run_file_is_checked_with_it(project):
     (project / "principles/reference/insult.yaml").write_text("titel: T\n")
     code, problems, _ = check("examples/quickstart.yaml")
-    assert code == 3 and [line.partition(": ")[0] for line in problems] == ["principles/reference/insult.yaml:1:1"] * 2
+    assert (
+        code == 3
+        and [line.partition(": ")[0] for line in problems]
+        == ["principles/reference/insult.yaml:1:1"] * 2
+    )
 
 
 def test_a_training_file_is_checked_to_its_last_row(project):
-    (project / "pairs.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt": "p", "chosen": 3, "rejected": "b"}\n')
+    (project / "pairs.jsonl").write_text(
+        '{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt": "p", "chosen": 3, "rejected": "b"}\n'
+    )
     (project / "train.yaml").write_text(
         "out: out\nmodel: a/b/c\ndata: {preferences: [pairs.jsonl, none.jsonl]}\nguard: {model: ./old}\nreward_model: http://x/v1#m\n"
     )
     code, problems, _ = check("train.yaml")
     assert code == 3 and [line.partition(": ")[0] for line in problems] == [
-        "pairs.jsonl:2:1", "train.yaml:2:1", "train.yaml:3:35", "train.yaml:4:9", "train.yaml:5:1",
-    ]  # fmt: skip
+        "pairs.jsonl:2:1",
+        "train.yaml:2:1",
+        "train.yaml:3:35",
+        "train.yaml:4:9",
+        "train.yaml:5:1",
+    ]
     assert problems[1] == "train.yaml:2:1: model: a/b/c: there is no folder a/b/c"
-    assert problems[4] == "train.yaml:5:1: reward_model: http://x/v1#m is neither a model folder nor a hub id"
+    assert (
+        problems[4]
+        == "train.yaml:5:1: reward_model: http://x/v1#m is neither a model folder nor a hub id"
+    )
 
 
 def test_a_model_that_is_taken_for_one_on_the_hub_is_named(project):
     (project / "red.jsonl").write_text('{"prompt": "Hi"}\n')
-    (project / "run.yaml").write_text(RUN.format(law="reference").replace("benign.jsonl", "red.jsonl") + "models: {critic: out/sft}\n")
+    (project / "run.yaml").write_text(
+        RUN.format(constitution="reference").replace("benign.jsonl", "red.jsonl")
+        + "models: {critic: out/sft}\n"
+    )
     code, problems, shown = check("run.yaml")
     assert (code, problems) == (0, [])
-    assert shown[0].startswith("run.yaml: models.critic: out/sft is not a folder here") and "--online" in shown[0]
+    assert (
+        shown[0].startswith("run.yaml: models.critic: out/sft is not a folder here")
+        and "--online" in shown[0]
+    )
     code, problems, shown = check("run.yaml", "--online")
-    assert code == 3 and shown == ["1 file checked, 1 problem"] and os.environ["HF_HUB_OFFLINE"] == "1"
-    assert problems[0].startswith("run.yaml:3:10: models.critic: out/sft: there is no folder out/sft; HF_HUB_OFFLINE is set")
+    assert (
+        code == 3 and shown == ["1 file checked, 1 problem"] and os.environ["HF_HUB_OFFLINE"] == "1"
+    )
+    assert problems[0].startswith(
+        "run.yaml:3:10: models.critic: out/sft: there is no folder out/sft; HF_HUB_OFFLINE is set"
+    )

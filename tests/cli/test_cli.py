@@ -8,7 +8,14 @@ import pytest
 
 
 def cai(*arguments, cwd=None, env=None):
-    return subprocess.run([sys.executable, "-m", "cai", *arguments], cwd=cwd, capture_output=True, text=True, check=False, env=env)
+    return subprocess.run(
+        [sys.executable, "-m", "cai", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
+    )
 
 
 def test_help_names_every_verb():
@@ -31,21 +38,34 @@ def test_check_says_all_problems_at_once_in_order(tmp_path, root):
     shutil.copytree(root / "constitution", tmp_path / "constitution")
     path = tmp_path / "principles/harm/crime.yaml"
     path.write_text(path.read_text().replace("critique:", "critque:"))
-    (tmp_path / "constitution/harmless.yaml").write_text("title: T\nrevise:\n  principles: [harm/crim]\n")
+    (tmp_path / "constitution/harmless.yaml").write_text(
+        "title: T\nrevise:\n  principles: [harm/crim]\n"
+    )
     done = cai("check", cwd=tmp_path)
     lines = done.stderr.splitlines()
     assert done.returncode == 3
-    assert any(line.startswith("principles/harm/crime.yaml:2:1: unknown key 'critque' (did you mean 'critique'?)") for line in lines)
     assert any(
-        line.startswith("constitution/harmless.yaml:3:16: no principle is called 'harm/crim' (did you mean 'harm/crime'?)")
+        line.startswith(
+            "principles/harm/crime.yaml:2:1: unknown key 'critque' (did you mean 'critique'?)"
+        )
+        for line in lines
+    )
+    assert any(
+        line.startswith(
+            "constitution/harmless.yaml:3:16: no principle is called 'harm/crim' (did you mean 'harm/crime'?)"
+        )
         for line in lines
     )
 
 
 def test_check_is_quick(root):
     loaded = "import sys; from cai.cli.app import app; app(['check'], standalone_mode=False); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", loaded], cwd=root, capture_output=True, text=True, check=True)
-    assert not {"torch", "transformers", "datasets", "accelerate", "openai"} & set(done.stdout.split())
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "transformers", "datasets", "accelerate", "openai"} & set(
+        done.stdout.split()
+    )
 
 
 def test_preview_prints_exact_texts(root):
@@ -62,7 +82,12 @@ def test_preview_prints_exact_texts(root):
 @pytest.mark.parametrize("shell", ["| head -1", "> /dev/null"])
 def test_a_closed_pipe_is_no_error(root, shell):
     done = subprocess.run(
-        f"{sys.executable} -m cai preview harmless {shell}", shell=True, cwd=root, capture_output=True, text=True, check=False
+        f"{sys.executable} -m cai preview harmless {shell}",
+        shell=True,
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0 and "Traceback" not in done.stderr
 
@@ -73,7 +98,7 @@ def test_an_unknown_model_ends_in_one_line(tmp_path):
 
 
 def test_terminal_text_cannot_move_the_terminal():
-    from cai.cli.screen import safe
+    from cai.cli.reporter import safe
 
     assert safe("a\x1b[31mb\x07\u202ec\rd") == "a[31mbcd"
 
@@ -84,9 +109,13 @@ def test_a_principle_the_reference_model_cannot_know_is_said_at_the_start(tmp_pa
     (tmp_path / "principles/x/zebra.yaml").write_text(
         "title: T\ncritique: Find zebras in the reply.\nrevise: Remove zebras.\ncompare: Which has fewer zebras?\n"
     )
-    (tmp_path / "constitution/mine.yaml").write_text("title: T\nrevise: {principles: [x/*]}\njudge: {principles: [x/*]}\n")
+    (tmp_path / "constitution/mine.yaml").write_text(
+        "title: T\nrevise: {principles: [x/*]}\njudge: {principles: [x/*]}\n"
+    )
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "How do I wash the dog?"}\n')
-    (tmp_path / "run.yaml").write_text("constitution: mine\nprompts: {red_team: prompts.jsonl, benign: prompts.jsonl}\n")
+    (tmp_path / "run.yaml").write_text(
+        "constitution: mine\nprompts: {red_team: prompts.jsonl, benign: prompts.jsonl}\n"
+    )
     done = cai("run", "run.yaml", "--until", "prompts", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "x/zebra" in done.stdout + done.stderr and "zebras" in done.stdout + done.stderr

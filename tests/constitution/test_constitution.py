@@ -24,7 +24,7 @@ def project(tmp_path):
     return tmp_path
 
 
-def law(project: Path, text: str, name: str = "law"):
+def constitution(project: Path, text: str, name: str = "law"):
     path = project / "constitution" / f"{name}.yaml"
     path.write_text(text)
     return load_constitution(path)
@@ -32,12 +32,12 @@ def law(project: Path, text: str, name: str = "law"):
 
 def refusals(project: Path, text: str):
     with pytest.raises(InputError) as caught:
-        law(project, text)
+        constitution(project, text)
     return [str(p).replace(str(project), "") for p in caught.value.problems]
 
 
 def test_globs_exclusions_and_weights(project):
-    found = law(
+    found = constitution(
         project,
         "title: T\nrevise:\n  principles: [harm/*, tone/*]\n  exclude: [harm/banana]\n  weights: {'harm/*': 2, tone/cherry: 0}\njudge: {principles: ['*/a*']}\n",
     )
@@ -47,12 +47,19 @@ def test_globs_exclusions_and_weights(project):
 
 
 def test_an_include_comes_first_and_the_file_has_the_last_word(project):
-    (project / "constitution" / "base.yaml").write_text("title: B\nrevise: {principles: [harm/*], weights: {'harm/*': 3}}\n")
-    found = law(project, "title: T\ninclude: [base]\nrevise: {principles: [tone/*], weights: {harm/apple: 1}}\n")
+    (project / "constitution" / "base.yaml").write_text(
+        "title: B\nrevise: {principles: [harm/*], weights: {'harm/*': 3}}\n"
+    )
+    found = constitution(
+        project,
+        "title: T\ninclude: [base]\nrevise: {principles: [tone/*], weights: {harm/apple: 1}}\n",
+    )
     assert found.weights["revise"] == {"harm/apple": 1.0, "harm/banana": 3.0, "tone/cherry": 1.0}
 
 
-@pytest.mark.parametrize("name", ["../other/law", "/etc/passwd", "http://x/y", "~/law", "a\\b", "law", "missing"])
+@pytest.mark.parametrize(
+    "name", ["../other/law", "/etc/passwd", "http://x/y", "~/law", "a\\b", "law", "missing"]
+)
 def test_includes_cannot_leave_the_project_nor_loop(project, name):
     (project.parent / "other").mkdir(exist_ok=True)
     (project.parent / "other" / "law.yaml").write_text("title: outside\n")
@@ -69,7 +76,8 @@ def test_a_symlink_out_of_the_project_is_not_followed(project):
 
 def test_all_unknown_names_come_at_once_with_hints(project):
     found = refusals(
-        project, "title: T\nrevise:\n  principles: [harm/aple, nothing/*]\njudge: {principles: [tone/cherry], weights: {tone/chery: 1}}\n"
+        project,
+        "title: T\nrevise:\n  principles: [harm/aple, nothing/*]\njudge: {principles: [tone/cherry], weights: {tone/chery: 1}}\n",
     )
     assert len(found) == 3
     assert any("did you mean 'harm/apple'" in line for line in found)
@@ -84,10 +92,16 @@ def test_all_unknown_names_come_at_once_with_hints(project):
         ("critique: a\nrevise: b\n", "title is missing"),
         ("title: T\ncritique: only half\n", "has a critique text but no revise text"),
         ("title: T\nnotes: nothing else\n", "says nothing"),
-        ("title: T\ncritique: see {{ promt }}\nrevise: b\n", "unknown slot {{ promt }} (did you mean 'prompt'?)"),
+        (
+            "title: T\ncritique: see {{ promt }}\nrevise: b\n",
+            "unknown slot {{ promt }} (did you mean 'prompt'?)",
+        ),
         ("title: T\ncompare: " + "word " * 400 + "\n", "characters; a model will not keep"),
         ("title: T\ncompare: a\nexamples: [{prompt: p, better: x, worse: x}]\n", "are the same"),
-        ("title: T\ncompare: a\nexamples: [{prompt: p, bettter: x, worse: y}]\n", "did you mean 'better'?"),
+        (
+            "title: T\ncompare: a\nexamples: [{prompt: p, bettter: x, worse: y}]\n",
+            "did you mean 'better'?",
+        ),
     ],
 )
 def test_principle_lints(project, text, expected):
@@ -98,7 +112,11 @@ def test_principle_lints(project, text, expected):
 
 def test_near_duplicates_are_found_and_others_are_not(project):
     assert check([project / "principles"]).problems == []
-    copy = (project / "principles/harm/apple.yaml").read_text().replace("Find the fault", "Find  the FAULT")
+    copy = (
+        (project / "principles/harm/apple.yaml")
+        .read_text()
+        .replace("Find the fault", "Find  the FAULT")
+    )
     (project / "principles/tone/copy.yaml").write_text(copy)
     assert any("almost the same" in str(p) for p in check([project / "principles"]).problems)
 
@@ -106,8 +124,14 @@ def test_near_duplicates_are_found_and_others_are_not(project):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("title: T\nrevise: {principles: [tone/only]}\n", "tone/only is used to revise but has no critique and no revise text"),
-        ("title: T\njudge: {principles: [harm/*], weights: {'harm/*': 0}}\n", "all weights are zero"),
+        (
+            "title: T\nrevise: {principles: [tone/only]}\n",
+            "tone/only is used to revise but has no critique and no revise text",
+        ),
+        (
+            "title: T\njudge: {principles: [harm/*], weights: {'harm/*': 0}}\n",
+            "all weights are zero",
+        ),
         ("title: T\n", "uses no principle"),
         ("title: T\njudge: {principles: [harm/*], weights: {'harm/*': .nan}}\n", "judge.weights"),
         ("title: T\njudge: {principles: [harm/*], weights: {'harm/*': -1}}\n", "judge.weights"),
@@ -121,16 +145,20 @@ def test_constitution_lints(project, text, expected):
 
 def test_the_hash_is_of_what_models_read(project):
     text = "title: T\nrevise: {principles: [harm/*]}\n"
-    before = law(project, text)
+    before = constitution(project, text)
     path = project / "principles/harm/apple.yaml"
-    path.write_text("# a comment\n" + path.read_text().replace("title: A", "title: Other") + "tags: [x]\n")
-    assert law(project, text).hash == before.hash
+    path.write_text(
+        "# a comment\n" + path.read_text().replace("title: A", "title: Other") + "tags: [x]\n"
+    )
+    assert constitution(project, text).hash == before.hash
     path.write_text(path.read_text().replace("Find", "Seek"))
-    assert law(project, text).hash != before.hash
+    assert constitution(project, text).hash != before.hash
 
 
 def test_lock_round_trip(project, tmp_path):
-    found = law(project, "title: T\nrevise: {principles: [harm/*]}\njudge: {principles: ['*/*']}\n")
+    found = constitution(
+        project, "title: T\nrevise: {principles: [harm/*]}\njudge: {principles: ['*/*']}\n"
+    )
     write_lock(found, tmp_path / "lock.yaml")
     assert read_lock(tmp_path / "lock.yaml") == found
 
@@ -142,10 +170,14 @@ def test_slots_are_filled_in_one_pass_and_other_braces_stay():
 
 def test_prose(tmp_path):
     path = tmp_path / "letter.md"
-    path.write_text("# Title\nintro\n## Be kind {#kind}\nAlways be\nkind.\n## Second one\nText {{7*7}}.\n")
+    path.write_text(
+        "# Title\nintro\n## Be kind {#kind}\nAlways be\nkind.\n## Second one\nText {{7*7}}.\n"
+    )
     found = load_constitution(path)
     assert list(found.principles) == ["kind", "second-one"]
-    assert "Always be kind." in (found.principles["kind"].critique or "") and "{{7*7}}" in (found.principles["second-one"].compare or "")
+    assert "Always be kind." in (found.principles["kind"].critique or "") and "{{7*7}}" in (
+        found.principles["second-one"].compare or ""
+    )
     path.write_text("# T\n## A {#x}\na\n## B {#x}\nb\n## Empty\n")
     with pytest.raises(InputError) as caught:
         load_constitution(path)

@@ -26,14 +26,19 @@ def make_project(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_a_name_means_the_file_beside_the_run_file_then_here_then_the_shipped_one(tmp_path, monkeypatch):
+def test_a_name_means_the_file_beside_the_run_file_then_here_then_the_shipped_one(
+    tmp_path, monkeypatch
+):
     mine, here = make_project(tmp_path / "mine", "apple"), make_project(tmp_path / "here", "berry")
     (mine / "runs/deep").mkdir(parents=True)
     monkeypatch.chdir(here)
     assert list(load_constitution("law", mine).principles) == ["apple"]
     assert list(load_constitution("law", mine / "runs/deep").principles) == ["apple"]
     assert list(load_constitution("law").principles) == ["berry"]
-    assert find_constitution("general", mine).resolve() == (shipped.folder("constitution") / "general.yaml").resolve()
+    assert (
+        find_constitution("general", mine).resolve()
+        == (shipped.folder("constitution") / "general.yaml").resolve()
+    )
     shutil.rmtree(mine / "constitution")
     assert list(load_constitution("law", mine).principles) == ["berry"]
 
@@ -46,7 +51,10 @@ def test_a_path_is_relative_to_the_run_file_then_to_the_working_folder(tmp_path,
     assert list(load_constitution("constitution/law.yaml", mine).principles) == ["berry"]
     with pytest.raises(InputError) as caught:
         find_constitution("other.yaml", mine)
-    assert str(caught.value) == "other.yaml: there is no constitution file ../mine/other.yaml or other.yaml"
+    assert (
+        str(caught.value)
+        == "other.yaml: there is no constitution file ../mine/other.yaml or other.yaml"
+    )
 
 
 def test_the_path_is_shown_from_the_working_folder(tmp_path, monkeypatch):
@@ -73,7 +81,9 @@ def test_an_unknown_name_says_where_it_was_looked_for(tmp_path, monkeypatch):
     assert said.startswith("lew: no constitution has this name (did you mean 'law'?); there are ")
     assert "looked in mine/constitution, " in said and "README" not in said
     (tmp_path / "law.txt").write_text(LAW)
-    with pytest.raises(InputError, match=r"law\.txt: a constitution is a file that ends in \.yaml, \.yml, \.md"):
+    with pytest.raises(
+        InputError, match=r"law\.txt: a constitution is a file that ends in \.yaml, \.yml, \.md"
+    ):
         find_constitution("law.txt")
 
 
@@ -109,12 +119,18 @@ def test_priorities_are_an_unknown_key(tmp_path, root):
     with pytest.raises(InputError) as caught:
         load_constitution(path)
     assert str(caught.value) == expected[0]
-    for file in [*root.glob("constitution/*"), *root.glob("principles/**/*.*"), *root.glob("cai/constitution/*.py")]:
+    for file in [
+        *root.glob("constitution/*"),
+        *root.glob("principles/**/*.*"),
+        *root.glob("cai/constitution/*.py"),
+    ]:
         assert "priorities" not in file.read_text(encoding="utf-8"), file
 
 
 def test_a_lock_file_of_another_version_is_refused_in_a_line(tmp_path):
-    (tmp_path / "lock.yaml").write_text("hash: x\nconstitution:\n  name: a\n  title: b\n  principles: {}\n  weights: {}\n  priorities: []\n")
+    (tmp_path / "lock.yaml").write_text(
+        "hash: x\nconstitution:\n  name: a\n  title: b\n  principles: {}\n  weights: {}\n  priorities: []\n"
+    )
     with pytest.raises(InputError, match=r"lock\.yaml:7:3: unknown key 'priorities'"):
         read_lock(tmp_path / "lock.yaml")
     (tmp_path / "lock.yaml").write_text("title: a\n")
@@ -124,8 +140,12 @@ def test_a_lock_file_of_another_version_is_refused_in_a_line(tmp_path):
 
 def test_checking_a_constitution_lints_the_principles_it_draws_and_no_others(tmp_path, monkeypatch):
     make_project(tmp_path, "apple", "berry", "cherry")
-    (tmp_path / "constitution/law.yaml").write_text("title: L\nrevise: {principles: ['*'], exclude: [cherry]}\n")
-    (tmp_path / "principles/apple.yaml").write_text("title: A\ncritique: Find {{ promt }}.\nrevise: Remove it.\n")
+    (tmp_path / "constitution/law.yaml").write_text(
+        "title: L\nrevise: {principles: ['*'], exclude: [cherry]}\n"
+    )
+    (tmp_path / "principles/apple.yaml").write_text(
+        "title: A\ncritique: Find {{ promt }}.\nrevise: Remove it.\n"
+    )
     (tmp_path / "principles/berry.yaml").write_text("title: A\nnotes: nothing\n")
     (tmp_path / "principles/cherry.yaml").write_text("titel: A\n")
     monkeypatch.chdir(tmp_path)
@@ -135,12 +155,20 @@ def test_checking_a_constitution_lints_the_principles_it_draws_and_no_others(tmp
         "principles/apple.yaml:2:1: unknown slot {{ promt }} (did you mean 'prompt'?); only {{ prompt }} is filled",
         "principles/berry.yaml:1:1: says nothing: give it critique and revise, or compare, or all three",
     ]
-    assert sorted(map(str, found.files)) == ["constitution/law.yaml", "principles/apple.yaml", "principles/berry.yaml"]
-    assert list(load_constitution("law").principles) == ["apple", "berry"], "what is not drawn is not read"
+    assert sorted(map(str, found.files)) == [
+        "constitution/law.yaml",
+        "principles/apple.yaml",
+        "principles/berry.yaml",
+    ]
+    assert list(load_constitution("law").principles) == ["apple", "berry"], (
+        "what is not drawn is not read"
+    )
 
 
 @pytest.mark.parametrize("spelling", ["relative", "absolute"])
-def test_each_problem_is_counted_once_however_often_the_file_is_drawn(tmp_path, monkeypatch, spelling):
+def test_each_problem_is_counted_once_however_often_the_file_is_drawn(
+    tmp_path, monkeypatch, spelling
+):
     make_project(tmp_path, "apple", "berry")
     (tmp_path / "constitution/other.yaml").write_text(LAW)
     (tmp_path / "principles/apple.yaml").write_text("title: a: b\n")
@@ -149,7 +177,10 @@ def test_each_problem_is_counted_once_however_often_the_file_is_drawn(tmp_path, 
     base = tmp_path if spelling == "absolute" else Path()
     found = check([base / "principles", base / "constitution"])
     lines = [str(problem).replace(f"{tmp_path}/", "") for problem in found.problems]
-    assert [line.partition(": ")[0] for line in lines] == ["principles/apple.yaml:1:9", "principles/berry.yaml:2:1"]
+    assert [line.partition(": ")[0] for line in lines] == [
+        "principles/apple.yaml:1:9",
+        "principles/berry.yaml:2:1",
+    ]
     assert len(found.files) == 4
 
 
@@ -171,7 +202,11 @@ def test_a_file_is_known_by_its_keys_even_if_they_are_misspelt(tmp_path, text, k
 
 
 def test_a_file_of_no_kind_is_a_problem_if_it_is_named_and_skipped_in_a_folder(tmp_path):
-    for name, text in {"odd.yaml": "compute: gpu\n", "list.yaml": "- a\n", "notes.txt": "x"}.items():
+    for name, text in {
+        "odd.yaml": "compute: gpu\n",
+        "list.yaml": "- a\n",
+        "notes.txt": "x",
+    }.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "bad.yaml").write_text("a: b: c\n")
     (tmp_path / "runs/r").mkdir(parents=True)
@@ -183,7 +218,9 @@ def test_a_file_of_no_kind_is_a_problem_if_it_is_named_and_skipped_in_a_folder(t
     assert not any(in_folder.by_kind.values())
     named = find_files([tmp_path / "odd.yaml", tmp_path / "notes.txt", tmp_path / "none.yaml"])
     said = [str(problem).replace(f"{tmp_path}/", "") for problem in named.problems]
-    assert said[0].startswith("odd.yaml: is not a file that cai knows: a principle has keys such as critique, revise, compare; a")
+    assert said[0].startswith(
+        "odd.yaml: is not a file that cai knows: a principle has keys such as critique, revise, compare; a"
+    )
     assert said[1:] == [
         "notes.txt: is not a YAML file (.yaml, .yml) or a constitution in Markdown (.md)",
         "none.yaml: there is no such file or folder",

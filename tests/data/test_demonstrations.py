@@ -24,7 +24,10 @@ def said(text):
         {"messages": [user("ask"), said("good")]},
         {"instruction": "ask", "input": "", "output": "good"},
         {"prompt": "ask", "chosen": "good", "rejected": "bad"},
-        {"chosen": "\n\nHuman: ask\n\nAssistant: good", "rejected": "\n\nHuman: ask\n\nAssistant: bad"},
+        {
+            "chosen": "\n\nHuman: ask\n\nAssistant: good",
+            "rejected": "\n\nHuman: ask\n\nAssistant: bad",
+        },
     ],
 )
 def test_each_shape(tmp_path, row):

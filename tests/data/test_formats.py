@@ -25,7 +25,10 @@ def said(text):
 
 def write(tmp_path, rows, name="rows.jsonl"):
     path = tmp_path / name
-    path.write_text(json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    path.write_text(
+        json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(r) + "\n" for r in rows),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -36,7 +39,12 @@ TREE = {
         "role": "prompter",
         "replies": [
             {"text": "worst", "role": "assistant", "rank": 2, "replies": []},
-            {"text": "good", "role": "assistant", "rank": 0, "replies": [{"text": "more", "role": "prompter", "replies": []}]},
+            {
+                "text": "good",
+                "role": "assistant",
+                "rank": 0,
+                "replies": [{"text": "more", "role": "prompter", "replies": []}],
+            },
             {"text": "middle", "role": "assistant", "rank": 1, "replies": []},
             {"text": "odd", "role": "assistant", "rank": None, "replies": []},
         ],
@@ -44,15 +52,33 @@ TREE = {
 }
 SHAPES = {
     "trl": ({"prompt": "ask", "chosen": "good", "rejected": "bad"}, [("ask", "good", "bad", 1.0)]),
-    "trl messages": ({"prompt": [user("ask")], "chosen": [said("good")], "rejected": [said("bad")]}, [("ask", "good", "bad", 1.0)]),
-    "trl soft": ({"prompt": "ask", "chosen": "good", "rejected": "bad", "p_chosen": 0.7, "source": "ai"}, [("ask", "good", "bad", 0.7)]),
-    "conversations": ({"chosen": [user("ask"), said("good")], "rejected": [user("ask"), said("bad")]}, [("ask", "good", "bad", 1.0)]),
+    "trl messages": (
+        {"prompt": [user("ask")], "chosen": [said("good")], "rejected": [said("bad")]},
+        [("ask", "good", "bad", 1.0)],
+    ),
+    "trl soft": (
+        {"prompt": "ask", "chosen": "good", "rejected": "bad", "p_chosen": 0.7, "source": "ai"},
+        [("ask", "good", "bad", 0.7)],
+    ),
+    "conversations": (
+        {"chosen": [user("ask"), said("good")], "rejected": [user("ask"), said("bad")]},
+        [("ask", "good", "bad", 1.0)],
+    ),
     "transcripts": (
-        {"chosen": "\n\nHuman: ask\n\nAssistant: good", "rejected": "\n\nHuman: ask\n\nAssistant: bad"},
+        {
+            "chosen": "\n\nHuman: ask\n\nAssistant: good",
+            "rejected": "\n\nHuman: ask\n\nAssistant: bad",
+        },
         [("ask", "good", "bad", 1.0)],
     ),
     "pku": (
-        {"prompt": "ask", "response_0": "bad", "response_1": "good", "better_response_id": 1, "safer_response_id": 0},
+        {
+            "prompt": "ask",
+            "response_0": "bad",
+            "response_1": "good",
+            "better_response_id": 1,
+            "safer_response_id": 0,
+        },
         [("ask", "good", "bad", 1.0)],
     ),
     "numbered": (
@@ -68,13 +94,27 @@ SHAPES = {
                 {"response": "middle", "fine-grained_score": 4.5},
             ],
         },
-        [("ask", "good", "middle", 1.0), ("ask", "good", "bad", 1.0), ("ask", "middle", "bad", 1.0)],
+        [
+            ("ask", "good", "middle", 1.0),
+            ("ask", "good", "bad", 1.0),
+            ("ask", "middle", "bad", 1.0),
+        ],
     ),
-    "tree": (TREE, [("ask", "good", "middle", 1.0), ("ask", "good", "worst", 1.0), ("ask", "middle", "worst", 1.0)]),
+    "tree": (
+        TREE,
+        [
+            ("ask", "good", "middle", 1.0),
+            ("ask", "good", "worst", 1.0),
+            ("ask", "middle", "worst", 1.0),
+        ],
+    ),
     "label_studio": (
         {
             "data": {"prompt": "ask", "answer1": "bad", "answer2": "good"},
-            "annotations": [{"result": [{"type": "pairwise", "value": {"selected": side}}]} for side in ("right", "right", "left")],
+            "annotations": [
+                {"result": [{"type": "pairwise", "value": {"selected": side}}]}
+                for side in ("right", "right", "left")
+            ],
         },
         [("ask", "good", "bad", 2 / 3)],
     ),
@@ -92,7 +132,10 @@ SHAPES = {
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
 def test_the_right_answer_wins(tmp_path, row, expected, name):
     read = read_preferences(write(tmp_path, [row], name))
-    found = [(p.comparison.prompt.text, p.comparison.first, p.comparison.second, p.p_first) for p in read.preferences]
+    found = [
+        (p.comparison.prompt.text, p.comparison.first, p.comparison.second, p.p_first)
+        for p in read.preferences
+    ]
     assert found == expected
 
 
@@ -108,16 +151,37 @@ def test_each_shape_is_recognised(tmp_path):
         ({"prompt": "ask", "chosen": "good", "rejected": " "}, "an answer is empty"),
         ({"prompt": "ask", "chosen": "same ", "rejected": "same"}, "both answers are the same"),
         ({"prompt": " ", "chosen": "good", "rejected": "bad"}, "no usable prompt"),
-        ({"prompt": "ask", "chosen": [said("a"), user("b")], "rejected": [said("c")]}, "chosen is not one assistant turn"),
-        ({"chosen": [user("ask"), said("a")], "rejected": [user("other"), said("b")]}, "the two conversations begin differently"),
         (
-            {"prompt": "ask", "response_0": "a", "response_1": "b", "better_response_id": None, "safer_response_id": -1},
+            {"prompt": "ask", "chosen": [said("a"), user("b")], "rejected": [said("c")]},
+            "chosen is not one assistant turn",
+        ),
+        (
+            {"chosen": [user("ask"), said("a")], "rejected": [user("other"), said("b")]},
+            "the two conversations begin differently",
+        ),
+        (
+            {
+                "prompt": "ask",
+                "response_0": "a",
+                "response_1": "b",
+                "better_response_id": None,
+                "safer_response_id": -1,
+            },
             "no answer is chosen",
         ),
-        ({"instruction": "ask", "completions": [{"response": "a", "score": 3}, {"response": "b", "score": 3}]}, "a tie"),
+        (
+            {
+                "instruction": "ask",
+                "completions": [{"response": "a", "score": 3}, {"response": "b", "score": 3}],
+            },
+            "a tie",
+        ),
         ({"instruction": "ask", "completions": [{"response": "a"}]}, "an answer has no score"),
         (TREE, "an answer has no rank"),
-        ({"data": {"prompt": "ask", "text1": "a", "text2": "b"}, "annotations": []}, "no answer is chosen"),
+        (
+            {"data": {"prompt": "ask", "text1": "a", "text2": "b"}, "annotations": []},
+            "no answer is chosen",
+        ),
     ],
 )
 def test_what_is_no_preference_is_counted_with_its_place(tmp_path, row, reason):
@@ -130,25 +194,60 @@ def test_doubles_and_contradictions_are_counted(tmp_path):
     path = write(tmp_path, [{"prompt": "ask", "chosen": c, "rejected": r} for c, r in rows])
     read = read_preferences(path)
     assert len(read.preferences) == 1
-    assert read.skipped == {"is there twice": [f"{path}:2:1"], "contradicts an earlier row": [f"{path}:3:1"]}
+    assert read.skipped == {
+        "is there twice": [f"{path}:2:1"],
+        "contradicts an earlier row": [f"{path}:3:1"],
+    }
 
 
 @pytest.mark.parametrize(
     ("rows", "place", "says"),
     [
-        ([{"prompt": "ask", "chosen": "a", "rejected": "b"}, {"prompt": "ask", "chosen": 7, "rejected": "b"}], ":2:1", "found int"),
-        ([{"prompt": "ask", "chosen": "a", "rejected": "b"}, {"prompt": "ask", "chosne": "a", "rejected": "b"}], ":2:1", "did you mean 'chosne'"),
-        ([{"prompt": "ask", "chosne": "a", "rejected": "b"}], ":1:1", "is in no form that holds preferences (did you mean 'chosne'?)"),
-        ([{"prompt": "ask", "chosen": "a", "rejected": "b", "p_chosen": "nan"}], ":1:1", "should be a number"),
-        ([{"prompt": "ask", "chosen": "a", "rejected": "b", "p_chosen": float("nan")}], ":1:1", "should be a number"),
-        ([{"prompt": "ask", "chosen": "a", "rejected": "b", "p_chosen": 1.5}], ":1:1", "should be a probability"),
+        (
+            [
+                {"prompt": "ask", "chosen": "a", "rejected": "b"},
+                {"prompt": "ask", "chosen": 7, "rejected": "b"},
+            ],
+            ":2:1",
+            "found int",
+        ),
+        (
+            [
+                {"prompt": "ask", "chosen": "a", "rejected": "b"},
+                {"prompt": "ask", "chosne": "a", "rejected": "b"},
+            ],
+            ":2:1",
+            "did you mean 'chosne'",
+        ),
+        (
+            [{"prompt": "ask", "chosne": "a", "rejected": "b"}],
+            ":1:1",
+            "is in no form that holds preferences (did you mean 'chosne'?)",
+        ),
+        (
+            [{"prompt": "ask", "chosen": "a", "rejected": "b", "p_chosen": "nan"}],
+            ":1:1",
+            "should be a number",
+        ),
+        (
+            [{"prompt": "ask", "chosen": "a", "rejected": "b", "p_chosen": float("nan")}],
+            ":1:1",
+            "should be a number",
+        ),
+        (
+            [{"prompt": "ask", "chosen": "a", "rejected": "b", "p_chosen": 1.5}],
+            ":1:1",
+            "should be a probability",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named(tmp_path, rows, place, says):
     path = write(tmp_path, rows)
     with pytest.raises(InputError) as caught:
         read_preferences(path)
-    assert says in str(caught.value) and [p.where for p in caught.value.problems] == [f"{path}{place}"]
+    assert says in str(caught.value) and [p.where for p in caught.value.problems] == [
+        f"{path}{place}"
+    ]
 
 
 def test_an_unknown_format_is_named(tmp_path):
@@ -159,7 +258,10 @@ def test_an_unknown_format_is_named(tmp_path):
 def test_tables_of_other_kinds(tmp_path):
     import datasets
 
-    rows = [{"prompt": f"ask, {i}", "chosen": 'a "good" one\nin two lines', "rejected": "bad"} for i in range(3)]
+    rows = [
+        {"prompt": f"ask, {i}", "chosen": 'a "good" one\nin two lines', "rejected": "bad"}
+        for i in range(3)
+    ]
     dataset = datasets.Dataset.from_list(rows)
     dataset.to_csv(str(tmp_path / "rows.csv"))
     dataset.to_parquet(str(tmp_path / "rows.parquet"))
@@ -178,8 +280,16 @@ def test_tables_of_other_kinds(tmp_path):
     [
         ("a.csv", "prompt,chosen\nx,y\nz\n", r"a.csv:3:1: has another number of fields than the 2"),
         ("a.csv", 'prompt\n"x\n', r"a.csv:\d:1: is no CSV"),
-        ("a.jsonl", '{"prompt": "x", "prompt": "y"}\n', r"a.jsonl:1:1: is no JSON: the key 'prompt' stands twice"),
-        ("a.json", '[{"prompt": "x", "score": {"a": 1, "a": 2}}]', r"a.json: is no JSON: the key 'a' stands twice"),
+        (
+            "a.jsonl",
+            '{"prompt": "x", "prompt": "y"}\n',
+            r"a.jsonl:1:1: is no JSON: the key 'prompt' stands twice",
+        ),
+        (
+            "a.json",
+            '[{"prompt": "x", "score": {"a": 1, "a": 2}}]',
+            r"a.json: is no JSON: the key 'a' stands twice",
+        ),
         ("a.jsonl", b"\x1f\x8bjunk", r"a.jsonl: (is a damaged gzip file|cannot be read)"),
         ("a.jsonl", gzip.compress(b'{"prompt": "x"}')[:-4], r"a.jsonl: is a damaged gzip file"),
         ("a.json", "[1]", r"a.json: should be a list of objects"),
@@ -197,27 +307,57 @@ def test_broken_tables_are_named(tmp_path, name, content, says):
 @real
 def test_the_dirt_of_real_transcripts_is_all_reported():
     read = read_preferences(MATERIAL / "hh-rlhf-harmless-test-0000-1199.jsonl")
-    lines = {reason: sorted(int(place.rsplit(":", 2)[1]) - 1 for place in places) for reason, places in read.skipped.items()}
+    lines = {
+        reason: sorted(int(place.rsplit(":", 2)[1]) - 1 for place in places)
+        for reason, places in read.skipped.items()
+    }
     assert lines == {
         "an answer is empty": [86, 516, 925, 1103],
         "one speaker has two turns in a row": [667, 763],
-        "an answer holds the mark of another turn": [29, 105, 140, 197, 207, 232, 265, 369, 480, 508, 571, 679, 806, 822, 996, 1046],
+        "an answer holds the mark of another turn": [
+            29,
+            105,
+            140,
+            197,
+            207,
+            232,
+            265,
+            369,
+            480,
+            508,
+            571,
+            679,
+            806,
+            822,
+            996,
+            1046,
+        ],
     }
     assert len(read.preferences) + sum(read.counts.values()) == 1200
 
 
 @real
 def test_real_trees_and_tables():
-    trees = read_preferences(MATERIAL / "oasst-en-20-trees.jsonl")
-    assert trees.format == "tree" and len(trees.preferences) > 100
+    prompt_groups = read_preferences(MATERIAL / "oasst-en-20-trees.jsonl")
+    assert prompt_groups.format == "tree" and len(prompt_groups.preferences) > 100
     assert read_preferences(MATERIAL / "llmbar-Natural-dataset.json").format == "numbered"
     assert len(read_prompts(MATERIAL / "xstest-xstest_prompts.csv", "benign")) == 450
     assert len(read_prompts(MATERIAL / "advbench-harmful_behaviors.csv#goal", "red_team")) == 521
-    assert len(read_prompts(MATERIAL / "simple-safety-tests-SimpleSafetyTests_-_test_cases.csv#prompts_final", "red_team")) == 100
+    assert (
+        len(
+            read_prompts(
+                MATERIAL / "simple-safety-tests-SimpleSafetyTests_-_test_cases.csv#prompts_final",
+                "red_team",
+            )
+        )
+        == 100
+    )
 
 
 def test_margins_are_read_and_never_negative(tmp_path):
-    rows = [{"prompt": "ask", "chosen": "good", "rejected": "bad", "margin": m} for m in (0.5, None)]
+    rows = [
+        {"prompt": "ask", "chosen": "good", "rejected": "bad", "margin": m} for m in (0.5, None)
+    ]
     rows[1]["prompt"] = "ask more"
     assert [p.margin for p in read_preferences(write(tmp_path, rows)).preferences] == [0.5, 0.0]
     with pytest.raises(InputError, match=r"rows.jsonl:1.*margin should not be negative, found -1"):
@@ -229,14 +369,16 @@ def test_margins_are_read_and_never_negative(tmp_path):
 def test_real_pairs_teach_more_than_chance(tmp_path):
     """1,200 pairs of people that nobody here wrote, a trained model of 260,000 weights, a fifth held out, three such fifths."""
     from cai.config import Reward
-    from cai.train.reward import train_reward
+    from cai.train.reward.trainer import train_reward
 
     people = read_preferences(MATERIAL / "hh-rlhf-harmless-test-0000-1199.jsonl").preferences
     base = str(MATERIAL.parent / "models/stories260K")
-    config = Reward(epochs=3, batch_size=16, rate=1e-3, held_out=0.2, max_length=480)
-    found = [train_reward(people, base, tmp_path / str(seed), config, seed=seed) for seed in range(3)]
+    config = Reward(epochs=3, batch_size=16, learning_rate=1e-3, eval_fraction=0.2, max_length=480)
+    found = [
+        train_reward(people, base, tmp_path / str(seed), config, seed=seed) for seed in range(3)
+    ]
     held = sum(f["held_out"] for f in found)
-    right = sum(f["held_out"] * f["held_out_accuracy"] for f in found) / held
+    right = sum(f["held_out"] * f["eval_accuracy"] for f in found) / held
     shorter = 1 - sum(f["held_out"] * f["longer_is_better"] for f in found) / held
     print(f"held out {held}: right {right:.3f}, shorter wins {shorter:.3f}")
     assert right > 0.5 + 1.96 * (0.25 / held) ** 0.5  # beyond what a coin does in 39 of 40 tries

@@ -62,4 +62,6 @@ def test_rows_that_are_wrong_in_different_ways_are_all_named(tmp_path, read, bad
     (tmp_path / "rows.jsonl").write_text("\n".join([good, bad, "not JSON", bad, "[1]"]) + "\n")
     with pytest.raises(InputError) as caught:
         read(tmp_path / "rows.jsonl")
-    assert [problem.where for problem in caught.value.problems] == [f"{tmp_path}/rows.jsonl:{line}:1" for line in (2, 3, 4, 5)]
+    assert [problem.where for problem in caught.value.problems] == [
+        f"{tmp_path}/rows.jsonl:{line}:1" for line in (2, 3, 4, 5)
+    ]

@@ -17,9 +17,17 @@ value = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=6,
 )
-turn = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system", "tool"]), "content": text | st.none()})
+turn = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "tool"]), "content": text | st.none()}
+)
 row = st.fixed_dictionaries(
-    {}, optional={"prompt": text | st.lists(turn, max_size=4) | value, "messages": value, "chosen": text | value, "rejected": text}
+    {},
+    optional={
+        "prompt": text | st.lists(turn, max_size=4) | value,
+        "messages": value,
+        "chosen": text | value,
+        "rejected": text,
+    },
 )
 turns = st.lists(st.tuples(st.sampled_from(["Human", "Assistant"]), text), max_size=5).map(
     lambda ts: "".join(f"\n\n{who}: {said}" for who, said in ts)
@@ -39,7 +47,10 @@ def test_rows_of_any_shape(tmp_path, rows):
     try:
         read = read_preferences(path)
         assert len(read.preferences) + sum(read.counts.values()) == len(rows)
-        assert all(p.comparison.first.strip() and p.comparison.first != p.comparison.second for p in read.preferences)
+        assert all(
+            p.comparison.first.strip() and p.comparison.first != p.comparison.second
+            for p in read.preferences
+        )
     except InputError as error:
         assert all(problem.where.startswith(f"{path}:") for problem in error.problems)
 
@@ -62,9 +73,9 @@ def test_transcripts_split_where_they_say(transcript):
     if isinstance(parsed, str):
         return
     messages, answer = parsed
-    assert [m.role for m in messages] == ["user" if i % 2 == 0 else "assistant" for i in range(len(messages))] and messages[
-        -1
-    ].role == "user"
+    assert [m.role for m in messages] == [
+        "user" if i % 2 == 0 else "assistant" for i in range(len(messages))
+    ] and messages[-1].role == "user"
     said = [*(m.content for m in messages), answer]
     at = 0
     for piece in said:  # every turn is a piece of the transcript, in order

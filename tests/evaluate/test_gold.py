@@ -4,34 +4,44 @@ import pytest
 
 from cai.errors import InputError, RunFailed
 from cai.evaluate.gold import checked, columns, gold_function, rates, share_of
-from cai.records import Made, Prompt, Sample
+from cai.records import Prompt, Provenance, Sample
 from cai.reference import gold as reference
 
-RED, BENIGN = "held_red_team", "held_benign"
-MADE = Made(model="m", seed=0, temperature=1, max_tokens=9)
+RED_TEAM, BENIGN = "eval_red_team", "eval_benign"
+MADE = Provenance(model="m", seed=0, temperature=1, max_tokens=9)
 
 
 def answer(text, kind):
     return Sample(
-        id=text + kind, prompt=Prompt.of("How do I wash the dog?", kind), response=text, made=MADE
+        id=text + kind,
+        prompt=Prompt.of("How do I wash the dog?", kind),
+        response=text,
+        provenance=MADE,
     )
 
 
-ANSWERS = [answer("yes", RED), answer("no", RED), answer("yes", BENIGN), answer("yes", BENIGN)]
+ANSWERS = [
+    answer("yes", RED_TEAM),
+    answer("no", RED_TEAM),
+    answer("yes", BENIGN),
+    answer("yes", BENIGN),
+]
 
 
 def test_only_the_flags_that_are_returned_are_reported():
-    figures = rates(
+    metrics = rates(
         ANSWERS,
         lambda prompt, text: (
-            {"harmful": text == "yes"} if prompt.kind == RED else {"polite": True, "has_dog": False}
+            {"harmful": text == "yes"}
+            if prompt.kind == RED_TEAM
+            else {"polite": True, "has_dog": False}
         ),
     )
-    assert figures["harmful_rate"] == 0.5 and figures["polite_rate"] == 1.0
-    low, high = figures["harmful_rate_interval"]
+    assert metrics["harmful_rate"] == 0.5 and metrics["polite_rate"] == 1.0
+    low, high = metrics["harmful_rate_interval"]
     assert low < 0.5 < high
-    assert figures["attributes"] == {"dog": {BENIGN: 0.0}}
-    assert set(figures) == {
+    assert metrics["attributes"] == {"dog": {BENIGN: 0.0}}
+    assert set(metrics) == {
         "harmful_rate",
         "harmful_rate_interval",
         "polite_rate",
@@ -43,21 +53,21 @@ def test_only_the_flags_that_are_returned_are_reported():
 
 
 def test_a_flag_of_both_sets_of_prompts_is_shown_for_each():
-    figures = rates(
+    metrics = rates(
         ANSWERS,
         lambda prompt, text: (
             {"harmful": text == "yes"} | ({"helpful": True} if prompt.kind == BENIGN else {})
         ),
     )
-    assert figures["harmful_rate"] == 0.75
-    shown = columns({"initial": {}, "sl_cai": figures})
+    assert metrics["harmful_rate"] == 0.75
+    shown = columns({"initial": {}, "sl_cai": metrics})
     assert shown == {
-        "harmful, red-team": ("harmful", RED),
+        "harmful, red-team": ("harmful", RED_TEAM),
         "harmful, benign": ("harmful", BENIGN),
         "helpful": ("helpful", BENIGN),
     }
-    assert [share_of(figures, column)["value"] for column in shown.values()] == [0.5, 1.0, 1.0]
-    assert share_of({}, ("harmful", RED)) is None and columns({"initial": {}}) == {}
+    assert [share_of(metrics, column)["value"] for column in shown.values()] == [0.5, 1.0, 1.0]
+    assert share_of({}, ("harmful", RED_TEAM)) is None and columns({"initial": {}}) == {}
 
 
 def test_the_reference_world_says_of_a_prompt_what_the_prompt_is_about():

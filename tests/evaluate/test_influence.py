@@ -3,15 +3,20 @@
 import pytest
 
 from cai.evaluate.influence import Conflict, conflicts, influence
-from cai.feedback.judge import combined
-from cai.records import Comparison, Preference, Prompt, Reading
+from cai.feedback.judge import combine_judgments
+from cai.records import Comparison, Judgment, Preference, Prompt
 
 
 def label(number, **said):
-    readings = tuple(Reading(principle=name, principle_hash="h", method="m", p_first=p) for name, p in said.items())
-    p_first = combined(readings, [1.0] * len(readings), "mean")
+    judgments = tuple(
+        Judgment(principle=name, principle_hash="h", method="m", p_first=p)
+        for name, p in said.items()
+    )
+    p_first = combine_judgments(judgments, [1.0] * len(judgments), "mean")
     comparison = Comparison.of(Prompt.of(f"q{number}"), "a", "b")
-    return Preference(id=str(number), comparison=comparison, p_first=p_first, source="ai", readings=readings)
+    return Preference(
+        id=str(number), comparison=comparison, p_first=p_first, source="ai", judgments=judgments
+    )
 
 
 LABELS = [
@@ -29,7 +34,9 @@ def test_leaving_a_principle_out():
     assert x.decided_alone == pytest.approx(1 / 3) and y.decided_alone == pytest.approx(1 / 4)
     # without x: label 0 becomes a tie; label 2 (0.55, near a tie) is not clear enough to turn
     assert x.turns == pytest.approx(1 / 3) and x.moves == pytest.approx((0.2 + 0.05 + 0.35) / 3)
-    assert y.turns == pytest.approx(1 / 4) and y.moves == pytest.approx((0.2 + 0.05 + 0.35 + 1.0) / 4)
+    assert y.turns == pytest.approx(1 / 4) and y.moves == pytest.approx(
+        (0.2 + 0.05 + 0.35 + 1.0) / 4
+    )
 
 
 def test_principles_that_fight():

@@ -3,37 +3,37 @@
 from types import SimpleNamespace
 
 from cai.constitution import load_constitution
-from cai.evaluate.judges import against_gold, crossover, order_consistency
-from cai.records import Comparison, Preference, Prompt, Reading
+from cai.pipeline.judge_metrics import against_gold, crossover, order_consistency
+from cai.records import Comparison, Judgment, Preference, Prompt
 
 INSULT = "reference/insult"
 
 
-def reading(p, **evidence):
-    return Reading(principle=INSULT, principle_hash="h", method="m", p_first=p, evidence=evidence)
+def judgment(p, **evidence):
+    return Judgment(principle=INSULT, principle_hash="h", method="m", p_first=p, evidence=evidence)
 
 
 def test_order_consistency_is_of_readings_in_both_orders():
-    assert order_consistency([reading(0.9)]) == {}
+    assert order_consistency([judgment(0.9)]) == {}
     both = [
-        reading(0.9, p_A_order_1=0.9, p_A_order_2=0.2),
-        reading(0.5, p_A_order_1=0.9, p_A_order_2=0.8),
+        judgment(0.9, p_A_order_1=0.9, p_A_order_2=0.2),
+        judgment(0.5, p_A_order_1=0.9, p_A_order_2=0.8),
     ]
     assert order_consistency(both) == {"order_consistency": 0.5}
 
 
 def test_accuracy_needs_a_reading_that_can_be_right():
-    run = SimpleNamespace(law=load_constitution("reference"))
+    run = SimpleNamespace(constitution=load_constitution("reference"))
     assert against_gold(run, []) == {"decidable": 0, "irrelevant": 0}
     outside = Comparison.of(Prompt.of("What is the capital of France?"), "Paris.", "Rome.")
     judged = Preference(
-        id="p", comparison=outside, p_first=0.9, source="ai", readings=(reading(0.9),)
+        id="p", comparison=outside, p_first=0.9, source="ai", judgments=(judgment(0.9),)
     )
     assert against_gold(run, [judged]) == {"decidable": 0, "irrelevant": 0}
     prompt = Prompt.of("How do I wash the dog?")
     same = Comparison.of(prompt, "With soap.", "With soap and water.")
     irrelevant = Preference(
-        id="p", comparison=same, p_first=0.5, source="ai", readings=(reading(0.5),)
+        id="p", comparison=same, p_first=0.5, source="ai", judgments=(judgment(0.5),)
     )
     assert against_gold(run, [irrelevant]) == {
         "decidable": 0,
@@ -43,8 +43,10 @@ def test_accuracy_needs_a_reading_that_can_be_right():
 
 
 def test_crossover_needs_two_principles_to_cross():
-    law = SimpleNamespace(principles={}, used_for=lambda use: {})
+    constitution = SimpleNamespace(principles={}, used_for=lambda use: {})
     run = SimpleNamespace(
-        law=law, config=SimpleNamespace(seed=0), judge=lambda stage: lambda calls: []
+        constitution=constitution,
+        config=SimpleNamespace(seed=0),
+        judge=lambda stage: lambda requests: [],
     )
-    assert crossover(run, SimpleNamespace(calls=None)) == {"crossover_n": 0}
+    assert crossover(run, SimpleNamespace(requests=None)) == {"crossover_n": 0}

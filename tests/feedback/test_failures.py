@@ -2,29 +2,44 @@
 
 import pytest
 
-from cai.backends.memo import Memo
-from cai.backends.protocol import Choice, Choose, Completion
+from cai.backends.protocol import Completion, LoglikelihoodRequest, OptionLogprobs
+from cai.backends.response_cache import ResponseCache
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge import judge
-from cai.feedback.readings import CritiqueOdds, Letters, Reasoned, Votes
+from cai.feedback.judge_methods import ChainOfThought, CritiqueOdds, PairwiseLogprobs, SampledVotes
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
 from cai.records import Comparison, Prompt
 
 LAW = Constitution(
-    name="t", title="t", principles={"x": Principle(id="x", title="x", critique="Find x.", revise="Less x.", compare="Which has less x?")},
+    name="t",
+    title="t",
+    principles={
+        "x": Principle(
+            id="x", title="x", critique="Find x.", revise="Less x.", compare="Which has less x?"
+        )
+    },
     weights={"revise": {"x": 1.0}, "judge": {"x": 1.0}},
-)  # fmt: skip
+)
 PROMPT = Prompt.of("How do I mend the bike?")
 PAIR = Comparison.of(PROMPT, "good advice", "bad advice")
 BAD = {
     "failed": Completion("", "failed", 0, 0, "500 oops"),
     "filtered": Completion("", "filtered", 5, 0, "finish_reason 'content_filter'"),
-    "too_long": Completion("", "too_long", 9000, 0, "prompt of 9000 tokens + 64 for the answer is beyond the model's context of 8192"),
+    "too_long": Completion(
+        "",
+        "too_long",
+        9000,
+        0,
+        "prompt of 9000 tokens + 64 for the answer is beyond the model's context of 8192",
+    ),
     "truncated": Completion("It is", "length", 5, 64),
     "empty": Completion(" ", "stop", 5, 0),
 }
-REASONS = {status: answer.note or ("cut at max_tokens=64" if status == "truncated" else "") for status, answer in BAD.items()}
+REASONS = {
+    status: answer.note or ("cut at max_tokens=64" if status == "truncated" else "")
+    for status, answer in BAD.items()
+}
 
 
 class Server:
@@ -35,23 +50,30 @@ class Server:
     def __init__(self, **answers):
         self.given, self.log = answers, []
 
-    def rendered(self, call):
-        return repr(call.messages)
+    def render(self, request):
+        return repr(request.messages)
 
-    def answers(self, calls):
-        for i, call in enumerate(calls):
-            last = call.messages[-1].content
+    def answers(self, requests):
+        for i, request in enumerate(requests):
+            last = request.messages[-1].content
             kind = (
-                "choice" if isinstance(call, Choose) else "critique" if "Find x" in last else "revision" if "Less x" in last
-                else "verdict" if "Which has" in last else "draft"
-            )  # fmt: skip
+                "choice"
+                if isinstance(request, LoglikelihoodRequest)
+                else "critique"
+                if "Find x" in last
+                else "revision"
+                if "Less x" in last
+                else "verdict"
+                if "Which has" in last
+                else "draft"
+            )
             self.log.append(kind)
             answer = self.given.get(kind, Completion(f"a {kind}", "stop", 1, 1))
             yield i, answer.pop(0) if isinstance(answer, list) else answer
 
 
 def asked(server):
-    return Memo(":memory:").asker(server)
+    return ResponseCache(":memory:").cached_model(server)
 
 
 @pytest.mark.parametrize("status", BAD)
@@ -63,8 +85,8 @@ def test_a_bad_answer_is_a_sample_with_its_reason(status):
 @pytest.mark.parametrize("status", BAD)
 def test_a_bad_critique_is_a_bad_step_and_no_revision_is_asked_for(status):
     server = Server(critique=BAD[status])
-    ask = asked(server)
-    (made,) = revise(sample([PROMPT], ask, max_tokens=64), LAW, ask, rounds=2, max_tokens=64)
+    model = asked(server)
+    (made,) = revise(sample([PROMPT], model, max_tokens=64), LAW, model, rounds=2, max_tokens=64)
     assert server.log == ["draft", "critique", "critique"]
     for step in made.steps:
         assert step.status == status and step.revision == "a draft" and step.unchanged
@@ -74,9 +96,13 @@ def test_a_bad_critique_is_a_bad_step_and_no_revision_is_asked_for(status):
 
 @pytest.mark.parametrize("status", BAD)
 def test_a_bad_revision_is_a_bad_step_with_its_reason(status):
-    ask = asked(Server(revision=BAD[status]))
-    (made,) = revise(sample([PROMPT], ask, max_tokens=64), LAW, ask, rounds=1, max_tokens=64)
-    assert (made.steps[0].status, made.steps[0].critique, made.steps[0].revision) == (status, "a critique", "a draft")
+    model = asked(Server(revision=BAD[status]))
+    (made,) = revise(sample([PROMPT], model, max_tokens=64), LAW, model, rounds=1, max_tokens=64)
+    assert (made.steps[0].status, made.steps[0].critique, made.steps[0].revision) == (
+        status,
+        "a critique",
+        "a draft",
+    )
     assert made.steps[0].reason == (f"revision: {REASONS[status]}" if REASONS[status] else "")
 
 
@@ -84,71 +110,109 @@ def test_only_the_samples_whose_critique_failed_go_without_a_revision():
     prompts = [Prompt.of(f"question {i}") for i in range(3)]
     good = Completion("a critique", "stop", 1, 1)
     server = Server(critique=[good, BAD["filtered"], good, good, good, good])
-    ask = asked(server)
-    made = revise(sample(prompts, ask), LAW, ask, rounds=2)
-    assert [[step.status for step in r.steps] for r in made] == [["ok", "ok"], ["filtered", "ok"], ["ok", "ok"]]
+    model = asked(server)
+    made = revise(sample(prompts, model), LAW, model, rounds=2)
+    assert [[step.status for step in r.steps] for r in made] == [
+        ["ok", "ok"],
+        ["filtered", "ok"],
+        ["ok", "ok"],
+    ]
     assert [r.final for r in made] == ["a revision"] * 3 and server.log.count("revision") == 5
 
 
 def test_a_reason_is_no_part_of_an_id():
     def made(note):
-        ask = asked(Server(critique=Completion("", "failed", 0, 0, note)))
-        return revise(sample([PROMPT], ask), LAW, ask, rounds=1)[0]
+        model = asked(Server(critique=Completion("", "failed", 0, 0, note)))
+        return revise(sample([PROMPT], model), LAW, model, rounds=1)[0]
 
-    assert made("500 request 17").id == made("500 request 18").id and made("500 request 17").steps[0].reason == "critique: 500 request 17"
+    assert (
+        made("500 request 17").id == made("500 request 18").id
+        and made("500 request 17").steps[0].reason == "critique: 500 request 17"
+    )
 
 
-@pytest.mark.parametrize("method", [Letters(), CritiqueOdds()])
+@pytest.mark.parametrize("method", [PairwiseLogprobs(), CritiqueOdds()])
 def test_a_judge_that_is_filtered_leaves_a_trace(method):
-    filtered = Choice((float("nan"),) * 2, 7, "filtered", note="content policy")
+    filtered = OptionLogprobs((float("nan"),) * 2, 7, "filtered", note="content policy")
     (label,) = judge([PAIR], LAW, asked(Server(choice=filtered)), method)
-    assert label.status == "unscored" and label.readings[0].reason == "2 of 2 answers filtered (content policy)"
-    unread = Choice((float("nan"),) * 2, 7)
+    assert (
+        label.status == "unscored"
+        and label.judgments[0].reason == "2 of 2 answers filtered (content policy)"
+    )
+    unread = OptionLogprobs((float("nan"),) * 2, 7)
     (label,) = judge([PAIR], LAW, asked(Server(choice=unread)), method)
-    assert label.readings[0].reason == "2 of 2 answers without a probability for any of the options"
+    assert (
+        label.judgments[0].reason == "2 of 2 answers without a probability for any of the options"
+    )
 
 
 def test_votes_say_why_they_are_fewer():
-    good, cut = Completion("The answer is A", "stop", 1, 1), Completion("I think that", "length", 1, 16)
+    good, cut = (
+        Completion("The answer is A", "stop", 1, 1),
+        Completion("I think that", "length", 1, 16),
+    )
     server = Server(verdict=[good, cut, BAD["failed"], good, good, Completion("Hm.", "stop", 1, 1)])
-    (label,) = judge([PAIR], LAW, asked(server), Votes(samples=3))
+    (label,) = judge([PAIR], LAW, asked(server), SampledVotes(samples=3))
     expected = "1 of 6 answers truncated (cut at max_tokens=16); 1 of 6 answers failed (500 oops); 1 of 6 answers without a verdict"
-    assert label.p_first == 0.5 and label.readings[0].reason == expected
-    (label,) = judge([PAIR], LAW, asked(Server(verdict=cut)), Reasoned(max_tokens=32))
-    assert label.status == "unscored" and label.readings[0].reason == "2 of 2 answers truncated (cut at max_tokens=32)"
+    assert label.p_first == 0.5 and label.judgments[0].reason == expected
+    (label,) = judge([PAIR], LAW, asked(Server(verdict=cut)), ChainOfThought(max_tokens=32))
+    assert (
+        label.status == "unscored"
+        and label.judgments[0].reason == "2 of 2 answers truncated (cut at max_tokens=32)"
+    )
 
 
 def test_a_good_answer_has_no_reason():
-    server = Server(choice=Choice((-0.1, -2.0), 7), verdict=Completion("The answer is A", "stop", 1, 1))
-    ask = asked(server)
-    (draft,) = sample([PROMPT], ask)
-    (revision,) = revise([draft], LAW, ask, rounds=1)
-    labels = [judge([PAIR], LAW, ask, method)[0] for method in (Letters(), CritiqueOdds(), Votes())]
-    assert {draft.reason, revision.steps[0].reason, *(label.readings[0].reason for label in labels)} == {""}
+    server = Server(
+        choice=OptionLogprobs((-0.1, -2.0), 7), verdict=Completion("The answer is A", "stop", 1, 1)
+    )
+    model = asked(server)
+    (draft,) = sample([PROMPT], model)
+    (revision,) = revise([draft], LAW, model, rounds=1)
+    labels = [
+        judge([PAIR], LAW, model, method)[0]
+        for method in (PairwiseLogprobs(), CritiqueOdds(), SampledVotes())
+    ]
+    assert {
+        draft.reason,
+        revision.steps[0].reason,
+        *(label.judgments[0].reason for label in labels),
+    } == {""}
 
 
 def test_texts_of_any_backend_hold_no_lone_surrogate(tmp_path):
-    odd = Completion("a \ud800 draft", "stop", 1, 1, note="\ud800", thoughts="hm \ud800")
+    odd = Completion("a \ud800 draft", "stop", 1, 1, note="\ud800", reasoning="hm \ud800")
     for _ in range(2):  # from the backend, and from the memo
-        with Memo(tmp_path / "memo.sqlite") as memo:
-            ask = memo.asker(Server(draft=odd, revision=odd))
-            (draft,) = sample([Prompt.of("How \ud800?")], ask)
-            (revision,) = revise([draft], LAW, ask, rounds=1)
-        assert (draft.response, draft.thoughts, draft.prompt.text) == ("a \ufffd draft", "hm \ufffd", "How \ufffd?")
+        with ResponseCache(tmp_path / "responses.sqlite") as cache:
+            model = cache.cached_model(Server(draft=odd, revision=odd))
+            (draft,) = sample([Prompt.of("How \ud800?")], model)
+            (revision,) = revise([draft], LAW, model, rounds=1)
+        assert (draft.response, draft.reasoning, draft.prompt.text) == (
+            "a \ufffd draft",
+            "hm \ufffd",
+            "How \ufffd?",
+        )
         assert revision.final == "a \ufffd draft" and revision.model_dump_json().encode()
 
 
 def test_texts_of_records_hold_no_lone_surrogate():
     pair = Comparison.of(PROMPT, "a \ud800", "b")
-    assert pair == Comparison.of(PROMPT, "a \ufffd", "b") and pair.id == Comparison.of(PROMPT, "a \ufffd", "b").id
+    assert (
+        pair == Comparison.of(PROMPT, "a \ufffd", "b")
+        and pair.id == Comparison.of(PROMPT, "a \ufffd", "b").id
+    )
     assert Principle(id="x", title="x", critique="Find \ud800.").critique == "Find \ufffd."
 
 
 def test_the_report_counts_failed_and_filtered_answers():
-    from cai.report.story import trouble
+    from cai.report.report_data import trouble
 
-    ask = asked(Server(critique=BAD["failed"]))
-    revisions = revise(sample([PROMPT], ask), LAW, ask, rounds=2)
-    assert trouble({"stages": {"sample": {"samples": 14, "failed": 12, "filtered": 2}}}, revisions, []) == [
-        "2 revision steps were failed; the reply before was kept", "sample: 12 failed", "sample: 2 filtered",
-    ]  # fmt: skip
+    model = asked(Server(critique=BAD["failed"]))
+    revisions = revise(sample([PROMPT], model), LAW, model, rounds=2)
+    assert trouble(
+        {"stages": {"sample": {"samples": 14, "failed": 12, "filtered": 2}}}, revisions, []
+    ) == [
+        "2 revision steps were failed; the reply before was kept",
+        "sample: 12 failed",
+        "sample: 2 filtered",
+    ]

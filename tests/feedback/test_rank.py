@@ -8,18 +8,28 @@ from pathlib import Path
 import pytest
 
 import cai
-from cai.backends.memo import Memo
+from cai.backends.response_cache import ResponseCache
 from cai.backends.scripted import ScriptedBackend
 from cai.constitution.schema import Constitution, Principle
+from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs
 from cai.feedback.rank import ranking, rankings, strengths
-from cai.feedback.readings import CritiqueOdds, Letters
 from cai.records import Comparison, Preference, Prompt
 
 PROMPT = Prompt.of("How do I mend the bike?")
 LAW = Constitution(
-    name="t", title="t", weights={"revise": {"x": 1.0}, "judge": {"x": 1.0}},
-    principles={"x": Principle(id="x", title="x", critique="Find x.", revise="Take it out.", compare="Which has less x?")},
-)  # fmt: skip
+    name="t",
+    title="t",
+    weights={"revise": {"x": 1.0}, "judge": {"x": 1.0}},
+    principles={
+        "x": Principle(
+            id="x",
+            title="x",
+            critique="Find x.",
+            revise="Take it out.",
+            compare="Which has less x?",
+        )
+    },
+)
 
 
 def sigmoid(x):
@@ -27,7 +37,12 @@ def sigmoid(x):
 
 
 def label(first, second, p_first):
-    return Preference(id=first + second, comparison=Comparison.of(PROMPT, first, second), p_first=p_first, source="ai")
+    return Preference(
+        id=first + second,
+        comparison=Comparison.of(PROMPT, first, second),
+        p_first=p_first,
+        source="ai",
+    )
 
 
 def test_two_answers_differ_by_the_log_odds():
@@ -59,10 +74,22 @@ def test_latent_strengths_are_found_again_from_soft_labels():
 
 
 def test_circles_and_holes():
-    circle = ranking(PROMPT, ["a", "b", "c"], [label("a", "b", 0.9), label("b", "c", 0.9), label("c", "a", 0.9)])
+    circle = ranking(
+        PROMPT, ["a", "b", "c"], [label("a", "b", 0.9), label("b", "c", 0.9), label("c", "a", 0.9)]
+    )
     assert circle.strengths == pytest.approx((0, 0, 0), abs=1e-6)
     unscored = ranking(
-        PROMPT, ["a", "b"], [Preference(id="u", comparison=Comparison.of(PROMPT, "a", "b"), p_first=None, status="unscored", source="ai")]
+        PROMPT,
+        ["a", "b"],
+        [
+            Preference(
+                id="u",
+                comparison=Comparison.of(PROMPT, "a", "b"),
+                p_first=None,
+                status="unscored",
+                source="ai",
+            )
+        ],
     )
     assert unscored.answers == ("a", "b") and unscored.strengths == pytest.approx((0, 0))
     certain = ranking(PROMPT, ["a", "b"], [label("b", "a", 1.0)])
@@ -71,24 +98,26 @@ def test_circles_and_holes():
     assert found.answers[0] == "b" and set(found.answers) == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("method", [Letters(), CritiqueOdds()], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [PairwiseLogprobs(), CritiqueOdds()], ids=lambda m: m.name)
 def test_a_judge_ranks_answers_and_asks_no_more_than_it_must(method):
     badness = {"very bad": 0.9, "rather bad": 0.6, "quite fine": 0.2, "very fine": 0.05}
 
     def weigh(messages, options):
         if options[0] == "A":
             text = messages[-1].content
-            first, second = sorted((text.find(answer), answer) for answer in badness if answer in text)
+            first, second = sorted(
+                (text.find(answer), answer) for answer in badness if answer in text
+            )
             return [badness[second[1]] - badness[first[1]], 0.0]
         value = badness[messages[-2].content]
         return [math.log(value), math.log(1 - value)]
 
-    memo = Memo(Path(":memory:"))
-    ask = memo.asker(ScriptedBackend(None, weigh), "s")
-    found = cai.rank(PROMPT, list(badness), LAW, ask, method)
+    cache = ResponseCache(Path(":memory:"))
+    model = cache.cached_model(ScriptedBackend(None, weigh), "s")
+    found = cai.rank(PROMPT, list(badness), LAW, model, method)
     assert found.answers == ("very fine", "quite fine", "rather bad", "very bad")
     assert list(found.strengths) == sorted(found.strengths, reverse=True)
     # a critique is of one answer, and is not asked for once more with every pair
-    assert memo.counts["s"].calls == (12 if method.name == "letters" else 4)
+    assert cache.counts["s"].requests == (12 if method.name == "option_logprobs" else 4)
     with pytest.raises(ValueError, match="the same"):
-        cai.rank(PROMPT, ["a", "a"], LAW, ask, method)
+        cai.rank(PROMPT, ["a", "a"], LAW, model, method)

@@ -5,35 +5,44 @@ from pathlib import Path
 
 import pytest
 
-from cai.backends.memo import Memo
+from cai.backends.response_cache import ResponseCache
 from cai.backends.scripted import ScriptedBackend
 from cai.config import PPO, SFT
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.rate import rate
 from cai.records import Prompt
-from cai.train.judged import JudgedScore
-from cai.train.ppo import train_ppo
+from cai.train.ppo.detokenize import Detokenizer
+from cai.train.ppo.judge_reward import JudgedScore
+from cai.train.ppo.trainer import train_ppo
 from cai.train.sft import train_sft
-from cai.train.texts import Texts
 
 ASK = Prompt.of("How do I wash the dog?")
 
 
-def law(*names):
-    made = {n: Principle(id=n, title=n, critique=f"Find {n}.", compare=f"Which has less {n}?") for n in names}
+def constitution(*names):
+    made = {
+        n: Principle(id=n, title=n, critique=f"Find {n}.", compare=f"Which has less {n}?")
+        for n in names
+    }
     weights = dict.fromkeys(names, 1.0)
-    return Constitution(name="t", title="t", principles=made, weights={"revise": weights, "judge": weights})
+    return Constitution(
+        name="t", title="t", principles=made, weights={"revise": weights, "judge": weights}
+    )
 
 
 def rated(texts, weigh, names=("x",), **more):
-    with Memo(Path(":memory:")) as memo:
-        ask = memo.asker(ScriptedBackend(weigh=weigh))
-        found = rate([(ASK, text) for text in texts], law(*names), ask, **more)
-        return found, memo.counts.get("") and memo.counts[""].calls
+    with ResponseCache(Path(":memory:")) as cache:
+        model = cache.cached_model(ScriptedBackend(weigh=weigh))
+        found = rate([(ASK, text) for text in texts], constitution(*names), model, **more)
+        return found, cache.counts.get("") and cache.counts[""].requests
 
 
 def test_critiques_give_one_minus_twice_the_chance_of_a_problem():
-    weigh = lambda messages, options: (math.log(0.8), math.log(0.2)) if "bad" in messages[-2].content else (math.log(0.1), math.log(0.9))  # noqa: E731
+    weigh = lambda messages, options: (
+        (math.log(0.8), math.log(0.2))
+        if "bad" in messages[-2].content
+        else (math.log(0.1), math.log(0.9))
+    )  # noqa: E731
     assert rated(["a bad one", "a good one"], weigh)[0] == [pytest.approx(-0.6), pytest.approx(0.8)]
 
 
@@ -50,7 +59,11 @@ def test_digits_give_the_expected_rating():
 def test_several_principles_are_averaged_and_what_cannot_be_read_is_none():
     def weigh(messages, options):
         return (
-            (0.0, -50.0) if "Find x" in messages[-1].content else (-50.0, 0.0) if "Find y" in messages[-1].content else (math.nan, math.nan)
+            (0.0, -50.0)
+            if "Find x" in messages[-1].content
+            else (-50.0, 0.0)
+            if "Find y" in messages[-1].content
+            else (math.nan, math.nan)
         )
 
     assert rated(["fine"], weigh, ("x", "y", "z"), principles=0)[0] == [pytest.approx(0.0)]
@@ -63,14 +76,31 @@ def test_an_answer_that_says_nothing_is_rated_lowest_without_a_call():
 
 def test_ppo_on_the_judge_itself(tiny, tmp_path):
     """A policy that says one of two sentences learns to say the one the judge likes; an unreadable rating tells it nothing."""
-    prompts = [Prompt.of(f"{verb} the {thing}.") for verb in ("Wash", "Draw", "Feed") for thing in ("dog", "boat", "lamp", "tree")]
-    both = [(prompt, text) for prompt in prompts for text in ("I am glad to help.", "You are a fool.")]
-    train_sft(both, tiny, tmp_path / "start", SFT(epochs=20, batch_size=8, rate=5e-3))
+    prompts = [
+        Prompt.of(f"{verb} the {thing}.")
+        for verb in ("Wash", "Draw", "Feed")
+        for thing in ("dog", "boat", "lamp", "tree")
+    ]
+    both = [
+        (prompt, text) for prompt in prompts for text in ("I am glad to help.", "You are a fool.")
+    ]
+    train_sft(both, tiny, tmp_path / "start", SFT(epochs=20, batch_size=8, learning_rate=5e-3))
 
     def ratings(answers):
-        return [None if i == 0 else 2.0 * text.startswith("I am glad") - 1 for i, (_, text) in enumerate(answers)]
+        return [
+            None if i == 0 else 2.0 * text.startswith("I am glad") - 1
+            for i, (_, text) in enumerate(answers)
+        ]
 
-    score = JudgedScore(Texts(prompts, str(tmp_path / "start")), ratings)
-    config = PPO(updates=16, batch_size=24, epochs=2, rate=2e-3, value_rate=3e-3, kl_coef=0.02, max_tokens=10)
+    score = JudgedScore(Detokenizer(prompts, str(tmp_path / "start")), ratings)
+    config = PPO(
+        num_updates=16,
+        batch_size=24,
+        epochs=2,
+        learning_rate=2e-3,
+        value_learning_rate=3e-3,
+        kl_coef=0.02,
+        max_tokens=10,
+    )
     metrics = train_ppo(prompts, str(tmp_path / "start"), "", tmp_path / "ppo", config, score=score)
     assert metrics["unread"] == 16 and metrics["reward_after"] > metrics["reward_before"] + 0.4

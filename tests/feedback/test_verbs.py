@@ -6,35 +6,41 @@ from pathlib import Path
 
 import pytest
 
-from cai.backends.memo import Memo
+from cai.backends.response_cache import ResponseCache
 from cai.backends.scripted import ScriptedBackend
-from cai.constitution.schema import Constitution, Principle, Shot
+from cai.constitution.schema import Constitution, FewShotRevision, Principle
 from cai.feedback.compare import compare
-from cai.feedback.judge import combined, judge
-from cai.feedback.readings import CritiqueOdds, Letters, Reasoned
+from cai.feedback.judge import combine_judgments, judge
+from cai.feedback.judge_methods import ChainOfThought, CritiqueOdds, PairwiseLogprobs
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
-from cai.records import Comparison, Message, Preference, Prompt, Reading
+from cai.records import Comparison, Judgment, Message, Preference, Prompt
 
 
 def principle(name):
     return Principle(
-        id=name, title=name, critique=f"Does it {name}?", revise=f"Rewrite without {name}.", compare=f"Which does less {name}?"
+        id=name,
+        title=name,
+        critique=f"Does it {name}?",
+        revise=f"Rewrite without {name}.",
+        compare=f"Which does less {name}?",
     )
 
 
-def law(**weights):
+def constitution(**weights):
     principles = {name: principle(name) for name in weights}
-    return Constitution(name="t", title="T", principles=principles, weights={"revise": weights, "judge": weights})
+    return Constitution(
+        name="t", title="T", principles=principles, weights={"revise": weights, "judge": weights}
+    )
 
 
 @pytest.fixture
-def asker(tmp_path):
+def cached_model(tmp_path):
     memos = []
 
     def make(reply=None, weigh=None, name="scripted"):
-        memos.append(Memo(Path(tmp_path / "memo.sqlite")))
-        return memos[-1].asker(ScriptedBackend(reply, weigh, name))
+        memos.append(ResponseCache(Path(tmp_path / "responses.sqlite")))
+        return memos[-1].cached_model(ScriptedBackend(reply, weigh, name))
 
     return make
 
@@ -46,20 +52,20 @@ def echo(messages, seed):
     return f"answer {seed % 1000} to {messages[-1].content}"
 
 
-def test_sampling_does_not_depend_on_order_or_number(asker):
-    ask = asker(echo)
-    samples = {(s.prompt.id, s.draw): s for s in sample(PROMPTS, ask, n=3, seed=1)}
-    again = sample(PROMPTS[5:2:-1], ask, n=2, seed=1)
+def test_sampling_does_not_depend_on_order_or_number(cached_model):
+    model = cached_model(echo)
+    samples = {(s.prompt.id, s.draw): s for s in sample(PROMPTS, model, n=3, seed=1)}
+    again = sample(PROMPTS[5:2:-1], model, n=2, seed=1)
     assert all(samples[s.prompt.id, s.draw] == s for s in again)
-    assert ask.memo.counts[""].calls == 36 and ask.memo.counts[""].hits == 6
-    assert sample(PROMPTS, ask, seed=2)[0].response != samples[PROMPTS[0].id, 0].response
+    assert model.cache.counts[""].requests == 36 and model.cache.counts[""].hits == 6
+    assert sample(PROMPTS, model, seed=2)[0].response != samples[PROMPTS[0].id, 0].response
 
 
-def test_empty_answers_have_a_status_and_are_not_revised(asker):
-    ask = asker(lambda messages, seed: "")
-    samples = sample(PROMPTS[:2], ask)
+def test_empty_answers_have_a_status_and_are_not_revised(cached_model):
+    model = cached_model(lambda messages, seed: "")
+    samples = sample(PROMPTS[:2], model)
     assert [s.status for s in samples] == ["empty", "empty"]
-    assert revise(samples, law(x=1.0), ask) == []
+    assert revise(samples, constitution(x=1.0), model) == []
 
 
 def reviser(messages, seed):
@@ -74,9 +80,9 @@ def reviser(messages, seed):
     return "draft"
 
 
-def test_each_round_revises_the_reply_of_the_round_before(asker):
-    ask = asker(reviser)
-    revisions = revise(sample(PROMPTS, ask), law(x=1.0, y=1.0), ask, rounds=4, seed=3)
+def test_each_round_revises_the_reply_of_the_round_before(cached_model):
+    model = cached_model(reviser)
+    revisions = revise(sample(PROMPTS, model), constitution(x=1.0, y=1.0), model, rounds=4, seed=3)
     for revision in revisions:
         text = "draft"
         for step in revision.steps:
@@ -88,67 +94,97 @@ def test_each_round_revises_the_reply_of_the_round_before(asker):
     assert {"x", "y"} == set(drawn)
 
 
-def test_adding_a_principle_moves_only_what_it_wins(asker):
-    ask = asker(reviser)
-    drafts = sample(PROMPTS, ask)
-    before = revise(drafts, law(x=1.0, y=1.0), ask, rounds=1)
-    after = revise(drafts, law(x=1.0, y=1.0, z=1.0), ask, rounds=1)
+def test_adding_a_principle_moves_only_what_it_wins(cached_model):
+    model = cached_model(reviser)
+    drafts = sample(PROMPTS, model)
+    before = revise(drafts, constitution(x=1.0, y=1.0), model, rounds=1)
+    after = revise(drafts, constitution(x=1.0, y=1.0, z=1.0), model, rounds=1)
     for one, other in zip(before, after, strict=True):
         assert other.steps[0].principle in ("z", one.steps[0].principle)
 
 
-def test_direct_revision_asks_for_no_critique(asker):
-    ask = asker(reviser)
-    revisions = revise(sample(PROMPTS, ask), law(x=1.0), ask, rounds=2, direct=True)
+def test_direct_revision_asks_for_no_critique(cached_model):
+    model = cached_model(reviser)
+    revisions = revise(sample(PROMPTS, model), constitution(x=1.0), model, rounds=2, direct=True)
     assert all(step.critique == "" for r in revisions for step in r.steps)
     assert revisions[0].final == "draft+x+x"
 
 
-def test_an_unusable_revision_keeps_the_reply_and_a_copy_is_flagged(asker):
+def test_an_unusable_revision_keeps_the_reply_and_a_copy_is_flagged(cached_model):
     def reply(messages, seed):
         last = messages[-1].content
-        return "" if "without x" in last else messages[1].content if "without y" in last else "draft"
+        return (
+            "" if "without x" in last else messages[1].content if "without y" in last else "draft"
+        )
 
-    ask = asker(reply)
-    drafts = sample(PROMPTS, ask)
-    failed = revise(drafts, law(x=1.0), ask, rounds=2)
-    assert all(s.status == "empty" and s.revision == "draft" for r in failed for s in r.steps) and failed[0].final == "draft"
-    copied = revise(drafts, law(y=1.0), ask, rounds=1)
+    model = cached_model(reply)
+    drafts = sample(PROMPTS, model)
+    failed = revise(drafts, constitution(x=1.0), model, rounds=2)
+    assert (
+        all(s.status == "empty" and s.revision == "draft" for r in failed for s in r.steps)
+        and failed[0].final == "draft"
+    )
+    copied = revise(drafts, constitution(y=1.0), model, rounds=1)
     assert all(s.unchanged and s.status == "ok" for r in copied for s in r.steps)
 
 
-def test_few_shots_come_before_the_conversation_and_multi_turn_prompts_stay_whole(asker):
+def test_few_shots_come_before_the_conversation_and_multi_turn_prompts_stay_whole(cached_model):
     seen = []
 
     def reply(messages, seed):
         seen.append([m.content for m in messages])
         return "draft"
 
-    shot = Shot(prompt="shot prompt", answer="shot answer", principle="x", critique="shot critique", revision="shot revision")
-    with_shot = law(x=1.0).model_copy(update={"few_shot": (shot,)})
-    turns = (Message(role="user", content="one"), Message(role="assistant", content="two"), Message(role="user", content="three"))
-    ask = asker(reply)
-    revise(sample([Prompt.of(turns)], ask), with_shot, ask, rounds=1)
+    shot = FewShotRevision(
+        prompt="shot prompt",
+        answer="shot answer",
+        principle="x",
+        critique="shot critique",
+        revision="shot revision",
+    )
+    with_shot = constitution(x=1.0).model_copy(update={"few_shot": (shot,)})
+    turns = (
+        Message(role="user", content="one"),
+        Message(role="assistant", content="two"),
+        Message(role="user", content="three"),
+    )
+    model = cached_model(reply)
+    revise(sample([Prompt.of(turns)], model), with_shot, model, rounds=1)
     critique, revision = seen[1], seen[2]
-    assert critique[:2] == ["shot prompt", "shot answer"] and critique[3] == "shot critique" and critique[5] == "shot revision"
-    assert critique[6:10] == ["one", "two", "three", "draft"] and critique[10].startswith("Does it x?")
+    assert (
+        critique[:2] == ["shot prompt", "shot answer"]
+        and critique[3] == "shot critique"
+        and critique[5] == "shot revision"
+    )
+    assert critique[6:10] == ["one", "two", "three", "draft"] and critique[10].startswith(
+        "Does it x?"
+    )
     assert revision[: len(critique)] == critique and revision[-1].startswith("Rewrite without x.")
 
 
-def test_training_rows(asker):
-    ask = asker(reviser)
-    revisions = revise(sample(PROMPTS[:1], ask), law(x=1.0), ask, rounds=3)
-    texts = {rows: [text for _, text in training_rows(revisions, rows)] for rows in ("final", "all", "upto_2")}
-    assert texts == {"final": ["draft+x+x+x"], "all": ["draft+x", "draft+x+x", "draft+x+x+x"], "upto_2": ["draft+x", "draft+x+x"]}
+def test_training_rows(cached_model):
+    model = cached_model(reviser)
+    revisions = revise(sample(PROMPTS[:1], model), constitution(x=1.0), model, rounds=3)
+    texts = {
+        rows: [text for _, text in training_rows(revisions, rows)]
+        for rows in ("final", "all", "upto_2")
+    }
+    assert texts == {
+        "final": ["draft+x+x+x"],
+        "all": ["draft+x", "draft+x+x", "draft+x+x+x"],
+        "upto_2": ["draft+x", "draft+x+x"],
+    }
 
 
-def test_comparisons_are_of_different_answers_and_both_orders_occur(asker):
-    ask = asker(lambda messages, seed: f"{seed % 2}")
-    samples = {"m": sample([Prompt.of(f"q{i}") for i in range(80)], ask, n=2)}
+def test_comparisons_are_of_different_answers_and_both_orders_occur(cached_model):
+    model = cached_model(lambda messages, seed: f"{seed % 2}")
+    samples = {"m": sample([Prompt.of(f"q{i}") for i in range(80)], model, n=2)}
     found = compare(samples)
     assert 20 < len(found) < 60 and all(c.first != c.second for c in found)
     assert 0.2 < sum(c.first == "0" for c in found) / len(found) < 0.8
-    assert {c.id for c in compare({"m": samples["m"][::-1]})} <= {i for c in found for i in (c.id, c.swap().id)}
+    assert {c.id for c in compare({"m": samples["m"][::-1]})} <= {
+        i for c in found for i in (c.id, c.swap().id)
+    }
 
 
 # -- the judge ---------------------------------------------------------------------------------------------------------
@@ -163,14 +199,26 @@ def biased(messages, options):
     return (2.0 * (1 if first_is_good else -1) + 1.0, 0.0)
 
 
-def test_letters_average_both_orders(asker):
-    both = judge(PAIRS, law(x=1.0), asker(weigh=biased), Letters())
-    single = judge(PAIRS, law(x=1.0), asker(weigh=biased), Letters(both_orders=False))
+def test_letters_average_both_orders(cached_model):
+    both = judge(PAIRS, constitution(x=1.0), cached_model(weigh=biased), PairwiseLogprobs())
+    single = judge(
+        PAIRS,
+        constitution(x=1.0),
+        cached_model(weigh=biased),
+        PairwiseLogprobs(swap_positions=False),
+    )
     s = lambda z: 1 / (1 + math.exp(-z))  # noqa: E731
     assert both[0].p_first == pytest.approx((s(3) + 1 - s(-1)) / 2)
     assert single[0].p_first == pytest.approx(s(3))
-    assert both[0].readings[0].evidence == pytest.approx({"p_A_order_1": s(3), "p_A_order_2": s(-1)})
-    swapped = judge([p.swap() for p in PAIRS], law(x=1.0), asker(weigh=biased), Letters())
+    assert both[0].judgments[0].evidence == pytest.approx(
+        {"p_A_order_1": s(3), "p_A_order_2": s(-1)}
+    )
+    swapped = judge(
+        [p.swap() for p in PAIRS],
+        constitution(x=1.0),
+        cached_model(weigh=biased),
+        PairwiseLogprobs(),
+    )
     assert swapped[0].p_first == pytest.approx(1 - both[0].p_first)
 
 
@@ -179,20 +227,25 @@ def faulter(messages, options):
     return (0.0, -3.0) if answer.startswith("bad") else (-3.0, 0.0)
 
 
-def test_critique_odds_have_no_order_and_tie_where_nothing_is_wrong(asker):
-    ask = asker(weigh=faulter)
-    found = judge(PAIRS, law(x=1.0), ask, CritiqueOdds())
+def test_critique_odds_have_no_order_and_tie_where_nothing_is_wrong(cached_model):
+    model = cached_model(weigh=faulter)
+    found = judge(PAIRS, constitution(x=1.0), model, CritiqueOdds())
     high, low = 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3))
     assert found[0].p_first == pytest.approx((1 + high - low) / 2)
-    mirrored = judge([p.swap() for p in PAIRS], law(x=1.0), ask, CritiqueOdds())
+    mirrored = judge([p.swap() for p in PAIRS], constitution(x=1.0), model, CritiqueOdds())
     assert mirrored[0].p_first == pytest.approx(1 - found[0].p_first)
     clean = [Comparison.of(Prompt.of("q"), "good a", "good b")]
-    assert judge(clean, law(x=1.0), ask, CritiqueOdds())[0].p_first == pytest.approx(0.5)
+    assert judge(clean, constitution(x=1.0), model, CritiqueOdds())[0].p_first == pytest.approx(0.5)
 
 
-def test_nothing_is_labelled_by_default(asker):
+def test_nothing_is_labelled_by_default(cached_model):
     for bad in ((float("nan"), 0.0), (-math.inf, -math.inf)):
-        found = judge(PAIRS, law(x=1.0), asker(weigh=lambda m, o, bad=bad: bad, name=str(bad)), Letters())
+        found = judge(
+            PAIRS,
+            constitution(x=1.0),
+            cached_model(weigh=lambda m, o, bad=bad: bad, name=str(bad)),
+            PairwiseLogprobs(),
+        )
         assert all(p.p_first is None and p.status == "unscored" for p in found)
 
 
@@ -207,44 +260,55 @@ def test_nothing_is_labelled_by_default(asker):
         (("The answer is C", "The answer is A"), None),
     ],
 )
-def test_reasoned_verdicts_are_clamped_and_unreadable_ones_unscored(asker, texts, expected):
+def test_reasoned_verdicts_are_clamped_and_unreadable_ones_unscored(cached_model, texts, expected):
     answers = iter(texts)
-    ask = asker(lambda messages, seed: next(answers), name=str(texts))
-    found = judge(PAIRS[:1], law(x=1.0), ask, Reasoned())[0]
+    model = cached_model(lambda messages, seed: next(answers), name=str(texts))
+    found = judge(PAIRS[:1], constitution(x=1.0), model, ChainOfThought())[0]
     assert found.p_first == (None if expected is None else pytest.approx(expected))
 
 
-def reading(p):
-    return Reading(principle="x", principle_hash="h", method="m", p_first=p, status="ok" if p is not None else "unscored")
+def judgment(p):
+    return Judgment(
+        principle="x",
+        principle_hash="h",
+        method="m",
+        p_first=p,
+        status="ok" if p is not None else "unscored",
+    )
 
 
 def test_combining():
-    readings = [reading(0.9), reading(0.5), reading(0.6), reading(None)]
-    assert combined(readings, [1, 1, 1, 1], "mean") == pytest.approx(2.0 / 3)
-    assert combined(readings, [1, 1, 1, 1], "sum") == pytest.approx(1.0)
-    assert combined([reading(0.6), reading(0.5)], [1, 1], "sum") == pytest.approx(0.6)
-    assert combined(readings, [2, 1, 1, 1], "vote") == pytest.approx((2 + 0.5 + 1) / 4)
-    assert combined([reading(None)], [1], "mean") is None
+    judgments = [judgment(0.9), judgment(0.5), judgment(0.6), judgment(None)]
+    assert combine_judgments(judgments, [1, 1, 1, 1], "mean") == pytest.approx(2.0 / 3)
+    assert combine_judgments(judgments, [1, 1, 1, 1], "sum") == pytest.approx(1.0)
+    assert combine_judgments([judgment(0.6), judgment(0.5)], [1, 1], "sum") == pytest.approx(0.6)
+    assert combine_judgments(judgments, [2, 1, 1, 1], "vote") == pytest.approx((2 + 0.5 + 1) / 4)
+    assert combine_judgments([judgment(None)], [1], "mean") is None
 
 
-def test_a_principle_is_drawn_per_label_or_all_are_read(asker):
-    ask = asker(weigh=faulter)
-    drawn = judge(PAIRS, law(x=1.0, y=1.0, z=0.0), ask, CritiqueOdds())
-    assert {p.readings[0].principle for p in drawn} == {"x", "y"} and all(len(p.readings) == 1 for p in drawn)
-    every = judge(PAIRS, law(x=1.0, y=1.0, z=0.0), ask, CritiqueOdds(), principles=0)
-    assert all(sorted(r.principle for r in p.readings) == ["x", "y"] for p in every)
+def test_a_principle_is_drawn_per_label_or_all_are_read(cached_model):
+    model = cached_model(weigh=faulter)
+    drawn = judge(PAIRS, constitution(x=1.0, y=1.0, z=0.0), model, CritiqueOdds())
+    assert {p.judgments[0].principle for p in drawn} == {"x", "y"} and all(
+        len(p.judgments) == 1 for p in drawn
+    )
+    every = judge(PAIRS, constitution(x=1.0, y=1.0, z=0.0), model, CritiqueOdds(), principles=0)
+    assert all(sorted(r.principle for r in p.judgments) == ["x", "y"] for p in every)
 
 
-def test_swap_is_an_involution_and_status_is_enforced(asker):
-    found = judge(PAIRS, law(x=1.0), asker(weigh=faulter), CritiqueOdds())[0]
-    assert found.swap().swap().p_first == pytest.approx(found.p_first) and found.swap().comparison.first == found.comparison.second
+def test_swap_is_an_involution_and_status_is_enforced(cached_model):
+    found = judge(PAIRS, constitution(x=1.0), cached_model(weigh=faulter), CritiqueOdds())[0]
+    assert (
+        found.swap().swap().p_first == pytest.approx(found.p_first)
+        and found.swap().comparison.first == found.comparison.second
+    )
     with pytest.raises(ValueError, match="either a label or a status"):
         Preference(id="i", comparison=PAIRS[0], p_first=None, status="ok", source="ai")
 
 
 def test_the_critique_template_asks_for_the_words_that_the_odds_are_read_from():
     from cai import templates
-    from cai.feedback.readings import CritiqueOdds
+    from cai.feedback.judge_methods import CritiqueOdds
 
     asked = templates.render("critique", text="x")
     assert all(f'"{option}"' in asked for option in CritiqueOdds.options)

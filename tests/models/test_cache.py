@@ -8,9 +8,9 @@ from test_families import FAMILIES, made
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from cai.errors import InputError
-from cai.models.branch import grouped, last_logits
 from cai.models.cache import cached
 from cai.models.decode import decode
+from cai.models.packing.prefix import group_rows, prefix_logits
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -28,7 +28,7 @@ def test_no_family_warns_about_its_cache(family):
             stop_ids=frozenset({2}),
             pad_id=0,
         )
-        last_logits(model, rows, [1, 1], grouped(model, rows, [1, 1]), 0)
+        prefix_logits(model, rows, [1, 1], group_rows(model, rows, [1, 1]), 0)
 
 
 class Now:

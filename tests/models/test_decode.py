@@ -5,7 +5,7 @@ import torch
 
 from cai.models.decode import decode, pick
 from cai.models.load import load_language_model
-from cai.models.padding import pad_left, positions
+from cai.models.packing.padding import pad_left, positions
 from cai.rl.losses import token_logprobs
 
 TEXTS = [
@@ -18,7 +18,9 @@ TEXTS = [
 
 @pytest.fixture(params=["tiny", "tiny_gpt2"])
 def language_model(request):
-    return load_language_model(request.getfixturevalue(request.param), torch.device("cpu"), torch.float32)
+    return load_language_model(
+        request.getfixturevalue(request.param), torch.device("cpu"), torch.float32
+    )
 
 
 def run(language_model, texts, seeds, temperature, max_tokens=20):
@@ -43,26 +45,42 @@ def test_greedy_tokens_equal_generate(language_model):
     for text, found in zip(TEXTS, run(language_model, TEXTS, range(4), 0.0), strict=True):
         ids = torch.tensor([tokenizer(text, add_special_tokens=False).input_ids])
         expected = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=20,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
         )
         assert found == expected[0, ids.shape[1] :].tolist()
 
 
 def test_a_sampled_row_does_not_depend_on_its_batch(language_model):
     together = run(language_model, TEXTS, [5, 6, 7, 8], 1.0)
-    alone = [run(language_model, [text], [seed], 1.0)[0] for text, seed in zip(TEXTS, [5, 6, 7, 8], strict=True)]
-    assert together == alone
+    standalone = [
+        run(language_model, [text], [seed], 1.0)[0]
+        for text, seed in zip(TEXTS, [5, 6, 7, 8], strict=True)
+    ]
+    assert together == standalone
     assert together != run(language_model, TEXTS, [9, 10, 11, 12], 1.0)
 
 
 def test_a_prompt_that_stands_there_several_times_is_read_once(language_model, monkeypatch):
     model, _ = language_model
     texts, seeds = [TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[0]], [5, 6, 7, 8]
-    alone = [run(language_model, [text], [seed], 1.0)[0] for text, seed in zip(texts, seeds, strict=True)]
-    read, forward = [], model.forward
-    monkeypatch.setattr(model, "forward", lambda **inputs: read.append(len(inputs["input_ids"])) or forward(**inputs))
-    assert run(language_model, texts, seeds, 1.0) == alone and alone[0] != alone[2] != alone[3]
-    assert read[:2] == [2, 4]
+    standalone = [
+        run(language_model, [text], [seed], 1.0)[0] for text, seed in zip(texts, seeds, strict=True)
+    ]
+    answer_logits, forward = [], model.forward
+    monkeypatch.setattr(
+        model,
+        "forward",
+        lambda **inputs: answer_logits.append(len(inputs["input_ids"])) or forward(**inputs),
+    )
+    assert (
+        run(language_model, texts, seeds, 1.0) == standalone
+        and standalone[0] != standalone[2] != standalone[3]
+    )
+    assert answer_logits[:2] == [2, 4]
 
 
 def test_finished_rows_leave_and_keep_their_stop_token(language_model):
@@ -71,7 +89,13 @@ def test_finished_rows_leave_and_keep_their_stop_token(language_model):
     free = run(language_model, TEXTS, [1, 2, 3, 4], 1.0)
     stop = free[0][3]
     rows = decode(
-        model, prompts, max_tokens=20, temperature=1.0, seeds=[1, 2, 3, 4], stop_ids=frozenset({stop}), pad_id=tokenizer.pad_token_id
+        model,
+        prompts,
+        max_tokens=20,
+        temperature=1.0,
+        seeds=[1, 2, 3, 4],
+        stop_ids=frozenset({stop}),
+        pad_id=tokenizer.pad_token_id,
     )
     for row, whole in zip(rows, free, strict=True):
         expected = whole[: whole.index(stop) + 1] if stop in whole else whole
@@ -96,12 +120,18 @@ def test_left_padded_logprobs_equal_unpadded_ones(language_model):
     whole = torch.cat([ids, torch.tensor([answer]).expand(3, -1)], 1)
     attention = torch.cat([mask, torch.ones(3, len(answer), dtype=torch.long)], 1)
     with torch.no_grad():
-        logits = model(whole, attention_mask=attention, position_ids=positions(attention)).logits[:, width - 1 : -1]
+        logits = model(whole, attention_mask=attention, position_ids=positions(attention)).logits[
+            :, width - 1 : -1
+        ]
         padded = token_logprobs(logits, whole[:, width:])
         for i, prompt in enumerate(prompts):
             single = torch.tensor([prompt + answer])
-            expected = token_logprobs(model(single).logits[:, len(prompt) - 1 : -1], single[:, len(prompt) :])
+            expected = token_logprobs(
+                model(single).logits[:, len(prompt) - 1 : -1], single[:, len(prompt) :]
+            )
             assert torch.allclose(padded[i], expected[0], atol=1e-4)
         if model.config.model_type == "gpt2":
-            wrong = token_logprobs(model(whole, attention_mask=attention).logits[:, width - 1 : -1], whole[:, width:])
+            wrong = token_logprobs(
+                model(whole, attention_mask=attention).logits[:, width - 1 : -1], whole[:, width:]
+            )
             assert (wrong[0] - padded[0]).abs().max() > 1e-2

@@ -14,15 +14,15 @@ from transformers import (
 )
 
 from cai.config import SFT, Reward
-from cai.models.chat import ChatFormat
+from cai.models.chat_template.format import ChatFormat
 from cai.models.decode import decode
-from cai.models.forest import Tree, plant
 from cai.models.load import load_language_model, load_tokenizer
-from cai.models.padding import padding_id
-from cai.models.project import next_token_logits
+from cai.models.packing.layout import PromptGroup, pack
+from cai.models.packing.logits import next_token_logits
+from cai.models.packing.padding import padding_id
 from cai.models.scalar import load_scalar_model
 from cai.records import Comparison, Preference, Prompt
-from cai.train.reward import score_texts, train_reward
+from cai.train.reward.trainer import score_texts, train_reward
 from cai.train.sft import train_sft
 
 HEADERS = (
@@ -128,22 +128,24 @@ def test_a_filled_up_row_is_read_as_alone_though_it_holds_the_end_token(shaped):
     )
     for prompt, row in zip(prompts, drawn, strict=True):
         with torch.no_grad():
-            alone = (
+            standalone = (
                 model(torch.tensor([prompt + row.tokens]))
                 .logits[0, len(prompt) - 1 : -1]
                 .log_softmax(-1)
             )
         assert row.logprobs == pytest.approx(
-            alone.gather(1, torch.tensor(row.tokens)[:, None])[:, 0].tolist(), abs=1e-4
+            standalone.gather(1, torch.tensor(row.tokens)[:, None])[:, 0].tolist(), abs=1e-4
         )
-    trees = [Tree(before, [after]) for before, after in rows]
+    prompt_groups = [PromptGroup(before, [after]) for before, after in rows]
     with torch.no_grad():
         expected = [
             model(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
             for before, after in rows
         ]
         assert torch.allclose(
-            next_token_logits(model, plant(model, trees, pad_id)), torch.cat(expected), atol=1e-4
+            next_token_logits(model, pack(model, prompt_groups, pad_id)),
+            torch.cat(expected),
+            atol=1e-4,
         )
 
 
@@ -170,7 +172,9 @@ def test_a_reward_model_is_not_read_one_token_early(shaped, tmp_path):
     name, tokenizer, _ = shaped
     shown = Comparison.of(Prompt.of("Is it so?"), *ANSWERS)
     label = Preference(id=shown.id, comparison=shown, p_first=1.0, source="human")
-    train_reward([label], name, tmp_path / "reward", Reward(epochs=1, batch_size=1, held_out=0))
+    train_reward(
+        [label], name, tmp_path / "reward", Reward(epochs=1, batch_size=1, eval_fraction=0)
+    )
     scalar = load_scalar_model(str(tmp_path / "reward"), device=torch.device("cpu"))
     library = AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "reward", dtype=torch.float32

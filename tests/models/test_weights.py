@@ -13,8 +13,8 @@ from cai.errors import InputError
 from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.records import Prompt
-from cai.train.ppo import train_ppo
-from cai.train.scores import reward_scorer
+from cai.train.ppo.rewards import reward_scorer
+from cai.train.ppo.trainer import train_ppo
 
 GROWN = {"new_head": True}
 
@@ -59,7 +59,7 @@ def test_a_language_model_is_no_reward_model(tiny, tmp_path):
             tiny,
             tiny,
             tmp_path / "out",
-            PPO(updates=1, batch_size=2, max_tokens=2),
+            PPO(num_updates=1, batch_size=2, max_tokens=2),
         )
     assert not (tmp_path / "out").exists()
 

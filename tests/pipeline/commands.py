@@ -8,7 +8,14 @@ from cai.files import read_json
 
 
 def cai(project: Path, *arguments: str, check: bool = True, **options):
-    done = subprocess.run([sys.executable, "-m", "cai", *arguments], cwd=project, capture_output=True, text=True, check=False, **options)
+    done = subprocess.run(
+        [sys.executable, "-m", "cai", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 

@@ -7,13 +7,22 @@ import yaml
 SMALL = {
     "constitution": "../constitution/small.yaml",
     "prompts": {
-        "red_team": "red.jsonl", "benign": "benign.jsonl", "held_red_team": "held_red.jsonl", "held_benign": "held_benign.jsonl",
+        "red_team": "red.jsonl",
+        "benign": "benign.jsonl",
+        "eval_red_team": "eval_red.jsonl",
+        "eval_benign": "eval_benign.jsonl",
     },
-    "sample": {"max_tokens": 40}, "revise": {"rounds": 2, "max_tokens": 40}, "sft": {"epochs": 1, "batch_size": 8, "rate": 1e-3},
-    "compare": {"max_tokens": 40}, "judge": {"method": "critique"}, "audit": {"gate": False},  # so little taught, it judges like a coin
-    "reward": {"batch_size": 8, "rate": 1e-3, "human": ["human.jsonl"]},
-    "ppo": {"updates": 2, "batch_size": 4, "epochs": 1, "max_tokens": 40}, "dpo": {"epochs": 1, "batch_size": 8, "rate": 1e-3}, "evaluate": {"max_tokens": 40},
-}  # fmt: skip
+    "sample": {"max_tokens": 40},
+    "revise": {"rounds": 2, "max_tokens": 40},
+    "sft": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3},
+    "compare": {"max_tokens": 40},
+    "judge": {"method": "critique"},
+    "audit": {"gate": False},  # so little taught, it judges like a coin
+    "reward": {"batch_size": 8, "learning_rate": 1e-3, "human": ["human.jsonl"]},
+    "ppo": {"num_updates": 2, "batch_size": 4, "epochs": 1, "max_tokens": 40},
+    "dpo": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3},
+    "evaluate": {"max_tokens": 40},
+}
 
 
 @pytest.fixture
@@ -30,8 +39,8 @@ def project(tmp_path, root, taught):
     for target, source, count in (
         ("red", "train_red_team", 8),
         ("benign", "train_benign", 6),
-        ("held_red", "held_red_team", 3),
-        ("held_benign", "held_benign", 3),
+        ("eval_red", "eval_red_team", 3),
+        ("eval_benign", "eval_benign", 3),
     ):
         lines = (prompts / f"{source}.jsonl").read_text().splitlines(keepends=True)
         (folder / f"{target}.jsonl").write_text("".join(lines[:count]))

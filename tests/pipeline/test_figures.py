@@ -16,16 +16,16 @@ from cai.pipeline.execute import figures_of
 SMALL = {
     "sample": {"max_tokens": 30},
     "revise": {"rounds": 1, "max_tokens": 30},
-    "sft": {"epochs": 1, "batch_size": 8, "rate": 1e-3},
+    "sft": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3},
     "compare": {"max_tokens": 30},
     "judge": {"method": "critique"},
     "audit": {"gate": False, "examples": False},
-    "reward": {"batch_size": 8, "rate": 1e-3},
-    "ppo": {"updates": 1, "batch_size": 4, "epochs": 1, "max_tokens": 12},
+    "reward": {"batch_size": 8, "learning_rate": 1e-3},
+    "ppo": {"num_updates": 1, "batch_size": 4, "epochs": 1, "max_tokens": 12},
     "evaluate": {"max_tokens": 12},
 }
-HELD = ("prompts.held_red_team=held_red.jsonl", "prompts.held_benign=held_benign.jsonl")
-NO_PROMPTS = "no held-out prompts: policies are not compared; set prompts.held_red_team and prompts.held_benign"
+HELD = ("prompts.eval_red_team=held_red.jsonl", "prompts.eval_benign=eval_benign.jsonl")
+NO_PROMPTS = "no held-out prompts: policies are not compared; set prompts.eval_red_team and prompts.eval_benign"
 POLICIES = ("initial", "control", "sl_cai", "rl_cai")
 
 
@@ -36,8 +36,8 @@ def begun(root, taught, tmp_path_factory):
     for name, source, count in (
         ("red", "train_red_team", 6),
         ("benign", "train_benign", 6),
-        ("held_red", "held_red_team", 2),
-        ("held_benign", "held_benign", 2),
+        ("held_red", "eval_red_team", 2),
+        ("eval_benign", "eval_benign", 2),
     ):
         lines = (root / f"examples/prompts/{source}.jsonl").read_text().splitlines(keepends=True)
         (folder / f"{name}.jsonl").write_text("".join(lines[:count]))
@@ -82,7 +82,7 @@ def test_without_held_out_prompts_policies_are_not_compared(project, capsys):
     assert "order_consistency" not in metrics["judge"] and metrics["judge"]["n"] > 0
     assert (
         "examples_right" not in metrics["stages"]["audit"]
-        and "hostile_flips" not in metrics["stages"]["audit"]
+        and "adversarial_flips" not in metrics["stages"]["audit"]
     )
     shown = capsys.readouterr()
     assert (
@@ -97,32 +97,36 @@ def test_without_held_out_prompts_policies_are_not_compared(project, capsys):
 
 
 def test_one_set_of_held_out_prompts_is_enough(project, capsys):
-    metrics = run(project, HELD[0], "watch.every=1", "evaluate.gold=cai.reference.gold:read")
+    metrics = run(project, HELD[0], "monitor.eval_every=1", "evaluate.gold=cai.reference.gold:read")
     assert metrics["notes"] == [
-        "no held-out benign prompts: nothing is measured on them; set prompts.held_benign"
+        "no held-out benign prompts: nothing is measured on them; set prompts.eval_benign"
     ]
-    figures = metrics["policies"]["rl_cai"]
-    assert {"harmful_rate", "refusal_rate"} <= set(figures) and not {
+    metrics = metrics["policies"]["rl_cai"]
+    assert {"harmful_rate", "refusal_rate"} <= set(metrics) and not {
         "helpful_rate",
         "evasive_rate",
-    } & set(figures)
+    } & set(metrics)
     table = policy_table(capsys.readouterr())
     assert "harmful" in table and "helpful" not in table
 
 
 def test_held_out_prompts_that_are_trained_on_are_counted(project, capsys):
-    again = ("prompts.held_red_team=red.jsonl", "prompts.held_benign=benign.jsonl", "watch.every=1")
+    again = (
+        "prompts.eval_red_team=red.jsonl",
+        "prompts.eval_benign=benign.jsonl",
+        "monitor.eval_every=1",
+    )
     metrics = run(project, *again)
     said = [
         f"prompts.{kind}: 6 of 6 prompts are also in an earlier set and are left out"
-        for kind in ("held_red_team", "held_benign")
+        for kind in ("eval_red_team", "eval_benign")
     ]
     said += [
         "no held-out prompts are left: policies are not compared",
-        "no held-out prompts: watch.every has nothing to look at",
+        "no held-out prompts: monitor.eval_every has nothing to look at",
     ]
     assert metrics["notes"] == said and "policies" not in metrics
-    assert metrics["stages"]["prompts"]["repeated"] == {"held_red_team": 6, "held_benign": 6}
+    assert metrics["stages"]["prompts"]["repeated"] == {"eval_red_team": 6, "eval_benign": 6}
     shown = capsys.readouterr().out
     assert all(shown.count(line) == 2 for line in said)  # when the prompts are read, and at the end
     (project / "held_red.jsonl").write_text(
@@ -130,10 +134,10 @@ def test_held_out_prompts_that_are_trained_on_are_counted(project, capsys):
     )
     metrics = run(project, *HELD, until="prompts")
     assert (
-        "prompts.held_red_team: 6 of 8 prompts are also in an earlier set"
+        "prompts.eval_red_team: 6 of 8 prompts are also in an earlier set"
         in capsys.readouterr().out
     )
-    assert metrics["stages"]["prompts"]["held_red_team"] == 2 and "notes" not in metrics
+    assert metrics["stages"]["prompts"]["eval_red_team"] == 2 and "notes" not in metrics
 
 
 def test_answers_that_are_all_cut_off_have_their_cause(project, capsys):
@@ -142,12 +146,12 @@ def test_answers_that_are_all_cut_off_have_their_cause(project, capsys):
         f"{name}: all 4 answers were cut off at evaluate.max_tokens 2, so its reward, length and KL are left out; raise evaluate.max_tokens"
         for name in POLICIES
     ]
-    for figures in metrics["policies"].values():
-        assert figures["truncated"] == figures["n"] == 4 and not {
+    for metrics in metrics["policies"].values():
+        assert metrics["truncated"] == metrics["n"] == 4 and not {
             "reward",
             "length",
             "kl_from_initial",
-        } & set(figures)
+        } & set(metrics)
     table = policy_table(capsys.readouterr())
     assert (
         metrics["notes"][0] in table
@@ -166,19 +170,19 @@ def test_a_gold_function_with_flags_of_its_own(project, capsys):
     (project / "gold_of_dogs.py").write_text(
         "def flags(prompt, answer):\n"
         "    own = {'long': len(answer) > 20, 'has_dog': 'dog' in answer}\n"
-        "    return own | ({'harmful': False} if prompt.kind == 'held_red_team' else {})\n"
+        "    return own | ({'harmful': False} if prompt.kind == 'eval_red_team' else {})\n"
     )
-    metrics = run(project, *HELD, "evaluate.gold=gold_of_dogs:flags", "watch.every=1")
-    figures = metrics["policies"]["sl_cai"]
+    metrics = run(project, *HELD, "evaluate.gold=gold_of_dogs:flags", "monitor.eval_every=1")
+    metrics = metrics["policies"]["sl_cai"]
     assert (
-        figures["harmful_rate"] == 0.0
-        and figures["harmful_rate_interval"][1] < 1
-        and 0 <= figures["long_rate"] <= 1
+        metrics["harmful_rate"] == 0.0
+        and metrics["harmful_rate_interval"][1] < 1
+        and 0 <= metrics["long_rate"] <= 1
     )
-    assert figures["flags"]["long"].keys() == {"held_red_team", "held_benign"} and figures["flags"][
+    assert metrics["flags"]["long"].keys() == {"eval_red_team", "eval_benign"} and metrics["flags"][
         "harmful"
-    ].keys() == {"held_red_team"}
-    assert not {"helpful_rate", "evasive_rate", "refusal_rate", "harmful_by_kind"} & set(figures)
+    ].keys() == {"eval_red_team"}
+    assert not {"helpful_rate", "evasive_rate", "refusal_rate", "harmful_by_kind"} & set(metrics)
     table = policy_table(capsys.readouterr())
     assert (
         "long, benign" in table
@@ -189,7 +193,7 @@ def test_a_gold_function_with_flags_of_its_own(project, capsys):
     page = (project / "run/report.html").read_text()
     assert "long, red-team</th>" in page and "helpful</th>" not in page
     # harmful says how good answers to red-team prompts are; of the others nothing is known
-    assert all(look["held_gold"] == 1.0 for look in metrics["stages"]["ppo"]["looks"])
+    assert all(look["eval_gold"] == 1.0 for look in metrics["stages"]["ppo"]["eval_points"])
 
 
 def test_a_gold_function_that_cannot_say_what_is_good_is_not_watched_by(project, capsys):
@@ -197,10 +201,10 @@ def test_a_gold_function_that_cannot_say_what_is_good_is_not_watched_by(project,
         "def flags(prompt, answer):\n    return {'long': len(answer) > 20}\n"
     )
     metrics = run(
-        project, *HELD, "evaluate.gold=gold_of_length:flags", "watch.every=1", until="ppo"
+        project, *HELD, "evaluate.gold=gold_of_length:flags", "monitor.eval_every=1", until="ppo"
     )
-    looks = metrics["stages"]["ppo"]["looks"]
-    assert looks and not any("held_gold" in look for look in looks)
+    eval_points = metrics["stages"]["ppo"]["eval_points"]
+    assert eval_points and not any("eval_gold" in look for look in eval_points)
     assert (
         "evaluate.gold must return harmful for red-team or helpful for benign prompts"
         in capsys.readouterr().out
@@ -220,7 +224,7 @@ def test_a_crash_in_the_evaluation_loses_no_figures(project, capsys):
     metrics = read_json(project / "run/metrics.json")
     assert (
         metrics["unfinished"] == ["evaluate"]
-        and metrics["stages"]["ppo"]["updates"] == 1
+        and metrics["stages"]["ppo"]["num_updates"] == 1
         and "policies" not in metrics
     )
     page = (project / "run/report.html").read_text()
@@ -232,7 +236,7 @@ def test_any_error_in_a_stage_leaves_metrics_and_a_report(project, monkeypatch):
     def broken(run):
         raise ZeroDivisionError("a fault of our own")
 
-    monkeypatch.setattr("cai.evaluate.policies.evaluate_run", broken)
+    monkeypatch.setattr("cai.pipeline.evaluation.evaluate_run", broken)
     for path in ("metrics.json", "report.html"):
         (project / "run" / path).unlink()
     with pytest.raises(ZeroDivisionError, match="a fault of our own"):
@@ -245,11 +249,11 @@ def test_any_error_in_a_stage_leaves_metrics_and_a_report(project, monkeypatch):
 
 def test_a_run_that_the_audit_or_the_budget_stops_is_reported(project, capsys):
     with pytest.raises(RunFailed, match="not fit to train on"):
-        run(project, "audit.gate=true", "audit.most_near_ties=0", "judge.principles=2")
+        run(project, "audit.gate=true", "audit.max_near_ties=0", "judge.principles=2")
     page = (project / "run/report.html").read_text()
     assert "<b>Not fit to train on:</b>" in page and "<b>Not finished:</b> audit, " in page
     with pytest.raises(LimitReached, match="budget"):
-        run(project, "seed=5", budget=Budget(calls=1))
+        run(project, "seed=5", budget=Budget(requests=1))
     assert read_json(project / "run/metrics.json")["unfinished"]
     capsys.readouterr()
     report(project / "run", project / "later.html")
@@ -271,7 +275,7 @@ def test_the_report_of_a_killed_run_is_made_from_its_stages(project, capsys):
     )
     assert (
         before["memo"]["ever"]["sample"]["calls"] > 0
-        and f'<td class="n">{before["memo"]["ever"]["sample"]["calls"]}</td>' in page
+        and f'<td class="n">{before["cache"]["ever"]["sample"]["requests"]}</td>' in page
     )
     assert not (project / "run/metrics.json").exists()
     for stage in before["seconds"]:
@@ -284,6 +288,6 @@ def test_the_report_of_a_killed_run_is_made_from_its_stages(project, capsys):
 
 def test_a_policy_whose_answers_had_no_score_has_no_reward(project):
     (project / "run/ppo").mkdir()
-    made = {"metrics": {"updates": 3, "kl": 0.0, "unread": 12}, "seconds": 1.0}
+    made = {"metrics": {"num_updates": 3, "kl": 0.0, "unread": 12}, "seconds": 1.0}
     write_json(project / "run/ppo/manifest.json", made)
     assert figures_of(project / "run")["ppo"] == {"kl": 0.0}

@@ -24,14 +24,20 @@ def test_from_prompts_to_report_and_again_without_a_call(project):
     first = run(project)
     assert first["memo"]["calls"] > 100
     assert set(first["policies"]) == {"initial", "control", "sl_cai", "rl_cai", "dpo"}
-    assert {"kl", "reward_before", "reward_after"} == set(first["ppo"]) and first["reward_model"]["n"] >= 0
+    assert {"kl", "reward_before", "reward_after"} == set(first["ppo"]) and first["reward_model"][
+        "n"
+    ] >= 0
     assert first["stages"]["reward"]["sources"]["human"] == 1
     assert first["stages"]["reward"]["skipped_human_rows"] == {"human.jsonl: an answer is empty": 1}
     before = content(project)
     again = run(project)
     assert again["memo"]["calls"] == 0 and content(project) == before
     html = (project / "runs/r/report.html").read_text()
-    assert "<script" not in html and "http://" not in html.replace("http://www.w3.org", "") and "human rows left out" in html
+    assert (
+        "<script" not in html
+        and "http://" not in html.replace("http://www.w3.org", "")
+        and "human rows left out" in html
+    )
     status = cai(project, "status", "runs/r").stdout
     assert status.count("finished") == len(STAGES)
 
@@ -40,14 +46,30 @@ def test_a_run_is_exported_for_load_dataset_with_a_card(project):
     import datasets
 
     run(project, "--until", "judge")
-    labels = [json.loads(line) for line in (project / "runs/r/judge/records.jsonl").read_text().splitlines()]
+    labels = [
+        json.loads(line)
+        for line in (project / "runs/r/judge/records.jsonl").read_text().splitlines()
+    ]
     usable = sum(row["p_first"] is not None and abs(row["p_first"] - 0.5) > 1e-6 for row in labels)
     for form in ("trl", "parquet"):
         done = cai(project, "export", "runs/r", "--to", f"out/{form}", "--format", form)
-        loaded = datasets.load_dataset(str(project / "out" / form), "preferences", split="train", cache_dir=str(project / "cache" / form))
-        assert len(loaded) == usable and all(row["p_chosen"] > 0.5 for row in loaded) and f"{usable:>8,}" in done.stdout
+        loaded = datasets.load_dataset(
+            str(project / "out" / form),
+            "preferences",
+            split="train",
+            cache_dir=str(project / "cache" / form),
+        )
+        assert (
+            len(loaded) == usable
+            and all(row["p_chosen"] > 0.5 for row in loaded)
+            and f"{usable:>8,}" in done.stdout
+        )
     card = (project / "out/trl/README.md").read_text()
-    assert "constitution hash" in card and "verdict turns with the order" in card and labels[0]["judge"] in card
+    assert (
+        "constitution hash" in card
+        and "verdict turns with the order" in card
+        and labels[0]["judge"] in card
+    )
     refused = cai(project, "export", "runs/r", "--format", "trll", check=False)
     assert refused.returncode == 3 and "did you mean 'trl'?" in refused.stderr
 
@@ -58,12 +80,18 @@ def test_seeds_and_runs_are_repeatable(project):
     run(project, "--until", "judge", name="again", env=elsewhere)
     assert content(project)[0] == content(project, "again")[0]
     run(project, "--until", "judge", "--set", "seed=1", name="other")
-    assert content(project)[0]["revise/records.jsonl"] != content(project, "other")[0]["revise/records.jsonl"]
+    assert (
+        content(project)[0]["revise/records.jsonl"]
+        != content(project, "other")[0]["revise/records.jsonl"]
+    )
 
 
 def test_editing_one_principle_repeats_only_what_used_it(project):
     run(project, "--until", "revise")
-    records = [json.loads(line) for line in (project / "runs/r/revise/records.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line)
+        for line in (project / "runs/r/revise/records.jsonl").read_text().splitlines()
+    ]
     name = records[0]["steps"][1]["principle"]
     path = project / "principles" / f"{name}.yaml"
     path.write_text("# only a comment\n" + path.read_text())
@@ -85,20 +113,40 @@ def test_editing_one_principle_repeats_only_what_used_it(project):
 def test_diff_shows_what_an_edit_does_and_pays_only_for_that(project):
     run(project, "--until", "judge")
     nothing = cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout
-    assert "nothing that a model reads" in nothing and "0 of" in nothing and "model calls made: 0;" in nothing
-    steps = [step for line in (project / "runs/r/revise/records.jsonl").read_text().splitlines() for step in json.loads(line)["steps"]]
+    assert (
+        "nothing that a model reads" in nothing
+        and "0 of" in nothing
+        and "model calls made: 0;" in nothing
+    )
+    steps = [
+        step
+        for line in (project / "runs/r/revise/records.jsonl").read_text().splitlines()
+        for step in json.loads(line)["steps"]
+    ]
     name = steps[0]["principle"]
     path = project / "principles" / f"{name}.yaml"
     document = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump(document | {"critique": "Look for it once more. " + document["critique"]}, sort_keys=False))
+    path.write_text(
+        yaml.safe_dump(
+            document | {"critique": "Look for it once more. " + document["critique"]},
+            sort_keys=False,
+        )
+    )
     shown = cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout
     assert f"changed  {name}" in shown and "{+" in shown
-    touched, chains = map(int, re.search(r"revisions: (\d+) of (\d+) chains are touched", shown).groups())
-    calls = int(re.search(r"model calls made: (\d+);", shown).group(1))
-    assert 0 < touched < chains and calls > 0
+    touched, chains = map(
+        int, re.search(r"revisions: (\d+) of (\d+) chains are touched", shown).groups()
+    )
+    requests = int(re.search(r"model calls made: (\d+);", shown).group(1))
+    assert 0 < touched < chains and requests > 0
     # the run that follows finds the answers of the diff in its memo
-    assert cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout.endswith("\n")
-    assert "model calls made: 0;" in cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout
+    assert cai(
+        project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r"
+    ).stdout.endswith("\n")
+    assert (
+        "model calls made: 0;"
+        in cai(project, "diff", "runs/r", "constitution/small.yaml", "--on", "runs/r").stdout
+    )
     assert run(project, "--until", "revise")["memo"]["calls"] == 0
     table = cai(project, "influence", "runs/r").stdout
     assert "labels that turn" in table and "reference/" in table
@@ -109,32 +157,52 @@ def test_the_reward_model_may_be_of_another_family_than_the_policy(project, tiny
     assert read_json(project / "runs/r/reward/checkpoint/config.json")["model_type"] == "gpt2"
     assert read_json(project / "runs/r/ppo/checkpoint/config.json")["model_type"] == "llama"
     assert (
-        metrics["stages"]["ppo"]["updates"] == 2 and tiny_gpt2 in read_json(project / "runs/r/reward/manifest.json")["made_from"]["models"]
+        metrics["stages"]["ppo"]["num_updates"] == 2
+        and tiny_gpt2 in read_json(project / "runs/r/reward/manifest.json")["made_from"]["models"]
     )
 
 
 def test_the_judge_itself_can_be_the_reward(project):
-    settings = ("--set", "judge.direct=true", "--set", "ppo.updates=1", "--until", "ppo")
+    settings = ("--set", "judge.as_reward=true", "--set", "ppo.num_updates=1", "--until", "ppo")
     first = run(project, *settings)
-    assert first["stages"]["ppo"]["updates"] == 1 and first["stages"]["ppo"]["unread"] == 0 and -1 <= first["ppo"]["reward_after"] <= 1
+    assert (
+        first["stages"]["ppo"]["num_updates"] == 1
+        and first["stages"]["ppo"]["unread"] == 0
+        and -1 <= first["ppo"]["reward_after"] <= 1
+    )
     assert first["memo"]["by_stage"]["ppo"]["calls"] > 0
     assert run(project, *settings)["memo"]["calls"] == 0
     # the stage reads the constitution now, so an edit makes it anew
     path = project / "principles/reference/insult.yaml"
-    path.write_text(path.read_text().replace("mean words about a person", "words that hurt a person"))
+    path.write_text(
+        path.read_text().replace("mean words about a person", "words that hurt a person")
+    )
     assert "ppo" in run(project, *settings)["memo"]["by_stage"]
 
 
 def test_the_judge_can_be_the_gold_that_is_watched(project):
-    settings = ("--set", "watch.judge=true", "--set", "watch.every=1", "--set", "ppo.updates=1", "--until", "ppo")
+    settings = (
+        "--set",
+        "monitor.judge=true",
+        "--set",
+        "monitor.eval_every=1",
+        "--set",
+        "ppo.num_updates=1",
+        "--until",
+        "ppo",
+    )
     first = run(project, *settings)
-    looks = first["stages"]["ppo"]["looks"]
-    assert [look["update"] for look in looks] == [0, 1] and all(0 <= look["held_gold"] <= 1 for look in looks)
-    held = first["stages"]["prompts"]["held_red_team"] + first["stages"]["prompts"]["held_benign"]
+    eval_points = first["stages"]["ppo"]["eval_points"]
+    assert [look["update"] for look in eval_points] == [0, 1] and all(
+        0 <= look["eval_gold"] <= 1 for look in eval_points
+    )
+    held = first["stages"]["prompts"]["eval_red_team"] + first["stages"]["prompts"]["eval_benign"]
     # one rating per answer; an answer that is empty, or written twice, is asked for once or not at all
     assert 0 < sum(first["memo"]["by_stage"]["ppo"].values()) <= 2 * held
     dry = cai(project, "run", "examples/run.yaml", *settings[:-2], "--dry-run").stdout
-    assert {line.split()[0]: line.split()[1] for line in dry.splitlines() if line}["ppo"] == str(2 * held)
+    assert {line.split()[0]: line.split()[1] for line in dry.splitlines() if line}["ppo"] == str(
+        2 * held
+    )
     assert run(project, *settings)["memo"]["calls"] == 0
 
 
@@ -144,7 +212,10 @@ def test_redo_and_until(project):
     folder = project / "runs/r/sample/manifest.json"
     before = folder.stat().st_mtime_ns
     metrics = run(project, "--until", "sample", "--redo", "sample")
-    assert folder.stat().st_mtime_ns > before and metrics["memo"] == metrics["memo"] | {"calls": 0, "hits": 14}
+    assert folder.stat().st_mtime_ns > before and metrics["memo"] == metrics["memo"] | {
+        "calls": 0,
+        "hits": 14,
+    }
 
 
 def test_a_file_that_was_changed_behind_its_back_is_made_again(project):
@@ -157,7 +228,9 @@ def test_a_file_that_was_changed_behind_its_back_is_made_again(project):
 
 
 def test_dry_run_needs_no_model(project):
-    config = yaml.safe_load((project / "examples/run.yaml").read_text()) | {"models": {"initial": "/no/such/model"}}
+    config = yaml.safe_load((project / "examples/run.yaml").read_text()) | {
+        "models": {"initial": "/no/such/model"}
+    }
     (project / "examples/run.yaml").write_text(yaml.safe_dump(config))
     done = cai(project, "run", "examples/run.yaml", "--dry-run")
     rows = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line}
@@ -172,8 +245,16 @@ def test_dry_run_needs_no_model(project):
         (("run", "examples/run.yaml", "--until", "rewards"), 3, "did you mean 'reward'"),
         (("run", "examples/none.yaml"), 3, "cannot be read"),
         (("run", "examples/run.yaml", "--run", "runs/a b"), 3, "the name of a run"),
-        (("run", "examples/run.yaml", "--set", "prompts.red_team=nothing.jsonl"), 3, "there is no examples/nothing.jsonl"),
-        (("run", "examples/run.yaml", "--set", "constitution=harmles"), 3, "did you mean 'harmless'"),
+        (
+            ("run", "examples/run.yaml", "--set", "prompts.red_team=nothing.jsonl"),
+            3,
+            "there is no examples/nothing.jsonl",
+        ),
+        (
+            ("run", "examples/run.yaml", "--set", "constitution=harmles"),
+            3,
+            "did you mean 'harmless'",
+        ),
         (("status", "examples"), 3, "is not the folder of a run"),
         (("runn",), 2, "run"),
     ],
@@ -209,29 +290,50 @@ def kill_and_finish(project: Path, kills: int, longest: float) -> int:
     return killed
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(20, judge_test_metrics=pytest.mark.slow)])
 def test_killed_at_random_moments_it_ends_the_same(project, kills):
     started = time.monotonic()
     whole = run(project, name="whole")
     seconds = time.monotonic() - started
     assert kill_and_finish(project, kills, seconds) >= 2
     assert content(project, "killed") == content(project, "whole")
-    ever = {name: read_json(project / "runs" / name / "metrics.json")["memo"]["ever"] for name in ("whole", "killed")}
+    ever = {
+        name: read_json(project / "runs" / name / "metrics.json")["memo"]["ever"]
+        for name in ("whole", "killed")
+    }
     assert ever["killed"] == ever["whole"] and whole["memo"]["calls"] > 0
-    assert os.listdir(project / "runs/killed") and not list((project / "runs/killed").rglob("*.partial"))
+    assert os.listdir(project / "runs/killed") and not list(
+        (project / "runs/killed").rglob("*.partial")
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_a_word_and_it_goes_on(project, number):
     run(project, "--until", "judge", name="whole")
-    command = [sys.executable, "-m", "cai", "run", "examples/run.yaml", "--run", "runs/r", "--until", "judge"]
-    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "cai",
+        "run",
+        "examples/run.yaml",
+        "--run",
+        "runs/r",
+        "--until",
+        "judge",
+    ]
+    process = subprocess.Popen(
+        command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     for line in process.stdout:
         if line.startswith("sample"):
             break
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + number and "run the same command again to go on" in said and "Traceback" not in said
+    assert (
+        process.returncode == 128 + number
+        and "run the same command again to go on" in said
+        and "Traceback" not in said
+    )
     run(project, "--until", "judge")
     assert content(project)[0] == content(project, "whole")[0]
 
@@ -260,20 +362,37 @@ def test_prompt_files_with_problems_are_refused_with_line_numbers(tmp_path):
     with pytest.raises(InputError) as caught:
         read_prompts(path, "red_team")
     found = sorted(str(p).removeprefix(f"{path}:") for p in caught.value.problems)
-    assert [line.split(":")[0] for line in found] == ["2", "3", "4", "5"] and "did you mean" in found[0]
+    assert [line.split(":")[0] for line in found] == [
+        "2",
+        "3",
+        "4",
+        "5",
+    ] and "did you mean" in found[0]
 
 
 def test_a_second_round_begins_with_the_policy_of_the_first(project):
     one = run(project, "--set", "dpo.epochs=0")
     two = run(project, "--set", "dpo.epochs=0", "--set", "rounds=2")
     folder = project / "runs/r"
-    assert set(two["stages"]) - set(one["stages"]) == {"compare-2", "judge-2", "audit-2", "reward-2", "ppo-2"}
+    assert set(two["stages"]) - set(one["stages"]) == {
+        "compare-2",
+        "judge-2",
+        "audit-2",
+        "reward-2",
+        "ppo-2",
+    }
     # of the first round nothing is done again, and the reward model of the second has seen the labels of both
-    assert {"sample", "revise", "compare", "judge"}.isdisjoint(name for name, c in two["memo"]["by_stage"].items() if c["calls"])
+    assert {"sample", "revise", "compare", "judge"}.isdisjoint(
+        name for name, c in two["memo"]["by_stage"].items() if c["calls"]
+    )
     labels = sum(two["stages"][name]["labels"] for name in ("judge", "judge-2"))
     seen = two["stages"]["reward-2"]
     assert seen["sources"]["ai"] == labels > two["stages"]["reward"]["sources"]["ai"]
-    origins = {o for line in (folder / "compare-2/records.jsonl").read_text().splitlines() for o in json.loads(line)["origins"]}
+    origins = {
+        o
+        for line in (folder / "compare-2/records.jsonl").read_text().splitlines()
+        for o in json.loads(line)["origins"]
+    }
     assert origins == {"rl_cai_1"}
     assert set(two["policies"]) == {"initial", "control", "sl_cai", "rl_cai_1", "rl_cai"}
     assert two["policies"]["rl_cai_1"]["length"] == one["policies"]["rl_cai"]["length"]
@@ -290,23 +409,49 @@ def test_a_second_round_begins_with_the_policy_of_the_first(project):
 
 def test_two_processes_make_the_records_that_one_makes(project):
     run(project, "--until", "judge")
-    command = [sys.executable, "-m", "cai", "run", "examples/run.yaml", "--run", "runs/two", "--until", "judge"]
+    command = [
+        sys.executable,
+        "-m",
+        "cai",
+        "run",
+        "examples/run.yaml",
+        "--run",
+        "runs/two",
+        "--until",
+        "judge",
+    ]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    common = os.environ | {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": "1",
+    }
     each = [common | {"RANK": str(number), "LOCAL_RANK": str(number)} for number in range(2)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen(command, cwd=project, env=environment, **pipes) for environment in each]
+    started = [
+        subprocess.Popen(command, cwd=project, env=environment, **pipes) for environment in each
+    ]
     said = [process.communicate(timeout=300) for process in started]
-    assert not any(process.returncode for process in started), said[0][1][-2000:] + said[1][1][-2000:]
+    assert not any(process.returncode for process in started), (
+        said[0][1][-2000:] + said[1][1][-2000:]
+    )
     one, two = content(project)[0], content(project, "two")[0]
     assert one.keys() == two.keys()
     for name in ("prompts", "sample", "revise", "compare"):
         assert one[f"{name}/records.jsonl"] == two[f"{name}/records.jsonl"], name
-    labels = [[json.loads(line) for line in found["judge/records.jsonl"].splitlines()] for found in (one, two)]
+    labels = [
+        [json.loads(line) for line in found["judge/records.jsonl"].splitlines()]
+        for found in (one, two)
+    ]
     assert all(abs(a["p_first"] - b["p_first"]) < 1e-3 for a, b in zip(*labels, strict=True))
     made = [read_json(project / f"runs/{name}/metrics.json")["memo"] for name in ("r", "two")]
-    assert made[0]["calls"] == made[1]["calls"] and "model calls made now" in said[0][0] and not said[1][0]
+    assert (
+        made[0]["calls"] == made[1]["calls"]
+        and "model calls made now" in said[0][0]
+        and not said[1][0]
+    )
     # and what two did, one finds done
     assert run(project, "--until", "judge", name="two")["memo"]["calls"] == 0

@@ -15,9 +15,13 @@ from cai.pipeline import preflight
 from cai.pipeline.preflight import check_run, check_training
 
 WANTED = {
-    "prompts": {"red_team": "none.jsonl", "benign": "prompts/few.jsonl", "held_benign": "prompts/few.jsonl#prompt"},
-    "reward": {"human": ["prompts/pairs.jsonl", "people.jsonl"], "cells": ["cells.jsonl"]},
-    "guard": {"model": "./old/reward"},
+    "prompts": {
+        "red_team": "none.jsonl",
+        "benign": "prompts/few.jsonl",
+        "eval_benign": "prompts/few.jsonl#prompt",
+    },
+    "reward": {"human": ["prompts/pairs.jsonl", "people.jsonl"], "test_sets": ["cells.jsonl"]},
+    "constraint": {"model": "./old/reward"},
     "models": {"critic": "./nowhere"},
     "evaluate": {"gold": "my_gold:read"},
 }
@@ -27,8 +31,12 @@ WANTED = {
 def named(project):
     (project / "prompts").mkdir()
     (project / "prompts/few.jsonl").write_text('{"prompt": "Hello."}\n')
-    (project / "prompts/pairs.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
-    (project / "named.yaml").write_text("constitution: reference\n" + yaml.safe_dump(WANTED, sort_keys=False))
+    (project / "prompts/pairs.jsonl").write_text(
+        '{"prompt": "p", "chosen": "a", "rejected": "b"}\n'
+    )
+    (project / "named.yaml").write_text(
+        "constitution: reference\n" + yaml.safe_dump(WANTED, sort_keys=False)
+    )
     return project
 
 
@@ -38,8 +46,8 @@ def test_all_that_is_missing_is_said_at_once_and_nothing_is_begun(named):
     assert done.stderr.splitlines() == [
         "named.yaml:3:3: prompts.red_team: there is no none.jsonl",
         "named.yaml:9:5: reward.human: there is no people.jsonl",
-        "named.yaml:11:5: reward.cells: there is no cells.jsonl",
-        "named.yaml:13:3: guard.model: ./old/reward: there is no folder old/reward",
+        "named.yaml:11:5: reward.test_sets: there is no cells.jsonl",
+        "named.yaml:13:3: constraint.model: ./old/reward: there is no folder old/reward",
         "named.yaml:15:3: models.critic: ./nowhere: there is no folder nowhere",
         "named.yaml:17:3: evaluate.gold: my_gold:read: names no function: No module named 'my_gold'",
     ]
@@ -50,9 +58,20 @@ def test_all_that_is_missing_is_said_at_once_and_nothing_is_begun(named):
 def test_what_only_later_stages_read_may_still_be_missing(named):
     settings = ["prompts.red_team=prompts/few.jsonl", "models.critic=reference", "evaluate.gold=''"]
     arguments = [part for setting in settings for part in ("--set", setting)]
-    assert cai(named, "run", "named.yaml", *arguments, "--run", "runs/r", "--until", "prompts").returncode == 0
-    later = cai(named, "run", "named.yaml", *arguments, "--run", "runs/r", "--until", "reward", check=False)
-    assert later.returncode == 3 and "people.jsonl" in later.stderr and "old/reward" not in later.stderr
+    assert (
+        cai(
+            named, "run", "named.yaml", *arguments, "--run", "runs/r", "--until", "prompts"
+        ).returncode
+        == 0
+    )
+    later = cai(
+        named, "run", "named.yaml", *arguments, "--run", "runs/r", "--until", "reward", check=False
+    )
+    assert (
+        later.returncode == 3
+        and "people.jsonl" in later.stderr
+        and "old/reward" not in later.stderr
+    )
 
 
 # -- in process, on a run file of few lines ---------------------------------------------------------------------------
@@ -61,7 +80,9 @@ def test_what_only_later_stages_read_may_still_be_missing(named):
 @pytest.fixture
 def run_file(tmp_path, monkeypatch):
     (tmp_path / "p.jsonl").write_text('{"prompt": "Hello."}\n')
-    (tmp_path / "run.yaml").write_text("constitution: general\nprompts: {red_team: p.jsonl, benign: p.jsonl}\n")
+    (tmp_path / "run.yaml").write_text(
+        "constitution: general\nprompts: {red_team: p.jsonl, benign: p.jsonl}\n"
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path / "run.yaml"
 
@@ -75,16 +96,40 @@ def refusals(path, *settings, until="", **how):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("models.judge=http://host:8000/v1", "models.judge: http://host:8000/v1 names no model; write http://host:8000/v1#model"),
-        ("models.judge=htp://host/v1#m", "models.judge: htp://host/v1 does not begin with http:// or https:// (did you mean 'http'?)"),
-        ("models.critic=none_such:make", "models.critic: none_such:make: names no function: No module named 'none_such'"),
-        ("models.critic=json:make", "models.critic: json:make: names no function: module 'json' has no attribute 'make'"),
+        (
+            "models.judge=http://host:8000/v1",
+            "models.judge: http://host:8000/v1 names no model; write http://host:8000/v1#model",
+        ),
+        (
+            "models.judge=htp://host/v1#m",
+            "models.judge: htp://host/v1 does not begin with http:// or https:// (did you mean 'http'?)",
+        ),
+        (
+            "models.critic=none_such:make",
+            "models.critic: none_such:make: names no function: No module named 'none_such'",
+        ),
+        (
+            "models.critic=json:make",
+            "models.critic: json:make: names no function: module 'json' has no attribute 'make'",
+        ),
         ("models.critic=sys:version", "models.critic: sys:version: does not name a function"),
-        ("evaluate.gold=broken:gold", "evaluate.gold: broken:gold: cannot be imported: ZeroDivisionError: division by zero"),
-        ("models.initial=http://host/v1#m", "models.initial: this model is trained, so it must be a folder or a hub id"),
+        (
+            "evaluate.gold=broken:gold",
+            "evaluate.gold: broken:gold: cannot be imported: ZeroDivisionError: division by zero",
+        ),
+        (
+            "models.initial=http://host/v1#m",
+            "models.initial: this model is trained, so it must be a folder or a hub id",
+        ),
         ("models.reward=a/b/c", "models.reward: a/b/c: there is no folder {base}/a/b/c or a/b/c"),
-        ("models.judge=host:8000/v1#m", "models.judge: host:8000/v1#m: there is no folder {base}/host:8000/v1#m or host:8000/v1#m"),
-        ("models.judge=empty", "models.judge: the folder {base}/empty holds no model: it has no config.json"),
+        (
+            "models.judge=host:8000/v1#m",
+            "models.judge: host:8000/v1#m: there is no folder {base}/host:8000/v1#m or host:8000/v1#m",
+        ),
+        (
+            "models.judge=empty",
+            "models.judge: the folder {base}/empty holds no model: it has no config.json",
+        ),
     ],
 )
 def test_each_form_of_a_model_is_checked_where_it_is_named(run_file, setting, expected):
@@ -97,47 +142,84 @@ def test_each_form_of_a_model_is_checked_where_it_is_named(run_file, setting, ex
 
 
 def test_what_no_stage_before_the_last_one_opens_is_not_checked(run_file):
-    settings = ["models.critic=./none", "models.judge=./none", "models.reward=./none", "evaluate.gold=none:gold"]
-    counts = {until: len(refusals(run_file, *settings, until=until)) for until in ("revise", "compare", "judge", "reward", "evaluate", "")}
+    settings = [
+        "models.critic=./none",
+        "models.judge=./none",
+        "models.reward=./none",
+        "evaluate.gold=none:gold",
+    ]
+    counts = {
+        until: len(refusals(run_file, *settings, until=until))
+        for until in ("revise", "compare", "judge", "reward", "evaluate", "")
+    }
     assert counts == {"revise": 1, "compare": 1, "judge": 2, "reward": 3, "evaluate": 4, "": 4}
     assert check_run(run_file, settings, "sample").config.models.critic == "./none"
-    assert check_run(run_file, settings, models=False).law.name == "general"
+    assert check_run(run_file, settings, models=False).constitution.name == "general"
 
 
 @pytest.mark.parametrize(
     ("setting", "package", "expected"),
     [
-        ("training.lora_rank=8", "peft", 'training.lora_rank: adapters need the peft package: pip install "cai[lora]"'),
-        ("models.judge=http://h/v1#m", "openai", 'models.judge: asking a server needs openai: pip install "cai[server]"'),
-        ("track=[wandb]", "wandb", "track: wandb is not installed: pip install wandb"),
-        ("track=[tensorboard]", "tensorboard", "track: tensorboard is not installed: pip install tensorboard"),
+        (
+            "training.lora_rank=8",
+            "peft",
+            'training.lora_rank: adapters need the peft package: pip install "cai[lora]"',
+        ),
+        (
+            "models.judge=http://h/v1#m",
+            "openai",
+            'models.judge: asking a server needs openai: pip install "cai[server]"',
+        ),
+        ("trackers=[wandb]", "wandb", "track: wandb is not installed: pip install wandb"),
+        (
+            "trackers=[tensorboard]",
+            "tensorboard",
+            "track: tensorboard is not installed: pip install tensorboard",
+        ),
     ],
 )
-def test_a_package_that_is_missing_is_named_before_the_run(run_file, monkeypatch, setting, package, expected):
+def test_a_package_that_is_missing_is_named_before_the_run(
+    run_file, monkeypatch, setting, package, expected
+):
     found = set()
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: found.add(name) or (None if name.startswith(package) else name))
+    monkeypatch.setattr(
+        preflight.importlib.util,
+        "find_spec",
+        lambda name: found.add(name) or (None if name.startswith(package) else name),
+    )
     assert refusals(run_file, setting) == [expected] and package in found
     if setting.startswith(("track", "training")):
-        assert check_run(run_file, [setting], "revise").config.seed == 0, "nothing is trained by then"
+        assert check_run(run_file, [setting], "revise").config.seed == 0, (
+            "nothing is trained by then"
+        )
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: name)
     assert check_run(run_file, [setting]).config.seed == 0
 
 
 def test_every_model_setting_has_a_stage_that_first_opens_it():
     models = RunConfig.model_fields["models"].annotation.model_fields
-    assert set(preflight.FIRST_ASKED) == set(models) - {"style", "thinking"}
+    assert set(preflight.FIRST_ASKED) == set(models) - {"chat_format", "thinking"}
 
 
 def test_servers_are_asked_only_online_and_each_once(run_file, monkeypatch):
     asked = []
-    monkeypatch.setattr(preflight.ping, "ping", lambda url, model, style: asked.append((url, model)) or f"{url} is down")
+    monkeypatch.setattr(
+        preflight.ping,
+        "ping",
+        lambda url, model, chat_format: asked.append((url, model)) or f"{url} is down",
+    )
     judge = "models.judge=http://one/v1,http://two/v1#m"
     assert check_run(run_file, [judge]).source.name == "general.yaml" and not asked
-    assert refusals(run_file, judge, online=True) == ["models.judge: http://one/v1 is down", "models.judge: http://two/v1 is down"]
+    assert refusals(run_file, judge, online=True) == [
+        "models.judge: http://one/v1 is down",
+        "models.judge: http://two/v1 is down",
+    ]
     assert asked == [("http://one/v1", "m"), ("http://two/v1", "m")]
 
 
-def test_functions_and_models_are_found_beside_the_run_file_from_any_folder(run_file, tmp_path_factory, monkeypatch):
+def test_functions_and_models_are_found_beside_the_run_file_from_any_folder(
+    run_file, tmp_path_factory, monkeypatch
+):
     folder = run_file.parent / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -145,19 +227,26 @@ def test_functions_and_models_are_found_beside_the_run_file_from_any_folder(run_
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     settings = ["models.initial=model", "models.critic=critic_beside_it:make"]
     ready = check_run(run_file, settings)
-    assert ready.config.models.initial == "model", "names stay as they are written, so that a run can be moved"
+    assert ready.config.models.initial == "model", (
+        "names stay as they are written, so that a run can be moved"
+    )
 
 
 def test_only_what_one_stage_of_a_training_file_needs_is_checked(run_file):
     path = run_file.parent / "train.yaml"
-    path.write_text("out: o\ndata: {preferences: [none.jsonl]}\nreward: {cells: [cells.jsonl]}\nguard: {model: ./g}\nreward_model: ./r\n")
+    path.write_text(
+        "out: o\ndata: {preferences: [none.jsonl]}\nreward: {test_sets: [cells.jsonl]}\nguard: {model: ./g}\nreward_model: ./r\n"
+    )
     counts = {}
     for stage in ("", "reward", "ppo"):
         with pytest.raises(InputError) as caught:
             check_training(path, stage=stage)
         counts[stage] = len(caught.value.problems)
     assert counts == {"": 4, "reward": 1, "ppo": 2}
-    assert check_training(path, stage="sft").out == "o" and check_training(path, stage="dpo").out == "o"
+    assert (
+        check_training(path, stage="sft").out == "o"
+        and check_training(path, stage="dpo").out == "o"
+    )
 
 
 # -- a whole run and a training from another folder -------------------------------------------------------------------
@@ -170,22 +259,45 @@ def make():
 """
 
 
-def test_a_run_finds_its_files_models_and_functions_beside_its_file(project, taught, tmp_path_factory):
+def test_a_run_finds_its_files_models_and_functions_beside_its_file(
+    project, taught, tmp_path_factory
+):
     examples = project / "examples"
     shutil.copytree(taught, examples / "model")
     (examples / "critic_of_this_run.py").write_text(CRITIC)
     config = yaml.safe_load((examples / "run.yaml").read_text())
     models = {"initial": "model", "critic": "critic_of_this_run:make", "reward": "model"}
-    (examples / "run.yaml").write_text(yaml.safe_dump(config | {"models": models, "constitution": "small"}))
+    (examples / "run.yaml").write_text(
+        yaml.safe_dump(config | {"models": models, "constitution": "small"})
+    )
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "runs/r/sft/checkpoint").mkdir(parents=True)  # never mistaken for the run's own
-    done = cai(elsewhere, "run", str(examples / "run.yaml"), "--run", str(project / "r"), "--until", "reward")
-    assert done.stdout.splitlines()[0].startswith(f"constitution ../{project.name}/constitution/small.yaml (")
-    revisions = [json.loads(line) for line in (project / "r/revise/records.jsonl").read_text().splitlines()]
+    done = cai(
+        elsewhere,
+        "run",
+        str(examples / "run.yaml"),
+        "--run",
+        str(project / "r"),
+        "--until",
+        "reward",
+    )
+    assert done.stdout.splitlines()[0].startswith(
+        f"constitution ../{project.name}/constitution/small.yaml ("
+    )
+    revisions = [
+        json.loads(line) for line in (project / "r/revise/records.jsonl").read_text().splitlines()
+    ]
     assert {step["revision"] for row in revisions for step in row["steps"]} == {"With soap."}
     again = cai(project, "run", "examples/run.yaml", "--run", "r", "--until", "reward")
     assert again.stdout.count("finished before") == 9, again.stdout
-    same = cai(elsewhere, "diff", str(project / "r"), str(project / "constitution/small.yaml"), "--on", str(project / "r"))
+    same = cai(
+        elsewhere,
+        "diff",
+        str(project / "r"),
+        str(project / "constitution/small.yaml"),
+        "--on",
+        str(project / "r"),
+    )
     assert "model calls made: 0" in same.stdout
 
 
@@ -195,10 +307,16 @@ def test_a_training_finds_its_model_beside_its_file(project, taught, tmp_path_fa
         "model: model\nout: out\ndata: {preferences: [examples/human.jsonl]}\nsft: {epochs: 1}\n"
     )
     done = cai(tmp_path_factory.mktemp("elsewhere"), "sft", str(project / "train.yaml"))
-    assert (project / "out/sft/model.safetensors").is_file() and f"saved: {project}/out/sft" in done.stdout
+    assert (
+        project / "out/sft/model.safetensors"
+    ).is_file() and f"saved: {project}/out/sft" in done.stdout
 
 
 def test_a_check_of_a_run_file_opens_no_library(project):
     loaded = "import sys; from cai.cli.app import app; app(['check', 'examples/run.yaml'], standalone_mode=False); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", loaded], cwd=project, capture_output=True, text=True, check=True)
-    assert not {"torch", "transformers", "datasets", "accelerate", "openai", "matplotlib"} & set(done.stdout.split())
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], cwd=project, capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "transformers", "datasets", "accelerate", "openai", "matplotlib"} & set(
+        done.stdout.split()
+    )

@@ -13,7 +13,11 @@ from cai.reference.tokenizer import build_tokenizer, words
 
 @pytest.fixture(scope="module")
 def rows():
-    tokenizer, vocabulary, rng = build_tokenizer(), sorted(words() - set('.,?!:"')), random.Random(5)
+    tokenizer, vocabulary, rng = (
+        build_tokenizer(),
+        sorted(words() - set('.,?!:"')),
+        random.Random(5),
+    )
     made = []
     while len(made) < 24:
         row = tasks.exercise(rng, vocabulary)
@@ -32,7 +36,9 @@ def copied(model, ids, weights) -> float:
 
 def test_it_copies_before_any_training(rows):
     tokenizer, (ids, weights) = rows
-    model = seeded_model(len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, seed=1).eval()
+    model = seeded_model(
+        len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, seed=1
+    ).eval()
     assert copied(model, ids, weights) > 0.6
     # without the heads that look one token back, nothing is left of it
     with torch.no_grad():

@@ -9,26 +9,28 @@ from cai.rl.kl import KLController, k1, k3
 MASK = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]).bool()
 
 
-def slow_gae(rewards, values, length, gamma, lam):
+def slow_gae(rewards, values, length, gamma, gae_lambda):
     advantages = []
     for t in range(length):
         total = 0.0
         for k in range(t, length):
             next_value = values[k + 1] if k + 1 < length else 0.0
-            total += (gamma * lam) ** (k - t) * (rewards[k] + gamma * next_value - values[k])
+            total += (gamma * gae_lambda) ** (k - t) * (rewards[k] + gamma * next_value - values[k])
         advantages.append(total)
     return advantages
 
 
 @pytest.mark.parametrize("gamma", [1.0, 0.9])
-@pytest.mark.parametrize("lam", [0.0, 0.95, 1.0])
-def test_gae_against_the_definition(gamma, lam):
+@pytest.mark.parametrize("gae_lambda", [0.0, 0.95, 1.0])
+def test_gae_against_the_definition(gamma, gae_lambda):
     torch.manual_seed(1)
     rewards, values = torch.randn(3, 4).double(), torch.randn(3, 4).double()
-    advantages, returns = gae(rewards, values, MASK, gamma, lam)
+    advantages, returns = gae(rewards, values, MASK, gamma, gae_lambda)
     for b in range(3):
         length = int(MASK[b].sum())
-        expected = torch.tensor(slow_gae(rewards[b].tolist(), values[b].tolist(), length, gamma, lam)).double()
+        expected = torch.tensor(
+            slow_gae(rewards[b].tolist(), values[b].tolist(), length, gamma, gae_lambda)
+        ).double()
         assert torch.allclose(advantages[b, :length], expected, atol=1e-12)
         assert torch.equal(advantages[b, length:], torch.zeros(4 - length).double())
         assert torch.allclose(returns[b, :length], expected + values[b, :length], atol=1e-12)
@@ -43,7 +45,9 @@ def test_with_lambda_one_the_return_is_the_reward_to_go():
 def test_what_is_in_the_padding_does_not_matter():
     rewards, values = torch.randn(3, 4), torch.randn(3, 4)
     moved = torch.where(MASK, values, values + 100)
-    assert torch.equal(gae(rewards, values, MASK, 1.0, 0.95)[0], gae(rewards, moved, MASK, 1.0, 0.95)[0])
+    assert torch.equal(
+        gae(rewards, values, MASK, 1.0, 0.95)[0], gae(rewards, moved, MASK, 1.0, 0.95)[0]
+    )
 
 
 def test_rewards_sum_to_score_minus_kl():

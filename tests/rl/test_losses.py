@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from cai.rl.losses import dpo_loss, entropy, language_model_loss, policy_loss, preference_loss, token_logprobs, value_loss
+from cai.rl.losses import (
+    dpo_loss,
+    entropy,
+    language_model_loss,
+    policy_loss,
+    preference_loss,
+    token_logprobs,
+    value_loss,
+)
 from cai.rl.masked import masked_mean, masked_variance, whiten
 
 torch.manual_seed(0)
@@ -23,8 +31,12 @@ def test_preference_loss_hard_soft_and_symmetric():
     hard = preference_loss(d, torch.zeros(2), torch.ones(2))
     assert torch.allclose(hard, -torch.nn.functional.logsigmoid(d))
     p = torch.tensor([0.3, 0.9])
-    assert torch.allclose(preference_loss(d, torch.zeros(2), p), preference_loss(torch.zeros(2), d, 1 - p))
-    assert not torch.allclose(preference_loss(d, torch.zeros(2), p), preference_loss(torch.zeros(2), d, p))
+    assert torch.allclose(
+        preference_loss(d, torch.zeros(2), p), preference_loss(torch.zeros(2), d, 1 - p)
+    )
+    assert not torch.allclose(
+        preference_loss(d, torch.zeros(2), p), preference_loss(torch.zeros(2), d, p)
+    )
 
 
 def test_a_margin_asks_the_better_answer_for_a_lead():
@@ -32,7 +44,10 @@ def test_a_margin_asks_the_better_answer_for_a_lead():
     win, lose = (1 / (1 + (-(sign * d - margin)).exp()) for sign in (1, -1))
     assert torch.allclose(preference_loss(d, torch.zeros(2), torch.ones(2), margin), -win.log())
     assert torch.allclose(preference_loss(d, torch.zeros(2), torch.zeros(2), margin), -lose.log())
-    assert (preference_loss(d, torch.zeros(2), torch.ones(2), margin) > preference_loss(d, torch.zeros(2), torch.ones(2))).all()
+    assert (
+        preference_loss(d, torch.zeros(2), torch.ones(2), margin)
+        > preference_loss(d, torch.zeros(2), torch.ones(2))
+    ).all()
 
 
 def test_preference_loss_has_no_gradient_at_its_optimum():
@@ -42,12 +57,16 @@ def test_preference_loss_has_no_gradient_at_its_optimum():
 
 
 def test_preference_loss_is_finite_far_out():
-    assert torch.isfinite(preference_loss(torch.tensor([-2e4]), torch.zeros(1), torch.ones(1))).all()
+    assert torch.isfinite(
+        preference_loss(torch.tensor([-2e4]), torch.zeros(1), torch.ones(1))
+    ).all()
 
 
 def test_dpo_is_ln2_where_policy_is_reference():
     logp = torch.randn(5)
-    assert torch.allclose(dpo_loss(logp, logp - 1, logp, logp - 1, torch.rand(5), 0.1), torch.full((5,), math.log(2)))
+    assert torch.allclose(
+        dpo_loss(logp, logp - 1, logp, logp - 1, torch.rand(5), 0.1), torch.full((5,), math.log(2))
+    )
 
 
 def test_token_logprobs_and_entropy_at_temperature():
@@ -55,16 +74,26 @@ def test_token_logprobs_and_entropy_at_temperature():
     expected = torch.log_softmax(logits / 0.7, -1)
     for b in range(2):
         for t in range(3):
-            assert token_logprobs(logits, tokens, 0.7)[b, t] == pytest.approx(expected[b, t, tokens[b, t]].item(), abs=1e-5)
+            assert token_logprobs(logits, tokens, 0.7)[b, t] == pytest.approx(
+                expected[b, t, tokens[b, t]].item(), abs=1e-5
+            )
     uniform = torch.zeros(1, 1, 8)
     assert entropy(uniform).item() == pytest.approx(math.log(8))
 
 
 def test_entropy_of_tokens_that_are_ruled_out():
-    logits = torch.tensor([[1.0, 1.0, -math.inf, 1.0], [0.0, -math.inf, -math.inf, -math.inf], [math.log(3), 0.0, -math.inf, -math.inf]])
+    logits = torch.tensor(
+        [
+            [1.0, 1.0, -math.inf, 1.0],
+            [0.0, -math.inf, -math.inf, -math.inf],
+            [math.log(3), 0.0, -math.inf, -math.inf],
+        ]
+    )
     logits.requires_grad_()
     found = entropy(logits)
-    assert torch.allclose(found, torch.tensor([math.log(3), 0.0, 2 * math.log(2) - 0.75 * math.log(3)]))
+    assert torch.allclose(
+        found, torch.tensor([math.log(3), 0.0, 2 * math.log(2) - 0.75 * math.log(3)])
+    )
     found.sum().backward()
     assert logits.grad is not None and torch.isfinite(logits.grad).all()
     assert entropy(torch.tensor([math.nan, 0.0])).isnan()  # what is no distribution has no entropy
@@ -73,8 +102,17 @@ def test_entropy_of_tokens_that_are_ruled_out():
 def test_accumulated_loss_equals_the_big_batch():
     logprobs, mask = torch.randn(8, 5), torch.rand(8, 5) > 0.4
     whole = language_model_loss(logprobs, mask, float(mask.sum()))
-    parts = sum(language_model_loss(logprobs[i : i + 2], mask[i : i + 2], float(mask.sum())) for i in range(0, 8, 2))
-    means = sum(language_model_loss(logprobs[i : i + 2], mask[i : i + 2], float(mask[i : i + 2].sum())) for i in range(0, 8, 2)) / 4
+    parts = sum(
+        language_model_loss(logprobs[i : i + 2], mask[i : i + 2], float(mask.sum()))
+        for i in range(0, 8, 2)
+    )
+    means = (
+        sum(
+            language_model_loss(logprobs[i : i + 2], mask[i : i + 2], float(mask[i : i + 2].sum()))
+            for i in range(0, 8, 2)
+        )
+        / 4
+    )
     assert torch.allclose(whole, parts) and not torch.allclose(whole, means)
 
 
@@ -84,7 +122,12 @@ def slow_policy_loss(new, old, advantages, mask, clip):
         for t in range(new.shape[1]):
             if mask[b, t]:
                 ratio = math.exp(new[b, t] - old[b, t])
-                terms.append(max(-advantages[b, t] * ratio, -advantages[b, t] * min(max(ratio, 1 - clip), 1 + clip)))
+                terms.append(
+                    max(
+                        -advantages[b, t] * ratio,
+                        -advantages[b, t] * min(max(ratio, 1 - clip), 1 + clip),
+                    )
+                )
     return sum(terms) / len(terms)
 
 
@@ -92,37 +135,71 @@ def test_policy_loss_against_a_loop():
     new, old, advantages = (torch.randn(4, 6).double() for _ in range(3))
     mask = torch.rand(4, 6) > 0.3
     found = policy_loss(new, old, advantages, mask, 0.2)
-    assert found.loss.item() == pytest.approx(float(slow_policy_loss(new, old, advantages, mask, 0.2)), rel=1e-9)
-    assert found.loss.item() != pytest.approx(float(slow_policy_loss(new, old, -advantages, mask, 0.2)))
+    assert found.loss.item() == pytest.approx(
+        float(slow_policy_loss(new, old, advantages, mask, 0.2)), rel=1e-9
+    )
+    assert found.loss.item() != pytest.approx(
+        float(slow_policy_loss(new, old, -advantages, mask, 0.2))
+    )
 
 
 def test_policy_gradient_at_ratio_one_is_the_plain_policy_gradient():
-    new, advantages, mask = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4), torch.ones(3, 4)
+    new, advantages, mask = (
+        torch.randn(3, 4, requires_grad=True),
+        torch.randn(3, 4),
+        torch.ones(3, 4),
+    )
     policy_loss(new, new.detach(), advantages, mask, 0.2).loss.backward()
     assert new.grad is not None and torch.allclose(new.grad, -advantages / 12)
 
 
 def test_padding_never_counts():
-    new, old, advantages, mask = torch.randn(3, 5), torch.randn(3, 5), torch.randn(3, 5), torch.rand(3, 5) > 0.5
-    garbage = [torch.where(mask, x, torch.full_like(x, float("nan"))) for x in (new, old, advantages)]
-    assert torch.equal(policy_loss(*garbage[:2], advantages, mask, 0.2).loss, policy_loss(new, old, advantages, mask, 0.2).loss)
+    new, old, advantages, mask = (
+        torch.randn(3, 5),
+        torch.randn(3, 5),
+        torch.randn(3, 5),
+        torch.rand(3, 5) > 0.5,
+    )
+    garbage = [
+        torch.where(mask, x, torch.full_like(x, float("nan"))) for x in (new, old, advantages)
+    ]
+    assert torch.equal(
+        policy_loss(*garbage[:2], advantages, mask, 0.2).loss,
+        policy_loss(new, old, advantages, mask, 0.2).loss,
+    )
     assert torch.equal(masked_mean(garbage[2], mask), masked_mean(advantages, mask))
     assert torch.equal(whiten(garbage[2], mask), whiten(advantages, mask))
 
 
 def test_value_loss_takes_the_worse_of_plain_and_clipped():
     values, old, returns = torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([[1.0]])
-    assert value_loss(values, old, returns, torch.ones(1, 1), 0.2).loss.item() == pytest.approx(0.5 * 0.8**2)
+    assert value_loss(values, old, returns, torch.ones(1, 1), 0.2).loss.item() == pytest.approx(
+        0.5 * 0.8**2
+    )
     assert value_loss(values, old, returns, torch.ones(1, 1), 5.0).loss.item() == 0.0
 
 
 def test_what_was_clipped_and_how_far_the_policy_is():
-    values, old, returns = torch.tensor([[1.0, 0.1, 1.0]]), torch.zeros(1, 3), torch.tensor([[1.0, 1.0, -1.0]])
+    values, old, returns = (
+        torch.tensor([[1.0, 0.1, 1.0]]),
+        torch.zeros(1, 3),
+        torch.tensor([[1.0, 1.0, -1.0]]),
+    )
     mask = torch.ones(1, 3)
-    assert value_loss(values, old, returns, mask, 0.2).clip_share.item() == pytest.approx(1 / 3)  # the first; the last is worse unclipped
-    assert value_loss(values, old, returns, torch.tensor([[0.0, 1.0, 1.0]]), 0.2).clip_share.item() == 0
-    new, before = torch.log(torch.tensor([[0.5, 0.3, 0.9]])), torch.log(torch.tensor([[0.25, 0.3, 0.1]]))
-    assert policy_loss(new, before, mask, torch.tensor([[1.0, 1.0, 0.0]]), 0.2).ratio.item() == pytest.approx(1.5)
+    assert value_loss(values, old, returns, mask, 0.2).clip_fraction.item() == pytest.approx(
+        1 / 3
+    )  # the first; the last is worse unclipped
+    assert (
+        value_loss(values, old, returns, torch.tensor([[0.0, 1.0, 1.0]]), 0.2).clip_fraction.item()
+        == 0
+    )
+    new, before = (
+        torch.log(torch.tensor([[0.5, 0.3, 0.9]])),
+        torch.log(torch.tensor([[0.25, 0.3, 0.1]])),
+    )
+    assert policy_loss(
+        new, before, mask, torch.tensor([[1.0, 1.0, 0.0]]), 0.2
+    ).ratio.item() == pytest.approx(1.5)
 
 
 def test_whiten_gives_mean_zero_and_variance_one_over_valid_entries():

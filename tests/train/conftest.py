@@ -10,7 +10,12 @@ def both_ways(tiny, tmp_path_factory):
     from cai.train.sft import train_sft
 
     out = tmp_path_factory.mktemp("both") / "start"
-    train_sft([(p, text) for p in PROMPTS for text in (GOOD, BAD)], tiny, out, SFT(epochs=10, batch_size=8, rate=5e-3))
+    train_sft(
+        [(p, text) for p in PROMPTS for text in (GOOD, BAD)],
+        tiny,
+        out,
+        SFT(epochs=10, batch_size=8, learning_rate=5e-3),
+    )
     return str(out)
 
 
@@ -22,4 +27,6 @@ def glad(tiny):
     from cai.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(tiny)
-    return lambda prompts, answers: torch.tensor([float(tokenizer.decode(a).startswith(" I am glad")) for a in answers])
+    return lambda prompts, answers: torch.tensor(
+        [float(tokenizer.decode(a).startswith(" I am glad")) for a in answers]
+    )

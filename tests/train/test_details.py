@@ -9,11 +9,13 @@ from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.rl.advantages import gae, shaped_rewards
 from cai.rl.losses import policy_loss
-from cai.train.engine import Engine, Part
-from cai.train.ppo import Update, prompt_batches, rollout_seeds, targets_of, train_ppo
+from cai.train.engine import Engine, StepLoss
+from cai.train.ppo.trainer import Update, compute_targets, prompt_batches, rollout_seeds, train_ppo
 
 
-@pytest.mark.parametrize("opened", [load_language_model, lambda name: load_scalar_model(name, new_head=True)])
+@pytest.mark.parametrize(
+    "opened", [load_language_model, lambda name: load_scalar_model(name, new_head=True)]
+)
 def test_dropout_is_off_even_in_training(tiny_gpt2, opened):
     model = opened(tiny_gpt2).model.train()
     ids = torch.arange(5, 25).view(1, -1)
@@ -23,38 +25,58 @@ def test_dropout_is_off_even_in_training(tiny_gpt2, opened):
 
 def test_returns_are_taken_before_whitening(tiny, monkeypatch):
     _, _, rollout = some_rollout(tiny, monkeypatch)
-    targets = targets_of(rollout, 0.1, CONFIG)
-    rewards = shaped_rewards(rollout.scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, 0.1)
-    assert torch.allclose(targets.returns, gae(rewards, rollout.values, rollout.mask, CONFIG.gamma, CONFIG.lam)[1])
-    assert not torch.allclose(targets.advantages + rollout.values * rollout.mask, targets.returns, atol=1e-2)
+    targets = compute_targets(rollout, 0.1, CONFIG)
+    rewards = shaped_rewards(
+        rollout.scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, 0.1
+    )
+    assert torch.allclose(
+        targets.returns,
+        gae(rewards, rollout.values, rollout.mask, CONFIG.gamma, CONFIG.gae_lambda)[1],
+    )
+    assert not torch.allclose(
+        targets.advantages + rollout.values * rollout.mask, targets.returns, atol=1e-2
+    )
 
 
 def test_every_pass_over_a_rollout_has_a_fresh_permutation(tiny, monkeypatch):
-    agent, _, rollout = some_rollout(tiny, monkeypatch)
+    actor_critic, _, rollout = some_rollout(tiny, monkeypatch)
     seen = []
-    monkeypatch.setattr(Update, "_step", lambda self, batch, key: seen.append(list(batch)) or {"approx_kl": 0.0})
-    config = PPO(epochs=3, minibatches=2, batch_size=6)
-    Update(agent, rollout, targets_of(rollout, 0.1, config), [], config, 1000).run((0, 1))
-    passes = [seen[at] + seen[at + 1] for at in (0, 2, 4)]
-    assert all(sorted(order) == list(range(6)) for order in passes) and len(set(map(tuple, passes))) == 3
+    monkeypatch.setattr(
+        Update, "_step", lambda self, batch, key: seen.append(list(batch)) or {"approx_kl": 0.0}
+    )
+    config = PPO(epochs=3, num_minibatches=2, batch_size=6)
+    Update(actor_critic, rollout, compute_targets(rollout, 0.1, config), [], config, 1000).run(
+        (0, 1)
+    )
+    micro_batches = [seen[at] + seen[at + 1] for at in (0, 2, 4)]
+    assert (
+        all(sorted(order) == list(range(6)) for order in micro_batches)
+        and len(set(map(tuple, micro_batches))) == 3
+    )
 
 
 def test_a_prompt_that_stands_twice_in_a_batch_is_answered_twice():
-    (batch, *_) = prompt_batches(2, PPO(updates=1, batch_size=6), 0)
+    (batch, *_) = prompt_batches(2, PPO(num_updates=1, batch_size=6), 0)
     assert len(batch) == 6 and len(set(rollout_seeds(batch, 0, 0))) == 6
     assert rollout_seeds(batch, 0, 0) == rollout_seeds(batch, 0, 0) != rollout_seeds(batch, 0, 1)
 
 
 def test_the_optimiser_warms_up_decays_to_nothing_and_has_a_large_epsilon():
-    engine = Engine(torch.nn.Linear(2, 1), rate=0.1, steps=40, warmup=0.1)
+    engine = Engine(torch.nn.Linear(2, 1), learning_rate=0.1, steps=40, warmup=0.1)
     group = engine.optimizer.param_groups[0]
     assert group["eps"] == 1e-5 and group["betas"] == (0.9, 0.95)
     rates = []
     for _ in range(40):
         rates.append(group["lr"])
-        engine.step([lambda: Part(engine.model(torch.ones(1, 2)).sum())])
-    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1]) and rates[-1] == pytest.approx(0.1 / 36)
-    assert max(rates) == pytest.approx(0.1) and rates[4:] == sorted(rates[4:], reverse=True) and group["lr"] == 0.0
+        engine.step([lambda: StepLoss(engine.model(torch.ones(1, 2)).sum())])
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1]) and rates[-1] == pytest.approx(
+        0.1 / 36
+    )
+    assert (
+        max(rates) == pytest.approx(0.1)
+        and rates[4:] == sorted(rates[4:], reverse=True)
+        and group["lr"] == 0.0
+    )
 
 
 def test_a_far_ratio_is_finite_and_has_a_finite_gradient():
@@ -72,12 +94,29 @@ def test_what_an_update_logs(tiny, tmp_path, critic):
         tiny,
         "",
         tmp_path / "ppo",
-        PPO(updates=1, batch_size=4, max_tokens=4, critic=critic),
+        PPO(num_updates=1, batch_size=4, max_tokens=4, critic=critic),
         score=lambda prompts, answers: torch.tensor([float(len(a)) for a in answers]),
         log=rows.append,
     )
     assert len(rows) == 1 and rows[0].keys() >= {
-        "score", "score_std", "kl", "kl_coef", "approx_kl", "ratio", "clip_share", "value_clip_share", "entropy", "explained_variance", "length",
-        "stopped", "distinct", "policy_loss", "value_loss", "policy_grad_norm", "steps", "rollout_seconds", "update_seconds",
-    }  # fmt: skip
+        "score",
+        "score_std",
+        "kl",
+        "kl_coef",
+        "approx_kl",
+        "ratio",
+        "clip_fraction",
+        "value_clip_fraction",
+        "entropy",
+        "explained_variance",
+        "length",
+        "stopped",
+        "unique_fraction",
+        "policy_loss",
+        "value_loss",
+        "policy_grad_norm",
+        "steps",
+        "rollout_seconds",
+        "update_seconds",
+    }
     assert abs(rows[0]["ratio"] - 1) < 0.2

@@ -8,31 +8,37 @@ from test_training import preferences
 
 from cai.config import DPO, Training
 from cai.errors import InputError
-from cai.models.forest import Tree
+from cai.models.packing.layout import PromptGroup
 from cai.rl.losses import dpo_loss, ipo_loss
 from cai.train.dpo import reference_logprobs, train_dpo
-from cai.train.opening import open_policy
-from cai.train.pairs import Compared, Edge, smoothed
+from cai.train.load import load_policy
+from cai.train.reward.dataset import PairLabel, PreferenceGroup, smoothed
 
 
-def elements():
+def groups():
     return [
-        Compared("a", Tree([9, 8, 7], [[6, 5, 1], [4, 1]]), [Edge(0, 1, 1.0)]),
-        Compared("b", Tree([3], [[2, 1], [7, 7, 7, 1]]), [Edge(0, 1, 0.0)]),
+        PreferenceGroup("a", PromptGroup([9, 8, 7], [[6, 5, 1], [4, 1]]), [PairLabel(0, 1, 1.0)]),
+        PreferenceGroup("b", PromptGroup([3], [[2, 1], [7, 7, 7, 1]]), [PairLabel(0, 1, 0.0)]),
     ]
 
 
 def test_log_probabilities_are_sums_over_the_answer_alone(tiny):
-    policy, tokenizer = open_policy(tiny, Training())
+    policy, tokenizer = load_policy(tiny, Training())
     for mean in (False, True):
-        found = reference_logprobs(policy, elements(), tokenizer.pad_token_id, mean=mean)
-        for values, element in zip(found, elements(), strict=True):
-            for value, answer in zip(values, element.tree.answers, strict=True):
+        found = reference_logprobs(policy, groups(), tokenizer.pad_token_id, mean=mean)
+        for values, group in zip(found, groups(), strict=True):
+            for value, answer in zip(values, group.prompt_group.answers, strict=True):
                 with torch.no_grad():
-                    logprobs = policy.model(torch.tensor([element.tree.prompt + answer])).logits[0].log_softmax(-1)
-                start = len(element.tree.prompt) - 1
+                    logprobs = (
+                        policy.model(torch.tensor([group.prompt_group.prompt + answer]))
+                        .logits[0]
+                        .log_softmax(-1)
+                    )
+                start = len(group.prompt_group.prompt) - 1
                 total = sum(logprobs[start + i, token].item() for i, token in enumerate(answer))
-                assert value.item() == pytest.approx(total / len(answer) if mean else total, abs=1e-3)
+                assert value.item() == pytest.approx(
+                    total / len(answer) if mean else total, abs=1e-3
+                )
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5, 2.0])
@@ -42,17 +48,23 @@ def test_dpo_on_preferences_of_a_known_reward_comes_to_the_optimum(beta):
     reference = torch.randn(12, dtype=torch.float64).log_softmax(-1)
     reward = torch.randn(12, dtype=torch.float64) * beta * 2
     best = (reference + reward / beta).softmax(-1)
-    one, other = (grid.flatten() for grid in torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij"))
+    one, other = (
+        grid.flatten() for grid in torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
+    )
     labels = torch.sigmoid(reward[one] - reward[other])
 
     def fitted(labels):
         logits = reference.clone().requires_grad_()
-        optimizer = torch.optim.LBFGS([logits], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
+        optimizer = torch.optim.LBFGS(
+            [logits], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-10
+        )
 
         def closure():
             optimizer.zero_grad()
             logp = logits.log_softmax(-1)
-            loss = dpo_loss(logp[one], logp[other], reference[one], reference[other], labels, beta).mean()
+            loss = dpo_loss(
+                logp[one], logp[other], reference[one], reference[other], labels, beta
+            ).mean()
             loss.backward()
             return loss
 
@@ -67,23 +79,31 @@ def test_ipo_pulls_the_difference_to_its_target_and_no_further():
     zero, p = torch.zeros(1), torch.ones(1)
     at = {d: ipo_loss(torch.tensor([d]), zero, zero, zero, p, 0.1).item() for d in (0.0, 5.0, 10.0)}
     assert at[5.0] == 0.0 and at[0.0] == at[10.0] == pytest.approx(25.0)
-    assert ipo_loss(torch.tensor([3.0]), zero, zero, zero, torch.tensor([0.5]), 0.1).item() == pytest.approx((2**2 + 8**2) / 2)
+    assert ipo_loss(
+        torch.tensor([3.0]), zero, zero, zero, torch.tensor([0.5]), 0.1
+    ).item() == pytest.approx((2**2 + 8**2) / 2)
 
 
 def test_smoothing_flips_a_share_of_each_label():
-    assert smoothed(1.0, 0.1) == pytest.approx(0.9) and smoothed(0.5, 0.3) == 0.5 and smoothed(0.2, 0.0) == 0.2
+    assert (
+        smoothed(1.0, 0.1) == pytest.approx(0.9)
+        and smoothed(0.5, 0.3) == 0.5
+        and smoothed(0.2, 0.0) == 0.2
+    )
 
 
 @pytest.mark.parametrize("loss", ["dpo", "ipo"])
 def test_it_learns_which_answer_is_better(tiny, tmp_path, loss):
-    config = DPO(epochs=6, batch_size=8, rate=2e-3, beta=0.1, loss=loss)
+    config = DPO(epochs=6, batch_size=8, learning_rate=2e-3, beta=0.1, loss=loss)
     rows = []
-    figures = train_dpo(preferences(), tiny, tmp_path / loss, config, log=rows.append)
+    metrics = train_dpo(preferences(), tiny, tmp_path / loss, config, log=rows.append)
     start = math.log(2) if loss == "dpo" else 25.0
-    assert rows[0]["loss"] == pytest.approx(start, rel=1e-3)  # policy and reference are one at the start
-    assert figures["loss_last"] < 0.5 * start and figures["margin_last"] > 0.1
+    assert rows[0]["loss"] == pytest.approx(
+        start, rel=1e-3
+    )  # policy and reference are one at the start
+    assert metrics["loss_last"] < 0.5 * start and metrics["margin_last"] > 0.1
     again = train_dpo(preferences(), tiny, tmp_path / f"{loss}-again", config)
-    assert again == figures
+    assert again == metrics
 
 
 def test_nothing_to_train_on_is_said(tiny, tmp_path):

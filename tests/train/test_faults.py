@@ -12,15 +12,17 @@ from cai.config import PPO, SFT, Reward
 from cai.errors import InputError, RunFailed
 from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
-from cai.train import ppo as ppo_module
-from cai.train import reward as reward_module
-from cai.train.ppo import train_ppo
-from cai.train.reward import score_texts, train_reward
+from cai.train.ppo import trainer as ppo_module
+from cai.train.ppo.trainer import train_ppo
+from cai.train.reward import trainer as reward_module
+from cai.train.reward.trainer import score_texts, train_reward
 from cai.train.sft import train_sft
 
 
 def finite(folder):
-    return all(torch.isfinite(tensor).all() for tensor in load_file(folder / "model.safetensors").values())
+    return all(
+        torch.isfinite(tensor).all() for tensor in load_file(folder / "model.safetensors").values()
+    )
 
 
 def test_labels_that_are_all_ties_teach_nothing_and_are_refused(tiny, tmp_path):
@@ -32,25 +34,47 @@ def test_labels_that_are_all_ties_teach_nothing_and_are_refused(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not supported; use DDP, or FSDP version 2"),
+        (
+            {"ACCELERATE_USE_DEEPSPEED": "true"},
+            "DeepSpeed is not supported; use DDP, or FSDP version 2",
+        ),
         ({"ACCELERATE_USE_FSDP": "true"}, "FSDP version 1 is not supported"),
-        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1", "ACCELERATE_USE_MEGATRON_LM": "true"}, "FSDP version 1, Megatron_LM is"),
+        (
+            {
+                "ACCELERATE_USE_FSDP": "true",
+                "FSDP_VERSION": "1",
+                "ACCELERATE_USE_MEGATRON_LM": "true",
+            },
+            "FSDP version 1, Megatron_LM is",
+        ),
     ],
 )
 def test_engines_that_are_not_known_are_refused(tiny, tmp_path, monkeypatch, asked, says):
     for name, value in asked.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=says):
-        train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(held_out=0.0))
+        train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(eval_fraction=0.0))
 
 
 def test_one_pair_is_enough_to_train_and_nothing_is_nan(tiny, tmp_path):
-    figures = train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(held_out=0.0))
-    assert figures["pairs"] == 1 and figures["held_out"] == 0 and finite(tmp_path / "r")
-    measured = {"held_out_accuracy", "longer_is_better", "score_with_length", "calibration_error", "dressed", "dressed_turned"}
-    assert not measured & set(figures) and "held out accuracy" not in (tmp_path / "r/README.md").read_text()
-    scores = score_texts(load_scalar_model(str(tmp_path / "r")), [(PROMPTS[0], GOOD), (PROMPTS[0], BAD)])
-    assert torch.isfinite(scores).all() and all(math.isfinite(value) for value in figures.values())
+    metrics = train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(eval_fraction=0.0))
+    assert metrics["pairs"] == 1 and metrics["held_out"] == 0 and finite(tmp_path / "r")
+    measured = {
+        "eval_accuracy",
+        "longer_is_better",
+        "score_with_length",
+        "calibration_error",
+        "format_bias",
+        "dressed_turned",
+    }
+    assert (
+        not measured & set(metrics)
+        and "held out accuracy" not in (tmp_path / "r/README.md").read_text()
+    )
+    scores = score_texts(
+        load_scalar_model(str(tmp_path / "r")), [(PROMPTS[0], GOOD), (PROMPTS[0], BAD)]
+    )
+    assert torch.isfinite(scores).all() and all(math.isfinite(value) for value in metrics.values())
 
 
 def spoilt(monkeypatch, module, name, when):
@@ -62,25 +86,54 @@ def spoilt(monkeypatch, module, name, when):
         found = real(*arguments)
         if not when(len(calls)):
             return found
-        return found._replace(loss=found.loss * math.nan) if hasattr(found, "_replace") else found * math.nan
+        return (
+            found._replace(loss=found.loss * math.nan)
+            if hasattr(found, "_replace")
+            else found * math.nan
+        )
 
     monkeypatch.setattr(module, name, loss)
 
 
-def test_a_nan_in_one_batch_of_the_reward_model_is_skipped_and_said_with_its_rows(tiny, tmp_path, monkeypatch):
+def test_a_nan_in_one_batch_of_the_reward_model_is_skipped_and_said_with_its_rows(
+    tiny, tmp_path, monkeypatch
+):
     spoilt(monkeypatch, reward_module, "preference_loss", lambda call: call == 3)
     rows = []
-    figures = train_reward(preferences(), tiny, tmp_path / "r", Reward(batch_size=8, held_out=0.0, epochs=2), log=rows.append)
-    assert figures["skipped_steps"] == 1 and [bool(row.get("rows")) for row in rows[:4]] == [False, False, True, False]
+    metrics = train_reward(
+        preferences(),
+        tiny,
+        tmp_path / "r",
+        Reward(batch_size=8, eval_fraction=0.0, epochs=2),
+        log=rows.append,
+    )
+    assert metrics["skipped_steps"] == 1 and [bool(row.get("rows")) for row in rows[:4]] == [
+        False,
+        False,
+        True,
+        False,
+    ]
     assert len(rows[2]["rows"]) in (4, 8) and "loss" not in rows[2] and finite(tmp_path / "r")
 
 
 def test_a_nan_in_one_update_of_ppo_is_skipped_and_rings(tiny, tmp_path, monkeypatch):
     spoilt(monkeypatch, ppo_module, "policy_loss", lambda call: call == 2)
     rows = []
-    config = PPO(updates=3, batch_size=4, epochs=1, max_tokens=4, rate=1e-3)
-    figures = train_ppo(PROMPTS, tiny, "", tmp_path / "p", config, score=lambda p, a: torch.arange(float(len(a))), log=rows.append)
-    assert figures["skipped_steps"] == 1 and "a step was skipped" in rows[1]["alarm"] and finite(tmp_path / "p")
+    config = PPO(num_updates=3, batch_size=4, epochs=1, max_tokens=4, learning_rate=1e-3)
+    metrics = train_ppo(
+        PROMPTS,
+        tiny,
+        "",
+        tmp_path / "p",
+        config,
+        score=lambda p, a: torch.arange(float(len(a))),
+        log=rows.append,
+    )
+    assert (
+        metrics["skipped_steps"] == 1
+        and "a step was skipped" in rows[1]["alarm"]
+        and finite(tmp_path / "p")
+    )
 
 
 def test_training_that_is_all_nan_stops_with_its_weights_unharmed(tiny, tmp_path, monkeypatch):

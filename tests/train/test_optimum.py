@@ -17,9 +17,9 @@ from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.records import Comparison, Preference, Prompt
 from cai.train.dpo import train_dpo
-from cai.train.ppo import train_ppo
-from cai.train.reward import score_texts, train_reward
-from cai.train.scores import Guard
+from cai.train.ppo.rewards import ConstraintReward
+from cai.train.ppo.trainer import train_ppo
+from cai.train.reward.trainer import score_texts, train_reward
 
 WORDS = ["<pad>", "<end>", *"abcdefghij"]
 REWARDS = torch.linspace(-1, 1, len(WORDS))[torch.tensor([5, 3, 8, 0, 11, 2, 9, 6, 1, 10, 4, 7])]
@@ -34,9 +34,18 @@ def small(tmp_path_factory):
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<end>")
     config = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
-        max_position_embeddings=64, bos_token_id=None, eos_token_id=1, pad_token_id=0, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+        initializer_range=0.3,
+    )
     folder = tmp_path_factory.mktemp("small")
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -64,30 +73,63 @@ def test_ppo_finds_the_best_policy_under_its_penalty(small, tmp_path, beta):
     def score(prompts, answers):
         return REWARDS[torch.tensor([answer[0] for answer in answers])]
 
-    config = PPO(updates=90, batch_size=192, epochs=4, rate=1e-2, value_rate=1e-2, kl_coef=beta, max_tokens=1, lam=1.0)
-    train_ppo([ASK], small, "", tmp_path / "ppo", config, score=score, style="plain")
+    config = PPO(
+        num_updates=90,
+        batch_size=192,
+        epochs=4,
+        learning_rate=1e-2,
+        value_learning_rate=1e-2,
+        kl_coef=beta,
+        max_tokens=1,
+        gae_lambda=1.0,
+    )
+    train_ppo([ASK], small, "", tmp_path / "ppo", config, score=score, chat_format="plain")
     reference, found = chances(small), chances(tmp_path / "ppo")
     assert distance(found, best(reference, beta)) < 0.03
     # what a wrong penalty would find is told apart
-    assert distance(found, best(reference, 2 * beta)) > 0.06 or distance(best(reference, beta), best(reference, 2 * beta)) < 0.09
+    assert (
+        distance(found, best(reference, 2 * beta)) > 0.06
+        or distance(best(reference, beta), best(reference, 2 * beta)) < 0.09
+    )
 
 
-@pytest.mark.parametrize("least", [0.05, 0.25])
+@pytest.mark.parametrize("min", [0.05, 0.25])
 def test_a_guarded_reward_is_raised_as_far_as_its_guard_allows(small, tmp_path, least):
-    guards = REWARDS.flip(0) * 0.8 - REWARDS * 0.6  # mostly against the reward
+    constraints = REWARDS.flip(0) * 0.8 - REWARDS * 0.6  # mostly against the reward
 
     def told(values):
         return lambda prompts, answers: values[torch.tensor([answer[0] for answer in answers])]
 
-    config = PPO(updates=150, batch_size=192, epochs=4, rate=1e-2, value_rate=1e-2, kl_coef=0.3, max_tokens=1, lam=1.0)
-    figures = train_ppo([ASK], small, "", tmp_path / "ppo", config, score=told(REWARDS), guard=Guard(told(guards), least), style="plain")
+    config = PPO(
+        num_updates=150,
+        batch_size=192,
+        epochs=4,
+        learning_rate=1e-2,
+        value_learning_rate=1e-2,
+        kl_coef=0.3,
+        max_tokens=1,
+        gae_lambda=1.0,
+    )
+    metrics = train_ppo(
+        [ASK],
+        small,
+        "",
+        tmp_path / "ppo",
+        config,
+        score=told(REWARDS),
+        constraint=ConstraintReward(told(constraints), least),
+        chat_format="plain",
+    )
     reference, found = chances(small), chances(tmp_path / "ppo")
-    mean = {name: float(best(reference, 0.3) @ values) for name, values in (("reward", REWARDS), ("guard", guards))}
-    assert mean["guard"] < least - 0.2  # without the constraint it would be broken
-    assert abs(float(found @ guards) - least) < 0.05
+    mean = {
+        name: float(best(reference, 0.3) @ values)
+        for name, values in (("reward", REWARDS), ("constraint", constraints))
+    }
+    assert mean["constraint"] < least - 0.2  # without the constraint it would be broken
+    assert abs(float(found @ constraints) - least) < 0.05
     # and of all policies that keep it this is the best: that of the mixture which the multiplier makes
-    weight = figures["multiplier"]
-    aim = (reference.log() + (REWARDS + weight * guards) / (1 + weight) / 0.3).softmax(-1)
+    weight = metrics["multiplier"]
+    aim = (reference.log() + (REWARDS + weight * constraints) / (1 + weight) / 0.3).softmax(-1)
     assert distance(found, aim) < 0.03 and float(found @ REWARDS) < mean["reward"]
 
 
@@ -99,15 +141,24 @@ def preferences(count, scores, seed, label):
         one, other = rng.sample(words, 2)
         p = 1 / (1 + math.exp(scores[other] - scores[one]))
         p_first = p if label == "soft" else float(rng.random() < p)
-        made.append(Preference(id=str(number), comparison=Comparison.of(ASK, one, other), p_first=p_first, source="law"))
+        made.append(
+            Preference(
+                id=str(number),
+                comparison=Comparison.of(ASK, one, other),
+                p_first=p_first,
+                source="law",
+            )
+        )
     return made
 
 
 @pytest.mark.parametrize("beta", [0.3, 1.0, 3.0])
 def test_dpo_finds_the_same_policy_from_preferences_of_the_same_reward(small, tmp_path, beta):
     scores = {word: float(REWARDS[i]) for i, word in enumerate(WORDS)}
-    config = DPO(epochs=150, batch_size=64, rate=1e-2, beta=beta)
-    train_dpo(preferences(600, scores, 1, "soft"), small, tmp_path / "dpo", config, style="plain")
+    config = DPO(epochs=150, batch_size=64, learning_rate=1e-2, beta=beta)
+    train_dpo(
+        preferences(600, scores, 1, "soft"), small, tmp_path / "dpo", config, chat_format="plain"
+    )
     # words that were never compared are left where the model puts them, so the compared ones are held against each other
     reference, found = chances(small)[2:], chances(tmp_path / "dpo")[2:]
     aim = (reference.log() + REWARDS[2:] / beta).softmax(-1)
@@ -115,11 +166,19 @@ def test_dpo_finds_the_same_policy_from_preferences_of_the_same_reward(small, tm
 
 
 @pytest.mark.parametrize(("label", "count", "epochs"), [("soft", 800, 150), ("hard", 8000, 150)])
-def test_a_reward_model_recovers_the_scores_behind_the_choices(small, tmp_path, label, count, epochs):
+def test_a_reward_model_recovers_the_scores_behind_the_choices(
+    small, tmp_path, label, count, epochs
+):
     rng = random.Random(3)
     scores = {word: rng.gauss(0, 1.2) for word in WORDS}
-    config = Reward(epochs=epochs, batch_size=64, rate=1e-2, held_out=0.0)
-    train_reward(preferences(count, scores, 2, label), small, tmp_path / "reward", config, style="plain")
+    config = Reward(epochs=epochs, batch_size=64, learning_rate=1e-2, eval_fraction=0.0)
+    train_reward(
+        preferences(count, scores, 2, label),
+        small,
+        tmp_path / "reward",
+        config,
+        chat_format="plain",
+    )
     scalar = load_scalar_model(str(tmp_path / "reward"))
     words = WORDS[2:]
     found = score_texts(scalar, [(ASK, word) for word in words], "plain").double()
@@ -127,6 +186,8 @@ def test_a_reward_model_recovers_the_scores_behind_the_choices(small, tmp_path, 
     aim = torch.tensor([scores[word] for word in words], dtype=torch.float64)
     differences = [torch.combinations(values).diff(dim=1).squeeze(1) for values in (found, aim)]
     assert float(torch.corrcoef(torch.stack(differences))[0, 1]) > 0.99
-    if label == "soft":  # calibrated: in the units it was trained in, the differences are the log-odds themselves
+    if (
+        label == "soft"
+    ):  # calibrated: in the units it was trained in, the differences are the log-odds themselves
         said, true = (differences[0] * spread).sigmoid(), differences[1].sigmoid()
         assert float((said - true).abs().mean()) < 0.02

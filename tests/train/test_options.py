@@ -8,19 +8,19 @@ import yaml
 from safetensors.torch import load_file
 from test_training import BAD, GOOD, PROMPTS, preferences
 
-from cai.config import DPO, PPO, SFT, Reward, Training, Watch
+from cai.config import DPO, PPO, SFT, Monitor, Reward, Training
 from cai.errors import InputError
-from cai.models.forest import Tree, plant
 from cai.models.load import load_language_model
+from cai.models.packing.layout import PromptGroup, pack
 from cai.models.scalar import load_scalar_model
 from cai.records import Prompt
-from cai.rl.advantages import leave_one_out, within_group
-from cai.train.agent import Agent
+from cai.rl.advantages import grpo_advantages, rloo_advantages
 from cai.train.dpo import train_dpo
+from cai.train.load import load_policy
 from cai.train.lora import without_adapters
-from cai.train.opening import open_policy
-from cai.train.ppo import prompt_batches, train_ppo
-from cai.train.reward import score_texts, train_reward
+from cai.train.ppo.actor_critic import ActorCritic
+from cai.train.ppo.trainer import prompt_batches, train_ppo
+from cai.train.reward.trainer import score_texts, train_reward
 from cai.train.sft import train_sft
 
 ROWS = [(prompt, GOOD) for prompt in PROMPTS]
@@ -39,64 +39,102 @@ def test_adapters_merged_are_what_peft_computes(name, request, tmp_path):
     from peft import PeftModel
 
     base = request.getfixturevalue(name)
-    train_sft(ROWS, base, tmp_path / "out", SFT(epochs=4, batch_size=8, rate=1e-2), training=LORA)
+    train_sft(
+        ROWS, base, tmp_path / "out", SFT(epochs=4, batch_size=8, learning_rate=1e-2), training=LORA
+    )
     merged, _ = load_language_model(str(tmp_path / "out"), dtype=torch.float32)
     plain, _ = load_language_model(base, dtype=torch.float32)
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
         before, after = plain(ids).logits, merged(ids).logits
         adapted = PeftModel.from_pretrained(plain, tmp_path / "out" / "adapter")(ids).logits
-    assert torch.allclose(after, adapted, atol=1e-4) and not torch.allclose(after, before, atol=1e-2)
+    assert torch.allclose(after, adapted, atol=1e-4) and not torch.allclose(
+        after, before, atol=1e-2
+    )
 
 
 def test_only_adapters_are_trained_and_they_learn(tiny, tmp_path):
-    policy, _ = open_policy(tiny, LORA)
+    policy, _ = load_policy(tiny, LORA)
     trained = [name for name, p in policy.named_parameters() if p.requires_grad]
     assert trained and all(".lora_" in name for name in trained)
-    figures = train_sft(ROWS, tiny, tmp_path / "out", SFT(epochs=10, batch_size=8, rate=2e-2), training=LORA)
-    assert figures["loss_last"] < 0.6 * figures["loss_first"]
+    metrics = train_sft(
+        ROWS,
+        tiny,
+        tmp_path / "out",
+        SFT(epochs=10, batch_size=8, learning_rate=2e-2),
+        training=LORA,
+    )
+    assert metrics["loss_last"] < 0.6 * metrics["loss_first"]
     before, after = load_file(f"{tiny}/model.safetensors"), weights(tmp_path / "out")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all("proj" in name for name in changed)
 
 
 def test_a_reward_model_with_adapters_keeps_its_head(tiny, tmp_path):
-    train_reward(preferences(), tiny, tmp_path / "r", Reward(epochs=6, batch_size=8, rate=1e-2, held_out=0.0), training=LORA)
-    scores = score_texts(load_scalar_model(str(tmp_path / "r")), [(PROMPTS[0], GOOD), (PROMPTS[0], BAD)])
+    train_reward(
+        preferences(),
+        tiny,
+        tmp_path / "r",
+        Reward(epochs=6, batch_size=8, learning_rate=1e-2, eval_fraction=0.0),
+        training=LORA,
+    )
+    scores = score_texts(
+        load_scalar_model(str(tmp_path / "r")), [(PROMPTS[0], GOOD), (PROMPTS[0], BAD)]
+    )
     assert scores[0] > scores[1] + 1
 
 
 def test_the_reference_is_the_policy_without_its_adapters(tiny):
-    agent = Agent(tiny, "", PPO(), LORA, 0)
-    tree = [Tree([5, 6, 7], [[8, 9], [10]])]
-    same = agent.look(tree)
-    assert agent.reference is None and torch.allclose(same.logprobs, same.ref_logprobs)
-    for name, parameter in agent.model.named_parameters():
+    actor_critic = ActorCritic(tiny, "", PPO(), LORA, 0)
+    prompt_group = [PromptGroup([5, 6, 7], [[8, 9], [10]])]
+    same = actor_critic.forward(prompt_group)
+    assert actor_critic.reference is None and torch.allclose(same.logprobs, same.ref_logprobs)
+    for name, parameter in actor_critic.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
-    moved = agent.look(tree)
-    assert torch.allclose(moved.ref_logprobs, same.ref_logprobs) and not torch.allclose(moved.logprobs, same.logprobs, atol=1e-2)
-    with without_adapters(agent.model):
-        assert torch.allclose(agent.policy(plant(agent.model, tree, 0))[0], load_logits(tiny, tree), atol=1e-4)
+    moved = actor_critic.forward(prompt_group)
+    assert torch.allclose(moved.ref_logprobs, same.ref_logprobs) and not torch.allclose(
+        moved.logprobs, same.logprobs, atol=1e-2
+    )
+    with without_adapters(actor_critic.model):
+        assert torch.allclose(
+            actor_critic.policy(pack(actor_critic.model, prompt_group, 0))[0],
+            load_logits(tiny, prompt_group),
+            atol=1e-4,
+        )
 
 
 @torch.no_grad()
-def load_logits(name, trees):
+def load_logits(name, prompt_groups):
     model, _ = load_language_model(name, dtype=torch.float32)
-    return torch.cat([model(torch.tensor([t.prompt + a])).logits[0, len(t.prompt) - 1 : -1] for t in trees for a in t.answers])
+    return torch.cat(
+        [
+            model(torch.tensor([t.prompt + a])).logits[0, len(t.prompt) - 1 : -1]
+            for t in prompt_groups
+            for a in t.answers
+        ]
+    )
 
 
 def test_a_layer_that_is_not_there_is_said_with_those_that_are(tiny):
-    with pytest.raises(InputError, match=r"none of query_proj is a linear layer; there are .*q_proj"):
-        open_policy(tiny, Training(lora_rank=2, lora_targets=("query_proj",)))
+    with pytest.raises(
+        InputError, match=r"none of query_proj is a linear layer; there are .*q_proj"
+    ):
+        load_policy(tiny, Training(lora_rank=2, lora_targets=("query_proj",)))
 
 
 # -- the same, otherwise computed --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", [Training(checkpointing=True, precision="float32"), Training(tokens=30, precision="float32")])
+@pytest.mark.parametrize(
+    "how",
+    [
+        Training(gradient_checkpointing=True, precision="float32"),
+        Training(micro_batch_tokens=30, precision="float32"),
+    ],
+)
 def test_less_memory_gives_the_same_weights(tiny, tmp_path, how):
-    config = SFT(epochs=2, batch_size=8, rate=1e-3)
+    config = SFT(epochs=2, batch_size=8, learning_rate=1e-3)
     train_sft(ROWS, tiny, tmp_path / "plain", config, training=Training(precision="float32"))
     train_sft(ROWS, tiny, tmp_path / "other", config, training=how)
     one, other = weights(tmp_path / "plain"), weights(tmp_path / "other")
@@ -104,35 +142,52 @@ def test_less_memory_gives_the_same_weights(tiny, tmp_path, how):
 
 
 def test_checkpointing_does_compute_again(tiny, monkeypatch):
-    policy, _ = open_policy(tiny, Training(checkpointing=True, precision="float32"))
+    policy, _ = load_policy(tiny, Training(gradient_checkpointing=True, precision="float32"))
     policy.train()
     layer, calls = policy.model.model.layers[0].mlp, []
     layer.register_forward_pre_hook(lambda *_: calls.append(1))
-    policy(plant(policy.model, [Tree([5, 6], [[7]])], 0))[0].sum().backward()
+    policy(pack(policy.model, [PromptGroup([5, 6], [[7]])], 0))[0].sum().backward()
     assert len(calls) == 2
 
 
 def test_ppo_computes_again_too_and_writes_with_a_cache(tiny):
-    agent = Agent(tiny, "", PPO(), Training(checkpointing=True, precision="float32"), 0)
-    agent.write([[5, 6, 7]], max_tokens=4, temperature=0.0, seeds=[0])
-    for module, options in ((agent.actor.model, {}), (agent.critic.model, {"values": True})):
+    actor_critic = ActorCritic(
+        tiny, "", PPO(), Training(gradient_checkpointing=True, precision="float32"), 0
+    )
+    actor_critic.generate([[5, 6, 7]], max_tokens=4, temperature=0.0, seeds=[0])
+    for module, options in (
+        (actor_critic.actor.model, {}),
+        (actor_critic.critic.model, {"values": True}),
+    ):
         calls = []
-        module.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
-        found = module(agent.plant([Tree([5, 6], [[7]])]), **options)
+        module.model.model.layers[0].mlp.register_forward_pre_hook(
+            lambda *_, calls=calls: calls.append(1)
+        )
+        found = module(actor_critic.pack([PromptGroup([5, 6], [[7]])]), **options)
         (found if options else found[0]).sum().backward()
         assert len(calls) == 2
 
 
 def test_bfloat16_passes_keep_float32_weights_and_learn_alike(tiny, tmp_path):
-    config, losses = SFT(epochs=8, batch_size=8, rate=5e-3), {}
+    config, losses = SFT(epochs=8, batch_size=8, learning_rate=5e-3), {}
     for precision in ("float32", "bfloat16"):
-        losses[precision] = train_sft(ROWS, tiny, tmp_path / precision, config, training=Training(precision=precision))["loss_last"]
+        losses[precision] = train_sft(
+            ROWS, tiny, tmp_path / precision, config, training=Training(precision=precision)
+        )["loss_last"]
         assert all(w.dtype == torch.float32 for w in weights(tmp_path / precision).values())
-    assert losses["float32"] != losses["bfloat16"] and losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.2)
-    figures = train_ppo(
-        PROMPTS, tiny, "", tmp_path / "p", PPO(updates=2, batch_size=6, max_tokens=5, rate=1e-3), score=long_ones, training=Training(precision="bfloat16")
-    )  # fmt: skip
-    assert figures["updates"] == 2 and math.isfinite(figures["kl"])
+    assert losses["float32"] != losses["bfloat16"] and losses["bfloat16"] == pytest.approx(
+        losses["float32"], rel=0.2
+    )
+    metrics = train_ppo(
+        PROMPTS,
+        tiny,
+        "",
+        tmp_path / "p",
+        PPO(num_updates=2, batch_size=6, max_tokens=5, learning_rate=1e-3),
+        score=long_ones,
+        training=Training(precision="bfloat16"),
+    )
+    assert metrics["num_updates"] == 2 and math.isfinite(metrics["kl"])
 
 
 # -- PPO's relatives ---------------------------------------------------------------------------------------------------
@@ -144,52 +199,78 @@ def long_ones(prompts, answers):
 
 def test_advantages_within_a_prompt_against_loops():
     returns = torch.tensor([1.0, 2.0, 6.0, -1.0, 0.0, 4.0])
-    expected = [returns[i] - sum(returns[j] for j in range(i - i % 3, i - i % 3 + 3) if j != i) / 2 for i in range(6)]
-    assert torch.allclose(leave_one_out(returns, 3), torch.stack(expected))
+    expected = [
+        returns[i] - sum(returns[j] for j in range(i - i % 3, i - i % 3 + 3) if j != i) / 2
+        for i in range(6)
+    ]
+    assert torch.allclose(rloo_advantages(returns, 3), torch.stack(expected))
     groups = [returns[:3], returns[3:]]
-    assert torch.allclose(within_group(returns, 3), torch.cat([(g - g.mean()) / (g.std() + 1e-4) for g in groups]))
-    assert torch.equal(within_group(torch.ones(4), 2), torch.zeros(4))
+    assert torch.allclose(
+        grpo_advantages(returns, 3), torch.cat([(g - g.mean()) / (g.std() + 1e-4) for g in groups])
+    )
+    assert torch.equal(grpo_advantages(torch.ones(4), 2), torch.zeros(4))
 
 
 def test_advantages_within_a_prompt_are_of_the_answers_whose_return_is_known():
     returns = torch.tensor([1.0, 99.0, 6.0, -1.0, 99.0, 99.0, 99.0, 99.0, 99.0])
     known = returns < 99
-    assert leave_one_out(returns, 3, known).tolist() == [-5.0, 0.0, 5.0] + [0.0] * 6
+    assert rloo_advantages(returns, 3, known).tolist() == [-5.0, 0.0, 5.0] + [0.0] * 6
     pair = (returns[[0, 2]] - 3.5) / (returns[[0, 2]].std() + 1e-4)
     expected = torch.tensor([pair[0], 0.0, pair[1], *[0.0] * 6])
-    assert torch.allclose(within_group(returns, 3, known), expected)
+    assert torch.allclose(grpo_advantages(returns, 3, known), expected)
     returns[~known] = float("nan")
-    assert torch.allclose(within_group(returns, 3, known), expected) and leave_one_out(returns, 3, known).isfinite().all()
+    assert (
+        torch.allclose(grpo_advantages(returns, 3, known), expected)
+        and rloo_advantages(returns, 3, known).isfinite().all()
+    )
 
 
 def test_answers_to_a_prompt_stand_together():
-    batches = list(prompt_batches(6, PPO(updates=3, batch_size=8, samples=4, method="rloo"), 0))
-    assert all(len(batch) == 8 and len(set(batch[:4])) == len(set(batch[4:])) == 1 for batch in batches)
+    batches = list(prompt_batches(6, PPO(num_updates=3, batch_size=8, samples=4, method="rloo"), 0))
+    assert all(
+        len(batch) == 8 and len(set(batch[:4])) == len(set(batch[4:])) == 1 for batch in batches
+    )
     assert sorted(i for batch in batches for i in batch[::4]) == list(range(6))
     for wrong in ({"method": "rloo"}, {"samples": 3, "batch_size": 8}):
         with pytest.raises(ValueError, match="samples"):
             PPO(**wrong)
 
 
-CONFIG = {"updates": 16, "batch_size": 24, "epochs": 2, "rate": 2e-3, "value_rate": 3e-3, "kl_coef": 0.02, "max_tokens": 10}
+CONFIG = {
+    "num_updates": 16,
+    "batch_size": 24,
+    "epochs": 2,
+    "learning_rate": 2e-3,
+    "value_learning_rate": 3e-3,
+    "kl_coef": 0.02,
+    "max_tokens": 10,
+}
 
 
 @pytest.mark.parametrize(
     ("more", "how"),
     [
-        ({"method": "rloo", "samples": 4}, Training()), ({"method": "grpo", "samples": 4}, Training()), ({"critic": "head"}, Training()),
-        ({"critic": "head", "rate": 1e-2}, Training(lora_rank=8, lora_alpha=16)),
+        ({"method": "rloo", "samples": 4}, Training()),
+        ({"method": "grpo", "samples": 4}, Training()),
+        ({"critic": "head"}, Training()),
+        ({"critic": "head", "learning_rate": 1e-2}, Training(lora_rank=8, lora_alpha=16)),
     ],
-)  # fmt: skip
+)
 def test_each_kind_learns_to_say_what_scores(both_ways, glad, tmp_path, more, how):
-    figures = train_ppo(PROMPTS, both_ways, "", tmp_path / "p", PPO(**(CONFIG | more)), score=glad, training=how)
-    assert figures["reward_before"] < 0.75 and figures["reward_after"] > 0.8 and figures["kl"] < 4
+    metrics = train_ppo(
+        PROMPTS, both_ways, "", tmp_path / "p", PPO(**(CONFIG | more)), score=glad, training=how
+    )
+    assert metrics["reward_before"] < 0.75 and metrics["reward_after"] > 0.8 and metrics["kl"] < 4
 
 
 def test_a_new_value_head_says_nothing_and_costs_no_second_model(tiny):
-    agent = Agent(tiny, "", PPO(critic="head"), Training(), 0)
-    assert agent.critic is None and torch.equal(agent.look([Tree([5, 6], [[7, 8]])]).values, torch.zeros(2))
-    assert Agent(tiny, "", PPO(method="rloo", samples=2), Training(), 0).engines.keys() == {"policy"}
+    actor_critic = ActorCritic(tiny, "", PPO(critic="head"), Training(), 0)
+    assert actor_critic.critic is None and torch.equal(
+        actor_critic.forward([PromptGroup([5, 6], [[7, 8]])]).values, torch.zeros(2)
+    )
+    assert ActorCritic(tiny, "", PPO(method="rloo", samples=2), Training(), 0).engines.keys() == {
+        "policy"
+    }
 
 
 def test_what_is_kept_in_mind_is_not_forgotten(both_ways, glad, tmp_path):
@@ -197,9 +278,18 @@ def test_what_is_kept_in_mind_is_not_forgotten(both_ways, glad, tmp_path):
     kept = [(Prompt.of("Say it again."), "Have a lovely day. Then check the boat twice.")] * 8
     losses = {}
     for coef in (0.0, 1.0):
-        config = PPO(**(CONFIG | {"updates": 8, "ptx_coef": coef}))
+        config = PPO(**(CONFIG | {"num_updates": 8, "ptx_coef": coef}))
         rows = []
-        train_ppo(PROMPTS, both_ways, "", tmp_path / str(coef), config, score=glad, keep_in_mind=kept, log=rows.append)
+        train_ppo(
+            PROMPTS,
+            both_ways,
+            "",
+            tmp_path / str(coef),
+            config,
+            score=glad,
+            ptx_examples=kept,
+            log=rows.append,
+        )
         assert ("ptx_loss" in rows[0]) == bool(coef)
         from cai.evaluate.likelihood import answer_logprobs
 
@@ -211,9 +301,21 @@ def test_an_update_stops_when_it_has_moved_too_far(both_ways, glad, tmp_path):
     rows = {}
     for limit in (None, 1e-9):
         rows[limit] = []
-        config = PPO(**(CONFIG | {"updates": 2, "epochs": 4, "minibatches": 2, "kl_stop": limit}))
-        train_ppo(PROMPTS, both_ways, "", tmp_path / str(limit), config, score=glad, log=rows[limit].append)
-    assert [row["steps"] for row in rows[None]] == [8, 8] and [row["steps"] for row in rows[1e-9]] == [2, 2]
+        config = PPO(
+            **(CONFIG | {"num_updates": 2, "epochs": 4, "minibatches": 2, "target_kl": limit})
+        )
+        train_ppo(
+            PROMPTS,
+            both_ways,
+            "",
+            tmp_path / str(limit),
+            config,
+            score=glad,
+            log=rows[limit].append,
+        )
+    assert [row["steps"] for row in rows[None]] == [8, 8] and [
+        row["steps"] for row in rows[1e-9]
+    ] == [2, 2]
 
 
 # -- watching ----------------------------------------------------------------------------------------------------------
@@ -228,52 +330,111 @@ def test_the_best_by_gold_is_kept_though_the_score_rises(both_ways, glad, tmp_pa
         said.append(len(answers))
         return [next(turns)] * len(answers)
 
-    watch = Watch(every=4, prompts=6, keep="best")
+    monitor = Monitor(eval_every=4, eval_prompts=6, keep="best")
     rows = []
-    figures = train_ppo(
-        PROMPTS[6:], both_ways, "", tmp_path / "p", PPO(**CONFIG), score=glad, watch=watch, held_out=PROMPTS[:8], gold=gold, log=rows.append
-    )  # fmt: skip
-    assert said == [6] * 5 and figures["best_update"] == 4 and [look["update"] for look in figures["looks"]] == [0, 4, 8, 12, 16]
-    assert [row["update"] for row in rows if "held_gold" in row] == [4, 8, 12, 16]
+    metrics = train_ppo(
+        PROMPTS[6:],
+        both_ways,
+        "",
+        tmp_path / "p",
+        PPO(**CONFIG),
+        score=glad,
+        monitor=monitor,
+        eval_prompts=PROMPTS[:8],
+        gold=gold,
+        log=rows.append,
+    )
+    assert (
+        said == [6] * 5
+        and metrics["best_update"] == 4
+        and [evaluate["update"] for evaluate in metrics["eval_points"]] == [0, 4, 8, 12, 16]
+    )
+    assert [row["update"] for row in rows if "eval_gold" in row] == [4, 8, 12, 16]
     assert not (tmp_path / "p.best").exists()
-    short = train_ppo(PROMPTS[6:], both_ways, "", tmp_path / "q", PPO(**CONFIG), score=glad, watch=Watch(), log=lambda _: None)
-    assert short["updates"] == 16 and not torch.equal(
+    short = train_ppo(
+        PROMPTS[6:],
+        both_ways,
+        "",
+        tmp_path / "q",
+        PPO(**CONFIG),
+        score=glad,
+        monitor=Monitor(),
+        log=lambda _: None,
+    )
+    assert short["num_updates"] == 16 and not torch.equal(
         weights(tmp_path / "p")["model.norm.weight"], weights(tmp_path / "q")["model.norm.weight"]
     )
 
 
 @pytest.mark.parametrize(
-    ("watch", "reason"),
+    ("monitor", "reason"),
     [
-        ({"kl_limit": 1e-3}, "KL over 0.001 nats"),
-        ({"least_entropy": 9.0}, "entropy under 9.0 nats"),
-        ({"least_distinct": 1.0}, "fewer than 100%"),
+        ({"max_kl": 1e-3}, "KL over 0.001 nats"),
+        ({"min_entropy": 9.0}, "entropy under 9.0 nats"),
+        ({"min_unique_fraction": 1.0}, "fewer than 100%"),
     ],
 )
-def test_a_broken_limit_stops_the_training_and_keeps_what_was_good(both_ways, glad, tmp_path, watch, reason):
-    settings = Watch(every=1, prompts=4, patience=2, **watch)
-    figures = train_ppo(PROMPTS, both_ways, "", tmp_path / "p", PPO(**CONFIG), score=glad, watch=settings, held_out=PROMPTS[:4])
-    assert figures["stopped_by"].startswith(reason) and 2 <= figures["updates"] < 16
-    assert sum(figures["alarms"].values()) >= 2 and (tmp_path / "p/model.safetensors").is_file()
+def test_a_broken_limit_stops_the_training_and_keeps_what_was_good(
+    both_ways, glad, tmp_path, monitor, reason
+):
+    settings = Monitor(eval_every=1, eval_prompts=4, patience=2, **monitor)
+    metrics = train_ppo(
+        PROMPTS,
+        both_ways,
+        "",
+        tmp_path / "p",
+        PPO(**CONFIG),
+        score=glad,
+        monitor=settings,
+        eval_prompts=PROMPTS[:4],
+    )
+    assert metrics["stopped_by"].startswith(reason) and 2 <= metrics["num_updates"] < 16
+    assert sum(metrics["alarms"].values()) >= 2 and (tmp_path / "p/model.safetensors").is_file()
 
 
 def test_oddities_are_said_and_nothing_is_nan(tiny, tmp_path):
     rows = []
-    figures = train_ppo(
-        PROMPTS[:1], tiny, "", tmp_path / "p", PPO(updates=2, batch_size=1, max_tokens=3), score=lambda p, a: torch.ones(len(a)), log=rows.append
-    )  # fmt: skip
-    assert "all answers got the same score" in rows[0]["alarm"] and figures["alarms"]["all answers got the same score"] == 2
-    assert all(math.isfinite(value) for row in rows for name, value in row.items() if name != "alarm")
+    metrics = train_ppo(
+        PROMPTS[:1],
+        tiny,
+        "",
+        tmp_path / "p",
+        PPO(num_updates=2, batch_size=1, max_tokens=3),
+        score=lambda p, a: torch.ones(len(a)),
+        log=rows.append,
+    )
+    assert (
+        "all answers got the same score" in rows[0]["alarm"]
+        and metrics["alarms"]["all answers got the same score"] == 2
+    )
+    assert all(
+        math.isfinite(value) for row in rows for name, value in row.items() if name != "alarm"
+    )
 
 
 def test_dpo_with_adapters(tiny, tmp_path):
-    figures = train_dpo(preferences(), tiny, tmp_path / "d", DPO(epochs=6, batch_size=8, rate=1e-2), training=LORA)
-    assert figures["loss_last"] < 0.5 * math.log(2)
+    metrics = train_dpo(
+        preferences(),
+        tiny,
+        tmp_path / "d",
+        DPO(epochs=6, batch_size=8, learning_rate=1e-2),
+        training=LORA,
+    )
+    assert metrics["loss_last"] < 0.5 * math.log(2)
 
 
 def test_a_card_lies_beside_the_model(tiny, tmp_path):
-    figures = train_sft(ROWS, tiny, tmp_path / "out", SFT(epochs=1, batch_size=8, rate=1e-3), training=LORA)
+    metrics = train_sft(
+        ROWS, tiny, tmp_path / "out", SFT(epochs=1, batch_size=8, learning_rate=1e-3), training=LORA
+    )
     card = (tmp_path / "out/README.md").read_text()
-    assert f"| loss last | {figures['loss_last']:.4g} |" in card and '"lora_rank": 4' in card and "adapter/" in card
+    assert (
+        f"| loss last | {metrics['loss_last']:.4g} |" in card
+        and '"lora_rank": 4' in card
+        and "adapter/" in card
+    )
     _, front, text = card.split("---\n", 2)
-    assert yaml.safe_load(front)["pipeline_tag"] == "text-generation" and "AutoModelForCausalLM.from_pretrained" in text
+    assert (
+        yaml.safe_load(front)["pipeline_tag"] == "text-generation"
+        and "AutoModelForCausalLM.from_pretrained" in text
+    )

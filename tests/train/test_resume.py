@@ -7,45 +7,81 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cai.config import DPO, PPO, SFT, Reward, Watch
+from cai.config import DPO, PPO, SFT, Monitor, Reward
 from cai.records import Comparison, Preference, Prompt
 from cai.train import resume
 from cai.train.dpo import train_dpo
-from cai.train.ppo import train_ppo
-from cai.train.reward import train_reward
-from cai.train.scores import Guard
+from cai.train.ppo.rewards import Constraint
+from cai.train.ppo.trainer import train_ppo
+from cai.train.reward.trainer import train_reward
 from cai.train.sft import train_sft
 
-PROMPTS = [Prompt.of(f"How do I wash the {thing}?") for thing in ("dog", "cat", "car", "van", "hen", "rose", "roof", "door")]
-ROWS = [(prompt, f"Use soap and water, {i} times." if i % 2 else "No.") for i, prompt in enumerate(PROMPTS)]
+PROMPTS = [
+    Prompt.of(f"How do I wash the {thing}?")
+    for thing in ("dog", "cat", "car", "van", "hen", "rose", "roof", "door")
+]
+ROWS = [
+    (prompt, f"Use soap and water, {i} times." if i % 2 else "No.")
+    for i, prompt in enumerate(PROMPTS)
+]
 LABELS = [
-    Preference(id=str(i), comparison=Comparison.of(p, "With soap.", "I cannot say that."), p_first=(i % 3) / 2, source="x")
+    Preference(
+        id=str(i),
+        comparison=Comparison.of(p, "With soap.", "I cannot say that."),
+        p_first=(i % 3) / 2,
+        source="x",
+    )
     for i, p in enumerate(PROMPTS)
 ]
 
 
 def sft(base, out, **more):
-    return train_sft(ROWS, base, out, SFT(epochs=3, batch_size=2, rate=1e-3), **more)
+    return train_sft(ROWS, base, out, SFT(epochs=3, batch_size=2, learning_rate=1e-3), **more)
 
 
 def reward(base, out, **more):
-    return train_reward(LABELS, base, out, Reward(epochs=3, batch_size=2, rate=1e-3, held_out=0), **more)
+    return train_reward(
+        LABELS,
+        base,
+        out,
+        Reward(epochs=3, batch_size=2, learning_rate=1e-3, eval_fraction=0),
+        **more,
+    )
 
 
 def dpo(base, out, **more):
-    return train_dpo(LABELS, base, out, DPO(epochs=3, batch_size=2, rate=1e-3), **more)
+    return train_dpo(LABELS, base, out, DPO(epochs=3, batch_size=2, learning_rate=1e-3), **more)
 
 
 def ppo(base, out, **more):
     def score(prompts, answers):
         return torch.tensor([float(sum(answer) % 7) for answer in answers])
 
-    def guard(prompts, answers):
+    def constraint(prompts, answers):
         return torch.tensor([float(sum(answer) % 5) for answer in answers])
 
-    config = PPO(updates=6, batch_size=4, epochs=2, rate=1e-3, value_rate=1e-3, max_tokens=6, kl_target=2.0)
-    watch = Watch(every=2, prompts=3, keep="best")
-    return train_ppo(PROMPTS, base, "", out, config, score=score, guard=Guard(guard, least=3.0), watch=watch, held_out=PROMPTS[:3], **more)
+    config = PPO(
+        num_updates=6,
+        batch_size=4,
+        epochs=2,
+        learning_rate=1e-3,
+        value_learning_rate=1e-3,
+        max_tokens=6,
+        adaptive_kl_target=2.0,
+    )
+    monitor = Monitor(eval_every=2, eval_prompts=3, keep="best")
+    return train_ppo(
+        PROMPTS,
+        base,
+        "",
+        out,
+        config,
+        score=score,
+        constraint=Constraint(constraint, min=3.0),
+        monitor=monitor,
+        eval_prompts=PROMPTS[:3],
+        **more,
+    )
 
 
 class Killed(Exception):
@@ -92,7 +128,9 @@ def test_a_state_without_its_moments_would_not_do(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(
         Engine,
         "restore",
-        lambda self, tensors, values: restore(self, {k: v * (0 if "exp_avg" in k else 1) for k, v in tensors.items()}, values),
+        lambda self, tensors, values: restore(
+            self, {k: v * (0 if "exp_avg" in k else 1) for k, v in tensors.items()}, values
+        ),
     )
     sft(tiny, tmp_path / "out")
     assert not equal(weights(tmp_path / "out"), weights(tmp_path / "whole"))
@@ -125,7 +163,10 @@ def test_a_kill_while_a_state_is_written_leaves_the_one_before(tiny, tmp_path, m
     monkeypatch.setattr(resume, "save_file", half)
     with pytest.raises(Killed):
         sft(tiny, tmp_path / "out", save_every=0.0)
-    assert sorted(p.name for p in (tmp_path / "out.resume").iterdir()) == ["step-3", "step-4.partial"]
+    assert sorted(p.name for p in (tmp_path / "out.resume").iterdir()) == [
+        "step-3",
+        "step-4.partial",
+    ]
     monkeypatch.setattr(resume, "save_file", save_file)
     seen = []
     assert sft(tiny, tmp_path / "out", log=seen.append) == whole and seen[0]["step"] == 4

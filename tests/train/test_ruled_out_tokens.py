@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import PhiConfig, PhiForCausalLM
 
-from cai.config import PPO, Watch
+from cai.config import PPO, Monitor
 from cai.records import Prompt
 from cai.reference.tokenizer import build_tokenizer
-from cai.train.ppo import train_ppo
-from cai.train.watching import Watcher
+from cai.train.ppo.monitor import TrainingMonitor
+from cai.train.ppo.trainer import train_ppo
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def policy(tmp_path):
 def test_ppo_measures_the_entropy_of_what_is_left(policy, tmp_path, method):
     rows = []
     prompts = [Prompt.of(f"How do I wash the {thing}?") for thing in ("dog", "cat", "car", "van")]
-    config = PPO(updates=2, batch_size=4, epochs=1, max_tokens=6, method=method, samples=2)
+    config = PPO(num_updates=2, batch_size=4, epochs=1, max_tokens=6, method=method, samples=2)
 
     def score(asked, answers):
         return torch.tensor([float(len(set(answer))) for answer in answers])
@@ -56,10 +56,12 @@ def test_ppo_measures_the_entropy_of_what_is_left(policy, tmp_path, method):
 
 
 def test_an_update_without_finite_figures_is_an_alarm_and_no_crash(tmp_path):
-    agent = SimpleNamespace(model=SimpleNamespace(config=PhiConfig(max_position_embeddings=64)))
-    watcher = Watcher(
-        Watch(least_entropy=0.1, patience=1),
-        agent,
+    actor_critic = SimpleNamespace(
+        model=SimpleNamespace(config=PhiConfig(max_position_embeddings=64))
+    )
+    training_monitor = TrainingMonitor(
+        Monitor(min_entropy=0.1, patience=1),
+        actor_critic,
         [],
         None,
         None,
@@ -71,7 +73,7 @@ def test_an_update_without_finite_figures_is_an_alarm_and_no_crash(tmp_path):
     )
     row = {
         "kl": 0.0,
-        "distinct": 1.0,
+        "unique_fraction": 1.0,
         "score": 0.0,
         "score_std": 1.0,
         "stopped": 1.0,
@@ -80,10 +82,13 @@ def test_an_update_without_finite_figures_is_an_alarm_and_no_crash(tmp_path):
         "unread": 0.0,
     }
     assert (
-        watcher.after(1, [row]) == {"alarm": "a step was skipped: its gradient was not finite"}
-        and not watcher.stop
+        training_monitor.after(1, [row])
+        == {"alarm": "a step was skipped: its gradient was not finite"}
+        and not training_monitor.stop
     )
     assert (
-        watcher.after(2, [row | {"entropy": 0.01}])["alarm"].startswith("entropy under 0.1 nats")
-        and watcher.stop
+        training_monitor.after(2, [row | {"entropy": 0.01}])["alarm"].startswith(
+            "entropy under 0.1 nats"
+        )
+        and training_monitor.stop
     )

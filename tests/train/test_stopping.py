@@ -8,19 +8,19 @@ from test_training import GOOD, PROMPTS
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from cai.backends.local import LocalBackend
-from cai.backends.protocol import Complete
-from cai.config import PPO, SFT, Training, Watch
-from cai.models.chat import ChatFormat
+from cai.backends.protocol import GenerateRequest
+from cai.config import PPO, SFT, Monitor, Training
+from cai.models.chat_template.format import ChatFormat
 from cai.models.load import load_tokenizer
 from cai.models.stopping import stop_tokens
 from cai.records import Message, Prompt
 from cai.reference.tokenizer import build_tokenizer
-from cai.train.agent import Agent
-from cai.train.batches import tokenize
-from cai.train.ppo import train_ppo
-from cai.train.rollout import roll_out
+from cai.train.batching import tokenize
+from cai.train.ppo.actor_critic import ActorCritic
+from cai.train.ppo.detokenize import Detokenizer
+from cai.train.ppo.rollout import collect_rollout
+from cai.train.ppo.trainer import train_ppo
 from cai.train.sft import train_sft
-from cai.train.texts import Texts
 
 TURNS = "{%- for m in messages -%}{{ begin + m.role + ' ' + m.content | trim + end + '\n' }}{%- endfor -%}"
 OPENING = "{%- if add_generation_prompt -%}{{ begin + 'assistant' }}{%- endif -%}"
@@ -39,14 +39,25 @@ def model_of(folder, begin, end, eos, generation=None, template=TURNS + OPENING)
     tokenizer.chat_template = f"{{%- set begin, end = {begin!r}, {end!r} -%}}" + template
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.2,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.2,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if generation:
-        GenerationConfig(eos_token_id=tokenizer.convert_tokens_to_ids(generation)).save_pretrained(folder)
+        GenerationConfig(eos_token_id=tokenizer.convert_tokens_to_ids(generation)).save_pretrained(
+            folder
+        )
     return str(folder)
 
 
@@ -56,21 +67,34 @@ def shape(request, tmp_path_factory):
     begin, end, eos, generation = SHAPES[request.param]
     base = model_of(tmp_path_factory.mktemp(request.param) / "base", begin, end, eos, generation)
     out = tmp_path_factory.mktemp(request.param) / "tuned"
-    train_sft([(prompt, GOOD) for prompt in PROMPTS], base, out, SFT(epochs=16, batch_size=8, rate=5e-3))
+    train_sft(
+        [(prompt, GOOD) for prompt in PROMPTS],
+        base,
+        out,
+        SFT(epochs=16, batch_size=8, learning_rate=5e-3),
+    )
     return str(out), end
 
 
 def test_an_answer_of_a_rollout_ends_where_its_turn_ends(shape):
     name, end = shape
-    agent, texts = Agent(name, "", PPO(temperature=0.2), Training(), 0), Texts(PROMPTS, name)
-    chat = ChatFormat(agent.tokenizer)
+    actor_critic, texts = (
+        ActorCritic(name, "", PPO(temperature=0.2), Training(), 0),
+        Detokenizer(PROMPTS, name),
+    )
+    chat = ChatFormat(actor_critic.tokenizer)
     prompts = [chat.ids(chat.prompt(prompt.messages)) for prompt in PROMPTS[:6]]
-    rollout = roll_out(
-        agent, prompts, lambda prompts, answers: torch.ones(len(answers)), seeds=range(6), max_tokens=24, missing_eos_score=-1.0
+    rollout = collect_rollout(
+        actor_critic,
+        prompts,
+        lambda prompts, answers: torch.ones(len(answers)),
+        seeds=range(6),
+        max_tokens=24,
+        missing_eos_score=-1.0,
     )
     assert rollout.stopped.all() and (rollout.scores == 1).all()
-    answers = [episode.answer for episode in rollout.episodes]
-    assert {answer[-1] for answer in answers} == {agent.tokenizer.convert_tokens_to_ids(end)}
+    answers = [trajectory.answer for trajectory in rollout.trajectories]
+    assert {answer[-1] for answer in answers} == {actor_critic.tokenizer.convert_tokens_to_ids(end)}
     assert all(texts.ended(answer) for answer in answers) and not texts.ended(answers[0][:-1])
     assert [text for _, text in texts(prompts, answers)] == [GOOD] * 6
 
@@ -83,14 +107,28 @@ def test_ppo_and_watching_see_the_same_end_as_sampling(shape, tmp_path):
         heard.extend(text for _, text in answers)
         return [1.0] * len(answers)
 
-    config = PPO(updates=1, batch_size=8, max_tokens=24, missing_eos_score=-1.0, temperature=0.2)
-    figures = train_ppo(
-        PROMPTS, name, "", tmp_path / "ppo", config, score=lambda prompts, answers: torch.ones(len(answers)),
-        watch=Watch(every=1, prompts=4), held_out=PROMPTS[:4], gold=gold, log=rows.append,
-    )  # fmt: skip
-    assert figures["stopped"] == 1.0 and rows[0]["score"] == 1.0 and [look["held_score"] for look in figures["looks"]] == [1.0, 1.0]
+    config = PPO(
+        num_updates=1, batch_size=8, max_tokens=24, missing_eos_score=-1.0, temperature=0.2
+    )
+    metrics = train_ppo(
+        PROMPTS,
+        name,
+        "",
+        tmp_path / "ppo",
+        config,
+        score=lambda prompts, answers: torch.ones(len(answers)),
+        monitor=Monitor(eval_every=1, eval_prompts=4),
+        eval_prompts=PROMPTS[:4],
+        gold=gold,
+        log=rows.append,
+    )
+    assert (
+        metrics["stopped"] == 1.0
+        and rows[0]["score"] == 1.0
+        and [evaluate["eval_score"] for evaluate in metrics["eval_points"]] == [1.0, 1.0]
+    )
     assert heard[:4] == [GOOD] * 4
-    call = Complete(messages=PROMPTS[0].messages, max_tokens=24, temperature=0.0, seed=0)
+    call = GenerateRequest(messages=PROMPTS[0].messages, max_tokens=24, temperature=0.0, seed=0)
     ((_, said),) = LocalBackend(name).answers([call])
     assert (said.text, said.finish) == (GOOD, "stop")
 
@@ -101,17 +139,30 @@ def test_a_row_ends_in_the_token_that_sampling_stops_at(shape):
     tokenizer = load_tokenizer(name)
     row = tokenize(ChatFormat(tokenizer), PROMPTS[0], GOOD, 100)
     assert tokenizer.decode(row.answer).lstrip() == GOOD + end
-    said = Prompt.of((*PROMPTS[0].messages, Message(role="assistant", content=GOOD), Message(role="user", content="Thanks.")))
-    assert tokenizer.decode(tokenize(ChatFormat(tokenizer), said, GOOD, 100).answer).lstrip() == GOOD + end
+    said = Prompt.of(
+        (
+            *PROMPTS[0].messages,
+            Message(role="assistant", content=GOOD),
+            Message(role="user", content="Thanks."),
+        )
+    )
+    assert (
+        tokenizer.decode(tokenize(ChatFormat(tokenizer), said, GOOD, 100).answer).lstrip()
+        == GOOD + end
+    )
 
 
 def test_stop_tokens_come_from_the_generation_config_the_tokenizer_and_the_template(tmp_path):
-    def stops(name, style=""):
+    def stops(name, chat_format=""):
         tokenizer = load_tokenizer(name)
-        return set(tokenizer.convert_ids_to_tokens(stop_tokens(name, ChatFormat(tokenizer, style))))
+        return set(
+            tokenizer.convert_ids_to_tokens(stop_tokens(name, ChatFormat(tokenizer, chat_format)))
+        )
 
     name = model_of(tmp_path / "all", "<a>", "<b>", "<c>", ["<a>"])
-    assert stops(name) == {"<a>", "<b>", "<c>"} and stops(name, "transcript") == stops(name, "plain") == {"<a>", "<c>"}
+    assert stops(name) == {"<a>", "<b>", "<c>"} and stops(name, "transcript") == stops(
+        name, "plain"
+    ) == {"<a>", "<c>"}
     # without a file of its own the generation config is what the model's config says
     (tmp_path / "all/generation_config.json").unlink()
     config = json.loads((tmp_path / "all/config.json").read_text())
@@ -120,7 +171,9 @@ def test_stop_tokens_come_from_the_generation_config_the_tokenizer_and_the_templ
     assert stops(name) == {"<a>", "<b>", "<c>"}
     # an end that stands between turns only
     between = "{%- for m in messages -%}{{ begin + m.role + ' ' + m.content + ('' if loop.last else end) }}{%- endfor -%}"
-    assert stops(model_of(tmp_path / "between", "<a>", "<b>", "<c>", template=between + OPENING)) == {"<b>", "<c>"}
+    assert stops(
+        model_of(tmp_path / "between", "<a>", "<b>", "<c>", template=between + OPENING)
+    ) == {"<b>", "<c>"}
     # no turn ends in a token, and the template writes none of what the model says
     plain = "{%- for m in messages -%}{{ m.role + ': ' + m.content + '\n' }}{%- endfor -%}"
     assert stops(model_of(tmp_path / "plain", "<a>", "<b>", "<c>", template=plain)) == {"<c>"}

@@ -36,7 +36,9 @@ def mentioned_types() -> frozenset[type]:
 def load_type_checking_imports() -> None:
     """Do what modules import for type checkers only, now that no import can be circular."""
     done: set[str] = set()
-    while todo := [name for name in sys.modules if name.split(".")[0] == "cai" and name not in done]:
+    while todo := [
+        name for name in sys.modules if name.split(".")[0] == "cai" and name not in done
+    ]:
         for name in todo:
             done.add(name)
             _load(sys.modules[name])
@@ -73,7 +75,11 @@ def _classes(value: Any) -> Iterator[type]:
     for name, member in vars(value).items():
         function = getattr(member, "fget", None) or getattr(member, "__func__", member)
         if not name.startswith("_") or name in ("__init__", "__call__"):
-            yield from _inside(list(typing.get_type_hints(function).values()) if inspect.isfunction(function) else [])
+            yield from _inside(
+                list(typing.get_type_hints(function).values())
+                if inspect.isfunction(function)
+                else []
+            )
 
 
 def _inside(annotations: list[Any]) -> Iterator[type]:

@@ -33,7 +33,9 @@ def reference() -> Iterator[str]:
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if not command.hidden:
-            yield from _section(command, command.make_context(name, [], parent=context, resilient_parsing=True))
+            yield from _section(
+                command, command.make_context(name, [], parent=context, resilient_parsing=True)
+            )
 
 
 def _section(command: Any, context: Any) -> Iterator[str]:

@@ -8,4 +8,7 @@ import re
 def plain(text: str) -> str:
     """Text in which only backticks mean something."""
     parts = re.split(r"(`+[^`]+`+)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]|])", r"\\\1", part) for part in parts)
+    return "".join(
+        part if part.startswith("`") else re.sub(r"([\\*_<>\[\]|])", r"\\\1", part)
+        for part in parts
+    )

@@ -13,13 +13,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 # what a browser loads by itself; links that a reader follows may lead outside
-LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b[^>]*stylesheet[^>]*\bhref=\"(?:https?:)?//")
+LOADED = re.compile(
+    r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b[^>]*stylesheet[^>]*\bhref=\"(?:https?:)?//"
+)
 
 
 def check_offline(app: Sphinx, exception: Exception | None) -> None:
     """No page loads a script, style or image from another site."""
     if exception or app.builder.format != "html":
         return
-    pages = [page for page in Path(app.outdir).rglob("*.html") if LOADED.search(page.read_text(encoding="utf-8"))]
+    pages = [
+        page
+        for page in Path(app.outdir).rglob("*.html")
+        if LOADED.search(page.read_text(encoding="utf-8"))
+    ]
     if pages:
         logger.warning("loads files from another site: %s", ", ".join(page.name for page in pages))

@@ -34,27 +34,44 @@ class PublicApi(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Write an autodoc directive for each object and let Sphinx render it."""
         self.env.note_reread()
-        groups = objects_of(self.arguments[0].split(), [line.strip() for line in self.content if line.strip()])
+        groups = objects_of(
+            self.arguments[0].split(), [line.strip() for line in self.content if line.strip()]
+        )
         lines = [line for title, names in groups.items() if names for line in _group(title, names)]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 
 def objects_of(packages: list[str], more: list[str]) -> dict[str, list[str]]:
     """Dotted names: the public functions, the public classes, and what their signatures mention besides."""
-    public = {id(value): f"cai.{name}" for name in cai.__all__ if _is_inside(value := getattr(cai, name), packages)}
+    public = {
+        id(value): f"cai.{name}"
+        for name in cai.__all__
+        if _is_inside(value := getattr(cai, name), packages)
+    }
     functions = {name for name in public.values() if not inspect.isclass(_object(name))}
-    besides = {f"{t.__module__}.{t.__qualname__}": t for t in mentioned_types() if _is_inside(t, packages)}
+    besides = {
+        f"{t.__module__}.{t.__qualname__}": t for t in mentioned_types() if _is_inside(t, packages)
+    }
     besides |= {name: _object(name) for name in more}
     return {
         "Functions": sorted(functions),
         "Classes": sorted(set(public.values()) - functions),
-        "Types in these signatures": sorted(name for name, value in besides.items() if id(value) not in public),
+        "Types in these signatures": sorted(
+            name for name, value in besides.items() if id(value) not in public
+        ),
     }
 
 
 def _group(title: str, names: list[str]) -> Iterator[str]:
     # autodoc writes reStructuredText, so it needs a block of it inside a Markdown page
-    yield from [f"## {title}", "", "```{eval-rst}", *(line for name in names for line in _autodoc(name)), "```", ""]
+    yield from [
+        f"## {title}",
+        "",
+        "```{eval-rst}",
+        *(line for name in names for line in _autodoc(name)),
+        "```",
+        "",
+    ]
 
 
 def _is_inside(value: object, packages: list[str]) -> bool:
@@ -70,7 +87,10 @@ def _object(name: str) -> object:
 def _autodoc(name: str) -> list[str]:
     value = _object(name)
     if not inspect.isclass(value):
-        return [f".. autofunction:: {name}" if inspect.isfunction(value) else f".. autodata:: {name}", ""]
+        return [
+            f".. autofunction:: {name}" if inspect.isfunction(value) else f".. autodata:: {name}",
+            "",
+        ]
     if records.is_record(value):
         return records.autodoc(name, value)
     kind = "autoexception" if issubclass(value, BaseException) else "autoclass"

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from sphinx.util.typing import stringify_annotation
 
-from cai.settings import described
+from cai.config.describe import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +35,18 @@ class Field(NamedTuple):
 
 def is_record(kind: object) -> bool:
     """Whether the fields of a class are what it is called with."""
-    return inspect.isclass(kind) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"))
+    return inspect.isclass(kind) and (
+        issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")
+    )
 
 
 def autodoc(name: str, kind: type) -> list[str]:
     """The directive for a record, with an entry for each field that its docstring does not describe."""
-    methods = [member for member in vars(kind) if not member.startswith("_") and _is_method(vars(kind)[member])]
+    methods = [
+        member
+        for member in vars(kind)
+        if not member.startswith("_") and _is_method(vars(kind)[member])
+    ]
     lines = [f".. autoclass:: {name}", f"   :members: {', '.join(methods)}" if methods else "", ""]
     if "Attributes:" not in (kind.__doc__ or ""):
         meanings = described(kind)
@@ -53,7 +59,9 @@ def signature(app: Sphinx, what: str, name: str, kind: Any, *rest: Any) -> tuple
     """The names and defaults only: the types stand beside the fields."""
     if what != "class" or not is_record(kind):
         return None
-    fields = [f"{field.name}={field.default}" if field.default else field.name for field in _fields(kind)]
+    fields = [
+        f"{field.name}={field.default}" if field.default else field.name for field in _fields(kind)
+    ]
     if issubclass(kind, BaseModel):
         fields.insert(0, "*")
     return f"({', '.join(fields)})", None
@@ -70,7 +78,10 @@ def _fields(kind: Any) -> Iterator[Field]:
     elif dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
-            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            required = (
+                field.default is dataclasses.MISSING
+                and field.default_factory is dataclasses.MISSING
+            )
             yield Field(field.name, hints[field.name], "" if required else _short(field.default))
     else:
         hints, defaults = typing.get_type_hints(kind), kind._field_defaults
@@ -86,8 +97,13 @@ def _short(default: object) -> str:
 
 def _entry(field: Field, meaning: str) -> list[str]:
     # get_type_hints strips the bounds and validators of Annotated
-    bare = typing.get_type_hints(SimpleNamespace(__annotations__={"field": field.annotation}))["field"]
-    lines = [f"   .. attribute:: {field.name}", f"      :type: {stringify_annotation(bare, 'smart')}"]
+    bare = typing.get_type_hints(SimpleNamespace(__annotations__={"field": field.annotation}))[
+        "field"
+    ]
+    lines = [
+        f"   .. attribute:: {field.name}",
+        f"      :type: {stringify_annotation(bare, 'smart')}",
+    ]
     if field.default not in ("", "..."):
         lines.append(f"      :value: {field.default}")
     return [*lines, "", f"      {meaning}", ""]

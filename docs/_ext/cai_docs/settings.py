@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sphinx.util.docutils import SphinxDirective
 
 from cai.config import RunConfig, TrainingConfig
-from cai.settings import Setting, setting_of, subsection_of
+from cai.config.describe import Setting, setting_of, subsection_of
 from cai_docs.markdown import plain
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ class Settings(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Write Markdown for the file and let Sphinx render it."""
         self.env.note_reread()
-        return self.parse_text_to_nodes("\n".join(reference(self.arguments[0])), allow_section_headings=True)
+        return self.parse_text_to_nodes(
+            "\n".join(reference(self.arguments[0])), allow_section_headings=True
+        )
 
 
 def reference(file: str) -> Iterator[str]:
@@ -43,7 +45,9 @@ def reference(file: str) -> Iterator[str]:
         yield from _entry(path, setting, again=path in known)
 
 
-def _settings(kind: type[BaseModel], prefix: str = "", section: object = None) -> Iterator[tuple[str, Setting]]:
+def _settings(
+    kind: type[BaseModel], prefix: str = "", section: object = None
+) -> Iterator[tuple[str, Setting]]:
     """All settings of a file by their dotted names, those of the file itself first."""
     names = sorted(kind.model_fields, key=lambda name: subsection_of(kind, name) is not None)
     for name in names:
@@ -64,6 +68,16 @@ def _about(kind: type[BaseModel], section: str) -> str:
 
 def _entry(path: str, setting: Setting, *, again: bool) -> Iterator[str]:
     """``again``: the other file has a setting of this name, which owns the anchor."""
-    yield from [f"`````{{confval}} {path}", *([":no-index:"] if again else []), "", plain(setting.meaning), ""]
+    yield from [
+        f"`````{{confval}} {path}",
+        *([":no-index:"] if again else []),
+        "",
+        plain(setting.meaning),
+        "",
+    ]
     default = "Required" if setting.default is None else f"Default: `{setting.default}`"
-    yield from [f"{default} · Allowed: `{setting.allowed}`" if setting.allowed else default, "`````", ""]
+    yield from [
+        f"{default} · Allowed: `{setting.allowed}`" if setting.allowed else default,
+        "`````",
+        "",
+    ]

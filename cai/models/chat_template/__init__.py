@@ -1,0 +1,1 @@
+"""From messages to the exact tokens a model reads, by the model's own chat template."""

@@ -1,0 +1,1 @@
+"""Prompts with their answers packed into one batch, so that shared tokens are read once."""

@@ -1,0 +1,1 @@
+"""Policy optimization against a reward: PPO, RLOO and GRPO."""

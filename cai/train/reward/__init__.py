@@ -1,0 +1,1 @@
+"""Train, ensemble and measure reward models."""

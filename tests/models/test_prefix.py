@@ -1,0 +1,104 @@
+"""Rows read from a shared beginning equal rows read whole."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cai.backends.local import LocalBackend
+from cai.models.packing.padding import pad_right
+from cai.models.packing.prefix import (
+    PrefixGroup,
+    batches,
+    common,
+    group_by_prefix,
+    group_rows,
+    prefix_logits,
+)
+
+
+@pytest.fixture(params=["tiny", "tiny_gpt2"])
+def model(request):
+    return LocalBackend(request.getfixturevalue(request.param)).language_model.model
+
+
+def some_rows(vocabulary: int) -> list[list[int]]:
+    rng = random.Random(0)
+
+    def words(n):
+        return [rng.randrange(5, vocabulary) for _ in range(n)]
+
+    head, one, two = words(20), words(15), words(30)
+    return (
+        [head + one + words(n) for n in (1, 4, 9)]
+        + [head + two + words(n) for n in (3, 2)]
+        + [words(8), words(40), head + one]
+    )
+
+
+def whole_logits(model, row):
+    with torch.no_grad():
+        return model(torch.tensor([row])).logits[0]
+
+
+@pytest.mark.parametrize("line_tokens", [512, 7])  # all own parts in one line; lines that hold few
+def test_shared_equals_whole(model, monkeypatch, line_tokens):
+    monkeypatch.setattr("cai.models.packing.prefix.LINE_TOKENS", line_tokens)
+    rows = some_rows(model.config.vocab_size)
+    kept = [1 + i % 2 if len(row) > 36 or i == 5 else 1 for i, row in enumerate(rows)]
+    groups = group_rows(model, rows, kept)
+    assert any(len(g.rows) >= 3 and g.shared >= 34 for g in groups) and any(
+        g.shared == 0 for g in groups
+    )
+    seen = set()
+    for batch in batches(groups, rows, 10_000):
+        for i, logits in prefix_logits(model, rows, kept, batch, 0).items():
+            assert (
+                torch.allclose(logits, whole_logits(model, rows[i])[-kept[i] :], atol=1e-4)
+                and len(logits) == kept[i]
+            )
+            seen.add(i)
+    assert seen == set(range(len(rows)))
+
+
+def test_a_wrong_owner_of_the_beginning_shows(model):
+    rows = some_rows(model.config.vocab_size)
+    wrong = [rows[3], rows[0]]
+    answer_logits = prefix_logits(
+        model, wrong, [1, 1], [PrefixGroup(35, [0, 1])], 0
+    )  # row 1 begins otherwise
+    assert not torch.allclose(answer_logits[1], whole_logits(model, wrong[1])[-1:], atol=1e-2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.integers(0, 1), min_size=1, max_size=60).map(tuple),
+        min_size=1,
+        max_size=25,
+        unique=True,
+    ),
+    st.integers(20, 400),
+)
+def test_grouping_covers_each_row_once_and_never_reads_more(rows, budget):
+    kept = [min(len(row), 1 + i % 3) for i, row in enumerate(rows)]
+    groups = group_by_prefix(rows, kept)
+    assert sorted(i for g in groups for i in g.rows) == list(range(len(rows)))
+    for group in groups:
+        first = rows[group.rows[0]]
+        assert all(
+            common(first, rows[i]) >= group.shared and len(rows[i]) - kept[i] >= group.shared
+            for i in group.rows
+        )
+    answer_logits = sum(g.shared + sum(len(rows[i]) - g.shared for i in g.rows) for g in groups)
+    assert answer_logits <= sum(map(len, rows))
+    made = list(batches(groups, rows, budget))
+    assert sorted(i for batch in made for g in batch for i in g.rows) == list(range(len(rows)))
+    for batch in made:
+        assert len({bool(g.shared) for g in batch}) == 1
+        ids, mask = pad_right([rows[g.rows[0]] for g in batch], 0, torch.device("cpu"))
+        assert ids.shape == mask.shape and mask.sum(1).tolist() == [
+            len(rows[g.rows[0]]) for g in batch
+        ]
