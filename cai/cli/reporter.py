@@ -39,7 +39,10 @@ class TerminalReporter:
             self._said = time.monotonic()
             self.console.print(f"{'':<10} {done:,} of {total:,} {text}".rstrip(), markup=False)
 
-    def note(self, text: str) -> None:
+    def requests(self, done: int, total: int) -> None:
+        self.progress(done, total)
+
+    def info(self, text: str) -> None:
         self._stop()
         self.console.print(f"{'':<10} {text}", markup=False)
 

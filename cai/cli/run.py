@@ -82,7 +82,7 @@ def print_run(
     run = open_run(folder, config, constitution, path.parent, reporter, budget)
     try:
         with run.cache:
-            metrics = execute(run, until=until, redo=redo, warn=reporter.warn)
+            metrics = execute(run, until=until, redo=redo)
     except BaseException:
         report_what_there_is(folder)
         raise

@@ -28,12 +28,12 @@ def train_stage(stage: str, path: Path, settings: Sequence[str]) -> None:
     for name, value in metrics.items():
         if name == "left_out":
             for reason, count in value.items():
-                reporter.note(f"left out: {count:,} x {reason}")
+                reporter.info(f"left out: {count:,} x {reason}")
         elif isinstance(value, int | float):
-            reporter.note(
+            reporter.info(
                 f"{name.replace('_', ' ')}: {value:,}"
                 if isinstance(value, int)
                 else f"{name.replace('_', ' ')}: {value:.4g}"
             )
-    reporter.note(f"saved: {checkpoint}")
-    reporter.note(f"open with: transformers.{OPENS[stage]}.from_pretrained({str(checkpoint)!r})")
+    reporter.info(f"saved: {checkpoint}")
+    reporter.info(f"open with: transformers.{OPENS[stage]}.from_pretrained({str(checkpoint)!r})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ def execute(
     *,
     until: str = "",
     redo: Sequence[str] = (),
-    warn: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run all stages (up to and with ``until``) that are not finished; returns and writes ``metrics.json``.
 
@@ -37,7 +36,7 @@ def execute(
     """
     wanted = named_stages(run.config, until, redo)
     for message in startup_warnings(run):
-        warn(message)
+        run.reporter.warn(message)
     try:
         for stage in wanted:
             _do(run.at(stage.round or run.config.iterations), stage, again=stage.name in redo)
@@ -79,10 +78,10 @@ def _do(run: Run, stage: Stage, *, again: bool) -> None:
     before = run.manifest(stage.name) or {}
     changed = changes(before["made_from"], wanted) if "made_from" in before else []
     if before.get("made_from") == wanted and not again and run.is_whole(stage.name):
-        run.reporter.note("finished before")
+        run.reporter.info("finished before")
         return
     if changed:
-        run.reporter.note(f"made again: {', '.join(changed)}")
+        run.reporter.info(f"made again: {', '.join(changed)}")
     distributed.wait()  # before it is undone, all must have seen that it is to do
     if distributed.is_main():
         (run.stage_folder(stage.name) / "manifest.json").unlink(missing_ok=True)
@@ -92,11 +91,11 @@ def _do(run: Run, stage: Stage, *, again: bool) -> None:
     distributed.wait()  # what they all need must be written
     run.finish(stage.name, wanted, metrics, seconds)
     distributed.wait()
-    counts = run.cache.counts.get(stage.name)
-    asked = f"; {counts.requests:,} model calls made, {counts.hits:,} remembered" if counts else ""
-    run.reporter.note(f"{seconds:.1f} s{asked}")
+    counts = run.cache.usage.get(stage.name)
+    asked = f"; {counts.requests:,} model calls made, {counts.cached:,} remembered" if counts else ""
+    run.reporter.info(f"{seconds:.1f} s{asked}")
     for note in run.notes():
-        run.reporter.note(note)
+        run.reporter.info(note)
 
 
 def startup_warnings(run: Run) -> list[str]:
@@ -157,10 +156,10 @@ def collect(run: Run) -> dict[str, Any]:
         "stages": {name: metrics for name, metrics in stages.items() if name != "evaluate"},
         "seconds": {name: manifest["seconds"] for name, manifest in manifests.items()},
         "memo": {
-            "calls": sum(c.requests for c in run.cache.counts.values()),
-            "hits": sum(c.hits for c in run.cache.counts.values()),
+            "calls": sum(c.requests for c in run.cache.usage.values()),
+            "hits": sum(c.cached for c in run.cache.usage.values()),
             "by_stage": {
-                name: {"calls": c.requests, "hits": c.hits} for name, c in run.cache.counts.items()
+                name: {"calls": c.requests, "hits": c.cached} for name, c in run.cache.usage.items()
             },
             "ever": {
                 name: {"calls": c.requests, "tokens_in": c.tokens_in, "tokens_out": c.tokens_out}

@@ -56,7 +56,7 @@ def prompts(run: Run) -> Metrics:
     metrics = {**counts, "in_an_earlier_set": repeated.total(), "repeated": dict(repeated)}
     notes = [repeats(kind, count, counts[kind]) for kind, count in repeated.items()]
     for note in dict.fromkeys([*notes, *held_out_notes(run.config, metrics)]):
-        run.reporter.note(note)
+        run.reporter.info(note)
     return metrics
 
 
@@ -213,7 +213,7 @@ def audit_stage(run: Run) -> Metrics:
     )
     metrics["human"] = _agreement(run) if config.human_pairs else {}
     if config.human_pairs and not metrics["human"]["n"]:
-        run.reporter.note(
+        run.reporter.info(
             "audit.human_pairs: no comparison has both a human label and one of the judge; add some in reward.human"
         )
     metrics["failings"] = gate_failures(metrics, metrics["examples"], config.model_dump())

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 from filelock import BaseFileLock, FileLock, Timeout
@@ -27,6 +27,7 @@ from cai.files import disk_errors, read_json, sha256, write_json, write_text
 from cai.functions import look_in
 from cai.keys import digest
 from cai.models.names import find_model
+from cai.pipeline.reporter import NullReporter, Reporter
 
 FORMAT = 1
 """Version of what stages write; a change makes every stage of older runs stale."""
@@ -34,22 +35,6 @@ FORMAT = 1
 
 ITERATED = ("compare", "judge", "audit", "reward", "ppo")
 """The stages of a round."""
-
-
-class Reporter(Protocol):
-    """Where a run says what it does."""
-
-    def stage(self, name: str, text: str) -> None: ...
-    def progress(self, done: int, total: int, text: str = "") -> None: ...
-    def note(self, text: str) -> None: ...
-
-
-class NullReporter:
-    """A screen that shows nothing."""
-
-    def stage(self, name: str, text: str) -> None: ...
-    def progress(self, done: int, total: int, text: str = "") -> None: ...
-    def note(self, text: str) -> None: ...
 
 
 @dataclass
@@ -98,7 +83,7 @@ class Run:
         if key not in self._backends:
             self._backends[key] = open_backend(model, chat_format, enable_thinking)
         return self.cache.cached_model(
-            self._backends[key], self.named(stage), self.reporter.progress, together=together
+            self._backends[key], self.named(stage), self.reporter.requests, together=together
         )
 
     def critic(self, stage: str) -> CachedModel:

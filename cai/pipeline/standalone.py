@@ -13,7 +13,8 @@ from cai.data.prompts import read_prompts
 from cai.errors import InputError, Problem
 from cai.files import write_json
 from cai.models.names import find_model
-from cai.pipeline.run import Reporter, training_log
+from cai.pipeline.reporter import Reporter
+from cai.pipeline.run import training_log
 from cai.records import Preference, Prompt
 
 Metrics = dict[str, Any]

@@ -166,7 +166,7 @@ def ppo(run: Run) -> Metrics:
         and not any("eval_gold" in look for look in eval_points)
         and (run.config.evaluate.gold or run.config.monitor.judge)
     ):
-        run.reporter.note(NO_GOLD)
+        run.reporter.info(NO_GOLD)
     parted = detect_overoptimization(eval_points)
     return dict(metrics) | ({"overoptimisation": parted} if parted else {})
 

@@ -2,7 +2,8 @@
 
 import json
 
-from cai.pipeline.run import NullReporter, training_log
+from cai.pipeline.reporter import NullReporter
+from cai.pipeline.run import training_log
 
 
 def steps(path):

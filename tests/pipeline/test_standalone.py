@@ -9,7 +9,7 @@ from accelerate.utils import LoggerType
 from cai.config import load_training
 from cai.errors import InputError, RunFailed
 from cai.files import read_json
-from cai.pipeline.run import NullReporter
+from cai.pipeline.reporter import NullReporter
 from cai.pipeline.standalone import train_standalone
 
 
