@@ -32,6 +32,9 @@ class TerminalReporter:
         self.console.print(f"{name:<10} {text}", markup=False)
         self._said = time.monotonic()
 
+    def up_to_date(self) -> None:
+        self.info("up to date")
+
     def progress(self, done: int, total: int, text: str = "") -> None:
         if self.console.is_terminal:
             self._bar(done, total, text)

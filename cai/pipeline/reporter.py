@@ -17,6 +17,10 @@ class Reporter(Protocol):
         """
         ...
 
+    def up_to_date(self) -> None:
+        """Report that the current stage was finished before and needs no work."""
+        ...
+
     def progress(self, done: int, total: int, text: str = "") -> None:
         """Report how far training is.
 
@@ -49,6 +53,9 @@ class NullReporter:
     """A reporter that shows nothing."""
 
     def stage(self, name: str, title: str) -> None:
+        """Show nothing."""
+
+    def up_to_date(self) -> None:
         """Show nothing."""
 
     def progress(self, done: int, total: int, text: str = "") -> None:
