@@ -44,7 +44,7 @@ class Recorded:
         )  # type: ignore[var-annotated]
 
     def __call__(self, calls: Any) -> list[Any]:
-        found = dict(self.backend.answers(calls))
+        found = dict(self.backend.respond(calls))
         self.calls, self.answers = list(calls), [found[i] for i in range(len(calls))]
         return self.answers
 
@@ -172,7 +172,7 @@ def main() -> None:
             for i, p in enumerate(prompts)
         ]
         calls = [GenerateRequest(talk, seed=0, temperature=0, max_tokens=90) for talk in talks]
-        ours, found = timed(lambda calls=calls: dict(backend.answers(calls)), options.rounds)  # type: ignore[misc]
+        ours, found = timed(lambda calls=calls: dict(backend.respond(calls)), options.rounds)  # type: ignore[misc]
         written = [backend.rendered(call) for call in calls]
         plain, expected = timed(
             lambda written=written: plain_generate(model, tokenizer, written, 90), options.rounds

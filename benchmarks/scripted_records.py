@@ -56,11 +56,11 @@ def work(run: Run) -> None:
             )
         started = time.perf_counter()
         stage(run)
-        seconds, counts = time.perf_counter() - started, run.cache.counts.get(name)
+        seconds, counts = time.perf_counter() - started, run.cache.usage.get(name)
         if counts:
-            asked = counts.requests + counts.hits
+            asked = counts.requests + counts.cached
             print(
-                f"| {name} | {counts.requests:,} | {counts.hits:,} | {seconds:.1f} | {asked / seconds:,.0f} |",
+                f"| {name} | {counts.requests:,} | {counts.cached:,} | {seconds:.1f} | {asked / seconds:,.0f} |",
                 flush=True,
             )
 

@@ -81,9 +81,9 @@ def theirs(
 def ours(url: str, model: str, texts: list[GenerateRequest], at_once: int) -> dict[str, float]:
     """Requests and tokens a second by a server backend, its start-up probe left out."""
     backend = ServerBackend(f"{url}#{model}", settings=Settings(concurrency=at_once))
-    list(backend.answers(texts[:1]))
+    list(backend.respond(texts[:1]))
     started = time.perf_counter()
-    found = [answer for _, answer in backend.answers(texts)]
+    found = [answer for _, answer in backend.respond(texts)]
     seconds = time.perf_counter() - started
     answers = [
         answer

@@ -57,11 +57,11 @@ def check_sampling(temperature: object, max_tokens: object) -> None:
     check_count("max_tokens", max_tokens)
 
 
-def check_law(constitution: object, use: Use | None = None, principles: int | None = None) -> None:
+def check_constitution(constitution: object, use: Use | None = None, principles: int | None = None) -> None:
     """A constitution that can draw ``principles`` different principles for a use; 0 stands for all."""
     if not isinstance(constitution, Constitution):
         raise ArgumentError(
-            "law",
+            "constitution",
             f"must be a Constitution from cai.load_constitution, not {type(constitution).__name__}",
         )
     if use is None:
@@ -69,7 +69,7 @@ def check_law(constitution: object, use: Use | None = None, principles: int | No
     there = len(constitution.used_for(use))
     if not there:
         raise ArgumentError(
-            "law", f"the constitution {constitution.name!r} draws no principle to {use} by"
+            "constitution", f"the constitution {constitution.name!r} draws no principle to {use} by"
         )
     if principles is not None:
         check_count("principles", principles, 0)
@@ -80,10 +80,10 @@ def check_law(constitution: object, use: Use | None = None, principles: int | No
             )
 
 
-def check_ask(model: Any) -> None:
+def check_model(model: Any) -> None:
     """What a memo gives for a backend, not the backend itself."""
     if not callable(model) or not hasattr(model, "fingerprint"):
         raise ArgumentError(
-            "ask",
+            "model",
             f"must come from ResponseCache(path).cached_model(backend), not {type(model).__name__}",
         )

@@ -94,9 +94,9 @@ def test_revise(model, drafts, options, says):
 
 
 def test_revise_needs_a_constitution_with_principles(model, drafts):
-    refused("law: must be a Constitution", cai.revise, drafts, "harmless", model)
+    refused("constitution: must be a Constitution", cai.revise, drafts, "harmless", model)
     refused(
-        "law: the constitution 't' draws no principle to revise by",
+        "constitution: the constitution 't' draws no principle to revise by",
         cai.revise,
         drafts,
         EMPTY,
@@ -138,15 +138,15 @@ def test_a_method_is_an_object_or_a_name(model):
         [PAIR], LAW, model, cai.PairwiseLogprobs(delimiters=True)
     )
     refused(
-        "method: must be one of letters, critique, votes, reasoned, not 'leters' (did you mean",
+        "method: must be one of option_logprobs, critique, sampled_votes, chain_of_thought, not 'critque' (did you mean",
         cai.judge,
         [PAIR],
         LAW,
         model,
-        "leters",
+        "critque",
     )
     refused(
-        "method: must be one of letters, critique, votes, reasoned or an object such as PairwiseLogprobs(), not the class Letters",
+        "method: must be one of option_logprobs, critique, sampled_votes, chain_of_thought or an object such as PairwiseLogprobs(), not the class PairwiseLogprobs",
         cai.judge,
         [PAIR],
         LAW,
@@ -163,7 +163,7 @@ def test_a_method_is_an_object_or_a_name(model):
         cai.PairwiseLogprobs(),
     )
     refused(
-        "law: the constitution 't' draws no principle to judge by",
+        "constitution: the constitution 't' draws no principle to judge by",
         cai.judge,
         [PAIR],
         EMPTY,
@@ -202,7 +202,7 @@ def test_rank(model):
 
 def test_compare(drafts):
     refused("samples: must map names of models", cai.compare, drafts)
-    refused("per_prompt: must be", cai.compare, {"m": drafts}, per_prompt=0)
+    refused("pairs_per_prompt: must be", cai.compare, {"m": drafts}, pairs_per_prompt=0)
 
 
 @pytest.mark.parametrize("kind", [cai.SampledVotes, cai.ChainOfThought])

@@ -84,7 +84,7 @@ class LocalBackend:
     def render(self, request: Request) -> str:
         return self.format.prompt(request.messages)
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         completing = [
             (i, request)
             for i, request in enumerate(requests)
@@ -197,7 +197,7 @@ class LocalBackend:
                         (0.0,) * len(options),
                         len(prompt),
                         "too_long",
-                        note=self._too_long(len(prompt), longest),
+                        reason=self._too_long(len(prompt), longest),
                     ),
                 )
                 continue

@@ -43,7 +43,7 @@ class Completion:
     finish_reason: FinishReason
     tokens_in: int
     tokens_out: int
-    note: str = ""  # why it failed
+    reason: str = ""  # why it failed
     reasoning: str = (
         ""  # what a model that thinks aloud wrote before its answer; no part of the answer
     )
@@ -59,25 +59,25 @@ class OptionLogprobs:
     votes: int = (
         0  # samples the probabilities are shares of, where a server gives no log-probabilities
     )
-    note: str = ""
+    reason: str = ""
 
 
 Response = Completion | OptionLogprobs
 
 
-def failed(request: Request, note: str, finish_reason: FinishReason = "failed") -> Response:
+def failed(request: Request, reason: str, finish_reason: FinishReason = "failed") -> Response:
     """The answer of a call that has none, with the reason."""
     if isinstance(request, LoglikelihoodRequest):
-        return OptionLogprobs((math.nan,) * len(request.options), 0, finish_reason, note=note)
-    return Completion("", finish_reason, 0, 0, note)
+        return OptionLogprobs((math.nan,) * len(request.options), 0, finish_reason, reason=reason)
+    return Completion("", finish_reason, 0, 0, reason)
 
 
 def cleaned(answer: Response) -> Response:
     """The answer without lone surrogates, whatever backend or function it comes from."""
     if isinstance(answer, OptionLogprobs):
-        return replace(answer, note=clean(answer.note))
+        return replace(answer, reason=clean(answer.reason))
     return replace(
-        answer, text=clean(answer.text), reasoning=clean(answer.reasoning), note=clean(answer.note)
+        answer, text=clean(answer.text), reasoning=clean(answer.reasoning), reason=clean(answer.reason)
     )
 
 
@@ -90,7 +90,7 @@ class Backend(Protocol):
         """The exact text the model would read."""
         ...
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """Answer all calls, yielding ``(index, answer)`` as they are ready, in any order."""
         ...
 

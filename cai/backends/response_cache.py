@@ -46,11 +46,11 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass
-class Counts:
-    """What a stage asked for: ``requests`` went to the model, ``hits`` were remembered (or asked twice in one go)."""
+class Usage:
+    """What a stage asked for: ``requests`` went to the model, ``cached`` were remembered (or asked twice in one go)."""
 
     requests: int = 0
-    hits: int = 0
+    cached: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
 
@@ -61,7 +61,7 @@ class ResponseCache:
     def __init__(self, path: StrPath, budget: Budget | None = None) -> None:
         path = Path(path)
         self.path, self.budget = path, budget or Budget()
-        self.counts: dict[str, Counts] = {}
+        self.usage: dict[str, Usage] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30)
@@ -96,7 +96,7 @@ class ResponseCache:
         except OSError as error:
             raise InputError([Problem(str(path), f"cannot be written: {error.strerror}")]) from None
         before = self.totals().values()
-        self._ever = Counts(
+        self._ever = Usage(
             sum(c.requests for c in before),
             0,
             sum(c.tokens_in for c in before),
@@ -120,13 +120,13 @@ class ResponseCache:
         stage: str = "",
         progress: Progress | None = None,
         *,
-        together: bool = True,
+        shard: bool = True,
     ) -> CachedModel:
         """A function from calls to answers, in order, that asks the backend only for what is not remembered.
 
-        ``together``: all processes ask for the same, and each has a share of it answered.
+        ``shard``: all processes ask for the same, and each has a share of it answered.
         """
-        return CachedModel(self, backend, stage, progress, together)
+        return CachedModel(self, backend, stage, progress, shard)
 
     def find(self, keys: Sequence[str]) -> dict[str, Response]:
         """The remembered answers among ``keys``."""
@@ -158,7 +158,7 @@ class ResponseCache:
 
     def spend(self, stage: str, answer: Response) -> None:
         """Count one answer of a model, for its stage and against the budget."""
-        for counts in (self.counts.setdefault(stage, Counts()), self._ever):
+        for counts in (self.usage.setdefault(stage, Usage()), self._ever):
             counts.requests += 1
             counts.tokens_in += answer.tokens_in
             counts.tokens_out += getattr(answer, "tokens_out", 0)
@@ -184,13 +184,13 @@ class ResponseCache:
                 f"the budget is used up ({reached}); what was answered is kept, run again with a larger one to go on"
             )
 
-    def totals(self) -> dict[str, Counts]:
+    def totals(self) -> dict[str, Usage]:
         """Per stage, the calls ever made and their tokens, over all runs of the command."""
         rows = self._db.execute(
             "SELECT stage, COUNT(*), SUM(tokens_in), SUM(tokens_out) FROM calls GROUP BY stage"
         )
         return {
-            stage: Counts(requests, 0, tokens_in or 0, tokens_out or 0)
+            stage: Usage(requests, 0, tokens_in or 0, tokens_out or 0)
             for stage, requests, tokens_in, tokens_out in rows
         }
 
@@ -204,10 +204,10 @@ class CachedModel:
         backend: Backend,
         stage: str,
         progress: Progress | None,
-        together: bool = True,
+        shard: bool = True,
     ) -> None:
         self.cache, self.backend, self.stage, self.progress = cache, backend, stage, progress
-        self.together = together and distributed.count() > 1
+        self.shard = shard and distributed.count() > 1
 
     @property
     def fingerprint(self) -> str:
@@ -223,9 +223,9 @@ class CachedModel:
         missing = {
             key: request for key, request in zip(keys, requests, strict=True) if key not in answers
         }
-        self.cache.counts.setdefault(self.stage, Counts()).hits += len(requests) - len(missing)
+        self.cache.usage.setdefault(self.stage, Usage()).cached += len(requests) - len(missing)
         asked = dict(islice(missing.items(), self.cache.calls_left()))
-        if self.together:
+        if self.shard:
             answers |= self._shared(asked)
         else:
             answers |= self._answered(asked, len(answers))
@@ -255,7 +255,7 @@ class CachedModel:
             self.cache.check_budget()
         try:
             for i, raw in _within(
-                self.backend.answers(list(missing.values())), self.cache, len(missing)
+                self.backend.respond(list(missing.values())), self.cache, len(missing)
             ):
                 answers[names[i]] = answer = cleaned(raw)
                 if answer.finish_reason != "failed":  # what failed may work another time

@@ -30,7 +30,7 @@ class ScriptedBackend:
     def render(self, request: Request) -> str:
         return "\n".join(f"{m.role}: {m.content}" for m in request.messages)
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         for i, request in enumerate(requests):
             tokens_in = len(self.render(request).split())
             if isinstance(request, LoglikelihoodRequest):

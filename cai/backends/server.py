@@ -127,7 +127,7 @@ class ServerBackend:
     def render(self, request: Request) -> str:
         return openai_protocol.render(request, self.dialect)
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """Yield answers as they come in; the calls run in a thread of their own until the last or until this is closed.
 
         Ctrl-C, or a limit that is thrown in, ends it after the answers that are on their way: they will have to be paid.
@@ -206,7 +206,7 @@ class _WorkQueue:
         self._failed = self._failed + 1 if answer.finish_reason == "failed" else 0
         if self._failed >= DEAD_IN_A_ROW:
             raise LimitReached(
-                f"{url}: {self._failed} calls in a row failed, the last one with: {answer.note}; run again to go on"
+                f"{url}: {self._failed} calls in a row failed, the last one with: {answer.reason}; run again to go on"
             )
 
 
@@ -237,17 +237,17 @@ class _Endpoint:
         if (
             said[0].finish_reason == "failed"
             and capabilities.quiet
-            and not said[0].note.startswith(NO_CONNECTION)
+            and not said[0].reason.startswith(NO_CONNECTION)
         ):
             capabilities.quiet = False
             said = [await self._try(words, capabilities)]
         if said[0].finish_reason == "failed":
-            if said[0].note.startswith(NO_CONNECTION):
+            if said[0].reason.startswith(NO_CONNECTION):
                 raise LimitReached(
-                    f"{self.url}: does not answer: {said[0].note}; start the server and run again"
+                    f"{self.url}: does not answer: {said[0].reason}; start the server and run again"
                 )
             raise LimitReached(
-                f"{self.url}: the first call failed: {said[0].note}; mend that and run again"
+                f"{self.url}: the first call failed: {said[0].reason}; mend that and run again"
             )
         said.append(await self._try(words, capabilities))
         capabilities.seed = said[0] == said[1]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from cai import templates
-from cai.arguments import check_ask, check_choice, check_law, check_records
+from cai.arguments import check_model, check_choice, check_constitution, check_records
 from cai.backends.protocol import Model
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge_methods import JudgeMethod, as_method, score_all
@@ -41,8 +41,8 @@ def judge(
         ArgumentError: naming the argument that cannot be used.
     """
     check_records("comparisons", comparisons, Comparison)
-    check_law(constitution, "judge", principles)
-    check_ask(model)
+    check_constitution(constitution, "judge", principles)
+    check_model(model)
     check_choice("combine", combine, get_args(Combine))
     method = as_method(method, seed)
     weights = constitution.used_for("judge")

@@ -363,8 +363,8 @@ def _trouble(request: Request, answer: Response) -> str:
         return f"truncated (cut at max_tokens={request.max_tokens})"
     if answer.finish_reason != "stop":
         return (
-            f"{answer.finish_reason.replace('_', ' ')} ({answer.note})"
-            if answer.note
+            f"{answer.finish_reason.replace('_', ' ')} ({answer.reason})"
+            if answer.reason
             else answer.finish_reason.replace("_", " ")
         )
     if isinstance(answer, OptionLogprobs) and share(answer, 0) is None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from cai import templates
-from cai.arguments import check_ask, check_choice, check_law
+from cai.arguments import check_model, check_choice, check_constitution
 from cai.backends.protocol import LoglikelihoodRequest, Model, OptionLogprobs, Request, Response
 from cai.constitution.schema import Constitution, Principle, fill_slots
 from cai.feedback.judge import is_empty_answer
@@ -40,8 +40,8 @@ def rate(
     Raises:
         ArgumentError: naming the argument that cannot be used.
     """
-    check_law(constitution, "judge", principles)
-    check_ask(model)
+    check_constitution(constitution, "judge", principles)
+    check_model(model)
     check_choice("scale", scale, get_args(Scale))
     weights = constitution.used_for("judge")
     drawn = [

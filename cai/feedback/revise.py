@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from cai import templates
-from cai.arguments import check_ask, check_count, check_law, check_records, check_sampling
+from cai.arguments import check_model, check_count, check_constitution, check_records, check_sampling
 from cai.backends.protocol import Completion, GenerateRequest, Model
 from cai.constitution.schema import Constitution, Principle, fill_slots
 from cai.errors import ArgumentError
@@ -38,11 +38,11 @@ def revise(
         ArgumentError: naming the argument that cannot be used.
     """
     check_records("samples", samples, Sample)
-    check_ask(model)
+    check_model(model)
     check_count("rounds", rounds, 0)
     check_sampling(temperature, max_tokens)
     usable = [sample for sample in samples if sample.status in ("ok", "truncated")]
-    check_law(constitution, "revise" if usable else None)
+    check_constitution(constitution, "revise" if usable else None)
     critic = _Critic(constitution, model, direct, seed, temperature, max_tokens)
     replies = [sample.response for sample in usable]
     steps: list[list[Step]] = [[] for _ in usable]

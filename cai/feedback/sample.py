@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cai.arguments import check_ask, check_count, check_records, check_sampling
+from cai.arguments import check_model, check_count, check_records, check_sampling
 from cai.backends.protocol import Completion, GenerateRequest, Model
 from cai.keys import digest, seed_for
 from cai.records import Prompt, Provenance, Sample, Status
@@ -28,7 +28,7 @@ def sample(
         ArgumentError: naming the argument that cannot be used.
     """
     check_records("prompts", prompts, Prompt)
-    check_ask(model)
+    check_model(model)
     check_count("n", n)
     check_sampling(temperature, max_tokens)
     wanted = [(prompt, draw) for prompt in prompts for draw in range(n)]
@@ -76,6 +76,6 @@ def reason_of(answer: Completion, max_tokens: int) -> str:
     """Why an answer is not ``ok``, in the server's words or by the limit it reached; empty where it is, or nobody said why."""
     if status_of(answer) == "ok":
         return ""
-    return answer.note or (
+    return answer.reason or (
         f"cut at max_tokens={max_tokens}" if answer.finish_reason == "length" else ""
     )

@@ -94,14 +94,14 @@ def effects(folder: Path, constitution: Constitution) -> Effects:
             )
             look_in(run.base)
             chains, labels = _revised(run), _judged(run)
-            counts = cache.counts.values()
+            counts = cache.usage.values()
             return Effects(
                 len(chains),
                 [c for c in chains if c.first < len(c.before.steps)],
                 len(labels),
                 [row for row in labels if _touched(row)],
                 sum(c.requests for c in counts),
-                sum(c.hits for c in counts),
+                sum(c.cached for c in counts),
             )
     except Timeout:
         raise InputError([Problem(str(folder), "is in use by another process")]) from None
@@ -155,7 +155,7 @@ def _judged(run: Run) -> list[LabelEffect]:
         run.constitution,
         run.judge("diff"),
         method_of(run),
-        principles=config.principles,
+        principles=config.principles or 0,
         combine=config.combine,
         seed=run.config.seed,
     )

@@ -76,14 +76,14 @@ class Run:
         chat_format: str = "",
         enable_thinking: bool = False,
         *,
-        together: bool = True,
+        shard: bool = True,
     ) -> CachedModel:
-        """A model by way of the memo, counted for a stage; ``together``: all processes ask the same and share the work."""
+        """A model by way of the memo, counted for a stage; ``shard``: all processes ask the same and share the work."""
         key = (model, chat_format, enable_thinking)
         if key not in self._backends:
             self._backends[key] = open_backend(model, chat_format, enable_thinking)
         return self.cache.cached_model(
-            self._backends[key], self.named(stage), self.reporter.requests, together=together
+            self._backends[key], self.named(stage), self.reporter.requests, shard=shard
         )
 
     def critic(self, stage: str) -> CachedModel:
@@ -94,11 +94,11 @@ class Run:
             enable_thinking=self.config.models.enable_thinking,
         )
 
-    def judge(self, stage: str, *, together: bool = True) -> CachedModel:
+    def judge(self, stage: str, *, shard: bool = True) -> CachedModel:
         """The model that labels comparisons."""
         judge = self.model(self.config.judge_model)
         return self.cached_model(
-            judge, stage, enable_thinking=self.config.models.enable_thinking, together=together
+            judge, stage, enable_thinking=self.config.models.enable_thinking, shard=shard
         )
 
     def notes(self) -> list[str]:

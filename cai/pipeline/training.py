@@ -145,7 +145,7 @@ def ppo(run: Run) -> Metrics:
     ]
     asked = [*mixed, *held[: run.config.monitor.eval_prompts]]
     texts = Detokenizer(asked, policy, run.config.models.chat_format)
-    judged = JudgedScore(texts, _rater(run, together=False)) if run.config.judge.as_reward else None
+    judged = JudgedScore(texts, _rater(run, shard=False)) if run.config.judge.as_reward else None
     metrics = train_ppo(
         mixed,
         policy,
@@ -213,9 +213,9 @@ def _how(run: Run, stage: str) -> dict[str, Any]:
     }
 
 
-def _rater(run: Run, *, together: bool = True) -> Rater:
+def _rater(run: Run, *, shard: bool = True) -> Rater:
     """The judge's own rating, by the principles and as many per answer as label a comparison."""
-    model, config = run.judge("ppo", together=together), run.config
+    model, config = run.judge("ppo", shard=shard), run.config
 
     def rated(answers: Sequence[tuple[Prompt, str]]) -> list[float | None]:
         return rate(

@@ -19,7 +19,7 @@ def model(path, wanted, budget=None):
         answers = cache.cached_model(ScriptedBackend(lambda messages, seed: f"said {seed}"), "s")(
             wanted
         )
-        return answers, cache.counts["s"].requests
+        return answers, cache.usage["s"].requests
 
 
 def test_the_limit_is_kept_and_nothing_paid_is_lost(tmp_path):

@@ -63,7 +63,7 @@ CALLS = [
 
 
 def answers(backend, requests):
-    found = list(backend.answers(requests))
+    found = list(backend.respond(requests))
     assert sorted(i for i, _ in found) == list(range(len(requests))), "each call is answered once"
     return [answer for _, answer in sorted(found, key=lambda pair: pair[0])]
 
@@ -92,7 +92,7 @@ def test_the_same_call_has_the_same_answer_whatever_stands_beside_it(backend):
 
 
 def test_nothing_is_asked_for_nothing(backend):
-    assert list(backend.answers([])) == []
+    assert list(backend.respond([])) == []
 
 
 def test_what_differs_reads_differently_and_has_a_name(backend):
@@ -109,7 +109,7 @@ def test_what_differs_reads_differently_and_has_a_name(backend):
 
 
 def test_whoever_leaves_early_leaves_no_trouble(backend):
-    stream = backend.answers(CALLS)
+    stream = backend.respond(CALLS)
     next(stream)
     stream.close()
     assert len(answers(backend, CALLS)) == len(CALLS)
@@ -130,7 +130,7 @@ def test_a_prompt_beyond_the_context_says_by_how_much(tiny):
     )
     assert (completion.finish_reason, option_logprobs.finish_reason) == ("too_long", "too_long")
     assert (
-        completion.note
+        completion.reason
         == f"prompt of {completion.tokens_in} tokens + 6 for the answer is beyond the model's context of 512"
     )
-    assert option_logprobs.note.startswith(f"prompt of {option_logprobs.tokens_in} tokens + ")
+    assert option_logprobs.reason.startswith(f"prompt of {option_logprobs.tokens_in} tokens + ")

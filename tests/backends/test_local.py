@@ -30,7 +30,7 @@ TALKS = [
 
 
 def answers(backend, requests):
-    found = dict(backend.answers(requests))
+    found = dict(backend.respond(requests))
     return [found[i] for i in range(len(requests))]
 
 

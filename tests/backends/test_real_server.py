@@ -24,7 +24,7 @@ def both(requests):
     found = []
     for spec in (SERVER, "reference"):
         backend = open_backend(spec)
-        answers = dict(backend.answers(requests))
+        answers = dict(backend.respond(requests))
         found.append([answers[i] for i in range(len(requests))])
     return found
 

@@ -35,12 +35,12 @@ def test_equal_calls_are_made_once_and_answers_keep_their_order(tmp_path):
     with ResponseCache(tmp_path / "m.sqlite") as cache:
         texts = [a.text for a in cache.cached_model(backend(log), "s")(requests)]
         assert texts == ["a 1", "b 1", "a 1", "c 1"] and log == ["a", "b", "c"]
-        assert (cache.counts["s"].requests, cache.counts["s"].hits) == (3, 1)
+        assert (cache.usage["s"].requests, cache.usage["s"].cached) == (3, 1)
     with ResponseCache(tmp_path / "m.sqlite") as cache:
         assert [a.text for a in cache.cached_model(backend(log), "s")(requests)] == texts and len(
             log
         ) == 3
-        assert cache.counts["s"].requests == 0 and cache.totals()["s"].requests == 3
+        assert cache.usage["s"].requests == 0 and cache.totals()["s"].requests == 3
 
 
 @pytest.mark.parametrize("other", [{"seed": 2}, {"temperature": 0.5}, {"max_tokens": 7}])

@@ -37,7 +37,7 @@ def completes(n):
 
 
 def model(backend, requests):
-    found = dict(backend.answers(requests))
+    found = dict(backend.respond(requests))
     return [found[i] for i in range(len(requests))]
 
 
@@ -115,7 +115,7 @@ def test_a_lasting_fault_is_a_status_with_its_reason_and_is_not_remembered(tmp_p
             "stop",
             "failed",
             "stop",
-        ] and "malformed" in answers[1].note
+        ] and "malformed" in answers[1].reason
         broken = False
         before = len(server.requests)
         assert [a.finish_reason for a in cache.cached_model(backend)(completes(3))] == [
@@ -189,7 +189,7 @@ def test_slow_and_endless_answers_end():
 
     with FaultServer(never) as server:
         assert (
-            model(server.backend(deadline=2.0, attempts=2), completes(1))[0].note
+            model(server.backend(deadline=2.0, attempts=2), completes(1))[0].reason
             == "no answer in time"
         )
         assert len(server.requests) == PROBES + 2
@@ -197,7 +197,7 @@ def test_slow_and_endless_answers_end():
     with FaultServer(lambda n, f: (200, {}, b" " * 300_000) if n > PROBES else None) as server:
         assert (
             "longer than"
-            in model(server.backend(byte_cap=100_000, attempts=1), completes(1))[0].note
+            in model(server.backend(byte_cap=100_000, attempts=1), completes(1))[0].reason
         )
     import gzip
 
@@ -205,7 +205,7 @@ def test_slow_and_endless_answers_end():
     with FaultServer(
         lambda n, f: (200, {"Content-Encoding": "gzip"}, packed) if n > PROBES else None
     ) as server:
-        assert "packs" in model(server.backend(attempts=1), completes(1))[0].note
+        assert "packs" in model(server.backend(attempts=1), completes(1))[0].reason
 
 
 def test_verdicts_are_read_from_the_first_token():
@@ -339,7 +339,7 @@ def test_retry_after_in_seconds_and_as_a_date():
 
 def test_closing_early_stops_the_calls():
     with FaultServer(lambda n, f: time.sleep(0.02)) as server:
-        stream = server.backend(concurrency=2).answers(completes(500))
+        stream = server.backend(concurrency=2).respond(completes(500))
         next(stream)
         stream.close()
         asked = len(server.requests)

@@ -55,7 +55,7 @@ def test_only_known_finish_reasons_are_good_ends(reason, finish_reason, text):
     assert (answer.finish_reason, answer.text) == (finish_reason, text) and len(
         server.requests
     ) == PROBES + 1
-    assert answer.note == ("" if text else f"finish_reason {reason!r}")
+    assert answer.reason == ("" if text else f"finish_reason {reason!r}")
 
 
 @pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
@@ -63,7 +63,7 @@ def test_an_answer_that_the_server_broke_off_is_asked_for_again(reason):
     with first_and_last_decile(reason) as server:
         (answer,) = model(server.backend(attempts=3), completes(1))
     assert answer.finish_reason == "failed" and len(server.requests) == PROBES + 3
-    assert answer.note == f"the server did not finish the answer: finish_reason {reason!r}"
+    assert answer.reason == f"the server did not finish the answer: finish_reason {reason!r}"
 
 
 @pytest.mark.parametrize(("written", "finish_reason"), [(5, "stop"), (256, "length")])
@@ -81,7 +81,7 @@ def test_without_either_nobody_knows_whether_the_text_is_whole(usage):
     assert (answer.finish_reason, answer.text) == (
         "failed",
         "",
-    ) and "neither a finish_reason nor a number of tokens" in answer.note
+    ) and "neither a finish_reason nor a number of tokens" in answer.reason
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_body_that_cannot_be_read_is_a_failure_of_one_call(body):
         answers = model(server.backend(attempts=1, concurrency=1), completes(3))
     assert [a.finish_reason for a in answers] == ["failed", "stop", "stop"] and answers[
         0
-    ].note.startswith("malformed answer: ")
+    ].reason.startswith("malformed answer: ")
 
 
 @pytest.mark.parametrize("tokens", [10**30, -5, None, "many", 1.5])
@@ -184,7 +184,7 @@ def test_a_key_at_the_place_where_a_message_is_cut_is_not_cut_but_gone(key):
             lambda n, f, at=at: (400, {}, "x" * at + key) if n > PROBES else None
         ) as server:
             (answer,) = model(server.backend(), completes(1))
-        assert answer.note.startswith("400 xxx") and key[:10] not in answer.note
+        assert answer.reason.startswith("400 xxx") and key[:10] not in answer.reason
 
 
 def test_a_server_that_repeats_the_key_leaves_none_in_answers_and_notes(key, tmp_path):

@@ -284,7 +284,7 @@ def test_what_says_nothing_loses_here_as_in_the_labels(tmp_path):
         assert (
             asked
             and all(answer.passed for answer in run_judge_tests(asked, CritiqueOdds(), model))
-            and model.cache.counts[""].requests == 0
+            and model.cache.usage[""].requests == 0
         )
 
 

@@ -37,7 +37,7 @@ BAD = {
     "empty": Completion(" ", "stop", 5, 0),
 }
 REASONS = {
-    status: answer.note or ("cut at max_tokens=64" if status == "truncated" else "")
+    status: answer.reason or ("cut at max_tokens=64" if status == "truncated" else "")
     for status, answer in BAD.items()
 }
 
@@ -53,7 +53,7 @@ class Server:
     def render(self, request):
         return repr(request.messages)
 
-    def answers(self, requests):
+    def respond(self, requests):
         for i, request in enumerate(requests):
             last = request.messages[-1].content
             kind = (
@@ -133,7 +133,7 @@ def test_a_reason_is_no_part_of_an_id():
 
 @pytest.mark.parametrize("method", [PairwiseLogprobs(), CritiqueOdds()])
 def test_a_judge_that_is_filtered_leaves_a_trace(method):
-    filtered = OptionLogprobs((float("nan"),) * 2, 7, "filtered", note="content policy")
+    filtered = OptionLogprobs((float("nan"),) * 2, 7, "filtered", reason="content policy")
     (label,) = judge([PAIR], LAW, asked(Server(choice=filtered)), method)
     assert (
         label.status == "unscored"
@@ -181,7 +181,7 @@ def test_a_good_answer_has_no_reason():
 
 
 def test_texts_of_any_backend_hold_no_lone_surrogate(tmp_path):
-    odd = Completion("a \ud800 draft", "stop", 1, 1, note="\ud800", reasoning="hm \ud800")
+    odd = Completion("a \ud800 draft", "stop", 1, 1, reason="\ud800", reasoning="hm \ud800")
     for _ in range(2):  # from the backend, and from the memo
         with ResponseCache(tmp_path / "responses.sqlite") as cache:
             model = cache.cached_model(Server(draft=odd, revision=odd))

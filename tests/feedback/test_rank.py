@@ -118,6 +118,6 @@ def test_a_judge_ranks_answers_and_asks_no_more_than_it_must(method):
     assert found.answers == ("very fine", "quite fine", "rather bad", "very bad")
     assert list(found.strengths) == sorted(found.strengths, reverse=True)
     # a critique is of one answer, and is not asked for once more with every pair
-    assert cache.counts["s"].requests == (12 if method.name == "option_logprobs" else 4)
+    assert cache.usage["s"].requests == (12 if method.name == "option_logprobs" else 4)
     with pytest.raises(ValueError, match="the same"):
         cai.rank(PROMPT, ["a", "a"], LAW, model, method)

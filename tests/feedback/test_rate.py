@@ -7,7 +7,7 @@ import pytest
 
 from cai.backends.response_cache import ResponseCache
 from cai.backends.scripted import ScriptedBackend
-from cai.config import PPO, SFT
+from cai.config import PPO, SFT, PPORollout
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.rate import rate
 from cai.records import Prompt
@@ -34,7 +34,7 @@ def rated(texts, weigh, names=("x",), **more):
     with ResponseCache(Path(":memory:")) as cache:
         model = cache.cached_model(ScriptedBackend(weigh=weigh))
         found = rate([(ASK, text) for text in texts], constitution(*names), model, **more)
-        return found, cache.counts.get("") and cache.counts[""].requests
+        return found, cache.usage.get("") and cache.usage[""].requests
 
 
 def test_critiques_give_one_minus_twice_the_chance_of_a_problem():
@@ -95,12 +95,11 @@ def test_ppo_on_the_judge_itself(tiny, tmp_path):
     score = JudgedScore(Detokenizer(prompts, str(tmp_path / "start")), ratings)
     config = PPO(
         num_updates=16,
-        batch_size=24,
         epochs=2,
         learning_rate=2e-3,
         value_learning_rate=3e-3,
         kl_coef=0.02,
-        max_tokens=10,
+        rollout=PPORollout(batch_size=24, max_tokens=10),
     )
     metrics = train_ppo(prompts, str(tmp_path / "start"), "", tmp_path / "ppo", config, score=score)
     assert metrics["unread"] == 16 and metrics["reward_after"] > metrics["reward_before"] + 0.4

@@ -57,7 +57,7 @@ def test_sampling_does_not_depend_on_order_or_number(cached_model):
     samples = {(s.prompt.id, s.draw): s for s in sample(PROMPTS, model, n=3, seed=1)}
     again = sample(PROMPTS[5:2:-1], model, n=2, seed=1)
     assert all(samples[s.prompt.id, s.draw] == s for s in again)
-    assert model.cache.counts[""].requests == 36 and model.cache.counts[""].hits == 6
+    assert model.cache.usage[""].requests == 36 and model.cache.usage[""].cached == 6
     assert sample(PROMPTS, model, seed=2)[0].response != samples[PROMPTS[0].id, 0].response
 
 
