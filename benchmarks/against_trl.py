@@ -97,7 +97,7 @@ def preferences_of(options: argparse.Namespace, model: str) -> list[Any]:
 
 
 def ours(options: argparse.Namespace, model: str) -> dict[str, Any]:
-    from cai.config import DPO, PPO, SFT, Reward, Training
+    from cai.config import DPO, PPO, SFT, PPORollout, Reward, Training
     from cai.train.dpo import train_dpo
     from cai.train.ppo.trainer import train_ppo
     from cai.train.reward.trainer import train_reward
@@ -149,10 +149,9 @@ def ours(options: argparse.Namespace, model: str) -> dict[str, Any]:
             }
             config = PPO(
                 num_updates=options.steps,
-                batch_size=options.batch,
                 learning_rate=RATE,
                 value_learning_rate=RATE,
-                max_tokens=options.new_tokens,
+                rollout=PPORollout(batch_size=options.batch, max_tokens=options.new_tokens),
                 **extra,
             )
             train_ppo(

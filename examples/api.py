@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import cai
-from cai.config import PPO, SFT, Reward
+from cai.config import PPO, SFT, PPORollout, Reward
 
 work = Path(tempfile.mkdtemp(prefix="cai-"))
 constitution = cai.load_constitution("reference")
@@ -31,7 +31,7 @@ cai.train_ppo(
     str(work / "sft"),
     str(work / "reward"),
     work / "ppo",
-    PPO(num_updates=2, batch_size=16, max_tokens=90),
+    PPO(num_updates=2, rollout=PPORollout(batch_size=16, max_tokens=90)),
 )
 
 print(

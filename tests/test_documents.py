@@ -56,14 +56,14 @@ CONFIG = "constitution: reference\nprompts: {red_team: a.jsonl, benign: b.jsonl}
 def test_all_problems_of_a_run_file_come_at_once_with_hints(tmp_path):
     text = (
         CONFIG
-        + "revise:\n  round: 3\nppo:\n  batch_size: 0\n  kl_coef: -1\nsft: {learning_rate: fast}\njudge: {method: leters}\n"
+        + "revise:\n  round: 3\nppo:\n  num_updates: 0\n  kl_coef: -1\nsft: {learning_rate: fast}\njudge: {method: logprobs}\n"
     )
     assert problems(tmp_path / "run.yaml", text, load_config) == [
         "F:4:3: unknown key 'round' (did you mean 'rounds'?)",
-        "F:6:3: ppo.batch_size must be at least 1, not 0",
+        "F:6:3: ppo.num_updates must be at least 1, not 0",
         "F:7:3: ppo.kl_coef must be at least 0, not -1",
         "F:8:7: sft.learning_rate must be a number, not 'fast'",
-        "F:9:9: judge.method must be one of letters, critique, votes, reasoned, not 'leters' (did you mean 'letters'?)",
+        "F:9:9: judge.method must be one of option_logprobs, critique, sampled_votes, chain_of_thought, not 'logprobs' (did you mean 'option_logprobs'?)",
     ]
 
 
@@ -93,7 +93,7 @@ def test_all_problems_of_a_run_file_come_at_once_with_hints(tmp_path):
         ("revise: {rows: most}", "F:3:10: revise.rows must be final, all or upto_<n>, not 'most'"),
         (
             "ppo: {method: rloo}",
-            "F:3:1: ppo: rloo holds the answers to a prompt against each other: samples must be 2 or more",
+            "F:3:1: ppo: rloo compares the answers to a prompt: rollout.samples_per_prompt must be at least 2",
         ),
     ],
 )
@@ -123,7 +123,7 @@ def test_settings_override_and_are_checked(tmp_path):
         load_config(path, ["ppo.update=3", "seed", "nonsense.a=1", "sft.learning_rate=[a"])
     assert str(caught.value).split("\n") == [
         "--set nonsense.a: there is no setting nonsense",
-        "--set ppo.update: there is no setting ppo.update (did you mean 'updates'?)",
+        "--set ppo.update: there is no setting ppo.update (did you mean 'num_updates'?)",
         "--set seed: must look like section.key=value",
         "--set sft.learning_rate: '[a' is not valid YAML; put it in quotes",
     ]
@@ -131,25 +131,34 @@ def test_settings_override_and_are_checked(tmp_path):
 
 def test_a_wrong_setting_is_reported_at_its_option_not_in_the_file(tmp_path):
     path = tmp_path / "run.yaml"
-    path.write_text(CONFIG + "ppo:\n  updates: 3\n  batch_size: 64\nsft: 3\n")
+    path.write_text(CONFIG + "ppo:\n  num_updates: 3\n  rollout: {batch_size: 64}\nsft: 3\n")
     with pytest.raises(InputError) as caught:
         load_config(
-            path, ["ppo.num_updates=x", "ppo.samples=3", "reward.human=[1]", "sft.epochs=2"]
+            path,
+            [
+                "ppo.num_updates=x",
+                "ppo.rollout.samples_per_prompt=3",
+                "reward.human=[1]",
+                "sft.epochs=2",
+            ],
         )
     assert str(caught.value).replace(str(path), "F").split("\n") == [
         "--set ppo.num_updates: ppo.num_updates must be a whole number, not 'x'",
         "--set reward.human: reward.human.0 must be text, not 1",
         "F:6:1: sft must be a mapping of keys to values, not 3",
     ]
-    path.write_text(CONFIG + "ppo:\n  updates: 3\n")
+    path.write_text(CONFIG + "ppo:\n  num_updates: 3\n")
     with pytest.raises(InputError) as caught:
-        load_config(path, ["ppo.samples=3"])
-    assert str(caught.value) == "--set ppo.samples: ppo: batch_size 64 is no multiple of samples 3"
+        load_config(path, ["ppo.rollout.samples_per_prompt=3"])
+    assert str(caught.value) == (
+        "--set ppo.rollout.samples_per_prompt: ppo.rollout: "
+        "batch_size 64 is not a multiple of samples_per_prompt 3"
+    )
 
 
 def test_a_section_without_keys_can_be_set(tmp_path):
     (tmp_path / "run.yaml").write_text(CONFIG + "ppo:\n")
-    assert load_config(tmp_path / "run.yaml", ["ppo.num_updates=2"]).ppo.updates == 2
+    assert load_config(tmp_path / "run.yaml", ["ppo.num_updates=2"]).ppo.num_updates == 2
 
 
 @pytest.mark.parametrize("name", ["quickstart.yaml", "human_feedback.yaml"])
@@ -161,14 +170,28 @@ def test_an_example_that_is_not_here_leads_to_init(tmp_path, name):
         read(tmp_path / "mine.yaml")
 
 
-def test_sections_stay_small():
-    sections = [
-        f.annotation
-        for f in RunConfig.model_fields.values()
-        if hasattr(f.annotation, "model_fields")
-    ]
-    assert max(len(s.model_fields) for s in sections) <= 20
-    assert sum(len(s.model_fields) for s in sections) <= 125
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "iterations: 2\nalgorithms: [dpo]",
+            "F:1:1: iterations is 2, but only ppo trains a policy for the next iteration: "
+            "add ppo to algorithms",
+        ),
+        ("algorithms: [grpo]", "F:3:14: algorithms.0 must be one of ppo, dpo, not 'grpo'"),
+        ("models: {chat_format: chatml}", "must be one of chat, transcript, plain"),
+    ],
+)
+def test_algorithms_and_limits_that_cannot_be(tmp_path, text, expected):
+    found = problems(tmp_path / "run.yaml", CONFIG + text + "\n", load_config)
+    assert any(expected in problem for problem in found), found
+
+
+@pytest.mark.parametrize("setting", ["ppo.reward_source=judge", "monitor.judge=true"])
+def test_a_training_file_has_no_judge(tmp_path, setting):
+    (tmp_path / "train.yaml").write_text("out: out\n")
+    with pytest.raises(InputError, match="needs a run file"):
+        load_training(tmp_path / "train.yaml", [setting])
 
 
 @settings(max_examples=200, deadline=None)

@@ -99,7 +99,7 @@ def test_training_on_human_feedback(root, tmp_path):
     commands = re.findall(r"cai (?:sft|reward|ppo|dpo) examples/human_feedback.yaml", header)
     assert [command.split()[1] for command in commands] == ["sft", "reward", "ppo", "dpo"]
     small = (
-        f"--set out={tmp_path} --set data.limit=48 --set ppo.num_updates=2 --set ppo.batch_size=8"
+        f"--set out={tmp_path} --set data.limit=48 --set ppo.num_updates=2 --set ppo.rollout.batch_size=8"
     )
     for command in commands:
         done = shell(f"{command} {small}", root)

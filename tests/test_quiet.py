@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import cai
-from cai.config import PPO, SFT, Reward
+from cai.config import PPO, PPORollout, SFT, Reward
 from cai.records import Comparison, Preference
 
 work = Path(sys.argv[1])
@@ -32,8 +32,8 @@ with cai.ResponseCache(work / "cache.sqlite") as cache:
 assert revisions and len(labels) == len(pairs)
 taught = [Preference(id=p.id, comparison=p, p_first=0.9, source="human") for p in pairs]
 cai.train_sft(cai.training_rows(revisions), "reference", work / "sft", SFT(epochs=1, batch_size=2))
-cai.train_reward(taught, str(work / "sft"), work / "reward", Reward(epochs=1, batch_size=2, held_out=0))
-cai.train_ppo(prompts, str(work / "sft"), str(work / "reward"), work / "ppo", PPO(updates=1, batch_size=2, max_tokens=4))
+cai.train_reward(taught, str(work / "sft"), work / "reward", Reward(epochs=1, batch_size=2, eval_fraction=0))
+cai.train_ppo(prompts, str(work / "sft"), str(work / "reward"), work / "ppo", PPO(num_updates=1, rollout=PPORollout(batch_size=2, max_tokens=4)))
 print("done")
 """
 

@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from cai.config import RunConfig, TrainingConfig, load_config, load_training
-from cai.config.describe import described, settings_text
+from cai.config.describe import described, json_schema, settings_text
 
 
 def sections(kind):
@@ -38,9 +38,9 @@ def test_nothing_is_without_a_word(kind):
 )
 def test_what_is_printed_is_a_file_of_all_defaults(tmp_path, kind, read, given):
     text = settings_text(kind)
-    assert len(re.findall("must be given", text)) == len(given)
+    assert len(re.findall("required", text)) == len(given)
     for name, value in given.items():
-        text = text.replace(f"{name}:  # must be given", f"{name}: {value}")
+        text = text.replace(f"{name}:  # required", f"{name}: {value}")
     (tmp_path / "f.yaml").write_text(text)
     prompts = (
         {"prompts": {k: v for k, v in given.items() if k != "constitution"}}
@@ -49,6 +49,23 @@ def test_what_is_printed_is_a_file_of_all_defaults(tmp_path, kind, read, given):
     )
     bare = kind.model_validate({k: v for k, v in given.items() if k in kind.model_fields} | prompts)
     assert read(tmp_path / "f.yaml") == bare
+
+
+def test_a_setting_that_may_be_null_says_so():
+    text = settings_text(RunConfig)
+    assert "  critic: null  # text, or null\n" in text
+    assert "  chat_format: null  # chat | transcript | plain, or null\n" in text
+    assert 'algorithms: ["ppo"]  # a list of ppo | dpo\n' in text
+    assert "    samples_per_prompt: 1  # >= 1\n" in text
+
+
+@pytest.mark.parametrize("kind", [RunConfig, TrainingConfig])
+def test_json_schema_describes_every_setting(kind):
+    schema = json_schema(kind)
+    for section in (schema, *schema["$defs"].values()):
+        for name, setting in section["properties"].items():
+            assert "description" in setting or "$ref" in setting, (section["title"], name)
+    assert schema["$defs"]["PPO"]["properties"]["num_updates"]["minimum"] == 1
 
 
 def test_one_section_and_what_it_may_be():

@@ -292,8 +292,8 @@ WRONG = {
     ),
     "an answer without a score counts in its group": (
         "train/ppo.py",
-        "config.samples, rollout.scored)",
-        "config.samples)",
+        "config.rollout.samples_per_prompt, rollout.scored)",
+        "config.rollout.samples_per_prompt)",
         "train/test_scores.py -k no_better_than",
     ),
     "every score is clipped": (

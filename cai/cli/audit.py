@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from cai.cli.reporter import safe
-from cai.config import round_folders
 from cai.errors import InputError, Problem
 from cai.evaluate.audit import audit
 from cai.files import read_json, read_records
+from cai.pipeline.layout import iteration_folders
 from cai.records import Preference
 
 
 def show_audit(folder: Path) -> None:
     """Print the audit of a run's labels, those of each round by themselves."""
     judged = [
-        stage for stage in round_folders(folder, "judge") if (stage / "records.jsonl").is_file()
+        stage for stage in iteration_folders(folder, "judge") if (stage / "records.jsonl").is_file()
     ]
     if not judged:
         raise InputError(

@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cai.config import round_folders
 from cai.constitution.lock import read_lock
 from cai.data.export import (
     Shape,
@@ -21,6 +20,7 @@ from cai.evaluate.audit import audit
 from cai.feedback.revise import training_rows
 from cai.files import read_json, read_records, write_text
 from cai.keys import digest
+from cai.pipeline.layout import iteration_folders
 from cai.records import Preference, Revision
 from cai.templates import NAMES, template_hash
 
@@ -33,7 +33,7 @@ def export_run(folder: Path, out: Path, shape: Shape, force: bool = False) -> No
     """
     judged = [
         path
-        for stage in round_folders(folder, "judge")
+        for stage in iteration_folders(folder, "judge")
         if (path := stage / "records.jsonl").is_file()
     ]
     revised = folder / "revise" / "records.jsonl"
@@ -42,7 +42,9 @@ def export_run(folder: Path, out: Path, shape: Shape, force: bool = False) -> No
             [Problem(str(folder), "holds neither labels nor revisions; is it the folder of a run?")]
         )
     audited = [
-        path for stage in round_folders(folder, "audit") if (path := stage / "audit.json").is_file()
+        path
+        for stage in iteration_folders(folder, "audit")
+        if (path := stage / "audit.json").is_file()
     ]
     unfit = [
         f"{path.parent.name}: {reason}"

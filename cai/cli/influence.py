@@ -1,59 +1,50 @@
-"""``cai influence``: which principles matter to the labels of a run, and which fight each other."""
+"""``cai influence``: which principles decide the labels of a run, and which conflict."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from cai.config import RunConfig, round_folders
+from cai.cli.audit import labeled_folders
+from cai.cli.folders import RunFolder, run_folder
+from cai.config import load_config
 from cai.constitution.lock import read_lock
-from cai.documents import load
-from cai.errors import InputError, Problem
-from cai.evaluate.influence import conflicts, influence
+from cai.evaluate import influence as measure
 from cai.files import read_records
 from cai.records import Preference
 
-SHOWN = 8
+MAX_CONFLICTS = 8
+"""Pairs of principles that are printed."""
+COLUMNS = ("labels", "opinion", "decides", "flips", "moves")
 
 
-def show_influence(folder: Path) -> None:
-    """Print one row per principle, by the labels of all rounds, and the pairs that contradict each other most."""
-    judged = [
-        path
-        for stage in round_folders(folder, "judge")
-        if (path := stage / "records.jsonl").is_file()
-    ]
-    if not judged:
-        raise InputError(
-            [
-                Problem(
-                    str(folder),
-                    "holds no labels; is it the folder of a run that has come to its judge?",
-                )
-            ]
-        )
-    config = RunConfig.model_validate(load(folder / "config.yaml").value).judge
-    constitution, labels = (
-        read_lock(folder / "constitution.lock.yaml"),
-        [p for path in judged for p in read_records(path, Preference)],
-    )
-    weights = {} if config.principles else constitution.used_for("judge")
-    rows = influence(labels, weights, config.combine)
-    print(
-        f"{'principle':<34}{'labels':>8}{'says something':>16}{'decides standalone':>15}{'labels that turn':>18}{'moves by':>10}"
-    )
+def influence(folder: RunFolder = None) -> None:
+    """Show which principles decide the labels of a run.
+
+    Reads the labels of all iterations; no model is asked. For each principle: the labels that it
+    was asked about, the share of them on which it has an opinion, the share that it alone decides,
+    the share that flips (or is lost) without it, and how far the label moves without it.
+
+    Example: cai influence runs/quickstart
+    """
+    folder = run_folder(folder)
+    labels: list[Preference] = []
+    for stage in labeled_folders(folder):
+        labels += read_records(stage / "records.jsonl", Preference)
+    judge = load_config(folder / "config.yaml").judge
+    constitution = read_lock(folder / "constitution.lock.yaml")
+    weights = {} if judge.principles else constitution.used_for("judge")
+    rows = measure.influence(labels, weights, judge.combine)
+    width = max(len("principle"), *(len(row.principle) for row in rows), 0) + 1
+    print(f"{'principle':<{width}}" + "".join(f"{name:>9}" for name in COLUMNS))
     for row in rows:
         print(
-            f"{row.principle:<34}{row.labels:>8,}{row.says_something:>16.1%}{row.decided_alone:>15.1%}{row.turns:>18.1%}{row.moves:>10.3f}"
+            f"{row.principle:<{width}}{row.labels:>9,}{row.says_something:>9.1%}"
+            f"{row.decided_alone:>9.1%}{row.turns:>9.1%}{row.moves:>9.3f}"
         )
-    silent = [
-        name
-        for name in constitution.used_for("judge")
-        if name not in {row.principle for row in rows if row.says_something}
-    ]
+    with_opinion = {row.principle for row in rows if row.says_something}
+    silent = sorted(set(constitution.used_for("judge")) - with_opinion)
     if silent:
-        print(f"\nnever matter here: {', '.join(sorted(silent))}")
-    fights = [row for row in conflicts(labels) if row.opposed]
-    if fights:
-        print("\nfight each other:")
-        for fight in fights[:SHOWN]:
-            print(f"  {fight.one} and {fight.other}: opposed in {fight.opposed:.0%} of {fight.n:,}")
+        print(f"\nwithout any opinion: {', '.join(silent)}")
+    conflicts = [pair for pair in measure.conflicts(labels) if pair.opposed]
+    if conflicts:
+        print("\nconflicts:")
+    for pair in conflicts[:MAX_CONFLICTS]:
+        print(f"  {pair.one} and {pair.other}: opposed on {pair.opposed:.0%} of {pair.n:,} labels")

@@ -1,30 +1,35 @@
-"""All settings of a run or training file as YAML: what each means, its default, and what it may be."""
+"""The settings of a file as YAML with comments, or as a JSON schema."""
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import textwrap
 from collections.abc import Iterator
-from functools import cache
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
-from cai.config import Section
+from cai.config.base import Section
 
-WIDTH = 110
+WIDTH = 100
 _BOUNDS = {"minimum": ">= ", "exclusiveMinimum": "> ", "maximum": "<= ", "exclusiveMaximum": "< "}
+_TYPES = {"string": "text", "number": "a number"}
+_PLURALS = {"string": "texts", "number": "numbers"}
+_YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off")
 
 
-def settings_text(kind: type[Section], section: str = "") -> str:
-    """A file with every setting at its default, or one section of it; it can be read back, once what must be given is filled in."""
-    return "\n".join(_lines(kind, section)).lstrip("\n") + "\n"
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
 
-
-class Setting(NamedTuple):
-    """One setting: what it means, its default as YAML (None where a value must be given), and what values it may have."""
+    Attributes:
+        name: Its key.
+        meaning: What it does, as one sentence.
+        default: Its default as YAML; None if a value must be given.
+        allowed: The values it may have; empty if its type says enough.
+    """
 
     name: str
     meaning: str
@@ -32,18 +37,56 @@ class Setting(NamedTuple):
     allowed: str
 
 
+def settings_text(kind: type[Section], section: str = "") -> str:
+    """Every setting of a file, or of one section of it, as YAML with comments.
+
+    The text can be read back once the required values are filled in.
+
+    Args:
+        kind: ``RunConfig`` or ``TrainingConfig``.
+        section: A section or setting to print alone; empty: all.
+    """
+    return "\n".join(_lines(kind, section)).lstrip("\n") + "\n"
+
+
+def json_schema(kind: type[Section]) -> dict[str, Any]:
+    """The JSON schema of a file, for editors that complete and check YAML by a schema.
+
+    Args:
+        kind: ``RunConfig`` or ``TrainingConfig``.
+    """
+    schema = kind.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
 def setting_of(kind: type[BaseModel], name: str, section: object = None) -> Setting:
-    """A setting of ``kind``; ``section`` holds the defaults that a file gives to the section, where they are not its own."""
+    """One setting of a section.
+
+    Args:
+        kind: The section.
+        name: The setting's key.
+        section: An instance that has the defaults, if they are not those of the class.
+    """
     field = kind.model_fields[name]
-    allowed = _may_be(kind.model_json_schema()["properties"][name])
-    default = None if field.is_required() else _written(getattr(section, name, field.default))
+    allowed = _allowed(kind.model_json_schema()["properties"][name])
+    default = (
+        None
+        if field.is_required()
+        else _yaml(getattr(section, name, field.get_default(call_default_factory=True)))
+    )
     return Setting(name, described(kind).get(name, ""), default, allowed)
 
 
 def subsection_of(kind: type[BaseModel], name: str) -> type[Section] | None:
-    """The section that a key holds, or None where it holds a value."""
+    """The section under a key, or None if the key has a plain value."""
     annotation = kind.model_fields[name].annotation
     return annotation if inspect.isclass(annotation) and issubclass(annotation, Section) else None
+
+
+def described(kind: type[BaseModel]) -> dict[str, str]:
+    """The descriptions of a model's fields, by name; those without one are left out."""
+    descriptions = {name: field.description for name, field in kind.model_fields.items()}
+    return {name: " ".join(text.split()) for name, text in descriptions.items() if text}
 
 
 def _lines(
@@ -52,67 +95,54 @@ def _lines(
     for name, field in kind.model_fields.items():
         if only and name != only:
             continue
-        if subsection := subsection_of(kind, name):
-            yield from ["", *_comment(subsection.__doc__ or "", ""), f"{name}:"]
-            yield from _lines(subsection, indent="  ", section=field.default)
+        subsection = subsection_of(kind, name)
+        if subsection is not None:
+            yield from ["", *_comment(inspect.getdoc(subsection) or "", indent)]
+            yield f"{indent}{name}:"
+            yield from _lines(subsection, indent=indent + "  ", section=field.default)
             continue
         setting = setting_of(kind, name, section)
         yield from _comment(setting.meaning, indent)
         if setting.default is None:
-            yield f"{indent}{name}:  # must be given"
+            yield f"{indent}{name}:  # required"
         else:
             yield f"{indent}{name}: {setting.default}  # {setting.allowed}".removesuffix("  # ")
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    return [
-        f"{indent}# {line}"
-        for line in textwrap.wrap(text.replace("``", "`"), WIDTH, break_on_hyphens=False)
-    ]
+    lines: list[str] = []
+    for paragraph in text.replace("``", "`").split("\n\n"):
+        lines += textwrap.wrap(" ".join(paragraph.split()), WIDTH - 10, break_on_hyphens=False)
+    return [f"{indent}# {line}" for line in lines]
 
 
-def _may_be(schema: dict[str, Any]) -> str:
-    """What a value may be, in few words, from its JSON schema."""
-    return ", ".join(filter(None, map(_kind, schema.get("anyOf", [schema]))))
+def _allowed(schema: dict[str, Any]) -> str:
+    """The values that a JSON schema allows, in a few words."""
+    options = schema.get("anyOf", [schema])
+    kinds = [_kind(option) for option in options if option.get("type") != "null"]
+    if len(kinds) == len(options):
+        return ", ".join(kind for kind in kinds if kind)
+    alternative = kinds[0] or _TYPES[options[0]["type"]]
+    return f"{alternative}, or null"
 
 
 def _kind(schema: dict[str, Any]) -> str:
     if "enum" in schema:
-        return " | ".join(map(_written, schema["enum"]))
+        return " | ".join(_yaml(value) for value in schema["enum"])
     if (schema.get("minimum"), schema.get("maximum")) == (0, 1):
         return "0 to 1"
-    named = {"null": "or null", "array": "a list", "object": "by name"}.get(
-        schema.get("type", ""), ""
-    )
-    return named or ", ".join(
-        sign + f"{schema[bound]:g}" for bound, sign in _BOUNDS.items() if bound in schema
-    )
+    if schema.get("type") == "array":
+        return f"a list of {_kind(schema['items']) or _PLURALS[schema['items']['type']]}"
+    if schema.get("type") == "object":
+        return f"a mapping of names to {_PLURALS[schema['additionalProperties']['type']]}"
+    bounds = [f"{sign}{schema[bound]:g}" for bound, sign in _BOUNDS.items() if bound in schema]
+    return ", ".join(bounds)
 
 
-def _written(value: object) -> str:
-    """A value as YAML and JSON both read it, bare where it is a plain word."""
-    if (
-        isinstance(value, str)
-        and value.isidentifier()
-        and value not in ("true", "false", "null", "yes", "no", "on", "off")
-    ):
+def _yaml(value: object) -> str:
+    """A value that YAML and JSON read alike; plain words are not quoted."""
+    if isinstance(value, str) and value.isidentifier() and value not in _YAML_WORDS:
         return value
     if isinstance(value, float):
         return repr(value) if "e" not in repr(value) else f"{value:.1e}"
     return json.dumps(value)
-
-
-@cache
-def described(kind: type[BaseModel]) -> dict[str, str]:
-    """What stands under each field of a section in the source."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for one, after in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(one, ast.AnnAssign)
-            and isinstance(one.target, ast.Name)
-            and isinstance(after, ast.Expr)
-        ):
-            found[one.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
-    return found

@@ -59,8 +59,8 @@ def costs(config: RunConfig, constitution: Constitution, base: Path) -> list[Cos
     """The cost of each stage that calls a model by way of the memo."""
     p = config.prompts
 
-    def read(name: str, limit: int) -> list[Prompt]:
-        return read_prompts(base / name, "", limit) if name else []
+    def read(name: str | None, limit: int | None) -> list[Prompt]:
+        return read_prompts(base / name, "", limit or 0) if name else []
 
     red, benign = read(p.red_team, p.red_team_limit), read(p.benign, p.benign_limit)
     held = read(p.eval_red_team, p.eval_limit) + read(p.eval_benign, p.eval_limit)
@@ -128,12 +128,12 @@ def _looks(config: RunConfig) -> tuple[int, int]:
 def _ratings(config: RunConfig, held: int) -> int:
     """Answers that PPO has rated by the judge: all of them where it is the reward, those of the looks where it is gold."""
     monitor, ppo = config.monitor, config.ppo
-    eval_points = (
-        1 + ppo.num_updates // monitor.eval_every if monitor.eval_every and ppo.num_updates else 0
-    )
-    rewarded = (
-        ppo.num_updates * ppo.batch_size + eval_points * held if config.judge.as_reward else 0
-    )
+    if "ppo" not in config.algorithms:
+        return 0
+    eval_points = 1 + ppo.num_updates // monitor.eval_every if monitor.eval_every else 0
+    rewarded = 0
+    if ppo.reward_source == "judge":
+        rewarded = ppo.num_updates * ppo.rollout.batch_size + eval_points * held
     return config.iterations * (rewarded + (eval_points * held if monitor.judge else 0))
 
 

@@ -50,9 +50,15 @@ def evaluate_run(run: Run) -> dict[str, Any]:
 
 def policies_of(run: Run) -> dict[str, str]:
     """The finished policies of a run by name, and where each is."""
-    places = {"control": run.checkpoint("control"), "sl_cai": run.checkpoint("sft")}
-    places |= {f"rl_cai_{n}": run.at(n).checkpoint("ppo") for n in range(1, run.config.iterations)}
-    places |= {"rl_cai": run.checkpoint("ppo"), "dpo": run.checkpoint("dpo")}
+    config = run.config
+    places = {"sl_cai": run.checkpoint("sft")}
+    if config.sft.control:
+        places = {"control": run.checkpoint("control"), **places}
+    if "ppo" in config.algorithms:
+        places |= {f"rl_cai_{n}": run.at(n).checkpoint("ppo") for n in range(1, config.iterations)}
+        places["rl_cai"] = run.checkpoint("ppo")
+    if "dpo" in config.algorithms:
+        places["dpo"] = run.checkpoint("dpo")
     return {
         "initial": run.model(run.config.models.initial),
         **{name: str(path) for name, path in places.items() if path.is_dir()},
@@ -63,7 +69,7 @@ def held_out_answers(run: Run, held: Sequence[Prompt]) -> dict[str, list[Sample]
     """The answers of every policy to the held-out prompts; nothing without prompts."""
     config, answers = run.config.evaluate, dict[str, list[Sample]]()
     for name, path in policies_of(run).items() if held else ():
-        model = run.cached_model(path, "evaluate", run.config.models.chat_format)
+        model = run.cached_model(path, "evaluate", run.chat_format)
         answers[name] = sample(
             held,
             model,
@@ -105,9 +111,7 @@ def policy_figures(
             metrics |= rates(given, gold) | harmful_by_kind(given, gold)
         whole = [(s.prompt, s.response) for s in made if s.status == "ok"]
         if reward_model is not None and whole:
-            metrics["reward"] = float(
-                score_texts(reward_model, whole, run.config.models.chat_format).mean()
-            )
+            metrics["reward"] = float(score_texts(reward_model, whole, run.chat_format).mean())
         metrics |= moved[name]
         if name != "initial" and (won := win_rate(run, made, answers["initial"])):
             metrics["win_rate"] = won
@@ -159,9 +163,7 @@ def distances(run: Run, answers: dict[str, list[Sample]]) -> dict[str, dict[str,
     metrics: dict[str, dict[str, float]] = {name: {} for name in answers}
     for model, path in policies_of(run).items():
         for name in [name for name in (answers if model in starts else [model]) if pairs[name]]:
-            logprobs[model, name], lengths = answer_logprobs(
-                path, pairs[name], run.config.models.chat_format
-            )
+            logprobs[model, name], lengths = answer_logprobs(path, pairs[name], run.chat_format)
             metrics[name] |= means(length=lengths)
     for name in [name for name in answers if pairs[name]]:
         per_token = mean(logprobs["initial", name]) / max(metrics[name]["length"], 1.0)

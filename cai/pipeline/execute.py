@@ -78,7 +78,7 @@ def _do(run: Run, stage: Stage, *, again: bool) -> None:
     before = run.manifest(stage.name) or {}
     changed = changes(before["made_from"], wanted) if "made_from" in before else []
     if before.get("made_from") == wanted and not again and run.is_whole(stage.name):
-        run.reporter.info("finished before")
+        run.reporter.up_to_date()
         return
     if changed:
         run.reporter.info(f"made again: {', '.join(changed)}")
@@ -92,7 +92,9 @@ def _do(run: Run, stage: Stage, *, again: bool) -> None:
     run.finish(stage.name, wanted, metrics, seconds)
     distributed.wait()
     counts = run.cache.usage.get(stage.name)
-    asked = f"; {counts.requests:,} model calls made, {counts.cached:,} remembered" if counts else ""
+    asked = (
+        f"; {counts.requests:,} model calls made, {counts.cached:,} remembered" if counts else ""
+    )
     run.reporter.info(f"{seconds:.1f} s{asked}")
     for note in run.notes():
         run.reporter.info(note)
@@ -102,7 +104,7 @@ def startup_warnings(run: Run) -> list[str]:
     """What a user should know before the run: principles that the reference model has no concept of."""
     from cai.models.names import REFERENCE
 
-    if REFERENCE not in (run.config.critic, run.config.judge_model):
+    if REFERENCE not in (run.config.critic_model, run.config.judge_model):
         return []
     from cai.reference.gold import unknown_to_reference
 

@@ -48,7 +48,7 @@ def prompts(run: Run) -> Metrics:
     )
     for kind, name, limit in wanted:
         if name:
-            for prompt in read_prompts(run.path(name), kind, limit):
+            for prompt in read_prompts(run.path(name), kind, limit or 0):
                 repeated.update([kind] if prompt.id in found else [])
                 found.setdefault(prompt.id, prompt)
     write_records(run.records("prompts"), found.values())
@@ -63,9 +63,7 @@ def prompts(run: Run) -> Metrics:
 def draft(run: Run) -> Metrics:
     """The initial policy answers: red-team prompts to be revised, benign ones for the helpfulness mix."""
     config, asked, statuses = run.config.sample, prompts_of(run, RED_TEAM, BENIGN), Counter[str]()
-    model = run.cached_model(
-        run.model(run.config.models.initial), "sample", run.config.models.chat_format
-    )
+    model = run.cached_model(run.model(run.config.models.initial), "sample", run.chat_format)
 
     def answered(part: list[Prompt]) -> Iterator[Sample]:
         for made in sample(
@@ -126,8 +124,8 @@ def compare_stage(run: Run) -> Metrics:
         else (f"rl_cai_{run.round - 1}", run.at(run.round - 1).checkpoint("ppo"))
     )
     model, ask_initial = (
-        run.cached_model(str(policy), "compare", models.chat_format),
-        run.cached_model(run.model(models.initial), "compare", models.chat_format),
+        run.cached_model(str(policy), "compare", run.chat_format),
+        run.cached_model(run.model(models.initial), "compare", run.chat_format),
     )
     how, paired = {"temperature": config.temperature, "max_tokens": config.max_tokens}, set[str]()
 
@@ -161,7 +159,7 @@ def judge_stage(run: Run) -> Metrics:
             run.constitution,
             model,
             method,
-            principles=config.principles,
+            principles=config.principles or 0,
             combine=config.combine,
             seed=run.config.seed,
         ):
@@ -183,7 +181,7 @@ def method_of(run: Run) -> JudgeMethod:
         seed=run.config.seed,
         swap_positions=config.swap_positions,
         delimiters=config.delimiters,
-        samples=config.samples,
+        samples=config.samples or 0,
         few_shot=few_shot_comparisons(run.constitution, config.few_shot, run.config.seed),
     )
 
@@ -251,7 +249,7 @@ def _agreement(run: Run) -> Metrics:
         run.constitution,
         run.judge("audit"),
         method_of(run),
-        principles=config.principles,
+        principles=config.principles or 0,
         combine=config.combine,
         seed=run.config.seed,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cai.backends import ping
-from cai.config import Parsed, RunConfig, TrainingConfig, parse_config
+from cai.config import ParsedConfig, RunConfig, TrainingConfig, parse_config
 from cai.constitution.load import find_constitution, load_constitution
 from cai.constitution.schema import Constitution
 from cai.data.demonstrations import read_demonstrations
@@ -34,7 +34,7 @@ from cai.models.names import (
 from cai.pipeline.stages import stages_of
 
 Place = tuple[str | int, ...]
-AnyFile = Parsed[RunConfig] | Parsed[TrainingConfig]
+AnyFile = ParsedConfig[RunConfig] | ParsedConfig[TrainingConfig]
 FIRST_ASKED = {"initial": "sample", "critic": "revise", "judge": "judge", "reward": "reward"}
 """The stage that first opens each model of a run file."""
 TRAINED = ("initial", "reward")
@@ -56,7 +56,7 @@ class Named(NamedTuple):
     """Something that a file names: where, the name, and how to check it."""
 
     loc: Place
-    name: str
+    name: str | None
     check: Callable[[str], object]
     """Raises InputError if a run could not use it."""
 
@@ -150,7 +150,7 @@ def _run_models(
     for part, stage in FIRST_ASKED.items():
         if stage in stages:
             trained = part in TRAINED and "sft" in stages
-            chat_format = config.models.chat_format if part == "initial" else ""
+            chat_format = (config.models.chat_format or "") if part == "initial" else ""
             check = partial(
                 _model, base=base, online=online, trained=trained, chat_format=chat_format
             )
@@ -200,7 +200,7 @@ def _placed(problem: Problem, name: str, loc: Place, parsed: AnyFile) -> Problem
 
 
 def _constitution(
-    parsed: Parsed[RunConfig], base: Path
+    parsed: ParsedConfig[RunConfig], base: Path
 ) -> tuple[tuple[Constitution, Path] | None, list[Problem]]:
     spec = parsed.config.constitution if parsed.config else ""
     if not spec:
@@ -287,8 +287,8 @@ def _missing_packages(parsed: AnyFile, training: bool) -> Iterator[Problem]:
     for i, tracker in enumerate(config.trackers):
         packages = TRACKER_PACKAGES.get(tracker, (tracker,))
         if not any(map(_is_installed, packages)):
-            text = f"track: {tracker} is not installed: pip install {packages[0]}"
-            yield Problem(parsed.document.where(("track", i)), text)
+            text = f"trackers: {tracker} is not installed: pip install {packages[0]}"
+            yield Problem(parsed.document.where(("trackers", i)), text)
 
 
 def _is_installed(package: str) -> bool:

@@ -71,15 +71,11 @@ def _models(run: Run) -> dict[str, str]:
     """What identifies each model that is opened in this process; of the others only their names are known."""
     from cai.models.load import fingerprint
 
-    names = {
-        run.config.models.initial,
-        run.config.critic,
-        run.config.judge_model,
-        run.config.models.reward,
-    }
-    return {
-        name: fingerprint(run.model(name)) for name in sorted(names) if name and ":" not in name
-    }
+    config = run.config
+    used = {config.models.initial, config.critic_model, config.judge_model}
+    if config.models.reward is not None:
+        used.add(config.models.reward)
+    return {name: fingerprint(run.model(name)) for name in sorted(used) if ":" not in name}
 
 
 def _content(path: Path) -> str:

@@ -27,14 +27,11 @@ from cai.files import disk_errors, read_json, sha256, write_json, write_text
 from cai.functions import look_in
 from cai.keys import digest
 from cai.models.names import find_model
+from cai.pipeline.layout import stage_name
 from cai.pipeline.reporter import NullReporter, Reporter
 
 FORMAT = 1
 """Version of what stages write; a change makes every stage of older runs stale."""
-
-
-ITERATED = ("compare", "judge", "audit", "reward", "ppo")
-"""The stages of a round."""
 
 
 @dataclass
@@ -54,7 +51,7 @@ class Run:
 
     def named(self, stage: str) -> str:
         """A stage's name in the round at work: ``judge``, ``judge-2``, ..."""
-        return f"{stage}-{self.round}" if self.round > 1 and stage in ITERATED else stage
+        return stage_name(stage, self.round)
 
     def at(self, round: int) -> Run:
         """The same run, looked at in another round."""
@@ -89,7 +86,7 @@ class Run:
     def critic(self, stage: str) -> CachedModel:
         """The model that writes critiques and revisions."""
         return self.cached_model(
-            self.model(self.config.critic),
+            self.model(self.config.critic_model),
             stage,
             enable_thinking=self.config.models.enable_thinking,
         )
@@ -109,6 +106,11 @@ class Run:
         new = [note for note in dict.fromkeys(found) if note not in self._reported]
         self._reported += new
         return new
+
+    @property
+    def chat_format(self) -> str:
+        """The chat format of the policies; empty: that of their tokenizer."""
+        return self.config.models.chat_format or ""
 
     def path(self, name: str) -> Path:
         """A path of the config, relative to the run file."""

@@ -16,7 +16,8 @@ from cai.pipeline.feedback import (
     prompts,
     revise_stage,
 )
-from cai.pipeline.run import ITERATED, Run
+from cai.pipeline.layout import ITERATED
+from cai.pipeline.run import Run
 from cai.pipeline.training import control, dpo, ppo, reward, sft
 
 Metrics = dict[str, Any]
@@ -58,7 +59,7 @@ def always(config: RunConfig) -> bool:
 
 def judged(config: RunConfig) -> bool:
     """PPO reads the constitution where the judge itself rewards, or is gold."""
-    return config.judge.as_reward or config.monitor.judge
+    return config.ppo.reward_source == "judge" or config.monitor.judge
 
 
 def prompt_files(config: RunConfig) -> tuple[str, ...]:
@@ -189,4 +190,12 @@ def stages_of(config: RunConfig) -> tuple[Stage, ...]:
         for s in STAGES
         if s.round == 0
     ]
-    return (*once, *rounds, *after)
+    wanted = [s for s in (*once, *rounds, *after) if _is_wanted(s, config)]
+    names = [s.name for s in wanted]
+    return tuple(replace(s, inputs=tuple(i for i in s.inputs if i in names)) for s in wanted)
+
+
+def _is_wanted(stage: Stage, config: RunConfig) -> bool:
+    if stage.work in (ppo, dpo):
+        return stage.work.__name__ in config.algorithms
+    return stage.work is not control or config.sft.control

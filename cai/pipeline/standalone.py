@@ -45,7 +45,7 @@ class Task(NamedTuple):
         """What all trainers are told alike."""
         return {
             "training": self.config.training,
-            "chat_format": self.config.chat_format,
+            "chat_format": self.config.chat_format or "",
             "seed": self.config.seed,
             "log": self.log,
         }
@@ -109,7 +109,7 @@ def reward(task: Task) -> Metrics:
             str(task.out / "reward"),
             built,
             least=config.reward.min_test_set_accuracy,
-            chat_format=config.chat_format,
+            chat_format=config.chat_format or "",
         )
         if built
         else {}
@@ -138,7 +138,7 @@ def ppo(task: Task) -> Metrics:
         )
     prompts: list[Prompt] = []
     for path in task.files(config.data.prompts):
-        prompts += read_prompts(path, "human", config.data.limit)
+        prompts += read_prompts(path, "human", config.data.limit or 0)
     if not prompts:
         preferences, _ = _preferences(task, "ppo")
         prompts = list({p.comparison.prompt.id: p.comparison.prompt for p in preferences}.values())
@@ -147,8 +147,8 @@ def ppo(task: Task) -> Metrics:
         if config.monitor.eval_every
         else ([], prompts)
     )
-    texts = Detokenizer([*held, *prompts], task.start, config.chat_format)
-    score = reward_scorer(model, config.reward.ensemble_combine, texts)
+    texts = Detokenizer([*held, *prompts], task.start, config.chat_format or "")
+    score = reward_scorer(model, config.reward.ensemble.combine, texts)
     return dict(
         train_ppo(
             prompts,

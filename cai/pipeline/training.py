@@ -51,8 +51,6 @@ def control(run: Run) -> Metrics:
     """The same fine-tuning on the helpful answers alone; what training by itself changes."""
     from cai.train.sft import train_sft
 
-    if not run.config.sft.control:
-        return {"rows": 0}
     return dict(
         train_sft(
             helpful_rows(run),
@@ -88,7 +86,7 @@ def reward(run: Run) -> Metrics:
             str(run.checkpoint("reward")),
             built,
             least=run.config.reward.min_test_set_accuracy,
-            chat_format=run.config.models.chat_format,
+            chat_format=run.chat_format,
         )
         if built
         else {}
@@ -102,8 +100,6 @@ def dpo(run: Run) -> Metrics:
     """Optimise the SL-CAI policy on the labels themselves, without a reward model."""
     from cai.train.dpo import train_dpo
 
-    if not run.config.dpo.epochs:
-        return {"pairs": 0}
     preferences, _ = preferences_of(run)
     return dict(
         train_dpo(
@@ -126,11 +122,9 @@ def ppo(run: Run) -> Metrics:
     from cai.train.ppo.trainer import train_ppo
 
     config, seed = run.config.ppo, run.config.seed
-    if not config.num_updates:
-        return {"num_updates": 0}
     red, benign = prompts_of(run, RED_TEAM), prompts_of(run, BENIGN)
     # whole sets in keyed order, cut so that the shares are as asked
-    share = config.benign_fraction
+    share = config.rollout.benign_fraction
     count = int(min(len(red) / max(1 - share, 1e-9), len(benign) / max(share, 1e-9)))
     mixed = (
         shuffled(red, seed, "ppo red")[: round(count * (1 - share))]
@@ -144,15 +138,17 @@ def ppo(run: Run) -> Metrics:
         if prompt
     ]
     asked = [*mixed, *held[: run.config.monitor.eval_prompts]]
-    texts = Detokenizer(asked, policy, run.config.models.chat_format)
-    judged = JudgedScore(texts, _rater(run, shard=False)) if run.config.judge.as_reward else None
+    texts = Detokenizer(asked, policy, run.chat_format)
+    judged = (
+        JudgedScore(texts, _rater(run, shard=False)) if config.reward_source == "judge" else None
+    )
     metrics = train_ppo(
         mixed,
         policy,
         reward_model,
         run.checkpoint("ppo"),
         config,
-        score=judged or reward_scorer(reward_model, run.config.reward.ensemble_combine, texts),
+        score=judged or reward_scorer(reward_model, run.config.reward.ensemble.combine, texts),
         monitor=run.config.monitor,
         eval_prompts=held,
         gold=_goodness(run),
@@ -207,7 +203,7 @@ def _how(run: Run, stage: str) -> dict[str, Any]:
     )
     return {
         "training": run.config.training,
-        "chat_format": run.config.models.chat_format,
+        "chat_format": run.chat_format,
         "seed": run.config.seed,
         "log": log,
     }
@@ -223,7 +219,7 @@ def _rater(run: Run, *, shard: bool = True) -> Rater:
             run.constitution,
             model,
             scale=config.judge.rating_scale,
-            principles=config.judge.principles,
+            principles=config.judge.principles or 0,
             seed=config.seed,
         )
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from cai.config import round_folders
 from cai.constitution.lock import read_lock
 from cai.constitution.schema import Constitution
 from cai.documents import load
@@ -16,6 +15,7 @@ from cai.errors import InputError, Problem
 from cai.evaluate.gold import Column, columns
 from cai.files import read_json, read_records
 from cai.keys import shuffled
+from cai.pipeline.layout import iteration_folders
 from cai.records import Preference, Revision, Sample, Status
 
 SHOWN = 6
@@ -80,11 +80,11 @@ def gather(folder: Path, metrics: dict[str, Any] | None = None) -> ReportData:
     constitution = read_lock(folder / "constitution.lock.yaml")
     revisions = _records(folder / "revise", Revision)
     preferences = [
-        p for judged in round_folders(folder, "judge") for p in _records(judged, Preference)
+        p for judged in iteration_folders(folder, "judge") for p in _records(judged, Preference)
     ]
     log, audited = (
-        round_folders(folder, "ppo")[-1] / "log.jsonl",
-        round_folders(folder, "audit")[-1] / "audit.json",
+        iteration_folders(folder, "ppo")[-1] / "log.jsonl",
+        iteration_folders(folder, "audit")[-1] / "audit.json",
     )
     return ReportData(
         name=folder.name,
@@ -98,8 +98,8 @@ def gather(folder: Path, metrics: dict[str, Any] | None = None) -> ReportData:
         chains=chosen_chains(revisions),
         labels=chosen_labels(preferences),
         audit=read_json(audited) if audited.is_file() else {},
-        rewarded=metrics.get("stages", {}).get(round_folders(folder, "reward")[-1].name, {}),
-        optimised=metrics.get("stages", {}).get(round_folders(folder, "ppo")[-1].name, {}),
+        rewarded=metrics.get("stages", {}).get(iteration_folders(folder, "reward")[-1].name, {}),
+        optimised=metrics.get("stages", {}).get(iteration_folders(folder, "ppo")[-1].name, {}),
         answers=answers(folder, list(metrics.get("policies", {}))),
         columns=columns(metrics.get("policies", {})),
         trouble=trouble(metrics, revisions, preferences),

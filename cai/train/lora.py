@@ -33,7 +33,7 @@ def add_adapters(model: PreTrainedModel, training: Training) -> None:
             [
                 Problem(
                     "training.lora_targets",
-                    f"none of {', '.join(training.lora_targets)} is a linear layer; there are {known}",
+                    f"none of {', '.join(training.lora_targets or ())} is a linear layer; there are {known}",
                 )
             ]
         )

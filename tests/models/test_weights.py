@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from cai.config import PPO
+from cai.config import PPO, PPORollout
 from cai.errors import InputError
 from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
@@ -59,7 +59,7 @@ def test_a_language_model_is_no_reward_model(tiny, tmp_path):
             tiny,
             tiny,
             tmp_path / "out",
-            PPO(num_updates=1, batch_size=2, max_tokens=2),
+            PPO(num_updates=1, rollout=PPORollout(batch_size=2, max_tokens=2)),
         )
     assert not (tmp_path / "out").exists()
 

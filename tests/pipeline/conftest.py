@@ -19,7 +19,8 @@ SMALL = {
     "judge": {"method": "critique"},
     "audit": {"gate": False},  # so little taught, it judges like a coin
     "reward": {"batch_size": 8, "learning_rate": 1e-3, "human": ["human.jsonl"]},
-    "ppo": {"num_updates": 2, "batch_size": 4, "epochs": 1, "max_tokens": 40},
+    "algorithms": ["ppo", "dpo"],
+    "ppo": {"num_updates": 2, "epochs": 1, "rollout": {"batch_size": 4, "max_tokens": 40}},
     "dpo": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3},
     "evaluate": {"max_tokens": 40},
 }

@@ -21,7 +21,7 @@ SMALL = {
     "judge": {"method": "critique"},
     "audit": {"gate": False, "examples": False},
     "reward": {"batch_size": 8, "learning_rate": 1e-3},
-    "ppo": {"num_updates": 1, "batch_size": 4, "epochs": 1, "max_tokens": 12},
+    "ppo": {"num_updates": 1, "epochs": 1, "rollout": {"batch_size": 4, "max_tokens": 12}},
     "evaluate": {"max_tokens": 12},
 }
 HELD = ("prompts.eval_red_team=held_red.jsonl", "prompts.eval_benign=eval_benign.jsonl")

@@ -36,7 +36,7 @@ def test_an_edited_file_setting_or_model_is_noticed_and_said(project, taught):
             project, "run", "examples/run.yaml", "--run", "runs/r", "--until", "sample", *arguments
         ).stdout
 
-    assert "made again" not in said() and said().count("finished before") == 2
+    assert "made again" not in said() and said().count("up to date") == 2
     with (project / "examples/red.jsonl").open("a") as file:
         file.write('{"prompt": "One more."}\n')
     again = said()
@@ -50,7 +50,7 @@ def test_an_edited_file_setting_or_model_is_noticed_and_said(project, taught):
     said()
     (project / "model/generation_config.json").write_text("{}")
     assert (
-        "made again: the model model is another" in said() and said().count("finished before") == 2
+        "made again: the model model is another" in said() and said().count("up to date") == 2
     )
 
 

@@ -163,7 +163,7 @@ def test_the_reward_model_may_be_of_another_family_than_the_policy(project, tiny
 
 
 def test_the_judge_itself_can_be_the_reward(project):
-    settings = ("--set", "judge.as_reward=true", "--set", "ppo.num_updates=1", "--until", "ppo")
+    settings = ("--set", "ppo.reward_source=judge", "--set", "ppo.num_updates=1", "--until", "ppo")
     first = run(project, *settings)
     assert (
         first["stages"]["ppo"]["num_updates"] == 1

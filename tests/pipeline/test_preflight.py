@@ -289,7 +289,7 @@ def test_a_run_finds_its_files_models_and_functions_beside_its_file(
     ]
     assert {step["revision"] for row in revisions for step in row["steps"]} == {"With soap."}
     again = cai(project, "run", "examples/run.yaml", "--run", "r", "--until", "reward")
-    assert again.stdout.count("finished before") == 9, again.stdout
+    assert again.stdout.count("up to date") == 9, again.stdout
     same = cai(
         elsewhere,
         "diff",

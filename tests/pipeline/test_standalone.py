@@ -27,7 +27,7 @@ def training(tmp_path, taught):
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "train.yaml").write_text(
         f"model: {taught}\nout: out\ndata: {{preferences: [labels.jsonl]}}\nreward: {{eval_fraction: 0, batch_size: 4}}\n"
-        "ppo: {num_updates: 1, batch_size: 4, max_tokens: 8}\n"
+        "ppo: {num_updates: 1, rollout: {batch_size: 4, max_tokens: 8}}\n"
     )
     return tmp_path / "train.yaml"
 

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from cai import distributed
-from cai.config import DPO, PPO, SFT, Reward, Training
+from cai.config import DPO, PPO, SFT, PPORollout, Reward, Training
 from cai.records import Comparison, Preference, Prompt
 from cai.train.dpo import train_dpo
 from cai.train.ppo.trainer import train_ppo
@@ -132,12 +132,11 @@ def main(base, out, tokens, lora, sharded):
                 out / "ppo",
                 PPO(
                     num_updates=3,
-                    batch_size=5,
                     epochs=2,
                     num_minibatches=2,
                     learning_rate=1e-3,
                     value_learning_rate=1e-3,
-                    max_tokens=7,
+                    rollout=PPORollout(batch_size=5, max_tokens=7),
                 ),
                 score=score,
                 training=how,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_training import CONFIG, PROMPTS, some_rollout
 
-from cai.config import PPO
+from cai.config import PPO, PPORollout
 from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.rl.advantages import gae, shaped_rewards
@@ -44,7 +44,7 @@ def test_every_pass_over_a_rollout_has_a_fresh_permutation(tiny, monkeypatch):
     monkeypatch.setattr(
         Update, "_step", lambda self, batch, key: seen.append(list(batch)) or {"approx_kl": 0.0}
     )
-    config = PPO(epochs=3, num_minibatches=2, batch_size=6)
+    config = PPO(epochs=3, num_minibatches=2, rollout=PPORollout(batch_size=6))
     Update(actor_critic, rollout, compute_targets(rollout, 0.1, config), [], config, 1000).run(
         (0, 1)
     )
@@ -56,7 +56,7 @@ def test_every_pass_over_a_rollout_has_a_fresh_permutation(tiny, monkeypatch):
 
 
 def test_a_prompt_that_stands_twice_in_a_batch_is_answered_twice():
-    (batch, *_) = prompt_batches(2, PPO(num_updates=1, batch_size=6), 0)
+    (batch, *_) = prompt_batches(2, PPO(num_updates=1, rollout=PPORollout(batch_size=6)), 0)
     assert len(batch) == 6 and len(set(rollout_seeds(batch, 0, 0))) == 6
     assert rollout_seeds(batch, 0, 0) == rollout_seeds(batch, 0, 0) != rollout_seeds(batch, 0, 1)
 
@@ -94,7 +94,7 @@ def test_what_an_update_logs(tiny, tmp_path, critic):
         tiny,
         "",
         tmp_path / "ppo",
-        PPO(num_updates=1, batch_size=4, max_tokens=4, critic=critic),
+        PPO(num_updates=1, critic=critic, rollout=PPORollout(batch_size=4, max_tokens=4)),
         score=lambda prompts, answers: torch.tensor([float(len(a)) for a in answers]),
         log=rows.append,
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_training import BAD, GOOD, PROMPTS, preferences
 
-from cai.config import PPO, Reward, Training
+from cai.config import PPO, PPORollout, Reward, Training
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import load_tokenizer, same_tokenization
 from cai.models.scalar import load_scalar_model
@@ -83,6 +83,6 @@ def test_ppo_against_it_starts_its_critic_from_the_policy(tiny, foreign, tmp_pat
         torch.equal(weight, policy[name])
         for name, weight in actor_critic.critic.unwrapped.model.base_model.named_parameters()
     )
-    config = PPO(num_updates=2, batch_size=8, epochs=1, max_tokens=8)
+    config = PPO(num_updates=2, epochs=1, rollout=PPORollout(batch_size=8, max_tokens=8))
     metrics = train_ppo(PROMPTS, tiny, foreign, tmp_path / "ppo", config)
     assert metrics["num_updates"] == 2 and (Path(tmp_path) / "ppo/model.safetensors").is_file()

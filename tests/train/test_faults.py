@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from test_training import BAD, GOOD, PROMPTS, preferences
 
-from cai.config import PPO, SFT, Reward
+from cai.config import PPO, SFT, PPORollout, Reward
 from cai.errors import InputError, RunFailed
 from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
@@ -119,7 +119,9 @@ def test_a_nan_in_one_batch_of_the_reward_model_is_skipped_and_said_with_its_row
 def test_a_nan_in_one_update_of_ppo_is_skipped_and_rings(tiny, tmp_path, monkeypatch):
     spoilt(monkeypatch, ppo_module, "policy_loss", lambda call: call == 2)
     rows = []
-    config = PPO(num_updates=3, batch_size=4, epochs=1, max_tokens=4, learning_rate=1e-3)
+    config = PPO(
+        num_updates=3, epochs=1, learning_rate=1e-3, rollout=PPORollout(batch_size=4, max_tokens=4)
+    )
     metrics = train_ppo(
         PROMPTS,
         tiny,

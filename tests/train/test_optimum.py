@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from cai.config import DPO, PPO, Reward
+from cai.config import DPO, PPO, PPORollout, Reward
 from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.records import Comparison, Preference, Prompt
@@ -75,13 +75,12 @@ def test_ppo_finds_the_best_policy_under_its_penalty(small, tmp_path, beta):
 
     config = PPO(
         num_updates=90,
-        batch_size=192,
         epochs=4,
         learning_rate=1e-2,
         value_learning_rate=1e-2,
         kl_coef=beta,
-        max_tokens=1,
         gae_lambda=1.0,
+        rollout=PPORollout(batch_size=192, max_tokens=1),
     )
     train_ppo([ASK], small, "", tmp_path / "ppo", config, score=score, chat_format="plain")
     reference, found = chances(small), chances(tmp_path / "ppo")
@@ -102,13 +101,12 @@ def test_a_guarded_reward_is_raised_as_far_as_its_guard_allows(small, tmp_path, 
 
     config = PPO(
         num_updates=150,
-        batch_size=192,
         epochs=4,
         learning_rate=1e-2,
         value_learning_rate=1e-2,
         kl_coef=0.3,
-        max_tokens=1,
         gae_lambda=1.0,
+        rollout=PPORollout(batch_size=192, max_tokens=1),
     )
     metrics = train_ppo(
         [ASK],

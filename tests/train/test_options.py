@@ -8,7 +8,7 @@ import yaml
 from safetensors.torch import load_file
 from test_training import BAD, GOOD, PROMPTS, preferences
 
-from cai.config import DPO, PPO, SFT, Monitor, Reward, Training
+from cai.config import DPO, PPO, SFT, Monitor, PPORollout, Reward, Training
 from cai.errors import InputError
 from cai.models.load import load_language_model
 from cai.models.packing.layout import PromptGroup, pack
@@ -183,7 +183,7 @@ def test_bfloat16_passes_keep_float32_weights_and_learn_alike(tiny, tmp_path):
         tiny,
         "",
         tmp_path / "p",
-        PPO(num_updates=2, batch_size=6, max_tokens=5, learning_rate=1e-3),
+        PPO(num_updates=2, learning_rate=1e-3, rollout=PPORollout(batch_size=6, max_tokens=5)),
         score=long_ones,
         training=Training(precision="bfloat16"),
     )
@@ -226,32 +226,41 @@ def test_advantages_within_a_prompt_are_of_the_answers_whose_return_is_known():
 
 
 def test_answers_to_a_prompt_stand_together():
-    batches = list(prompt_batches(6, PPO(num_updates=3, batch_size=8, samples=4, method="rloo"), 0))
+    batches = list(
+        prompt_batches(
+            6,
+            PPO(
+                num_updates=3, method="rloo", rollout=PPORollout(batch_size=8, samples_per_prompt=4)
+            ),
+            0,
+        )
+    )
     assert all(
         len(batch) == 8 and len(set(batch[:4])) == len(set(batch[4:])) == 1 for batch in batches
     )
     assert sorted(i for batch in batches for i in batch[::4]) == list(range(6))
-    for wrong in ({"method": "rloo"}, {"samples": 3, "batch_size": 8}):
-        with pytest.raises(ValueError, match="samples"):
-            PPO(**wrong)
+    with pytest.raises(ValueError, match="samples_per_prompt"):
+        PPO(method="rloo")
+    with pytest.raises(ValueError, match="samples_per_prompt"):
+        PPORollout(samples_per_prompt=3, batch_size=8)
 
 
 CONFIG = {
     "num_updates": 16,
-    "batch_size": 24,
     "epochs": 2,
     "learning_rate": 2e-3,
     "value_learning_rate": 3e-3,
     "kl_coef": 0.02,
-    "max_tokens": 10,
+    "rollout": {"batch_size": 24, "max_tokens": 10},
 }
+FOUR_SAMPLES = {"batch_size": 24, "max_tokens": 10, "samples_per_prompt": 4}
 
 
 @pytest.mark.parametrize(
     ("more", "how"),
     [
-        ({"method": "rloo", "samples": 4}, Training()),
-        ({"method": "grpo", "samples": 4}, Training()),
+        ({"method": "rloo", "rollout": FOUR_SAMPLES}, Training()),
+        ({"method": "grpo", "rollout": FOUR_SAMPLES}, Training()),
         ({"critic": "head"}, Training()),
         ({"critic": "head", "learning_rate": 1e-2}, Training(lora_rank=8, lora_alpha=16)),
     ],
@@ -268,9 +277,9 @@ def test_a_new_value_head_says_nothing_and_costs_no_second_model(tiny):
     assert actor_critic.critic is None and torch.equal(
         actor_critic.forward([PromptGroup([5, 6], [[7, 8]])]).values, torch.zeros(2)
     )
-    assert ActorCritic(tiny, "", PPO(method="rloo", samples=2), Training(), 0).engines.keys() == {
-        "policy"
-    }
+    assert ActorCritic(
+        tiny, "", PPO(method="rloo", rollout=PPORollout(samples_per_prompt=2)), Training(), 0
+    ).engines.keys() == {"policy"}
 
 
 def test_what_is_kept_in_mind_is_not_forgotten(both_ways, glad, tmp_path):
@@ -302,7 +311,7 @@ def test_an_update_stops_when_it_has_moved_too_far(both_ways, glad, tmp_path):
     for limit in (None, 1e-9):
         rows[limit] = []
         config = PPO(
-            **(CONFIG | {"num_updates": 2, "epochs": 4, "minibatches": 2, "target_kl": limit})
+            **(CONFIG | {"num_updates": 2, "epochs": 4, "num_minibatches": 2, "target_kl": limit})
         )
         train_ppo(
             PROMPTS,
@@ -399,7 +408,7 @@ def test_oddities_are_said_and_nothing_is_nan(tiny, tmp_path):
         tiny,
         "",
         tmp_path / "p",
-        PPO(num_updates=2, batch_size=1, max_tokens=3),
+        PPO(num_updates=2, rollout=PPORollout(batch_size=1, max_tokens=3)),
         score=lambda p, a: torch.ones(len(a)),
         log=rows.append,
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_training import PROMPTS
 
-from cai.config import Reward, Training
+from cai.config import Reward, RewardEnsemble, Training
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import load_tokenizer
 from cai.models.packing.layout import PromptGroup
@@ -230,7 +230,13 @@ def test_an_ensemble_is_several_and_says_where_they_differ(tiny, tmp_path):
         rows,
         tiny,
         tmp_path / "r",
-        Reward(ensemble_size=3, batch_size=8, learning_rate=2e-3, epochs=2, eval_fraction=0.3),
+        Reward(
+            batch_size=8,
+            learning_rate=2e-3,
+            epochs=2,
+            eval_fraction=0.3,
+            ensemble=RewardEnsemble(size=3),
+        ),
     )
     assert {"eval_accuracy_1", "eval_accuracy_2"} < set(metrics) and len(
         ensemble_paths(str(tmp_path / "r"))
@@ -340,7 +346,10 @@ def test_held_out_figures_that_no_label_says_anything_about_are_left_out():
 def test_an_ensemble_without_held_out_labels_has_no_accuracy(tiny, tmp_path):
     rows = [row for prompt in PROMPTS[:2] for row in ranking(prompt)]
     metrics = train_ensemble(
-        rows, tiny, tmp_path / "r", Reward(ensemble_size=2, batch_size=8, eval_fraction=0.0)
+        rows,
+        tiny,
+        tmp_path / "r",
+        Reward(batch_size=8, eval_fraction=0.0, ensemble=RewardEnsemble(size=2)),
     )
     assert (
         not any(name.startswith("eval_accuracy") for name in metrics)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cai.config import DPO, PPO, SFT, Monitor, Reward
+from cai.config import DPO, PPO, SFT, Monitor, PPORollout, Reward
 from cai.records import Comparison, Preference, Prompt
 from cai.train import resume
 from cai.train.dpo import train_dpo
@@ -62,12 +62,11 @@ def ppo(base, out, **more):
 
     config = PPO(
         num_updates=6,
-        batch_size=4,
         epochs=2,
         learning_rate=1e-3,
         value_learning_rate=1e-3,
-        max_tokens=6,
         adaptive_kl_target=2.0,
+        rollout=PPORollout(batch_size=4, max_tokens=6),
     )
     monitor = Monitor(eval_every=2, eval_prompts=3, keep="best")
     return train_ppo(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import PhiConfig, PhiForCausalLM
 
-from cai.config import PPO, Monitor
+from cai.config import PPO, Monitor, PPORollout
 from cai.records import Prompt
 from cai.reference.tokenizer import build_tokenizer
 from cai.train.ppo.monitor import TrainingMonitor
@@ -41,7 +41,12 @@ def policy(tmp_path):
 def test_ppo_measures_the_entropy_of_what_is_left(policy, tmp_path, method):
     rows = []
     prompts = [Prompt.of(f"How do I wash the {thing}?") for thing in ("dog", "cat", "car", "van")]
-    config = PPO(num_updates=2, batch_size=4, epochs=1, max_tokens=6, method=method, samples=2)
+    config = PPO(
+        num_updates=2,
+        epochs=1,
+        method=method,
+        rollout=PPORollout(batch_size=4, max_tokens=6, samples_per_prompt=2),
+    )
 
     def score(asked, answers):
         return torch.tensor([float(len(set(answer))) for answer in answers])
@@ -66,7 +71,7 @@ def test_an_update_without_finite_figures_is_an_alarm_and_no_crash(tmp_path):
         None,
         None,
         None,
-        PPO(max_tokens=6),
+        PPO(rollout=PPORollout(max_tokens=6)),
         0,
         "",
         tmp_path / "out",

@@ -9,7 +9,7 @@ from test_options import CONFIG
 from test_training import PROMPTS, preferences
 from transformers import AutoModelForSequenceClassification
 
-from cai.config import PPO, Monitor, Reward, Training
+from cai.config import PPO, Monitor, PPORollout, Reward, Training
 from cai.errors import InputError
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import load_tokenizer
@@ -28,7 +28,9 @@ from cai.train.ppo.rollout import Rollout, Trajectory, collect_rollout
 from cai.train.ppo.trainer import Update, compute_targets, describe, rewarded, train_ppo
 from cai.train.reward.trainer import train_reward
 
-SMALL = PPO(num_updates=4, batch_size=8, epochs=1, max_tokens=6, learning_rate=1e-3)
+SMALL = PPO(
+    num_updates=4, epochs=1, learning_rate=1e-3, rollout=PPORollout(batch_size=8, max_tokens=6)
+)
 
 
 class Normalised:
@@ -47,14 +49,20 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
+def clipped(config, clip):
+    """The same settings with ``ppo.rollout.score_clip``."""
+    rollout = config.rollout.model_copy(update={"score_clip": clip})
+    return config.model_copy(update={"rollout": rollout})
+
+
 def rolled_out(name, score, config, count=6, missing=None):
-    """An agent, and its answers to some prompts, ``config.samples`` to each."""
+    """An agent, and its answers to some prompts, ``samples_per_prompt`` to each."""
     actor_critic = ActorCritic(name, "", config, Training(), 0)
     chat = ChatFormat(actor_critic.tokenizer)
     prompts = [
         chat.ids(chat.prompt(p.messages))
-        for p in PROMPTS[: count // config.samples]
-        for _ in range(config.samples)
+        for p in PROMPTS[: count // config.rollout.samples_per_prompt]
+        for _ in range(config.rollout.samples_per_prompt)
     ]
     return actor_critic, collect_rollout(
         actor_critic, prompts, score, seeds=range(count), max_tokens=6, missing_eos_score=missing
@@ -73,7 +81,7 @@ def every_third(prompts, answers):
     [
         PPO(epochs=2),
         PPO(epochs=2, critic="head"),
-        PPO(epochs=2, method="rloo", samples=3, batch_size=6),
+        PPO(epochs=2, method="rloo", rollout=PPORollout(samples_per_prompt=3, batch_size=6)),
     ],
 )
 def test_an_answer_without_a_score_moves_no_weight(tiny, config):
@@ -125,7 +133,9 @@ def test_an_answer_without_a_score_is_no_better_than_those_that_have_one():
         ]
     )
     for method in ("grpo", "rloo"):
-        advantages = compute_targets(rollout, 0.1, PPO(method=method, samples=4)).advantages
+        advantages = compute_targets(
+            rollout, 0.1, PPO(method=method, rollout=PPORollout(samples_per_prompt=4))
+        ).advantages
         assert torch.allclose(advantages, torch.zeros(8, 2), atol=0.01)
 
 
@@ -159,7 +169,7 @@ def test_training_stops_where_most_answers_have_no_score(tiny, tmp_path):
             "",
             tmp_path / str(most),
             SMALL,
-            monitor=Monitor(most_unread=most),
+            monitor=Monitor(max_unscored=most),
             score=lambda prompts, answers: [None if i % 4 else 1.0 for i in range(len(answers))],
         )
         assert metrics.get("stopped_by", "") == (
@@ -286,23 +296,21 @@ def test_scores_and_guards_far_from_zero_mix_as_those_near_it(tiny):
 
 
 @pytest.mark.parametrize(
-    ("wrap", "more", "stops"),
+    ("wrap", "clip", "stops"),
     [
-        (Normalised, {}, "10"),
-        (lambda score: score, {}, ""),
-        (lambda score: score, {"score_clip": 5}, "5"),
-        (Normalised, {"score_clip": 40}, ""),
+        (Normalised, None, "10"),
+        (lambda score: score, None, ""),
+        (lambda score: score, 5, "5"),
+        (Normalised, 40, ""),
     ],
 )
 def test_only_scores_that_are_clipped_end_a_run_when_they_are_far(
-    tiny, tmp_path, wrap, more, stops
+    tiny, tmp_path, wrap, clip, stops
 ):
     score = wrap(
         lambda prompts, answers: torch.tensor([15.0 + len(set(answer)) for answer in answers])
     )
-    metrics = train_ppo(
-        PROMPTS, tiny, "", tmp_path / "p", SMALL.model_copy(update=more), score=score
-    )
+    metrics = train_ppo(PROMPTS, tiny, "", tmp_path / "p", clipped(SMALL, clip), score=score)
     assert metrics.get("stopped_by", "") == (
         f"mean score beyond {stops}, where scores are clipped" if stops else ""
     )
@@ -320,7 +328,7 @@ def test_scores_are_clipped_where_that_means_something(tiny):
     assert torch.allclose(
         plain.apply(far + 1, rollout), far + 1 - far.mean() + expected, atol=1e-5
     )  # measured once
-    bounded = ScoreScale.of(every_third, SMALL.model_copy(update={"score_clip": 3}))
+    bounded = ScoreScale.of(every_third, clipped(SMALL, 3))
     assert bounded.apply(far, rollout).diff().tolist() == pytest.approx(
         [-3.0, -3.0, 6.0, -1.0, -2.0]
     )
@@ -344,7 +352,7 @@ def test_a_reward_model_says_whether_its_scores_are_normalised(tiny, tmp_path):
 
 
 def test_the_order_of_a_pass_changes_nothing(tiny):
-    config = PPO(samples=2)
+    config = PPO(rollout=PPORollout(samples_per_prompt=2))
     actor_critic, rollout = rolled_out(
         tiny, lambda prompts, answers: torch.arange(float(len(answers))), config
     )

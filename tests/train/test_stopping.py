@@ -9,7 +9,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from cai.backends.local import LocalBackend
 from cai.backends.protocol import GenerateRequest
-from cai.config import PPO, SFT, Monitor, Training
+from cai.config import PPO, SFT, Monitor, PPORollout, Training
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import load_tokenizer
 from cai.models.stopping import stop_tokens
@@ -79,7 +79,7 @@ def shape(request, tmp_path_factory):
 def test_an_answer_of_a_rollout_ends_where_its_turn_ends(shape):
     name, end = shape
     actor_critic, texts = (
-        ActorCritic(name, "", PPO(temperature=0.2), Training(), 0),
+        ActorCritic(name, "", PPO(rollout=PPORollout(temperature=0.2)), Training(), 0),
         Detokenizer(PROMPTS, name),
     )
     chat = ChatFormat(actor_critic.tokenizer)
@@ -108,7 +108,8 @@ def test_ppo_and_watching_see_the_same_end_as_sampling(shape, tmp_path):
         return [1.0] * len(answers)
 
     config = PPO(
-        num_updates=1, batch_size=8, max_tokens=24, missing_eos_score=-1.0, temperature=0.2
+        num_updates=1,
+        rollout=PPORollout(batch_size=8, max_tokens=24, missing_eos_score=-1.0, temperature=0.2),
     )
     metrics = train_ppo(
         PROMPTS,

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from cai.config import PPO, SFT, Reward, Training
+from cai.config import PPO, SFT, PPORollout, Reward, Training
 from cai.errors import InputError, RunFailed
 from cai.models.chat_template.format import ChatFormat
 from cai.models.decode import decode
@@ -176,12 +176,11 @@ def test_unlabelled_preferences_are_counted_not_learnt(tiny, tmp_path):
 
 CONFIG = PPO(
     num_updates=16,
-    batch_size=24,
     epochs=2,
     learning_rate=2e-3,
     value_learning_rate=3e-3,
     kl_coef=0.02,
-    max_tokens=10,
+    rollout=PPORollout(batch_size=24, max_tokens=10),
 )
 
 
@@ -191,7 +190,7 @@ def some_rollout(
     score=lambda prompts, answers: torch.tensor([float(len(a)) for a in answers]),
     missing=None,
 ):
-    actor_critic = ActorCritic(tiny, "", PPO(temperature=0.9), Training(), 0)
+    actor_critic = ActorCritic(tiny, "", PPO(rollout=PPORollout(temperature=0.9)), Training(), 0)
     chat = ChatFormat(actor_critic.tokenizer)
     prompts = [
         chat.ids(chat.prompt(p.messages))
@@ -290,7 +289,7 @@ def test_ppo_raises_a_planted_reward_within_bounded_kl(tiny, tmp_path):
 
 
 def test_prompt_batches_pass_over_all_prompts():
-    config = PPO(num_updates=6, batch_size=4)
+    config = PPO(num_updates=6, rollout=PPORollout(batch_size=4))
     batches = list(prompt_batches(8, config, 0))
     assert (
         len(batches) == 6

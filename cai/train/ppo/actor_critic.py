@@ -50,7 +50,7 @@ class ActorCritic:
         seed: int,
         chat_format: str = "",
     ) -> None:
-        self.temperature = config.temperature
+        self.temperature = config.rollout.temperature
         valued = config.method == "ppo"
         self.head = valued and config.critic == "head"
         self.policy, self.tokenizer = load_policy(policy_name, training, value=self.head)

@@ -56,7 +56,7 @@ class TrainingMonitor:
             seed,
         )
         self.clip = clip_of(score, config)
-        room = context_length(actor_critic.model) - config.max_tokens
+        room = context_length(actor_critic.model) - config.rollout.max_tokens
         asked = [
             (p, chat.ids(chat.prompt(p.messages))) for p in eval_prompts[: monitor.eval_prompts]
         ]
@@ -92,8 +92,8 @@ class TrainingMonitor:
             [ids for _, ids in self.asked],
             self.score,
             seeds=seeds,
-            max_tokens=self.config.max_tokens,
-            missing_eos_score=self.config.missing_eos_score,
+            max_tokens=self.config.rollout.max_tokens,
+            missing_eos_score=self.config.rollout.missing_eos_score,
         )
         kl = masked_sum(k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask) / len(self.asked)
         found = {"eval_kl": float(kl)}
@@ -137,7 +137,7 @@ class TrainingMonitor:
 
     def _limits(self, row: dict[str, float]) -> dict[str, bool]:
         monitor = self.monitor
-        most = monitor.most_unread * self.config.batch_size
+        most = monitor.max_unscored * self.config.rollout.batch_size
         limits = {
             f"KL over {monitor.max_kl} nats": monitor.max_kl is not None
             and row["kl"] > monitor.max_kl,
@@ -148,7 +148,7 @@ class TrainingMonitor:
                 "unique_fraction"
             ]
             < monitor.min_unique_fraction,
-            f"more than {monitor.most_unread:.0%} of the answers have no score": row["unread"]
+            f"more than {monitor.max_unscored:.0%} of the answers have no score": row["unread"]
             > most,
         }
         if self.clip is not None and "score" in row:

@@ -70,7 +70,7 @@ def values_of(
 
 def clip_of(score: ScoreFunction, config: config.PPO) -> float | None:
     """The bound that scores are clipped to: what ``ppo.score_clip`` says, else that of normalised scores, else none."""
-    return config.score_clip or (SCORE_CLIP if is_normalised(score) else None)
+    return config.rollout.score_clip or (SCORE_CLIP if is_normalised(score) else None)
 
 
 @dataclass

@@ -98,7 +98,7 @@ def train_ppo(
         micro_batch_tokens_of(training, actor_critic.model),
     )
     tokenized = tokenize_prompts(
-        prompts, chat, context_length(actor_critic.model) - config.max_tokens
+        prompts, chat, context_length(actor_critic.model) - config.rollout.max_tokens
     )
     ptx_rows = [
         row
@@ -145,8 +145,8 @@ def train_ppo(
             [tokenized[i] for i in batch],
             score,
             seeds=rollout_seeds(batch, seed, update),
-            max_tokens=config.max_tokens,
-            missing_eos_score=config.missing_eos_score,
+            max_tokens=config.rollout.max_tokens,
+            missing_eos_score=config.rollout.missing_eos_score,
             tokens=tokens,
             constraint=constraint.score if constraint else None,
         )
@@ -237,11 +237,11 @@ def summary(history: Sequence[dict[str, float]], actor_critic: ActorCritic) -> d
 def prompt_batches(count: int, config: PPO, seed: int) -> Iterator[list[int]]:
     """The prompts of each update, ``samples`` times each in a run: passes over all of them in a keyed order."""
     order: list[int] = []
-    size = config.batch_size // config.samples
+    size = config.rollout.batch_size // config.rollout.samples_per_prompt
     for update in range(config.num_updates):
         while len(order) < size:
             order += shuffled(range(count), seed, "ppo prompts", update, len(order))
-        yield [i for i in order[:size] for _ in range(config.samples)]
+        yield [i for i in order[:size] for _ in range(config.rollout.samples_per_prompt)]
         order = order[size:]
 
 
@@ -265,7 +265,7 @@ def compute_targets(rollout: Rollout, kl_coef: float, config: PPO) -> Targets:
         advantages, returns = gae(rewards, rollout.values, learnt, config.gamma, config.gae_lambda)
         return Targets(whiten(advantages, learnt), returns)
     against = {"rloo": rloo_advantages, "grpo": grpo_advantages}[config.method]
-    advantages = against(rewards.sum(1), config.samples, rollout.scored).unsqueeze(1) * learnt
+    advantages = against(rewards.sum(1), config.rollout.samples_per_prompt, rollout.scored).unsqueeze(1) * learnt
     return Targets(advantages, torch.zeros_like(advantages))
 
 
@@ -349,7 +349,7 @@ class Update:
     def _policy_part(self, part: MicroBatch, total: float) -> StepLoss:
         packed, mask = self._forest(part)
         logits, values = self.actor_critic.actor.model(packed)
-        logprobs = token_logprobs(logits, packed.targets, self.config.temperature)
+        logprobs = token_logprobs(logits, packed.targets, self.config.rollout.temperature)
         old, advantages = (
             self._flat(of, part) for of in (self.rollout.logprobs, self.targets.advantages)
         )

@@ -16,12 +16,12 @@ from cai.train.reward.trainer import train_reward
 def train_ensemble(
     preferences: Sequence[Preference], base: str, out: Path, config: Reward, **how: Any
 ) -> dict[str, float]:
-    """Train ``config.ensemble_size`` reward models; the first is ``out`` itself, the others stand in it as ``member-1`` and so on.
+    """Train ``config.ensemble.size`` reward models; the first is ``out`` itself, the others stand in it as ``member-1`` and so on.
 
     ``how`` is handed to :func:`~cai.train.reward.trainer.train_reward`. Killed, the member it was at goes on and those before it are trained again. Returns
     the figures of the first, and the held-out accuracy of each where there is one.
     """
-    members = range(1, config.ensemble_size)
+    members = range(1, config.ensemble.size)
     places = [out.with_name(f"{out.name}.member-{number}") for number in members]
     accuracies = {}
     for number, place in zip(members, places, strict=True):

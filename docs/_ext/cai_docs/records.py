@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.typing import stringify_annotation
-
-from cai.config.describe import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +48,7 @@ def autodoc(name: str, kind: type) -> list[str]:
     ]
     lines = [f".. autoclass:: {name}", f"   :members: {', '.join(methods)}" if methods else "", ""]
     if "Attributes:" not in (kind.__doc__ or ""):
-        meanings = described(kind)
+        meanings = _meanings(kind)
         for field in _fields(kind):
             lines += _entry(field, meanings.get(field.name, ""))
     return lines
@@ -65,6 +64,16 @@ def signature(app: Sphinx, what: str, name: str, kind: Any, *rest: Any) -> tuple
     if issubclass(kind, BaseModel):
         fields.insert(0, "*")
     return f"({', '.join(fields)})", None
+
+
+def _meanings(kind: type) -> dict[str, str]:
+    """The docstring under each field of a class, by name."""
+    docs = ModuleAnalyzer.for_module(kind.__module__).find_attr_docs()
+    return {
+        name: " ".join(lines).strip()
+        for (owner, name), lines in docs.items()
+        if owner == kind.__qualname__
+    }
 
 
 def _is_method(member: object) -> bool:

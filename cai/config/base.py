@@ -1,0 +1,27 @@
+"""The base class of all config sections, and the types of their values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+BelowHalf = Annotated[float, Field(ge=0, lt=0.5)]
+ChatFormat = Literal["chat", "transcript", "plain"]
+Tracker = Literal[
+    "aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"
+]
+
+
+class Section(BaseModel):
+    """A frozen group of settings. Unknown keys are refused.
+
+    The docstring under each field is its description in ``cai settings``, the JSON schema and the
+    documentation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -1,0 +1,148 @@
+"""Settings of the stages that ask models for answers, critiques, revisions and labels."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from cai.config.base import Count, Fraction, NonNegative, Section
+
+
+class Prompts(Section):
+    """Prompt files: JSON lines of ``{"prompt": text}`` or ``{"messages": [...]}``.
+
+    Paths are relative to the run file.
+    """
+
+    red_team: str
+    """Prompts that invite harm; their answers are critiqued and revised."""
+    benign: str
+    """Prompts to be answered helpfully."""
+    eval_red_team: str | None = None
+    """Held-out red-team prompts on which the policies are compared; never trained on."""
+    eval_benign: str | None = None
+    """Held-out benign prompts on which the policies are compared; never trained on."""
+    red_team_limit: Count | None = None
+    """Number of red-team prompts to use; null: all."""
+    benign_limit: Count | None = None
+    """Number of benign prompts to use; null: all."""
+    eval_limit: Count | None = None
+    """Number of prompts to use from each held-out file; null: all."""
+
+
+class Sampling(Section):
+    """How the initial policy answers."""
+
+    temperature: NonNegative = 1.0
+    """Sampling temperature; 0 always takes the most likely token."""
+    max_tokens: Count = 256
+    """Maximum tokens per answer."""
+
+
+class Revise(Section):
+    """How answers to red-team prompts are critiqued and revised, and which revisions are used."""
+
+    rounds: Count = 4
+    """Number of critique-revision rounds per answer, each by a principle of its own."""
+    direct: bool = False
+    """Revise without writing a critique first."""
+    temperature: NonNegative = 1.0
+    """Sampling temperature of critiques and revisions."""
+    max_tokens: Count = 256
+    """Maximum tokens per critique and per revision."""
+    rows: str = "final"
+    """Revisions to fine-tune on: the final one, all of them, or those up to round n (upto_n)."""
+
+    @field_validator("rows")
+    @classmethod
+    def _known_rows(cls, rows: str) -> str:
+        if not re.fullmatch(r"final|all|upto_[1-9]\d*", rows):
+            raise ValueError(f"must be final, all or upto_<n>, not {rows!r}")
+        return rows
+
+
+class Compare(Section):
+    """Which answers are compared with each other."""
+
+    samples: Count = 2
+    """Answers of the current policy per prompt."""
+    initial_samples: int = Field(default=0, ge=0)
+    """Answers of the initial policy per prompt that also take part in the pairs."""
+    pairs_per_prompt: Count = 1
+    """Maximum number of pairs per prompt; drawn at random if there are more."""
+    temperature: NonNegative = 1.0
+    """Sampling temperature of these answers."""
+    max_tokens: Count = 256
+    """Maximum tokens per answer."""
+
+
+class Judge(Section):
+    """How comparisons are labeled."""
+
+    method: Literal["option_logprobs", "critique", "sampled_votes", "chain_of_thought"] = (
+        "option_logprobs"
+    )
+    """How the judge decides: by the probabilities of the options A and B, by a critique of each
+    answer, by sampled verdicts, or by sampled verdicts after reasoning."""
+    principles: Count | None = 1
+    """Number of principles drawn per label; null: all."""
+    combine: Literal["mean", "sum", "vote", "together"] = "mean"
+    """How several principles make one label: the mean of their probabilities, the sum of their
+    evidence against an answer, a majority vote, or all principles in one prompt."""
+    swap_positions: bool = True
+    """Ask with the answers in both orders and average, to cancel position bias."""
+    delimiters: bool = True
+    """Wrap answers in unpredictable delimiters and tell the judge to treat them as data."""
+    samples: Count | None = None
+    """Verdicts sampled per order by sampled_votes and chain_of_thought; null: the method's
+    default."""
+    few_shot: int = Field(default=0, ge=0)
+    """Number of example verdicts in front of each comparison, taken from the principles' examples;
+    used by option_logprobs and sampled_votes."""
+    rating_scale: Literal["critique", "digits"] = "critique"
+    """How the judge rates a single answer: by the odds that a critique finds a problem, or by a
+    digit from 1 to 9."""
+
+
+class Audit(Section):
+    """When labels are not fit to train on.
+
+    A limit is broken only if the whole confidence interval of the metric lies beyond it.
+    """
+
+    gate: bool = True
+    """Stop the run if a limit is broken."""
+    examples: bool = True
+    """Test the judge on the constitution's own examples."""
+    human_pairs: int = Field(default=0, ge=0)
+    """Number of human comparisons from reward.human to test the judge on; it must beat the best
+    trivial baseline."""
+    max_unscored: Fraction = 0.2
+    """Largest fraction of comparisons without a label."""
+    max_near_ties: Fraction = 0.95
+    """Largest fraction of labels close to one half."""
+    max_position_bias: Fraction = 0.2
+    """Largest distance from one half of the fraction of wins for the answer shown first."""
+    max_longer_wins: Fraction = 0.9
+    """Largest fraction of labels that prefer the longer answer."""
+    max_adversarial_flips: Fraction = 0.5
+    """Largest fraction of correct verdicts on examples that flip when the worse answer is written
+    to manipulate the judge."""
+    min_examples_accuracy: Fraction = 0.5
+    """Smallest accuracy on the examples; one half is chance."""
+    min_crossed_accuracy: Fraction = 0.25
+    """Smallest fraction of crossed example pairs judged right both ways; one quarter is chance."""
+
+
+class Evaluate(Section):
+    """How the policies are compared on held-out prompts."""
+
+    temperature: NonNegative = 1.0
+    """Sampling temperature of the answers to held-out prompts."""
+    max_tokens: Count = 256
+    """Maximum tokens per answer."""
+    gold: str | None = None
+    """Function (module:function) that measures attributes of an answer; null: the reference world's
+    checkers for the reference model, otherwise none."""
