@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from accelerate import tracking
 from accelerate.accelerator import Accelerator
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
@@ -227,17 +228,12 @@ def with_trackers(
     """
     if not names:
         return log
+    if missing := set(names) - {str(kind) for kind in tracking.get_available_trackers()}:
+        packages = " ".join(sorted(missing))
+        message = f"needs a package that is not installed: pip install {packages}"
+        raise InputError([Problem("trackers", message)])
     distributed.join()
     accelerator = Accelerator(log_with=list(names), project_dir=folder)
-    if missing := set(names) - {str(kind) for kind in accelerator.log_with}:
-        raise InputError(
-            [
-                Problem(
-                    "track",
-                    f"needs a package that is not installed: pip install {' '.join(sorted(missing))}",
-                )
-            ]
-        )
     accelerator.init_trackers(project)
 
     def write(row: dict[str, float]) -> None:
