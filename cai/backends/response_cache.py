@@ -42,7 +42,7 @@ _ROWS, _SECONDS = 64, 0.5
 """Answers wait for one another before they are stored, but only so many and so long."""
 
 Progress = Callable[[int, int], None]
-"""Told (done, all) as calls are answered."""
+"""Called with (answered, all) requests of a batch while it is answered, and once when it is done."""
 
 
 @dataclass
@@ -225,18 +225,22 @@ class CachedModel:
         }
         self.cache.usage.setdefault(self.stage, Usage()).cached += len(requests) - len(missing)
         asked = dict(islice(missing.items(), self.cache.calls_left()))
+        done = len(requests) - len(missing)
+        total = done + len(asked)
         if self.shard:
-            answers |= self._shared(asked)
+            answers |= self._shared(asked, done, total)
         else:
-            answers |= self._answered(asked, len(answers))
+            answers |= self._answered(asked, done, total)
+        self._tell(total, total)
         if len(asked) < len(missing):
             self.cache.check_budget()
         return [answers[key] for key in keys]
 
-    def _shared(self, missing: dict[str, Request]) -> dict[str, Response]:
+    def _shared(self, missing: dict[str, Request], done: int, total: int) -> dict[str, Response]:
         """The answers to ``missing``, of which every process gets a share."""
         distributed.wait()  # all must have seen the same before the first answer is stored
-        mine = self._answered({key: missing[key] for key in distributed.share(list(missing))}, 0)
+        share = {key: missing[key] for key in distributed.share(list(missing))}
+        mine = self._answered(share, done, total)
         found: dict[str, Response] = {}
         for number, part in enumerate(distributed.gather(mine)):
             found |= part
@@ -245,10 +249,10 @@ class CachedModel:
                     self.cache.spend(self.stage, answer)
         return found
 
-    def _answered(self, missing: dict[str, Request], done: int) -> dict[str, Response]:
+    def _answered(self, missing: dict[str, Request], done: int, total: int) -> dict[str, Response]:
         """The backend's answers, each stored as soon as its batch is done."""
         answers: dict[str, Response] = {}
-        names, total = list(missing), done + len(missing)
+        names = list(missing)
         pending: list[tuple[str, str, Response]] = []
         stored = time.monotonic()
         if missing:
@@ -265,10 +269,10 @@ class CachedModel:
                 if len(pending) >= _ROWS or time.monotonic() - stored > _SECONDS:
                     self.cache.store(pending)
                     pending, stored = [], time.monotonic()
-                    self._tell(done, total)
+                    if done < total:  # the caller reports the end, once
+                        self._tell(done, total)
         finally:
             self.cache.store(pending)
-        self._tell(done, total)
         return answers
 
     def _tell(self, done: int, total: int) -> None:
