@@ -134,7 +134,7 @@ class Engine:
         return {} if is_finite else {"skipped": 1.0}
 
     def _go_to(self, step: int) -> None:
-        """Set the learning rate for a step. A scheduler of torch's would warn where the first step is skipped."""
+        """Set the learning rate for a step. A torch scheduler warns if the first is skipped."""
         self.done = step
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate_at(step)
