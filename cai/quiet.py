@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
+from transformers.utils.logging import set_tqdm_hook
 
 LIBRARIES = ("transformers", "huggingface_hub", "accelerate", "peft")
 
@@ -39,5 +39,5 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _no_bar(_factory: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> EmptyTqdm:
-    return EmptyTqdm(*args, **kwargs)
+def _no_bar(factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return factory(*args, **kwargs | {"disable": True})

@@ -71,7 +71,7 @@ class Engine:
         self.model: nn.Module = prepared[0]
         self.optimizer, self.max_grad_norm = prepared[1], max_grad_norm
         self.skipped = self._skipped_in_a_row = 0
-        self._rate_at = lambda step: learning_rate * factor(step)
+        self._rate_at: Callable[[int], float] = lambda step: learning_rate * factor(step)
         self._go_to(0)
 
     @property

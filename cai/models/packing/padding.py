@@ -18,7 +18,7 @@ _MEDIA = re.compile("image|video|vision|audio")
 def own_padding_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The tokenizer's padding token; None if it has none or uses its end token."""
     pad = tokenizer.pad_token_id
-    return None if pad is None or pad == tokenizer.eos_token_id else int(pad)  # type: ignore[arg-type]
+    return None if pad is None or pad == tokenizer.eos_token_id else int(pad)
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -44,7 +44,7 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
         for i, text in spare.items():
             if word in text.lower():
                 return i
-    return int(tokenizer.eos_token_id or 0)  # type: ignore[arg-type]
+    return int(tokenizer.eos_token_id or 0)
 
 
 def positions(attention_BL: Tensor) -> Tensor:
