@@ -54,12 +54,12 @@ def make_model(shape: str, folder: Path) -> str:
         model = LlamaForCausalLM.from_pretrained(reference_model(), dtype=torch.float32)
     else:
         torch.manual_seed(0)
-        first_and_last_decile = {
+        ends = {
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
             "bos_token_id": None,
         }
-        model = LlamaForCausalLM(LlamaConfig(**SHAPES[shape], **first_and_last_decile))
+        model = LlamaForCausalLM(LlamaConfig(**SHAPES[shape], **ends))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

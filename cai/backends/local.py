@@ -1,10 +1,12 @@
-"""The in-process backend: a transformers model on the CPU or one accelerator."""
+"""The in-process backend: a transformers model on the CPU or on one accelerator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -17,9 +19,10 @@ from cai.backends.protocol import (
     OptionLogprobs,
     Request,
     Response,
+    failed,
 )
 from cai.models.chat_template.format import ChatFormat
-from cai.models.decode import decode
+from cai.models.decode import Decoded, decode
 from cai.models.load import (
     LanguageModel,
     context_length,
@@ -32,14 +35,27 @@ from cai.models.packing.padding import padding_id
 from cai.models.packing.prefix import batches, group_rows, prefix_logits
 from cai.models.stopping import stop_tokens
 
-Row = TypeVar("Row")
 BATCH_TOKENS = 24_576
-"""Prompt and answer tokens of one batch, padding counted."""
+"""Maximum number of prompt and response tokens in a batch, padding included."""
 BATCH_ROWS = 256
+"""Maximum number of requests in a batch."""
 
 
-class _Wanted(NamedTuple):
-    """An option of a call, to be weighed at the end of a row."""
+class _TokenizedRequest(NamedTuple):
+    """A generate request with the token ids of its prompt."""
+
+    index: int
+    request: GenerateRequest
+    prompt: list[int]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and of the longest possible response."""
+        return len(self.prompt) + self.request.max_tokens
+
+
+class _ScoredOption(NamedTuple):
+    """An option of a loglikelihood request; its tokens are scored at the end of a row."""
 
     request: int
     option: int
@@ -47,201 +63,210 @@ class _Wanted(NamedTuple):
 
 
 class LocalBackend:
-    """Answers calls with a model in this process, in batches of like length under a token budget."""
+    """Responds with a model in this process, in batches of similar length.
 
-    def __init__(self, name: str, chat_format: str = "", enable_thinking: bool = False) -> None:
+    The tokenizer and the model are loaded when they are first needed.
+
+    Args:
+        name: A model folder or hub id; ``reference`` is the embedded model.
+        chat_format: ``chat``, ``transcript`` or ``plain``; empty for the model's own, see
+            :class:`~cai.models.chat_template.format.ChatFormat`.
+        enable_thinking: Whether a reasoning model may reason before it answers.
+
+    Attributes:
+        name: The model folder or hub id.
+        fingerprint: Digest of the model's files, with the chat format if one was given.
+    """
+
+    def __init__(self, name: str, chat_format: str = "", *, enable_thinking: bool = False) -> None:
         self.name = name
-        self.fingerprint = f"{fingerprint(name)}{':' + chat_format if chat_format else ''}{':enable_thinking' if enable_thinking else ''}"
-        self._style, self._thinking = chat_format, enable_thinking
-        self._loaded: tuple[LanguageModel, ChatFormat] | None = None
-        self._tokenizer_format: ChatFormat | None = None
+        parts = [fingerprint(name)]
+        if chat_format:
+            parts.append(chat_format)
+        if enable_thinking:
+            parts.append("enable_thinking")
+        self.fingerprint = ":".join(parts)
+        self._chat_format = chat_format
+        self._enable_thinking = enable_thinking
+        self._stopped = False
 
-    @property
+    @cached_property
     def format(self) -> ChatFormat:
-        """The chat format; opens the tokenizer, not the model."""
-        if self._tokenizer_format is None:
-            self._tokenizer_format = ChatFormat(
-                load_tokenizer(self.name), self._style, self._thinking
-            )
-        return self._tokenizer_format
+        """The chat format; loads the tokenizer, but not the model."""
+        return ChatFormat(load_tokenizer(self.name), self._chat_format, self._enable_thinking)
+
+    @cached_property
+    def language_model(self) -> LanguageModel:
+        """The model and its tokenizer; loads them."""
+        return load_language_model(self.name)
 
     @property
     def notes(self) -> list[str]:
-        """What is done to conversations for the model's chat template."""
-        form = self._tokenizer_format
-        return (
-            [f"{self.name}: {line}" for line in form.traits.notes]
-            if form and form.chat_format == "chat"
-            else []
-        )
-
-    @property
-    def language_model(self) -> LanguageModel:
-        if self._loaded is None:
-            self._loaded = (load_language_model(self.name), self.format)
-        return self._loaded[0]
+        """How conversations are adapted to the model's chat template; empty until it is loaded."""
+        if "format" not in vars(self) or self.format.chat_format != "chat":
+            return []
+        return [f"{self.name}: {note}" for note in self.format.traits.notes]
 
     def render(self, request: Request) -> str:
+        """Return the prompt in the model's chat format."""
         return self.format.prompt(request.messages)
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        completing = [
-            (i, request)
-            for i, request in enumerate(requests)
-            if isinstance(request, GenerateRequest)
-        ]
-        choosing = [
-            (i, request)
-            for i, request in enumerate(requests)
-            if isinstance(request, LoglikelihoodRequest)
-        ]
-        yield from self._complete(completing)
-        yield from self._choose(choosing)
+        """Respond to the generate requests, then to the loglikelihood requests, batch by batch."""
+        self._stopped = False
+        yield from self._generate(
+            [(i, r) for i, r in enumerate(requests) if isinstance(r, GenerateRequest)]
+        )
+        yield from self._score_options(
+            [(i, r) for i, r in enumerate(requests) if isinstance(r, LoglikelihoodRequest)]
+        )
 
-    # -- completing ----------------------------------------------------------------------------------------------------
+    def stop(self) -> None:
+        """Make the current :meth:`respond` end after the batch that is in flight."""
+        self._stopped = True
 
-    def _complete(
+    # -- generation ------------------------------------------------------------------------------
+
+    def _generate(
         self, requests: list[tuple[int, GenerateRequest]]
     ) -> Iterator[tuple[int, Response]]:
-        prompts = {i: self.format.ids(self.render(request)) for i, request in requests}
-        for i, request in requests:
-            if len(prompts[i]) + request.max_tokens > self._context:
-                yield (
-                    i,
-                    Completion(
-                        "",
-                        "too_long",
-                        len(prompts[i]),
-                        0,
-                        self._too_long(len(prompts[i]), request.max_tokens),
-                    ),
-                )
-        tokenize_prompts = [
-            (i, request)
-            for i, request in requests
-            if len(prompts[i]) + request.max_tokens <= self._context
-        ]
         # rows of one batch share their sampling values
-        for sampling in sorted({(c.temperature, c.max_tokens) for _, c in tokenize_prompts}):
-            group = sorted(
-                (
-                    row
-                    for row in tokenize_prompts
-                    if (row[1].temperature, row[1].max_tokens) == sampling
-                ),
-                key=lambda row: len(prompts[row[0]]),
-            )
-            for batch in _batches(group, lambda row: len(prompts[row[0]]) + row[1].max_tokens):
-                yield from self._complete_batch(batch, [prompts[i] for i, _ in batch])
+        rows_by_sampling: dict[tuple[float, int], list[_TokenizedRequest]] = defaultdict(list)
+        for index, request in requests:
+            row = _TokenizedRequest(index, request, self.format.ids(self.render(request)))
+            if row.length > self._context:
+                yield index, self._too_long(request, len(row.prompt), request.max_tokens)
+            else:
+                rows_by_sampling[request.temperature, request.max_tokens].append(row)
+        for _, rows in sorted(rows_by_sampling.items()):
+            rows.sort(key=lambda row: row.length)
+            for batch in _batches(rows):
+                if self._stopped:
+                    return
+                yield from self._generate_batch(batch)
 
-    def _complete_batch(
-        self, batch: list[tuple[int, GenerateRequest]], prompts: list[list[int]]
-    ) -> Iterator[tuple[int, Response]]:
+    def _generate_batch(self, batch: list[_TokenizedRequest]) -> Iterator[tuple[int, Response]]:
         model, tokenizer = self.language_model
-        first = batch[0][1]
         decoded = decode(
             model,
-            prompts,
-            max_tokens=first.max_tokens,
-            temperature=first.temperature,
-            seeds=[request.seed for _, request in batch],
+            [row.prompt for row in batch],
+            max_tokens=batch[0].request.max_tokens,
+            temperature=batch[0].request.temperature,
+            seeds=[row.request.seed for row in batch],
             stop_ids=self._stop_ids,
             pad_id=padding_id(tokenizer),
         )
-        for (i, _), prompt, row in zip(batch, prompts, decoded, strict=True):
-            reasoning, text = self._read(row.tokens[:-1] if row.stopped else row.tokens)
-            cut = min(
-                (at for stop in self.format.stop if (at := text.find(stop)) >= 0), default=None
-            )
-            finish_reason: FinishReason = (
-                "stop"
-                if row.stopped or cut is not None or self.format.chat_format == "plain"
-                else "length"
-            )
-            text = text[:cut] if self.format.chat_format == "plain" else text[:cut].strip()
-            yield (
-                i,
-                Completion(text, finish_reason, len(prompt), len(row.tokens), reasoning=reasoning),
-            )
+        for row, generated in zip(batch, decoded, strict=True):
+            yield row.index, self._completion(row, generated)
 
-    def _read(self, tokens: list[int]) -> tuple[str, str]:
-        """What a model wrote, as (thoughts, answer)."""
+    def _completion(self, row: _TokenizedRequest, generated: Decoded) -> Completion:
+        tokens = generated.tokens[:-1] if generated.stopped else generated.tokens
+        reasoning, text = self._detokenize(tokens)
+        ends = [text.find(stop) for stop in self.format.stop if stop in text]
+        text = text[: min(ends)] if ends else text
+        # a plain continuation has no end of its own, and its spaces belong to it
+        is_plain = self.format.chat_format == "plain"
+        is_whole = generated.stopped or bool(ends) or is_plain
+        finish_reason: FinishReason = "stop" if is_whole else "length"
+        return Completion(
+            text if is_plain else text.strip(),
+            finish_reason,
+            tokens_in=len(row.prompt),
+            tokens_out=len(generated.tokens),
+            reasoning=reasoning,
+        )
+
+    def _detokenize(self, tokens: list[int]) -> tuple[str, str]:
+        """Return the reasoning and the answer in generated tokens."""
         tokenizer = self.format.tokenizer
         if self.format.tags is None:
             return "", str(tokenizer.decode(tokens, skip_special_tokens=True))
-        # the tags may be special tokens, which must not vanish before they are seen
+        # the reasoning tags may be special tokens, which are therefore removed only afterwards
         reasoning, answer = self.format.split_thoughts(str(tokenizer.decode(tokens)))
         for token in tokenizer.all_special_tokens:
             reasoning, answer = reasoning.replace(token, ""), answer.replace(token, "")
         return reasoning, answer
 
-    # -- choosing ------------------------------------------------------------------------------------------------------
+    # -- scoring of options ----------------------------------------------------------------------
+    #
+    # A row is the prompt of a request and all tokens of an option but the last one, whose
+    # probability is read from the logits at the end of the row. Options of one token share a row.
+    # The reach of a row is the number of positions at its end whose logits are needed.
+    #
+    #   request 0   prompt p p p p     options  a   b        row 0   p p p p      reach 1: a, b
+    #   request 1   prompt p p q       options  n o   y      row 1   p p q n      reach 2: n o
+    #                                                        row 2   p p q        reach 1: y
+    #
+    # Rows that begin alike, such as one answer criticized by many principles, are a prefix group:
+    # the model reads "p p" once. A batch is a list of groups under a budget of tokens.
 
     @torch.inference_mode()
-    def _choose(
+    def _score_options(
         self, requests: list[tuple[int, LoglikelihoodRequest]]
     ) -> Iterator[tuple[int, Response]]:
-        """Rows that begin alike (one answer criticised by many principles) are read together from their shared beginning."""
-        model, tokenizer = self.language_model
-        rows: dict[tuple[int, ...], list[_Wanted]] = {}
-        totals: dict[int, list[float | None]] = {}
-        lengths: dict[int, int] = {}
-        for i, request in requests:
+        options_by_row: dict[tuple[int, ...], list[_ScoredOption]] = defaultdict(list)
+        scores: dict[int, list[float | None]] = {}
+        prompt_lengths: dict[int, int] = {}
+        for index, request in requests:
             prompt, options = self.format.options(request.messages, request.options)
-            lengths[i], totals[i] = len(prompt), [None] * len(options)
-            if len(prompt) + max(map(len, options)) > self._context:
-                longest = max(map(len, options))
-                yield (
-                    i,
-                    OptionLogprobs(
-                        (0.0,) * len(options),
-                        len(prompt),
-                        "too_long",
-                        reason=self._too_long(len(prompt), longest),
-                    ),
-                )
+            longest = max(map(len, options))
+            if len(prompt) + longest > self._context:
+                yield index, self._too_long(request, len(prompt), longest)
                 continue
-            for number, option in enumerate(options):
-                rows.setdefault((*prompt, *option[:-1]), []).append(
-                    _Wanted(i, number, tuple(option))
+            scores[index] = [None] * len(options)
+            prompt_lengths[index] = len(prompt)
+            for number, tokens in enumerate(options):
+                options_by_row[(*prompt, *tokens[:-1])].append(
+                    _ScoredOption(index, number, tuple(tokens))
                 )
-        listed = list(rows)
-        # the end of each row, as far as its longest option reaches
-        reach = [max(len(wanted.tokens) for wanted in rows[row]) for row in listed]
-        for batch in batches(
-            group_rows(model, listed, reach), listed, default_micro_batch_tokens(model.device)
-        ):
-            for row, logits in prefix_logits(
-                model, listed, reach, batch, padding_id(tokenizer)
-            ).items():
-                steps = F.log_softmax(logits.float(), -1)
-                for i, number, tokens in rows[listed[row]]:
-                    wanted = torch.tensor(tokens, device=steps.device).unsqueeze(1)
-                    totals[i][number] = float(steps[-len(tokens) :].gather(1, wanted).sum())
-                    found = tuple(total for total in totals[i] if total is not None)
-                    if len(found) == len(totals[i]):
-                        yield i, OptionLogprobs(found, lengths[i])
+        for option, score in self._score_rows(options_by_row):
+            scores[option.request][option.option] = score
+            known = [value for value in scores[option.request] if value is not None]
+            if len(known) == len(scores[option.request]):
+                yield option.request, OptionLogprobs(tuple(known), prompt_lengths[option.request])
 
-    # -- limits --------------------------------------------------------------------------------------------------------
+    def _score_rows(
+        self, options_by_row: dict[tuple[int, ...], list[_ScoredOption]]
+    ) -> Iterator[tuple[_ScoredOption, float]]:
+        """Yield the log-probability of every option, batch by batch."""
+        model, tokenizer = self.language_model
+        rows = list(options_by_row)
+        reach = [max(len(option.tokens) for option in options_by_row[row]) for row in rows]
+        groups = group_rows(model, rows, reach)
+        for batch in batches(groups, rows, default_micro_batch_tokens(model.device)):
+            if self._stopped:
+                return
+            logits_by_row = prefix_logits(model, rows, reach, batch, padding_id(tokenizer))
+            for row, logits in logits_by_row.items():
+                logprobs = F.log_softmax(logits.float(), -1)
+                for option in options_by_row[rows[row]]:
+                    tokens = torch.tensor(option.tokens, device=logprobs.device).unsqueeze(1)
+                    yield option, float(logprobs[-len(option.tokens) :].gather(1, tokens).sum())
+
+    # -- limits ----------------------------------------------------------------------------------
 
     @property
     def _context(self) -> int:
         return context_length(self.language_model.model)
 
-    def _too_long(self, prompt: int, answer: int) -> str:
-        return f"prompt of {prompt} tokens + {answer} for the answer is beyond the model's context of {self._context}"
+    def _too_long(self, request: Request, prompt_tokens: int, response_tokens: int) -> Response:
+        reason = (
+            f"prompt of {prompt_tokens} tokens plus {response_tokens} for the response exceeds "
+            f"the model's context of {self._context}"
+        )
+        return replace(failed(request, reason, "too_long"), tokens_in=prompt_tokens)
 
     @cached_property
     def _stop_ids(self) -> frozenset[int]:
         return stop_tokens(self.name, self.format)
 
 
-def _batches(rows: Sequence[Row], size_of: Callable[[Row], int]) -> Iterator[list[Row]]:
-    """Consecutive rows, sorted by size, cut so that rows times the largest size stays under the budget."""
-    batch: list[Row] = []
+def _batches(rows: Sequence[_TokenizedRequest]) -> Iterator[list[_TokenizedRequest]]:
+    """Cut rows that are sorted by length so that each batch, padded, stays under the limits."""
+    batch: list[_TokenizedRequest] = []
     for row in rows:
-        size = size_of(row)
-        if batch and ((len(batch) + 1) * size > BATCH_TOKENS or len(batch) >= BATCH_ROWS):
+        padded_size = (len(batch) + 1) * row.length
+        if batch and (padded_size > BATCH_TOKENS or len(batch) >= BATCH_ROWS):
             yield batch
             batch = []
         batch.append(row)

@@ -291,17 +291,17 @@ def option_logprobs(
         BrokenOff: if the server did not finish the answer.
     """
     found: list[_ChatChoice | _TextChoice] = [*body.choices]
-    first_and_last_decile: list[tuple[FinishReason, str]] = [
+    ends: list[tuple[FinishReason, str]] = [
         _known(c.finish_reason) if c.finish_reason else ("stop", "") for c in found
     ]
     usable = [
         c
-        for c, (finish_reason, _) in zip(found, first_and_last_decile, strict=True)
+        for c, (finish_reason, _) in zip(found, ends, strict=True)
         if finish_reason in ("stop", "length")
     ]
     tokens_in = _tokens(body)[0]
     if not usable:
-        answer = failed(request, first_and_last_decile[0][1], first_and_last_decile[0][0])
+        answer = failed(request, ends[0][1], ends[0][0])
         assert isinstance(answer, OptionLogprobs)
         return replace(answer, tokens_in=tokens_in)
     if not logprobs:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cai.models.packing.layout import PackedBatch, supports_tree_attention
-from cai.models.packing.logits import answer_logits, has_plain_head
+from cai.models.packing.logits import answer_logits, has_plain_head, output_embeddings
 from cai.models.scalar import answer_scores, token_values
 
 
@@ -41,9 +41,7 @@ class Policy(_Headed):
         has_plain_head(model)
         self.value: nn.Linear | None = None
         if value:  # zero: before the first update it must say nothing (lm-human-preferences)
-            self.value = nn.Linear(
-                model.get_output_embeddings().in_features, 1, device=model.device
-            )
+            self.value = nn.Linear(output_embeddings(model).in_features, 1, device=model.device)
             nn.init.zeros_(self.value.weight)
             nn.init.zeros_(self.value.bias)
 

@@ -101,15 +101,14 @@ def head(model: nn.Module) -> nn.Linear:
 
 def token_values(model: nn.Module, packed: PackedBatch) -> Tensor:
     """The head's output ``[N]`` at the place before each token of the answers: the value of the state in which it is chosen."""
-    return _read(model, packed, packed.before)
+    return _read(model, packed, packed.sources)
 
 
 def answer_scores(model: nn.Module, packed: PackedBatch) -> Tensor:
     """The score ``[A]`` of each answer: the head's output at its last token, shifted and scaled as the model's config says."""
     inner: Any = model
     return (
-        _read(model, packed, packed.first_and_last_decile)
-        - getattr(inner.config, "reward_mean", 0.0)
+        _read(model, packed, packed.answer_ends) - getattr(inner.config, "reward_mean", 0.0)
     ) / getattr(inner.config, "reward_std", 1.0)
 
 

@@ -60,7 +60,7 @@ def train_sft(
     def loss(part: MicroBatch, batch: Sequence[int]) -> StepLoss:
         packed = pack(policy.model, [tokenized[i].prompt_group for i in part.rows], pad_id)
         logits, _ = engine.model(packed)
-        counted = torch.tensor(part.counts, device=logits.device)[packed.owner]
+        counted = torch.tensor(part.counts, device=logits.device)[packed.answer_index]
         in_batch = sum(len(tokenized[i].answer) for i in batch)
         return StepLoss(
             language_model_loss(token_logprobs(logits, packed.targets), counted, in_batch)

@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from cai.models.decode import decode
 from cai.models.packing.layout import PromptGroup, pack, pack_rows, supports_tree_attention
 from cai.models.packing.logits import answer_logits
-from cai.models.packing.prefix import PrefixGroup, batches, group_rows, prefix_logits
+from cai.models.packing.prefix import PrefixGroup, batch_groups, group_rows, prefix_logits
 from cai.models.scalar import answer_scores
 
 SMALL = {
@@ -88,7 +88,7 @@ def test_rows_that_begin_alike_are_read_as_one_by_one(family):
     rows = [beginning + [30, 31, 32], beginning + [33], beginning + [34, 35], [40, 41, 42]]
     kept = [2, 1, 1, 3]
     found = {}
-    for batch in batches(group_rows(model, rows, kept), rows, 1000):
+    for batch in batch_groups(group_rows(model, rows, kept), rows, 1000):
         found |= prefix_logits(model, rows, kept, batch, 0)
     assert any(group.shared == 16 for group in group_rows(model, rows, kept)) == (family != "bloom")
     for i, row in enumerate(rows):

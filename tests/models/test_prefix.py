@@ -11,8 +11,8 @@ from cai.backends.local import LocalBackend
 from cai.models.packing.padding import pad_right
 from cai.models.packing.prefix import (
     PrefixGroup,
-    batches,
-    common,
+    batch_groups,
+    common_prefix_length,
     group_by_prefix,
     group_rows,
     prefix_logits,
@@ -45,7 +45,7 @@ def whole_logits(model, row):
 
 @pytest.mark.parametrize("line_tokens", [512, 7])  # all own parts in one line; lines that hold few
 def test_shared_equals_whole(model, monkeypatch, line_tokens):
-    monkeypatch.setattr("cai.models.packing.prefix.LINE_TOKENS", line_tokens)
+    monkeypatch.setattr("cai.models.packing.prefix.MAX_LINE_TOKENS", line_tokens)
     rows = some_rows(model.config.vocab_size)
     kept = [1 + i % 2 if len(row) > 36 or i == 5 else 1 for i, row in enumerate(rows)]
     groups = group_rows(model, rows, kept)
@@ -53,7 +53,7 @@ def test_shared_equals_whole(model, monkeypatch, line_tokens):
         g.shared == 0 for g in groups
     )
     seen = set()
-    for batch in batches(groups, rows, 10_000):
+    for batch in batch_groups(groups, rows, 10_000):
         for i, logits in prefix_logits(model, rows, kept, batch, 0).items():
             assert (
                 torch.allclose(logits, whole_logits(model, rows[i])[-kept[i] :], atol=1e-4)
@@ -89,12 +89,13 @@ def test_grouping_covers_each_row_once_and_never_reads_more(rows, budget):
     for group in groups:
         first = rows[group.rows[0]]
         assert all(
-            common(first, rows[i]) >= group.shared and len(rows[i]) - kept[i] >= group.shared
+            common_prefix_length(first, rows[i]) >= group.shared
+            and len(rows[i]) - kept[i] >= group.shared
             for i in group.rows
         )
     answer_logits = sum(g.shared + sum(len(rows[i]) - g.shared for i in g.rows) for g in groups)
     assert answer_logits <= sum(map(len, rows))
-    made = list(batches(groups, rows, budget))
+    made = list(batch_groups(groups, rows, budget))
     assert sorted(i for batch in made for g in batch for i in g.rows) == list(range(len(rows)))
     for batch in made:
         assert len({bool(g.shared) for g in batch}) == 1

@@ -1,8 +1,25 @@
-"""Prompts with their answers as one batch, laid out so that a prompt is read once for all its answers.
+"""Pack prompts with their answers into one batch, so that each prompt is read once.
 
-A tree is a prompt and the answers to it. Its row holds the prompt and then the answers one after the other; an answer's tokens
-see the prompt and their own answer only, and their positions go on where the prompt's end. So the two answers of a pair, or the
-``K`` of a ranking, cost their own tokens and one prompt.
+A *prompt group* is a prompt with one or more answers to it. It becomes one row. An answer's
+tokens attend to the prompt and to their own answer only, and their positions continue where the
+prompt ends, so the model reads each answer as if it stood alone after the prompt::
+
+    prompt p0 p1 p2, answers a0 a1 and b0 b1 b2, padded to L = 9 columns
+
+    column       0   1   2   3   4   5   6   7   8
+    ids         p0  p1  p2  a0  a1  b0  b1  b2  pad
+    positions    0   1   2   3   4   3   4   5   0
+    segment      0   0   0   1   1   2   2   2  -1       0: prompt, k: answer k, -1: padding
+
+    attention of the row of b1: p0 p1 p2 b0 b1           (its own segment and the prompt)
+
+    targets     a0  a1  b0  b1  b2                       the N answer tokens, all rows in order
+    sources      2   3   2   5   6                       the place whose logits predict each target
+    answer_index 0   0   1   1   1                       which of the A answers each target is of
+    answer_ends  4   7                                   the place of each answer's last token
+
+A *place* is an index into the flattened batch: ``row * L + column``. The two answers of a pair, or
+the K answers of a ranking, thus cost their own tokens and one prompt.
 """
 
 from __future__ import annotations
@@ -16,32 +33,45 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+PROMPT_SEGMENT, PADDING_SEGMENT = 0, -1
+
 
 class PromptGroup(NamedTuple):
-    """Token ids of a prompt, and of the answers to it."""
+    """Token ids of a prompt and of the answers to it."""
 
     prompt: list[int]
     answers: list[list[int]]
 
     @property
     def size(self) -> int:
+        """Tokens of the prompt and of all answers."""
         return len(self.prompt) + sum(map(len, self.answers))
 
 
 class PackedBatch(NamedTuple):
-    """``R`` rows of ``L`` tokens with ``A`` answers of ``N`` tokens in all. A place is ``row * L + column``."""
+    """``R`` rows of ``L`` tokens that hold ``A`` answers with ``N`` tokens in all.
 
-    ids: Tensor  # [R, L]
-    positions: Tensor  # [R, L]
-    attention: Tensor  # [R, L], or [R, 1, L, L] where a row holds several answers
-    targets: Tensor  # [N] the answers' tokens
-    before: Tensor  # [N] place of the token that each of them is predicted from
-    owner: Tensor  # [N] the answer each is of
-    first_and_last_decile: Tensor  # [A] place of the last token of each answer
+    Attributes:
+        ids: Token ids, ``[R, L]``.
+        positions: Position ids, ``[R, L]``.
+        attention: ``[R, L]``, or ``[R, 1, L, L]`` where a row holds several answers.
+        targets: The answers' tokens, ``[N]``.
+        sources: The place whose logits predict each target, ``[N]``.
+        answer_index: The answer that each target belongs to, ``[N]``.
+        answer_ends: The place of each answer's last token, ``[A]``.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    attention: Tensor
+    targets: Tensor
+    sources: Tensor
+    answer_index: Tensor
+    answer_ends: Tensor
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What a transformers model is called with."""
+        """The keyword arguments to call a transformers model with."""
         return {
             "input_ids": self.ids,
             "attention_mask": self.attention,
@@ -50,33 +80,51 @@ class PackedBatch(NamedTuple):
         }
 
     def sums(self, values_N: Tensor) -> Tensor:
-        """Sums over each answer's tokens, ``[A]``."""
-        return values_N.new_zeros(len(self.first_and_last_decile)).index_add(
-            0, self.owner, values_N
-        )
+        """Sum values over each answer's tokens.
+
+        Args:
+            values_N: One value per target, ``[N]``.
+
+        Returns:
+            One sum per answer, ``[A]``.
+        """
+        zeros = values_N.new_zeros(len(self.answer_ends))
+        return zeros.index_add(0, self.answer_index, values_N)
 
     def lengths(self) -> Tensor:
-        """Tokens of each answer, ``[A]``."""
-        return torch.bincount(self.owner, minlength=len(self.first_and_last_decile))
+        """Count the tokens of each answer, ``[A]``."""
+        return torch.bincount(self.answer_index, minlength=len(self.answer_ends))
 
 
 def pack(model: PreTrainedModel, prompt_groups: Sequence[PromptGroup], pad_id: int) -> PackedBatch:
-    """The batch of some trees, as the model can read it: where it cannot share a prompt, the prompt is read with every answer."""
-    several = any(len(prompt_group.answers) > 1 for prompt_group in prompt_groups)
-    share = (
-        several
-        and supports_tree_attention(model)
-        and can_share_prefix(model, max(prompt_group.size for prompt_group in prompt_groups))
-    )
-    if several and not share:
-        prompt_groups = [
-            PromptGroup(prompt_group.prompt, [answer])
-            for prompt_group in prompt_groups
-            for answer in prompt_group.answers
-        ]
-    return pack_rows(
-        prompt_groups, pad_id, model.device, additive=model.config._attn_implementation == "eager"
-    )
+    """Pack prompt groups as the model can read them.
+
+    Args:
+        model: The model that will read the batch.
+        prompt_groups: Prompts with their answers.
+        pad_id: Token id to pad rows with.
+
+    Returns:
+        One row per group; one row per answer where the model cannot keep answers apart.
+    """
+    has_rankings = any(len(group.answers) > 1 for group in prompt_groups)
+    longest = max(group.size for group in prompt_groups)
+    can_share = supports_tree_attention(model) and can_share_prefix(model, longest)
+    if has_rankings and not can_share:
+        prompt_groups = separate(prompt_groups)
+    return pack_rows(prompt_groups, pad_id, model.device, additive=uses_additive_mask(model))
+
+
+def separate(prompt_groups: Sequence[PromptGroup]) -> list[PromptGroup]:
+    """Repeat each prompt for every answer, so that each row holds one answer."""
+    return [
+        PromptGroup(group.prompt, [answer]) for group in prompt_groups for answer in group.answers
+    ]
+
+
+def uses_additive_mask(model: PreTrainedModel) -> bool:
+    """Tell whether the model adds its attention mask to the scores instead of selecting by it."""
+    return bool(model.config._attn_implementation == "eager")
 
 
 def pack_rows(
@@ -86,105 +134,130 @@ def pack_rows(
     *,
     additive: bool = False,
 ) -> PackedBatch:
-    """Rows padded on the right. ``additive``: several answers are kept apart by a mask of 0 and a large negative number, not by a bool."""
-    length = max(prompt_group.size for prompt_group in prompt_groups)
-    ids, places, segments, targets, before, owner, first_and_last_decile = ([] for _ in range(7))  # type: ignore[var-annotated]
-    for row, prompt_group in enumerate(prompt_groups):
-        prompt, at = len(prompt_group.prompt), row * length
-        blank = length - prompt_group.size
-        ids.append(
-            [*prompt_group.prompt, *chain.from_iterable(prompt_group.answers), *[pad_id] * blank]
-        )
-        places.append(
-            [
-                *range(prompt),
-                *chain.from_iterable(range(prompt, prompt + len(a)) for a in prompt_group.answers),
-                *[0] * blank,
-            ]
-        )
-        segments.append(
-            [
-                *[0] * prompt,
-                *chain.from_iterable([k + 1] * len(a) for k, a in enumerate(prompt_group.answers)),
-                *[-1] * blank,
-            ]
-        )
-        start = at + prompt
-        for answer in prompt_group.answers:
-            if answer:
-                before += [at + prompt - 1, *range(start, start + len(answer) - 1)]
-            owner += [len(first_and_last_decile)] * len(answer)
+    """Lay out one row per prompt group, padded on the right.
+
+    Args:
+        prompt_groups: Prompts with their answers.
+        pad_id: Token id to pad rows with.
+        device: Where to put the tensors.
+        additive: Write masks between answers as 0 and a large negative number, not as booleans.
+    """
+    length = max(group.size for group in prompt_groups)
+    ids: list[list[int]] = []
+    positions: list[list[int]] = []
+    segments: list[list[int]] = []
+    targets: list[int] = []
+    sources: list[int] = []
+    answer_index: list[int] = []
+    answer_ends: list[int] = []
+    for row, group in enumerate(prompt_groups):
+        ids.append(_padded([*group.prompt, *chain.from_iterable(group.answers)], length, pad_id))
+        positions.append(_padded(_positions(group), length, 0))
+        segments.append(_padded(_segments(group), length, PADDING_SEGMENT))
+        prompt_end = row * length + len(group.prompt) - 1
+        answer_start = prompt_end + 1
+        for answer in group.answers:
+            if answer:  # the first token is predicted at the end of the prompt
+                sources += [prompt_end, *range(answer_start, answer_start + len(answer) - 1)]
             targets += answer
-            first_and_last_decile.append(start + len(answer) - 1 if answer else at + prompt - 1)
-            start += len(answer)
-    segment = torch.tensor(segments, device=device)
-    attention = (segment >= 0).long()
-    if any(len(prompt_group.answers) > 1 for prompt_group in prompt_groups):
-        attention = _apart(segment, additive)
+            answer_index += [len(answer_ends)] * len(answer)
+            answer_ends.append(answer_start + len(answer) - 1 if answer else prompt_end)
+            answer_start += len(answer)
+    segments_RL = torch.tensor(segments, device=device)
+    if any(len(group.answers) > 1 for group in prompt_groups):
+        attention = _segment_attention(segments_RL, additive=additive)
+    else:
+        attention = (segments_RL != PADDING_SEGMENT).long()
 
     def tensor(values: list[Any]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=device)
 
     return PackedBatch(
         tensor(ids),
-        tensor(places),
+        tensor(positions),
         attention,
         tensor(targets),
-        tensor(before),
-        tensor(owner),
-        tensor(first_and_last_decile),
+        tensor(sources),
+        tensor(answer_index),
+        tensor(answer_ends),
     )
 
 
-def _apart(segment_RL: Tensor, additive: bool) -> Tensor:
-    """Who may see whom, ``[R, 1, L, L]``: what is earlier, and in the prompt (segment 0) or in one's own segment."""
-    mine, other = segment_RL[:, None, :, None], segment_RL[:, None, None, :]
-    length = segment_RL.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segment_RL.device).tril()
-    # padding sees only padding: no row of the mask is empty, which would make NaN
-    seen = causal & ((mine == other) | ((other == 0) & (mine > 0)))
-    return torch.where(seen, 0.0, torch.finfo(torch.float32).min) if additive else seen
+def _padded(row: list[int], length: int, value: int) -> list[int]:
+    return [*row, *[value] * (length - len(row))]
+
+
+def _positions(group: PromptGroup) -> list[int]:
+    start = len(group.prompt)
+    continued = (range(start, start + len(answer)) for answer in group.answers)
+    return [*range(start), *chain.from_iterable(continued)]
+
+
+def _segments(group: PromptGroup) -> list[int]:
+    numbered = ([k] * len(answer) for k, answer in enumerate(group.answers, start=1))
+    return [*[PROMPT_SEGMENT] * len(group.prompt), *chain.from_iterable(numbered)]
+
+
+def _segment_attention(segments_RL: Tensor, *, additive: bool) -> Tensor:
+    """Let each token attend to earlier tokens of the prompt and of its own segment.
+
+    Returns:
+        ``[R, 1, L, L]``: query tokens by key tokens.
+    """
+    query = segments_RL[:, None, :, None]
+    key = segments_RL[:, None, None, :]
+    length = segments_RL.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segments_RL.device).tril()
+    # padding attends to padding: a row of the mask without any key would give NaN
+    same_segment = query == key
+    answer_to_prompt = (key == PROMPT_SEGMENT) & (query > PROMPT_SEGMENT)
+    visible = causal & (same_segment | answer_to_prompt)
+    if additive:
+        return torch.where(visible, 0.0, torch.finfo(torch.float32).min)
+    return visible
 
 
 def can_share_prefix(model: PreTrainedModel, longest: int) -> bool:
-    """Whether rows can be read in parts: not by models with a state, nor beyond a sliding window."""
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    return not getattr(model, "_is_stateful", False) and (window is None or longest <= window)
+    """Tell whether the model can read rows of up to ``longest`` tokens in parts.
+
+    Models with a recurrent state cannot, nor can any model beyond its sliding window.
+    """
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    has_state = getattr(model, "_is_stateful", False)
+    return not has_state and (window is None or longest <= window)
 
 
-_supports_tree_attention: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_tree_attention: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def supports_tree_attention(model: PreTrainedModel) -> bool:
+    """Tell whether the model reads packed answers as it reads them one by one.
+
+    Some families ignore the mask or the positions. Each model is tried once, on a small example.
+    """
+    if model not in _tree_attention:
+        _tree_attention[model] = _reads_packed_answers(model)
+    return _tree_attention[model]
 
 
 @torch.no_grad()
-def supports_tree_attention(model: PreTrainedModel) -> bool:
-    """Whether a model reads a tree as it reads its answers one by one; tried once per model, since some families do not."""
-    if model not in _supports_tree_attention:
-        few = min(8, int(model.config.get_text_config().vocab_size))
-        prompt_group = PromptGroup(
-            [i % few for i in (1, 2, 3, 4)],
-            [[i % few for i in (5, 6, 7)], [i % few for i in (8, 9)]],
-        )
-        additive = model.config._attn_implementation == "eager"
-        together = pack_rows([prompt_group], 0, model.device, additive=additive)
-        standalone = pack_rows(
-            [PromptGroup(prompt_group.prompt, [answer]) for answer in prompt_group.answers],
-            0,
-            model.device,
-        )
-        try:
-            one, two = (
-                model.base_model(**packed.inputs).last_hidden_state.flatten(0, 1)[packed.before]
-                for packed in (together, standalone)
-            )
-            _supports_tree_attention[model] = torch.allclose(
-                one.float(), two.float(), rtol=1e-3, atol=1e-3
-            )
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            IndexError,
-        ):  # what families raise on a mask they do not take
-            _supports_tree_attention[model] = False
-    return _supports_tree_attention[model]
+def _reads_packed_answers(model: PreTrainedModel) -> bool:
+    vocabulary = min(8, int(model.config.get_text_config().vocab_size))
+    prompt, first, second = (
+        [token % vocabulary for token in tokens] for tokens in ([1, 2, 3, 4], [5, 6, 7], [8, 9])
+    )
+    group = PromptGroup(prompt, [first, second])
+    packed = pack_rows([group], 0, model.device, additive=uses_additive_mask(model))
+    alone = pack_rows(separate([group]), 0, model.device)
+    try:
+        hidden_packed = _hidden_states(model, packed)
+        hidden_alone = _hidden_states(model, alone)
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False  # what families raise on a mask that they do not take
+    return torch.allclose(hidden_packed, hidden_alone, rtol=1e-3, atol=1e-3)
+
+
+def _hidden_states(model: PreTrainedModel, packed: PackedBatch) -> Tensor:
+    """Read the last hidden states ``[N, D]`` at the sources of a batch."""
+    hidden: Tensor = model.base_model(**packed.inputs).last_hidden_state
+    return hidden.flatten(0, 1)[packed.sources].float()

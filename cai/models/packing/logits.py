@@ -1,65 +1,89 @@
-"""Logits only where they are looked at: projecting on the vocabulary is a large part of a step's cost."""
+"""Project hidden states on the vocabulary only where logits are wanted.
+
+The projection is a large part of the cost of a training step.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cai.models.packing.layout import PackedBatch
 from cai.quiet import quiet
 
-_plain: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_has_plain_head: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 class AnswerLogits(NamedTuple):
-    """What a language model makes of the answers in a forest."""
+    """Outputs of a language model at the ``N`` sources of a packed batch.
 
-    hidden: Tensor  # [N, D] last hidden state before each token of the answers
-    logits: Tensor  # [N, V] that predict them
+    Attributes:
+        hidden: Last hidden states, ``[N, D]``.
+        logits: Logits that predict the answers' tokens, ``[N, V]``.
+    """
+
+    hidden: Tensor
+    logits: Tensor
 
 
 @quiet()
 def answer_logits(model: PreTrainedModel, packed: PackedBatch) -> AnswerLogits:
-    """Read a forest; nothing but the answers' tokens is projected on the vocabulary."""
+    """Read a packed batch; only sources of answer tokens are projected on the vocabulary."""
     if has_plain_head(model):
-        hidden = model.base_model(**packed.inputs).last_hidden_state.flatten(0, 1)[packed.before]
-        return AnswerLogits(hidden, model.get_output_embeddings()(hidden))
+        hidden = model.base_model(**packed.inputs).last_hidden_state
+        hidden_N = hidden.flatten(0, 1)[packed.sources]
+        return AnswerLogits(hidden_N, output_embeddings(model)(hidden_N))
     out = model(**packed.inputs, output_hidden_states=True)
-    return AnswerLogits(
-        out.hidden_states[-1].flatten(0, 1)[packed.before], out.logits.flatten(0, 1)[packed.before]
-    )
+    hidden_N = out.hidden_states[-1].flatten(0, 1)[packed.sources]
+    return AnswerLogits(hidden_N, out.logits.flatten(0, 1)[packed.sources])
 
 
 def logits_at(model: PreTrainedModel, inputs: dict[str, Any], places: Tensor) -> Tensor:
-    """Logits ``[N, V]`` at some places (``row * L + column``) of the batch that a model is called with."""
+    """Compute logits at some places of a batch.
+
+    Args:
+        model: The model to read with.
+        inputs: Keyword arguments of the model: a batch of ``[R, L]`` tokens.
+        places: Indices into the flattened batch (``row * L + column``), ``[N]``.
+
+    Returns:
+        Logits, ``[N, V]``.
+    """
     if has_plain_head(model):
-        logits: Tensor = model.get_output_embeddings()(
-            model.base_model(**inputs).last_hidden_state.flatten(0, 1)[places]
-        )
+        hidden = model.base_model(**inputs).last_hidden_state
+        logits: Tensor = output_embeddings(model)(hidden.flatten(0, 1)[places])
         return logits
     length = inputs["input_ids"].shape[1]
-    columns, which = (places % length).unique(return_inverse=True)
-    kept: Tensor = model(**inputs, logits_to_keep=columns).logits
-    return kept[places // length, which]
+    columns, column_index = (places % length).unique(return_inverse=True)
+    logits_RCV: Tensor = model(**inputs, logits_to_keep=columns).logits
+    return logits_RCV[places // length, column_index]
 
 
 def next_token_logits(model: PreTrainedModel, packed: PackedBatch) -> Tensor:
-    """Logits ``[N, V]`` that predict the answers' tokens."""
+    """Compute the logits ``[N, V]`` that predict the answers' tokens."""
     return answer_logits(model, packed).logits
+
+
+def output_embeddings(model: PreTrainedModel) -> nn.Linear:
+    """Return the layer that projects hidden states on the vocabulary."""
+    return cast("nn.Linear", model.get_output_embeddings())  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
 def has_plain_head(model: PreTrainedModel) -> bool:
-    """Whether the logits are just the output embeddings times the last hidden state; some families cap or scale them."""
-    if model not in _plain:
+    """Tell whether logits are the output embeddings times the last hidden state, and no more.
+
+    Some families cap or scale their logits. Each model is tried once.
+    """
+    if model not in _has_plain_head:
         ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-        whole = model(input_ids=ids).logits
-        apart = model.get_output_embeddings()(model.base_model(input_ids=ids).last_hidden_state)
-        _plain[model] = whole.shape == apart.shape and torch.allclose(
-            whole, apart, rtol=1e-3, atol=1e-3
+        logits = model(input_ids=ids).logits
+        projected = output_embeddings(model)(model.base_model(input_ids=ids).last_hidden_state)
+        _has_plain_head[model] = logits.shape == projected.shape and torch.allclose(
+            logits, projected, rtol=1e-3, atol=1e-3
         )
-    return _plain[model]
+    return _has_plain_head[model]

@@ -412,7 +412,7 @@ class Update:
         def part(rows: MicroBatch) -> StepLoss:
             packed = self.actor_critic.pack([drawn[i].prompt_group for i in rows.rows])
             logits, values = self.actor_critic.actor.model(packed)
-            counted = torch.tensor(rows.counts, device=logits.device)[packed.owner]
+            counted = torch.tensor(rows.counts, device=logits.device)[packed.answer_index]
             loss = language_model_loss(token_logprobs(logits, packed.targets), counted, total)
             unused = (
                 0.0 if values is None else 0.0 * values.sum()
