@@ -1,4 +1,9 @@
-"""Batched decoding with one keyed random number per token, so that a row's text does not depend on its neighbours."""
+"""Generate text in batches, so that a row's text does not depend on its neighbors.
+
+Each row draws from its own generator: token ``t`` of row ``i`` is decided by the ``t``-th uniform
+number of the generator seeded with ``seeds[i]``, by inverse transform sampling. Batch size, order
+and padding therefore change nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,28 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from cai.models.cache import cached
 from cai.models.packing.padding import pad_left, positions
 from cai.quiet import quiet
 
+NOT_GENERATED = -1
+
 
 class Decoded(NamedTuple):
-    """Generated tokens of one row."""
+    """The generated tokens of one row.
 
-    tokens: list[int]  # with the stop token that ended it, if one did
-    stopped: bool  # ended by a stop token, not by the limit
-    logprobs: list[
-        float
-    ]  # of each token, at the temperature it was drawn at; 0 where nothing is drawn
+    Attributes:
+        tokens: Token ids, with the stop token that ended the row, if one did.
+        stopped: Whether a stop token ended the row, not the limit.
+        logprobs: Log-probability of each token at the sampling temperature; 0 for greedy tokens.
+    """
+
+    tokens: list[int]
+    stopped: bool
+    logprobs: list[float]
 
 
 @quiet()
@@ -35,81 +47,102 @@ def decode(
     stop_ids: frozenset[int],
     pad_id: int,
 ) -> list[Decoded]:
-    """Continue each prompt by at most ``max_tokens`` tokens, greedily at temperature 0, else by sampling.
+    """Continue each prompt.
 
-    Row ``i`` draws its tokens by inverse transform from the uniform numbers of a generator seeded with ``seeds[i]``.
-    Prompts are padded on the left with explicit positions, and one that stands there several times is read once; rows that have
-    ended leave the batch.
+    Equal prompts are read once. Rows that have ended leave the batch.
+
+    Args:
+        model: The model to generate with.
+        prompts: Token ids of the prompts.
+        max_tokens: Maximum tokens to generate per prompt.
+        temperature: Sampling temperature; 0 takes the most likely token.
+        seeds: One seed per prompt.
+        stop_ids: Token ids that end a row.
+        pad_id: Token id to pad with.
+
+    Returns:
+        One result per prompt, in order.
     """
     device = model.device
-    uniforms = torch.stack(
-        [torch.rand(max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    ).to(device)
-    different = list(dict.fromkeys(map(tuple, prompts)))
-    place = {prompt: i for i, prompt in enumerate(different)}
-    ids, mask = pad_left(different, pad_id, device)
-    cache = DynamicCache(config=model.config)
-    rows = torch.arange(len(prompts), device=device)
+    uniforms = torch.stack([_uniforms(seed, max_tokens) for seed in seeds]).to(device)
     stops = torch.tensor(sorted(stop_ids), device=device)
-    written = torch.full((len(prompts), max_tokens), -1, dtype=torch.long, device=device)
+    tokens = torch.full((len(prompts), max_tokens), NOT_GENERATED, device=device)
     logprobs = torch.zeros(len(prompts), max_tokens, device=device)
-    step_ids, step_positions = ids, positions(mask)
+
+    distinct = list(dict.fromkeys(map(tuple, prompts)))
+    input_ids, mask = pad_left(distinct, pad_id, device)
+    position_ids = positions(mask)
+    cache = DynamicCache(config=model.config)
+    rows = torch.arange(len(prompts), device=device)  # the rows that are still in the batch
     for step in range(max_tokens):
         out = model(
-            input_ids=step_ids,
+            input_ids=input_ids,
             attention_mask=mask,
-            position_ids=step_positions,
+            position_ids=position_ids,
             logits_to_keep=1,
             **cached(model, cache),
         )
         logits = out.logits[:, -1]
-        if step == 0 and len(different) < len(prompts):
-            spread = torch.tensor([place[tuple(prompt)] for prompt in prompts], device=device)
-            cache.batch_select_indices(spread)
-            logits, mask, step_positions = logits[spread], mask[spread], step_positions[spread]
-        token, logprobs[rows, step] = pick(logits, temperature, uniforms[rows, step])
-        written[rows, step] = token
-        going = ~torch.isin(token, stops)
-        if step == max_tokens - 1 or not bool(going.any()):
+        last_positions = position_ids[:, -1:]
+        if step == 0 and len(distinct) < len(prompts):
+            copies = _indices_in(distinct, prompts, device)
+            cache.batch_select_indices(copies)
+            logits, mask, last_positions = logits[copies], mask[copies], last_positions[copies]
+        token, logprobs[rows, step] = sample_token(logits, temperature, uniforms[rows, step])
+        tokens[rows, step] = token
+        active = ~torch.isin(token, stops)
+        if step == max_tokens - 1 or not bool(active.any()):
             break
-        step_positions = step_positions[:, -1:] + 1
-        if not bool(going.all()):
-            keep = going.nonzero().squeeze(1)
-            cache.batch_select_indices(keep)
-            rows, token, mask, step_positions = (
-                rows[keep],
-                token[keep],
-                mask[keep],
-                step_positions[keep],
-            )
-        step_ids = token.unsqueeze(1)
+        if not bool(active.all()):
+            kept = active.nonzero().squeeze(1)
+            cache.batch_select_indices(kept)
+            rows, token = rows[kept], token[kept]
+            mask, last_positions = mask[kept], last_positions[kept]
+        input_ids, position_ids = token.unsqueeze(1), last_positions + 1
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
     return [
-        _decoded(row, stop_ids, drawn)
-        for row, drawn in zip(written.tolist(), logprobs.tolist(), strict=True)
+        _decoded(row, row_logprobs, stop_ids)
+        for row, row_logprobs in zip(tokens.tolist(), logprobs.tolist(), strict=True)
     ]
 
 
-def pick(
-    logits: torch.Tensor, temperature: float, uniform: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next token of each row of ``logits [B, V]`` and its log-probability, ``[B]`` each.
+def _uniforms(seed: int, count: int) -> Tensor:
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
-    It is the largest, which is then certain, or the one whose share ``uniform`` falls in.
+
+def _indices_in(
+    distinct: Sequence[tuple[int, ...]], prompts: Sequence[Sequence[int]], device: torch.device
+) -> Tensor:
+    """Find the row of ``distinct`` that each prompt is."""
+    index = {prompt: i for i, prompt in enumerate(distinct)}
+    return torch.tensor([index[tuple(prompt)] for prompt in prompts], device=device)
+
+
+def sample_token(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Choose the next token of each row by inverse transform sampling.
+
+    Args:
+        logits: Next-token logits, ``[B, V]``.
+        temperature: Sampling temperature; 0 takes the most likely token.
+        uniform: One number in [0, 1) per row, ``[B]``.
+
+    Returns:
+        Token ids and their log-probabilities at the temperature, ``[B]`` each; the
+        log-probability of a greedy token is 0.
     """
     if temperature == 0:
         return logits.argmax(-1), torch.zeros_like(uniform)
-    shares = (logits.float() / temperature).softmax(-1)
-    cumulative = shares.cumsum(-1)
+    probabilities = (logits.float() / temperature).softmax(-1)
+    cumulative = probabilities.cumsum(-1)
     target = (uniform.to(cumulative.dtype) * cumulative[:, -1]).unsqueeze(1)
     token = torch.searchsorted(cumulative, target, right=True).clamp(max=logits.shape[-1] - 1)
-    return token.squeeze(1), shares.gather(1, token).log().squeeze(1)
+    return token.squeeze(1), probabilities.gather(1, token).log().squeeze(1)
 
 
-def _decoded(row: list[int], stop_ids: frozenset[int], logprobs: list[float]) -> Decoded:
+def _decoded(row: list[int], logprobs: list[float], stop_ids: frozenset[int]) -> Decoded:
     for i, token in enumerate(row):
         if token in stop_ids:
             return Decoded(row[: i + 1], stopped=True, logprobs=logprobs[: i + 1])
-        if token < 0:
+        if token == NOT_GENERATED:
             return Decoded(row[:i], stopped=False, logprobs=logprobs[:i])
     return Decoded(row, stopped=False, logprobs=logprobs)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cai.models.decode import decode, pick
+from cai.models.decode import decode, sample_token
 from cai.models.load import load_language_model
 from cai.models.packing.padding import pad_left, positions
 from cai.rl.losses import token_logprobs
@@ -105,9 +105,9 @@ def test_finished_rows_leave_and_keep_their_stop_token(language_model):
 def test_pick_draws_in_proportion():
     logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(20_000, 3)
     uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
-    shares = torch.bincount(pick(logits, 1.0, uniform)[0], minlength=3) / 20_000
+    shares = torch.bincount(sample_token(logits, 1.0, uniform)[0], minlength=3) / 20_000
     assert torch.allclose(shares, logits[0].softmax(-1), atol=0.01)
-    assert (pick(logits, 0.0, uniform)[0] == 2).all()
+    assert (sample_token(logits, 0.0, uniform)[0] == 2).all()
 
 
 def test_left_padded_logprobs_equal_unpadded_ones(language_model):

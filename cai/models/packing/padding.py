@@ -48,31 +48,37 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def positions(attention_BL: Tensor) -> Tensor:
-    """Position ids that count real tokens only, so that padding on either side moves nothing."""
+    """Number the real tokens of each row from 0, so that padding on either side moves nothing.
+
+    Args:
+        attention_BL: 1 for real tokens and 0 for padding, ``[B, L]``.
+    """
     return (attention_BL.long().cumsum(1) - 1).clamp(min=0)
 
 
 def pad_left(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask ``[B, T]`` of rows that end together."""
+    """Pad rows on the left, so that they end together.
+
+    Returns:
+        Token ids and attention mask, both ``[B, L]``.
+    """
     length = max(map(len, rows))
-    ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
-    mask = torch.zeros(len(rows), length, dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, length - len(row) :] = torch.tensor(row, dtype=torch.long)
-        mask[i, length - len(row) :] = 1
-    return ids.to(device), mask.to(device)
+    padded = [[pad_id] * (length - len(row)) + list(row) for row in rows]
+    mask = [[0] * (length - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(padded, device=device), torch.tensor(mask, device=device)
 
 
 def pad_right(
     rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Token ids padded on the right and their attention mask, both ``[B, L]``."""
+    """Pad rows on the right, so that they begin together.
+
+    Returns:
+        Token ids and attention mask, both ``[B, L]``.
+    """
     length = max(map(len, rows))
-    ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
-    mask = torch.zeros(len(rows), length, dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = 1
-    return ids.to(device), mask.to(device)
+    padded = [list(row) + [pad_id] * (length - len(row)) for row in rows]
+    mask = [[1] * len(row) + [0] * (length - len(row)) for row in rows]
+    return torch.tensor(padded, device=device), torch.tensor(mask, device=device)
