@@ -170,11 +170,11 @@ def test_what_no_stage_before_the_last_one_opens_is_not_checked(run_file):
             "openai",
             'models.judge: asking a server needs openai: pip install "cai[server]"',
         ),
-        ("trackers=[wandb]", "wandb", "track: wandb is not installed: pip install wandb"),
+        ("trackers=[wandb]", "wandb", "trackers: wandb is not installed: pip install wandb"),
         (
             "trackers=[tensorboard]",
             "tensorboard",
-            "track: tensorboard is not installed: pip install tensorboard",
+            "trackers: tensorboard is not installed: pip install tensorboard",
         ),
     ],
 )
@@ -198,7 +198,7 @@ def test_a_package_that_is_missing_is_named_before_the_run(
 
 def test_every_model_setting_has_a_stage_that_first_opens_it():
     models = RunConfig.model_fields["models"].annotation.model_fields
-    assert set(preflight.FIRST_ASKED) == set(models) - {"chat_format", "thinking"}
+    assert set(preflight.FIRST_ASKED) == set(models) - {"chat_format", "enable_thinking"}
 
 
 def test_servers_are_asked_only_online_and_each_once(run_file, monkeypatch):
@@ -235,7 +235,7 @@ def test_functions_and_models_are_found_beside_the_run_file_from_any_folder(
 def test_only_what_one_stage_of_a_training_file_needs_is_checked(run_file):
     path = run_file.parent / "train.yaml"
     path.write_text(
-        "out: o\ndata: {preferences: [none.jsonl]}\nreward: {test_sets: [cells.jsonl]}\nguard: {model: ./g}\nreward_model: ./r\n"
+        "out: o\ndata: {preferences: [none.jsonl]}\nreward: {test_sets: [cells.jsonl]}\nconstraint: {model: ./g}\nreward_model: ./r\n"
     )
     counts = {}
     for stage in ("", "reward", "ppo"):
@@ -247,6 +247,23 @@ def test_only_what_one_stage_of_a_training_file_needs_is_checked(run_file):
         check_training(path, stage="sft").out == "o"
         and check_training(path, stage="dpo").out == "o"
     )
+
+
+def test_a_file_of_prompts_is_not_read_as_preferences_before_a_stage_needs_them(run_file):
+    both = ["reward.human=[p.jsonl]"]
+    assert check_run(run_file, both, "sample").config.reward.human == ("p.jsonl",)
+    assert "is in no form that holds preferences" in refusals(run_file, *both)[0]
+
+
+def test_a_run_opened_in_python_finds_functions_beside_its_file_too(run_file, tmp_path_factory):
+    from cai.functions import function_of
+    from cai.pipeline.run import open_run
+
+    beside = tmp_path_factory.mktemp("beside")
+    (beside / "only_beside_the_run_file.py").write_text("def make(): pass\n")
+    ready = check_run(run_file)
+    open_run(run_file.parent / "r", ready.config, ready.constitution, beside)
+    assert function_of("only_beside_the_run_file:make").__name__ == "make"
 
 
 # -- a whole run and a training from another folder -------------------------------------------------------------------
