@@ -1,1 +1,1 @@
-"""The command line: one file per verb; each parses, calls, prints."""
+"""The command line: one module per command, with its options beside its code."""

@@ -35,7 +35,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001  (typer passes it by p
 @app.callback()
 def cai(
     *,
-    version: Annotated[  # noqa: ARG001  (its callback prints it)
+    version: Annotated[
         bool,
         typer.Option(
             "--version",

@@ -1,87 +1,112 @@
-"""``cai audit``: the labels of a run, from its records alone."""
+"""``cai audit``: the quality of the labels of a run, from its records alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from cai.cli.folders import RunFolder, run_folder
 from cai.cli.reporter import safe
 from cai.errors import InputError, Problem
-from cai.evaluate.audit import audit
+from cai.evaluate import audit as measure
 from cai.files import read_json, read_records
 from cai.pipeline.layout import iteration_folders
 from cai.records import Preference
 
+MAX_TEXT = 40
+"""Characters that are printed of a frequent answer."""
 
-def show_audit(folder: Path) -> None:
-    """Print the audit of a run's labels, those of each round by themselves."""
+
+def audit(folder: RunFolder = None) -> None:
+    """Show the quality of the labels of a run.
+
+    Position and length bias, ties, contradictions, and how often each principle decides; for each
+    iteration by itself. No model is asked.
+
+    Example: cai audit runs/quickstart
+    """
+    folder = run_folder(folder)
+    judged = labeled_folders(folder)
+    audits = dict(zip(judged, iteration_folders(folder, "audit"), strict=False))
+    for stage in judged:
+        if len(judged) > 1:
+            print(f"-- {stage.name}")
+        _print_labels(measure.audit(read_records(stage / "records.jsonl", Preference)))
+        report = audits[stage] / "audit.json"
+        if report.is_file():
+            _print_gate(read_json(report))
+
+
+def labeled_folders(folder: Path) -> list[Path]:
+    """Find the stages of a run that have labels, one for each iteration.
+
+    Raises:
+        InputError: if there is none.
+    """
     judged = [
         stage for stage in iteration_folders(folder, "judge") if (stage / "records.jsonl").is_file()
     ]
     if not judged:
-        raise InputError(
-            [
-                Problem(
-                    str(folder),
-                    "holds no labels; is it the folder of a run that has come to its judge?",
-                )
-            ]
-        )
-    for stage in judged:
-        if len(judged) > 1:
-            print(f"-- {stage.name}")
-        _show(stage / "records.jsonl", folder / stage.name.replace("judge", "audit") / "audit.json")
+        text = "has no labels yet; run the judge stage first: cai run FILE --until judge"
+        raise InputError([Problem(str(folder), text)])
+    return judged
 
 
-def _show(records: Path, saved: Path) -> None:
-    metrics = audit(read_records(records, Preference))
-    print(f"labels                  {metrics['n']}")
-    for title, rate in (
-        ("without a label", metrics["unscored"]),
-        ("near one half", metrics["near_ties"]),
-        ("first answer wins", metrics["place"]["first_wins"]),
-        ("longer answer wins", metrics["length"]["longer_wins"]),
-    ):
-        print(f"{title:<24}{_rate(rate)}")
-    if metrics["place"]["order_consistency"] is not None:
-        print(f"{'same verdict both ways':<24}{metrics['place']['order_consistency']:.1%}")
-    if metrics["length"]["correlation"] is not None:
-        print(f"{'label ~ length':<24}r = {metrics['length']['correlation']:+.2f}")
-    for title, key in (
-        ("different answers", "distinct_answers"),
-        ("nearly alike in a pair", "near_alike"),
-    ):
-        if key in metrics:
-            print(f"{title:<24}{metrics[key]:.1%}")
-    for name, common in metrics["commonest"].items():
-        print(f"{f'most_common {name}':<24}{common['share']:.1%}  {safe(common['text'])[:80]}")
-    print(
-        f"{'circles A > B > C > A':<24}{metrics['contradictions']['circles']} of {metrics['contradictions']['triples']} triples"
-    )
-    print(f"\n{'principle':<32}{'judgments':>9}{'decides':>9}{'agrees with the label':>23}")
-    for name, row in metrics["principles"].items():
+def _print_labels(metrics: dict[str, Any]) -> None:
+    _print_row("labels", f"{metrics['n']:,}")
+    place, length = metrics["place"], metrics["length"]
+    _print_row("without a label", _interval(metrics["unscored"]))
+    _print_row("ties (near one half)", _interval(metrics["near_ties"]))
+    _print_row("first answer wins", _interval(place["first_wins"]))
+    if place["order_consistency"] is not None:
+        _print_row("same in both orders", f"{place['order_consistency']:.1%}")
+    _print_row("longer answer wins", _interval(length["longer_wins"]))
+    if length["correlation"] is not None:
+        _print_row("label and length", f"r = {length['correlation']:+.2f}")
+    if "distinct_answers" in metrics:
+        _print_row("distinct answers", f"{metrics['distinct_answers']:.1%}")
+    if "near_alike" in metrics:
+        _print_row("near-identical pairs", f"{metrics['near_alike']:.1%}")
+    for part, common in metrics["commonest"].items():
+        text = safe(common["text"])[:MAX_TEXT]
+        _print_row(f"most frequent {part}", f"{common['share']:.1%}  {text}")
+    contradictions = metrics["contradictions"]
+    if contradictions["triples"]:
+        cycles = f"{contradictions['circles']} of {contradictions['triples']} triples"
+        _print_row("cycles A > B > C > A", cycles)
+    _print_principles(metrics["principles"])
+
+
+def _print_principles(principles: dict[str, Any]) -> None:
+    width = max([len("principle"), *map(len, principles)]) + 1
+    print(f"\n{'principle':<{width}}{'judgments':>10}{'decides':>9}{'agrees':>9}")
+    for name, row in principles.items():
         agrees = f"{row['agrees']:.1%}" if "agrees" in row else ""
-        print(f"{name:<32}{row['n']:>9}{row['decides']:>9.1%}{agrees:>23}")
-    if saved.is_file():
-        kept: dict[str, Any] = read_json(saved)
-        print()
-        for kind, rate in kept["examples"].items():
-            if rate["n"]:
-                print(f"{f'examples, {kind}'.replace('_', ' '):<24}{_rate(rate)}")
-        if kept.get("human", {}).get("n"):
-            people = kept["human"]
-            kappa = f"; kappa {people['kappa']['value']:.2f}" if "kappa" in people else ""
-            print(f"{'agrees with people':<24}{_rate(people['accuracy'])}{kappa}")
-            print(
-                f"{'without any judge':<24}{', '.join(f'{name} answer wins: {value:.1%}' for name, value in people['baselines'].items())}"
-            )
-        for reason in kept["failings"]:
-            print(f"not fit to train on: {reason}")
+        print(f"{name:<{width}}{row['n']:>10,}{row['decides']:>9.1%}{agrees:>9}")
 
 
-def _rate(rate: dict[str, float]) -> str:
+def _print_gate(report: dict[str, Any]) -> None:
+    """Print what the audit stage measured by asking the judge, and why labels are unfit."""
+    print()
+    for kind, rate in report["examples"].items():
+        if rate["n"]:
+            _print_row(f"examples, {kind}".replace("_", " "), _interval(rate))
+    people = report.get("human", {})
+    if people.get("n"):
+        kappa = f"; kappa {people['kappa']['value']:.2f}" if "kappa" in people else ""
+        _print_row("agrees with people", _interval(people["accuracy"]) + kappa)
+        for name, value in people["baselines"].items():
+            _print_row(f"baseline: {name} wins", f"{value:.1%}")
+    for reason in report["failings"]:
+        print(f"not fit to train on: {reason}")
+
+
+def _print_row(title: str, value: str) -> None:
+    print(f"{title:<26}{value}")
+
+
+def _interval(rate: dict[str, float]) -> str:
     if not rate["n"]:
-        return "none to count"
-    return (
-        f"{rate['value']:.1%}  (95 %: {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:.0f})"
-    )
+        return "no data"
+    interval = f"95% CI {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']:,.0f}"
+    return f"{rate['value']:.1%}  ({interval})"

@@ -3,53 +3,79 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cai.cli.reporter import safe
 from cai.constitution.diff import changes
 from cai.pipeline.rejudge import Effects, effects, resolve_constitution
 
-SHOWN = 3
+MAX_EXAMPLES = 3
+"""Revisions and labels that are printed in full."""
 
 
-def show_diff(old: str, new: str, on: Path | None) -> None:
-    """Print the changed texts and weights, and with ``on`` the revisions and labels of that run that would change."""
-    before, after = resolve_constitution(old), resolve_constitution(new)
-    found = changes(before, after)
-    for change in found:
-        moved = "".join(f"; {use} weight {a:g} -> {b:g}" for use, a, b in change.weights)
-        print(f"{change.kind:<9}{change.principle}{moved}")
+def diff(
+    old: Annotated[
+        str, typer.Argument(help="A constitution (name or file), or the folder of a run.")
+    ],
+    new: Annotated[str, typer.Argument(help="The constitution to compare it with.")],
+    on: Annotated[
+        Path | None,
+        typer.Option(help="A run: also show how NEW changes its revisions and labels."),
+    ] = None,
+) -> None:
+    """Show what an edit of a constitution changes.
+
+    Prints the texts and weights that differ. With --on, it also asks the models of that run what
+    they would answer now; only requests that read an edited text are new.
+
+    Example: cai diff runs/quickstart reference --on runs/quickstart
+    """
+    before = resolve_constitution(old)
+    after = resolve_constitution(new)
+    differences = changes(before, after)
+    for change in differences:
+        weights = "".join(
+            f"; {use} weight {old_weight:g} -> {new_weight:g}"
+            for use, old_weight, new_weight in change.weights
+        )
+        print(f"{change.kind:<9}{change.principle}{weights}")
         for text in change.texts:
             print(f"    {text.text}: {text.marked().strip()}")
-    if not found:
-        print("nothing that a model reads or that is drawn has changed")
+    if not differences:
+        print("no text and no weight has changed")
     if on is not None:
-        _print(effects(on, after))
+        _print_effects(effects(on, after))
 
 
-def _print(found: Effects) -> None:
-    moved = [c for c in found.touched_chains if c.moved]
-    flipped = [row for row in found.touched_labels if row.flipped]
+def _print_effects(effect: Effects) -> None:
+    changed = [chain for chain in effect.touched_chains if chain.moved]
     print(
-        f"\nrevisions: {len(found.touched_chains):,} of {found.chains:,} chains are touched, {len(moved):,} come out otherwise"
+        f"\nrevisions: {len(effect.touched_chains):,} of {effect.chains:,} read an edited text, "
+        f"{len(changed):,} of them change"
     )
-    for chain in moved[:SHOWN]:
+    for chain in changed[:MAX_EXAMPLES]:
         step = chain.after.steps[chain.first]
-        print(
-            f"  {safe(chain.before.sample.prompt.text)}\n    round {chain.first + 1}, by {step.principle}: {safe(step.critique)}"
-        )
-        print(f"    before: {safe(chain.before.final)}\n    after:  {safe(chain.after.final)}")
+        print(f"  {safe(chain.before.sample.prompt.text)}")
+        print(f"    round {chain.first + 1}, by {step.principle}: {safe(step.critique)}")
+        print(f"    before: {safe(chain.before.final)}")
+        print(f"    after:  {safe(chain.after.final)}")
+    flipped = [label for label in effect.touched_labels if label.flipped]
     print(
-        f"labels: {len(found.touched_labels):,} of {found.labels:,} are touched, {len(flipped):,} turn round"
+        f"labels: {len(effect.touched_labels):,} of {effect.labels:,} read an edited text, "
+        f"{len(flipped):,} of them flip"
     )
-    for row in sorted(found.touched_labels, key=lambda row: -row.moved)[:SHOWN]:
+    for label in sorted(effect.touched_labels, key=lambda label: -label.moved)[:MAX_EXAMPLES]:
+        before, after = label.before, label.after
         print(
-            f"  {safe(row.before.comparison.prompt.text)}: {_shown(row.before.p_first)} -> {_shown(row.after.p_first)}"
+            f"  {safe(before.comparison.prompt.text)}: "
+            f"{_probability(before.p_first)} -> {_probability(after.p_first)}"
         )
-        print(
-            f"    first:  {safe(row.before.comparison.first)}\n    second: {safe(row.before.comparison.second)}"
-        )
-    print(f"model calls made: {found.requests:,}; remembered: {found.ptx_rows:,}")
+        print(f"    first:  {safe(before.comparison.first)}")
+        print(f"    second: {safe(before.comparison.second)}")
+    print(f"model requests: {effect.requests:,}; answered from the cache: {effect.ptx_rows:,}")
 
 
-def _shown(p: float | None) -> str:
-    return "no label" if p is None else f"{p:.2f}"
+def _probability(p_first: float | None) -> str:
+    return "no label" if p_first is None else f"{p_first:.2f}"

@@ -1,11 +1,15 @@
-"""``cai export``: a run's labels and revisions as datasets for other tools."""
+"""``cai export``: the labels and revisions of a run as datasets for other tools."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, cast, get_args
 
+import typer
+
+from cai.cli.folders import RunFolder, run_folder
 from cai.constitution.lock import read_lock
 from cai.data.export import (
     Shape,
@@ -15,106 +19,162 @@ from cai.data.export import (
     transcript_rows,
     write_rows,
 )
-from cai.errors import InputError, Problem
+from cai.data.tables import Row
+from cai.errors import InputError, Problem, did_you_mean
 from cai.evaluate.audit import audit
 from cai.feedback.revise import training_rows
 from cai.files import read_json, read_records, write_text
-from cai.keys import digest
 from cai.pipeline.layout import iteration_folders
 from cai.records import Preference, Revision
-from cai.templates import NAMES, template_hash
+
+MIN_MARGIN = 0.1
+"""Labels closer to one half are coin tosses, and other tools train on them as if they were sure."""
+Facts = dict[str, Any]
+"""What the dataset card says about the rows, by name."""
 
 
-def export_run(folder: Path, out: Path, shape: Shape, force: bool = False) -> None:
-    """Write what a run has of ``preferences`` and ``revisions`` into ``out``, with a card, and say what was left out.
+def export(
+    folder: RunFolder = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write to; by default RUN/export.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="trl, transcripts (HH-RLHF) or parquet.")
+    ] = "trl",
+    min_margin: Annotated[
+        float,
+        typer.Option(min=0, max=0.5, help="Leave out labels closer to one half; 0 for all."),
+    ] = MIN_MARGIN,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write labels that the audit found unfit.")
+    ] = False,
+) -> None:
+    """Write labels and revisions for other tools.
+
+    Writes datasets that TRL and load_dataset read as they are, with a card. Labels near one half
+    choose neither answer and are left out; the card and the screen say how many.
+
+    Example: cai export runs/quickstart --format parquet
+    """
+    shapes = get_args(Shape)
+    if form not in shapes:
+        text = f"must be {', '.join(shapes)}, not {form!r}{did_you_mean(form, shapes)}"
+        raise InputError([Problem("--format", text)])
+    folder = run_folder(folder)
+    export_run(folder, to or folder / "export", cast("Shape", form), min_margin, force=force)
+
+
+def export_run(
+    folder: Path,
+    out: Path,
+    shape: Shape,
+    min_margin: float = MIN_MARGIN,
+    *,
+    force: bool = False,
+) -> None:
+    """Write the ``preferences`` and ``revisions`` of a run, and a card that describes them.
+
+    Args:
+        folder: Folder of the run.
+        out: Folder to write to.
+        shape: Format of the rows.
+        min_margin: Distance from one half, in probability, that a label needs to be written.
+        force: Write labels that the audit found unfit to train on.
 
     Raises:
-        InputError: if there is neither, or the audit found the labels unfit and nobody says ``force``.
+        InputError: if there is nothing to write, or the labels are unfit.
     """
-    judged = [
-        path
-        for stage in iteration_folders(folder, "judge")
-        if (path := stage / "records.jsonl").is_file()
-    ]
+    judged = _existing(folder, "judge", "records.jsonl")
     revised = folder / "revise" / "records.jsonl"
     if not judged and not revised.is_file():
-        raise InputError(
-            [Problem(str(folder), "holds neither labels nor revisions; is it the folder of a run?")]
-        )
-    audited = [
-        path
-        for stage in iteration_folders(folder, "audit")
-        if (path := stage / "audit.json").is_file()
-    ]
-    unfit = [
-        f"{path.parent.name}: {reason}"
-        for path in audited
-        for reason in read_json(path)["failings"]
-    ]
+        raise InputError([Problem(str(folder), "has neither labels nor revisions yet")])
+    unfit = _unfit(folder)
     if unfit and not force:
-        raise InputError(
-            [
-                Problem(str(folder), f"{reason}; to write the labels all the same: --force")
-                for reason in unfit
-            ]
-        )
+        remedy = "to write the labels anyway: --force"
+        raise InputError([Problem(str(folder), f"{reason}; {remedy}") for reason in unfit])
     files: dict[str, Path] = {}
-    facts = _constitution(folder) | ({"unfit to train on": "; ".join(unfit)} if unfit else {})
+    facts = _constitution_facts(folder)
+    if unfit:
+        facts["unfit to train on"] = "; ".join(unfit)
     if judged:
-        preferences, left_out = (
-            [p for path in judged for p in read_records(path, Preference)],
-            Counter[str](),
-        )
-        rows = list(
-            (transcript_rows if shape == "transcripts" else preference_rows)(preferences, left_out)
-        )
+        preferences = [p for path in judged for p in read_records(path, Preference)]
+        rows, left_out = _preference_rows(preferences, shape, min_margin)
         files["preferences"] = write_rows(rows, out, "preferences", shape)
-        facts |= {"preferences": len(rows), **_labels(preferences)}
+        facts |= {"preferences": len(rows), **_label_facts(preferences)}
         facts |= {f"left out: {reason}": count for reason, count in sorted(left_out.items())}
     if revised.is_file():
-        made = list(completion_rows(training_rows(read_records(revised, Revision))))
-        files["revisions"] = write_rows(made, out, "revisions", shape)
-        facts["revisions"] = len(made)
-    write_text(
-        out / "README.md",
-        card(f"{folder.name}: preferences and revisions by a constitution", files, facts),
-    )
+        revisions = training_rows(read_records(revised, Revision))
+        completions = list(completion_rows(revisions))
+        files["revisions"] = write_rows(completions, out, "revisions", shape)
+        facts["revisions"] = len(completions)
+    title = f"{folder.name}: preferences and revisions by a constitution"
+    write_text(out / "README.md", card(title, files, facts))
+    _print_summary(out, files, facts)
+
+
+def _existing(folder: Path, stage: str, name: str) -> list[Path]:
+    """A file of a stage, for each iteration that has it."""
+    paths = [stage_folder / name for stage_folder in iteration_folders(folder, stage)]
+    return [path for path in paths if path.is_file()]
+
+
+def _unfit(folder: Path) -> list[str]:
+    """Why the audit found labels unfit to train on."""
+    reasons = []
+    for path in _existing(folder, "audit", "audit.json"):
+        reasons += [f"{path.parent.name}: {reason}" for reason in read_json(path)["failings"]]
+    return reasons
+
+
+def _preference_rows(
+    preferences: Sequence[Preference], shape: Shape, min_margin: float
+) -> tuple[list[Row], Counter[str]]:
+    """The rows of all labels that are clear enough, and how many are left out, by reason."""
+    left_out = Counter[str]()
+    clear: list[Preference] = []
+    for preference in preferences:
+        if preference.p_first is not None and abs(preference.p_first - 0.5) < min_margin:
+            left_out[f"label closer than {min_margin:g} to one half"] += 1
+        else:
+            clear.append(preference)
+    to_rows = transcript_rows if shape == "transcripts" else preference_rows
+    return list(to_rows(clear, left_out)), left_out
+
+
+def _print_summary(out: Path, files: dict[str, Path], facts: Facts) -> None:
     for name, path in files.items():
         print(f"{name:<14}{facts[name]:>8,}  {path}")
     for name, value in facts.items():
         if name.startswith("left out"):
             print(f"{name}: {value:,}")
-    print(f"load with       datasets.load_dataset({str(out)!r}, {next(iter(files))!r})")
+    print(f"load with: datasets.load_dataset({str(out)!r}, {next(iter(files))!r})")
 
 
-def _constitution(folder: Path) -> dict[str, Any]:
+def _constitution_facts(folder: Path) -> Facts:
     path = folder / "constitution.lock.yaml"
     if not path.is_file():
         return {}
     constitution = read_lock(path)
-    hashes = [template_hash(name) for name in NAMES]
-    return {
-        "constitution": constitution.name,
-        "constitution hash": constitution.hash,
-        "prompt templates": digest(hashes),
-    }
+    return {"constitution": constitution.name, "constitution hash": constitution.hash}
 
 
-def _labels(preferences: list[Preference]) -> dict[str, Any]:
-    """What a reader of the labels has to know of the judge."""
+def _label_facts(preferences: list[Preference]) -> Facts:
+    """What a reader of the labels should know about the judge."""
     metrics = audit(preferences)
-    same = metrics["place"]["order_consistency"]
+    consistency = metrics["place"]["order_consistency"]
+    flips = "asked in one order only" if consistency is None else f"{1 - consistency:.1%}"
+    judgments = [judgment for p in preferences for judgment in p.judgments]
     return {
         "judge": ", ".join(sorted({p.judge for p in preferences})),
-        "read by": ", ".join(sorted({r.method for p in preferences for r in p.judgments})),
-        "without a label": _share(metrics["unscored"]),
-        "near one half": _share(metrics["near_ties"]),
-        "verdict turns with the order": "not asked both ways"
-        if same is None
-        else f"{1 - same:.1%}",
-        "longer answer wins": _share(metrics["length"]["longer_wins"]),
+        "judge method": ", ".join(sorted({j.method for j in judgments})),
+        "judge template": ", ".join(sorted({j.template for j in judgments})),
+        "without a label": _percent(metrics["unscored"]),
+        "near one half": _percent(metrics["near_ties"]),
+        "flips with the order": flips,
+        "longer answer wins": _percent(metrics["length"]["longer_wins"]),
     }
 
 
-def _share(share: dict[str, float]) -> str:
-    return f"{share['value']:.1%}" if share["n"] else "none to count"
+def _percent(share: dict[str, float]) -> str:
+    return f"{share['value']:.1%}" if share["n"] else "no data"

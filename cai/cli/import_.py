@@ -1,30 +1,54 @@
-"""``cai import``: principles that other tools keep, as files of one's own."""
+"""``cai import``: turn the principles of another tool into principle files."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cai.constitution.few_shot import read_few_shot_examples
 from cai.constitution.importing import read_principles, write_principles
 from cai.errors import InputError, Problem
 
 
-def import_principles(path: Path, theme: str, to: Path, few_shot: Path | None = None) -> None:
-    """Write the principles of a file as principle files, with the worked examples of it or of ``few_shot``, and say what to do with them."""
-    found, few_shot_turns = read_principles(path), read_few_shot_examples(few_shot or path)
-    if few_shot and not few_shot_turns:
-        raise InputError(
-            [Problem(str(few_shot), "holds no worked example of critique and revision")]
-        )
-    constitution = write_principles(found, theme, to, f"From {path.name}", few_shot_turns)
-    uses = {
-        use: sum(use in imported.texts for imported in found)
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="JSON, JSON lines, CSV or parquet file with principles.")
+    ],
+    theme: Annotated[
+        str, typer.Option(help="Folder in principles/, and name of the constitution.")
+    ] = "imported",
+    to: Annotated[
+        Path, typer.Option(help="Folder with principles/ and constitution/ to write to.")
+    ] = Path(),
+    few_shot: Annotated[
+        Path | None,
+        typer.Option(help="JSON or text file with few-shot examples of critique and revision."),
+    ] = None,
+) -> None:
+    """Import principles from another tool's file.
+
+    Reads the files of the paper and of llm-swarm, and tables with a column per text. The texts are
+    kept byte for byte.
+
+    Example: cai import constitution_anthropic.json --theme anthropic
+    """
+    principles = read_principles(file)
+    examples = read_few_shot_examples(few_shot or file)
+    if few_shot and not examples:
+        text = "contains no few-shot example of critique and revision"
+        raise InputError([Problem(str(few_shot), text)])
+    constitution = write_principles(principles, theme, to, f"From {file.name}", examples)
+    counts = {
+        use: sum(use in principle.texts for principle in principles)
         for use in ("critique", "revise", "compare")
     }
     print(
-        f"{len(found)} principles: {uses['critique']} critiques, {uses['revise']} revisions, {uses['compare']} questions that compare"
+        f"{len(principles)} principles: {counts['critique']} critiques, "
+        f"{counts['revise']} revisions, {counts['compare']} comparisons"
     )
-    if few_shot_turns:
-        print(f"{len(few_shot_turns)} worked examples of critique and revision")
+    if examples:
+        print(f"{len(examples)} few-shot examples of critique and revision")
     print(f"wrote {constitution} and {to / 'principles' / theme}")
     print(f"next: cai check {constitution}")

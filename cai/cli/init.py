@@ -1,54 +1,58 @@
-"""``cai init``: a folder of one's own to start from."""
+"""``cai init``: copy the files that ship with the package into a folder of your own."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cai import shipped
 from cai.errors import InputError, Problem
 from cai.files import disk_errors
 
-FOLDERS = ("principles", "constitution", "examples")
+SHIPPED_FOLDERS = ("principles", "constitution", "examples")
 
 
-def init_folder(folder: Path, force: bool) -> None:
-    """Copy what ships with cai; existing files are kept unless ``force`` is given.
+def init(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to copy into; created if needed.")
+    ] = Path(),
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+) -> None:
+    """Copy principles, constitutions and examples.
 
-    Raises:
-        InputError: if one of the files is there already.
-        LimitReached: if the folder cannot be written.
+    Example: cai init my-assistant
     """
-    wanted = [
-        (source, folder / name / source.relative_to(shipped.folder(name)))
-        for name in FOLDERS
-        for source in sorted(shipped.folder(name).rglob("*"))
-    ]
-    files = [
-        (source, target)
-        for source, target in wanted
-        if source.is_file() and "__pycache__" not in source.parts
-    ]
-    there = [target for _, target in files if target.exists()]
-    if there and not force:
-        raise InputError(
-            [
-                Problem(
-                    str(there[0]),
-                    f"is there already, and so are {len(there) - 1} other files; choose another folder or --force",
-                )
-            ]
-        )
-    for source, target in files:
+    copies = dict(_copies(folder))
+    existing = [target for target in copies.values() if target.exists()]
+    if existing and not force:
+        others = f" and {len(existing) - 1} other files exist" if len(existing) > 1 else " exists"
+        text = f"the file{others} already; choose another folder, or replace them with --force"
+        raise InputError([Problem(str(existing[0]), text)])
+    for source, target in copies.items():
         with disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    print(f"wrote {len(files)} files to {folder}")
+    print(f"wrote {len(copies)} files to {folder}")
     print(f"next: edit {folder / 'principles'}, then: {run_command(folder)}")
 
 
+def _copies(folder: Path) -> list[tuple[Path, Path]]:
+    """All shipped files, each with the place that it is copied to."""
+    copies = []
+    for name in SHIPPED_FOLDERS:
+        shipped_folder = shipped.folder(name)
+        paths = sorted(shipped_folder.rglob("*"))
+        files = [p for p in paths if p.is_file() and "__pycache__" not in p.parts]
+        copies += [(file, folder / name / file.relative_to(shipped_folder)) for file in files]
+    return copies
+
+
 def run_command(folder: Path) -> str:
-    """The shell command that runs the first example in a filled folder, and so with its constitution."""
+    """Spell the shell command that runs the first example of a folder with that folder's files."""
     enter = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     return f"{enter}cai run examples/quickstart.yaml"

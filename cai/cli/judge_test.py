@@ -2,55 +2,72 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from cai.backends import open_backend
-from cai.backends.response_cache import ResponseCache
+import typer
+
 from cai.cli.reporter import safe
 from cai.constitution import load_constitution
 from cai.errors import InputError, Problem, did_you_mean
-from cai.evaluate.judge_tests import (
-    adversarial_tests,
-    judge_test_metrics,
-    judge_tests,
-    run_judge_tests,
-)
 from cai.feedback.judge_methods import JUDGE_METHODS, judge_method
 
+if TYPE_CHECKING:
+    from cai.evaluate.judge_tests import JudgeTestResult
 
-def run_examples(constitution: str, judge: str, method: str) -> int:
-    """Print each failed question and the marks; 1 if a plain example failed."""
+PROMPT_WIDTH = 26
+
+
+def run_tests(
+    constitution: Annotated[str, typer.Argument(help="A constitution (name or file).")],
+    judge: Annotated[
+        str,
+        typer.Option(help="reference, a folder, a hub id, or http://host:8000/v1#model."),
+    ] = "reference",
+    method: Annotated[
+        str, typer.Option(help="How verdicts are read: " + ", ".join(JUDGE_METHODS) + ".")
+    ] = "critique",
+) -> None:
+    """Test a judge on a constitution's own examples.
+
+    Also on pairs of examples in which the principle asked about decides, and on examples whose
+    worse answer is decorated to win. Exits with 1 if a plain example fails.
+
+    Example: cai test harmless --judge http://127.0.0.1:8000/v1#model
+    """
+    from cai.backends import open_backend
+    from cai.backends.response_cache import ResponseCache
+    from cai.evaluate import judge_tests
+
     if method not in JUDGE_METHODS:
-        raise InputError(
-            [
-                Problem(
-                    "--method",
-                    f"is one of {', '.join(JUDGE_METHODS)}{did_you_mean(method, JUDGE_METHODS)}",
-                )
-            ]
-        )
+        hint = did_you_mean(method, JUDGE_METHODS)
+        raise InputError([Problem("--method", f"must be {', '.join(JUDGE_METHODS)}{hint}")])
     loaded = load_constitution(constitution)
-    asked = [*judge_tests(loaded), *adversarial_tests(loaded)]
-    if not asked:
-        raise InputError(
-            [Problem(constitution, "none of its principles has examples; add some under examples:")]
-        )
-    with ResponseCache(Path(":memory:")) as cache:
-        answered = run_judge_tests(
-            asked, judge_method(method), cache.cached_model(open_backend(judge), "test")
-        )
-    for found in answered:
-        mark = "pass" if found.passed else "FAIL"
-        if found.question.kind == "plain" or not found.passed:
-            told = "no verdict" if found.p_first is None else f"{found.margin:+.2f}"
-            print(
-                f"{mark}  {found.question.kind:<11}{found.question.principle.id:<32}{told:>10}  {safe(found.question.comparison.prompt.text)[:60]}"
-            )
+    tests = [*judge_tests.judge_tests(loaded), *judge_tests.adversarial_tests(loaded)]
+    if not tests:
+        text = "its principles have no examples; add some under examples:"
+        raise InputError([Problem(constitution, text)])
+    with ResponseCache(":memory:") as cache:
+        model = cache.cached_model(open_backend(judge), "test")
+        templates = loaded.templates_for(model)
+        results = judge_tests.run_judge_tests(tests, judge_method(method), model, templates)
+    plain = [result for result in results if result.question.kind == "plain"]
+    for result in results:
+        if result.question.kind == "plain" or not result.passed:
+            _print_result(result)
     print()
-    for kind, rate in judge_test_metrics(answered).items():
+    for kind, rate in judge_tests.judge_test_metrics(results).items():
         if rate["n"]:
-            verb = "turned" if kind == "adversarial_flips" else "passed"
+            verb = "flipped" if kind == "adversarial_flips" else "passed"
             print(
-                f"{kind.removesuffix('_flips'):<12}{rate['value']:.1%} {verb} (95 %: {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']})"
+                f"{kind.removesuffix('_flips'):<12}{rate['value']:.1%} {verb} "
+                f"(95% CI {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']})"
             )
-    return 0 if all(found.passed for found in answered if found.question.kind == "plain") else 1
+    raise typer.Exit(0 if all(result.passed for result in plain) else 1)
+
+
+def _print_result(result: JudgeTestResult) -> None:
+    mark = "pass" if result.passed else "FAIL"
+    margin = "no verdict" if result.p_first is None else f"{result.margin:+.2f}"
+    question = result.question
+    prompt = safe(question.comparison.prompt.text)[:PROMPT_WIDTH]
+    print(f"{mark}  {question.kind:<12}{question.principle.id:<24}{margin:>10}  {prompt}")

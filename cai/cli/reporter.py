@@ -1,73 +1,213 @@
-"""What a run shows while it works: a live bar on a terminal, plain lines elsewhere."""
+"""What a run shows while it works: a live bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
+from collections.abc import Callable
+from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+from cai.backends.response_cache import ResponseCache
+from cai.cli.progress import Forecast, Tally, short_count, short_time
+
 QUIET_SECONDS = 10.0
+"""The longest that a run says nothing."""
+INDENT = " " * 8
+BAR_WIDTH = 16
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def safe(text: str) -> str:
-    """A model's text without control and direction characters, so that it cannot move the terminal."""
+    """Remove control and direction characters, so that a model's text cannot move the terminal."""
     return _CONTROL.sub("", text)
 
 
 class TerminalReporter:
-    """Prints stages as they come; long ones show how far they are."""
+    """Prints stages as they come, and how far the current one and the whole run are.
 
-    def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
-        self._live: Progress | None = None
-        self._task: int = 0
-        self._said = time.monotonic()
+    Args:
+        console: Where to print; by default standard output.
+        clock: Gives the time in seconds.
 
-    def stage(self, name: str, text: str) -> None:
-        self._stop()
-        self.console.print(f"{name:<10} {text}", markup=False)
-        self._said = time.monotonic()
+    Attributes:
+        done: The stages that were at work, without those that were up to date.
+    """
+
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.done: list[str] = []
+        self._clock = clock
+        self._forecast: Forecast | None = None
+        self._cache: ResponseCache | None = None
+        self._name = ""
+        self._requests, self._steps, self._text = Tally(), Tally(), ""
+        self._started = self._printed = clock()
+        self._is_up_to_date = False
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._closed = threading.Event()
+        self._heartbeat: threading.Thread | None = None
+
+    def follow(self, forecast: Forecast, cache: ResponseCache) -> None:
+        """Also show the number of each stage, the time left, and the tokens and money used.
+
+        Args:
+            forecast: The stages ahead.
+            cache: The cache of the run, which counts what is asked.
+        """
+        self._forecast, self._cache = forecast, cache
+
+    def __enter__(self) -> TerminalReporter:
+        """Report until the end of the block."""
+        if not self.console.is_terminal:
+            self._heartbeat = threading.Thread(target=self._beat, daemon=True)
+            self._heartbeat.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the bar and the thread that keeps a run from being silent."""
+        self._finish_stage()
+        self._closed.set()
+        if self._heartbeat is not None:
+            self._heartbeat.join()
+
+    def stage(self, name: str, title: str) -> None:
+        """Print the header of a stage."""
+        self._finish_stage()
+        self._name, self._started, self._is_up_to_date = name, self._clock(), False
+        self._requests, self._steps, self._text = Tally(), Tally(), ""
+        number = ""
+        if self._forecast is not None:
+            self._forecast.start(name)
+            plan = self._forecast.current
+            number = f"[{self._forecast.position + 1}/{len(self._forecast.stages)}] "
+            self._requests.expected = plan.requests if plan else 0
+        self._print(f"{number}{name:<10} {title}")
+        self._show()
 
     def up_to_date(self) -> None:
+        """Print that the stage needs no work."""
+        self._is_up_to_date = True
         self.info("up to date")
 
     def progress(self, done: int, total: int, text: str = "") -> None:
-        if self.console.is_terminal:
-            self._bar(done, total, text)
-        elif time.monotonic() - self._said > QUIET_SECONDS:
-            self._said = time.monotonic()
-            self.console.print(f"{'':<10} {done:,} of {total:,} {text}".rstrip(), markup=False)
+        """Show how far training is."""
+        self._steps.update(done, total)
+        plan = self._forecast.current if self._forecast else None
+        self._steps.expected = total * (plan.trainings if plan else 1)
+        self._text = text
+        self._show()
 
     def requests(self, done: int, total: int) -> None:
-        self.progress(done, total)
+        """Show how many of the stage's requests are answered."""
+        self._requests.update(done, total)
+        self._show()
 
     def info(self, text: str) -> None:
-        self._stop()
-        self.console.print(f"{'':<10} {text}", markup=False)
+        """Print a line below the stage."""
+        self._stop_bar()
+        self._print(f"{INDENT}{text}")
 
     def warn(self, text: str) -> None:
-        self._stop()
+        """Print a warning on standard error."""
+        self._stop_bar()
         print(f"warning: {text}", file=sys.stderr)
 
-    def _bar(self, done: int, total: int, text: str) -> None:
-        if self._live is None:
-            columns = (
-                TextColumn(" " * 10),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.description}"),
-            )
-            self._live = Progress(*columns, console=self.console, transient=True)
-            self._task = self._live.add_task("", total=total)
-            self._live.start()
-        self._live.update(self._task, completed=done, total=total, description=text)  # type: ignore[arg-type]
+    def tick(self) -> None:
+        """Print how far the stage is, if nothing was printed for a while."""
+        if self._name and self._clock() - self._printed >= QUIET_SECONDS:
+            elapsed = short_time(self._clock() - self._started)
+            self._print(INDENT + (self._state() or f"{elapsed} so far"))
 
-    def _stop(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+    def _beat(self) -> None:
+        while not self._closed.wait(1.0):
+            self.tick()
+
+    def _print(self, text: str) -> None:
+        self._printed = self._clock()
+        self.console.print(text, markup=False)
+
+    def _state(self) -> str:
+        """How far the stage and the run are, in one line."""
+        tally = self._tally()
+        parts = [f"{tally.done:,} of {tally.total:,}"] if tally.total else []
+        parts += [self._text] if self._text else []
+        left = None
+        if self._forecast is not None:
+            elapsed = self._clock() - self._started
+            left = self._forecast.seconds_left(self._fraction(), elapsed)
+        if left is not None:
+            parts.append(f"run: about {short_time(left)} left")
+        return " · ".join([*parts, *self._spending()])
+
+    def _spending(self) -> list[str]:
+        """Tokens and money of this command so far."""
+        if self._cache is None:
+            return []
+        usage = list(self._cache.usage.values())  # a copy: another thread may add to it
+        tokens_in = sum(stage.tokens_in for stage in usage)
+        tokens_out = sum(stage.tokens_out for stage in usage)
+        money = self._cache.budget.cost(tokens_in, tokens_out)
+        spending = [f"{short_count(tokens_in + tokens_out)} tokens"] if tokens_in else []
+        return [*spending, f"{money:,.2f} spent"] if money else spending
+
+    def _tally(self) -> Tally:
+        """What tells how far the stage is: its steps if it trains, else its requests."""
+        return self._steps if self._steps.total else self._requests
+
+    def _fraction(self) -> float:
+        tally = self._tally()
+        return tally.done / tally.total if tally.total else 0.0
+
+    def _finish_stage(self) -> None:
+        self._stop_bar()
+        if self._name and not self._is_up_to_date:
+            self.done.append(self._name)
+        if self._forecast is not None and self._name:
+            self._forecast.finish(self._clock() - self._started, self._fresh())
+        self._name = ""
+
+    def _fresh(self) -> float:
+        """The fraction of the stage's work that was not there before."""
+        if self._is_up_to_date:
+            return 0.0
+        usage = self._cache.usage.get(self._name) if self._cache else None
+        if usage is None or self._steps.total or not usage.requests + usage.cached:
+            return 1.0
+        return usage.requests / (usage.requests + usage.cached)
+
+    def _show(self) -> None:
+        """Bring the bar up to date; elsewhere than on a terminal, the heartbeat prints."""
+        if not self.console.is_terminal:
+            return
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn(INDENT[:-1]),
+                BarColumn(BAR_WIDTH),
+                TimeElapsedColumn(),
+                TextColumn("{task.description}"),
+                console=self.console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+            self._bar.start()
+        tally = self._tally()
+        total = tally.total or None
+        self._bar.update(self._task, completed=tally.done, total=total, description=self._state())
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

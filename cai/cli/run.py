@@ -1,109 +1,185 @@
-"""``cai run``: the pipeline, its table at the end, and where the report is."""
+"""``cai run``: the pipeline, from a run file to trained policies and a report."""
 
 from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
-from rich.table import Table
+import typer
+from rich.console import Console
 
 from cai import distributed
-from cai.backends.budget import Budget
-from cai.cli.reporter import TerminalReporter
+from cai.backends.budget import Budget, parse_budget
+from cai.cli.folders import RUNS
+from cai.cli.progress import Forecast
+from cai.cli.reporter import TerminalReporter, safe
 from cai.config import RunConfig
 from cai.constitution import Constitution
 from cai.errors import CaiError, InputError, Problem
-from cai.evaluate.gold import columns, share_of
 from cai.files import read_json
 
-MOVED = 0.05
+MAX_ANSWER = 300
+"""Characters that are printed of an answer."""
 _RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+class Options(NamedTuple):
+    """What ``cai run`` may be asked beside the run file.
+
+    Attributes:
+        until: The last stage to do; empty: all.
+        redo: Stages to do again although they are up to date.
+        overrides: Settings as ``section.key=value``.
+        budget: When to stop.
+    """
+
+    until: str = ""
+    redo: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+    budget: Budget = Budget()
+
+
+DEFAULTS = Options()
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="The run file (YAML).")],
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Folder of the run; by default runs/ and the file's name."),
+    ] = None,
+    until: Annotated[str, typer.Option(help="The last stage to do.")] = "",
+    redo: Annotated[
+        list[str] | None, typer.Option(help="A stage to do again although it is up to date.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Override a setting of the run file."),
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(help="Stop at requests=N, tokens=N or money=N, counted over the whole run."),
+    ] = "",
+    price: Annotated[
+        str, typer.Option(help="Price of a million tokens read / written, such as 0.15/0.60.")
+    ] = "",
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the requests, tokens and money needed.")
+    ] = False,
+) -> None:
+    """Run the pipeline, or continue where it stopped.
+
+    Stages that are up to date are not done again, and answers that are known are not asked for
+    again. The same command continues a run that was stopped, also after an edit.
+
+    Example: cai run examples/quickstart.yaml
+    """
+    options = Options(until, redo or [], overrides or [], parse_budget(budget, price))
+    if dry_run:
+        print_estimate(config, options)
+    else:
+        run_pipeline(config, run or RUNS / config.stem, options)
+
+
+def print_estimate(path: Path, options: Options = DEFAULTS) -> None:
+    """Print what a run would ask of its models, without asking any.
+
+    Raises:
+        InputError: with every problem of the run file and of what it names.
+    """
+    from cai.pipeline.estimate import estimate
+    from cai.pipeline.preflight import check_run
+
+    config, constitution, source = check_run(path, options.overrides, options.until, models=False)
+    _print_constitution(constitution, source)
+    print(estimate(config, constitution, path.parent, options.budget))
 
 
 def run_pipeline(
     path: Path,
-    folder: Path | None,
-    until: str,
-    redo: Sequence[str],
-    settings: Sequence[str],
-    dry_run: bool,
-    budget: Budget,
-) -> None:
-    """Check everything, then do what is left to do."""
-    folder = folder or Path("runs") / path.stem
+    folder: Path,
+    options: Options = DEFAULTS,
+    reporter: TerminalReporter | None = None,
+) -> dict[str, Any]:
+    """Check everything that a run needs, then do the stages that are not up to date.
+
+    Args:
+        path: The run file.
+        folder: The folder of the run.
+        options: What else was asked.
+        reporter: Where to show progress.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        InputError: with every problem of the run file and of what it names.
+    """
     if not _RUN_NAME.fullmatch(folder.name):
-        raise InputError(
-            [
-                Problem(
-                    str(folder),
-                    "the name of a run may hold letters, digits, dots, dashes and underscores",
-                )
-            ]
-        )
+        text = "the name of a run may contain letters, digits, dots, dashes and underscores"
+        raise InputError([Problem(str(folder), text)])
     from cai.pipeline.preflight import check_run
 
-    config, constitution, source = check_run(
-        path, settings, until, models=not dry_run, online=not dry_run
-    )
-    print(
-        f"constitution {source} ({len(constitution.principles)} principles, {constitution.hash[:8]})",
-        flush=True,
-    )
-    if dry_run:
-        from cai.pipeline.estimate import estimate
-
-        print(estimate(config, constitution, path.parent, budget))
-        return
-    print_run(path, config, constitution, folder, until, redo, budget)
+    config, constitution, source = check_run(path, options.overrides, options.until, online=True)
+    _print_constitution(constitution, source)
+    print(f"run {folder}, from {path}", flush=True)
+    before = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
+    reporter = reporter or TerminalReporter()
+    result = _execute(path, folder, config, constitution, options, reporter)
+    _print_result(folder, result, before, reporter.console)
+    return result.metrics
 
 
-def print_run(
+class Result(NamedTuple):
+    """What a run came to.
+
+    Attributes:
+        metrics: The content of ``metrics.json``.
+        stages: All stages of the run that were looked at, in order.
+        done: Those of them that were not up to date.
+        usage: What each stage asked of its models.
+    """
+
+    metrics: dict[str, Any]
+    stages: list[str]
+    done: list[str]
+    usage: dict[str, Any]
+
+
+def _execute(
     path: Path,
+    folder: Path,
     config: RunConfig,
     constitution: Constitution,
-    folder: Path,
-    until: str,
-    redo: Sequence[str],
-    budget: Budget,
-) -> None:
-    reporter = TerminalReporter()
-    reporter.stage("run", f"{path}, in {folder}")
-    from cai.pipeline.execute import (  # torch and transformers load from here on
-        execute,
-        named_stages,
-    )
+    options: Options,
+    reporter: TerminalReporter,
+) -> Result:
+    """Do the stages; when they stop early, write the report of what there is."""
+    from cai.pipeline.execute import execute, named_stages  # torch loads from here on
+    from cai.pipeline.plan import stage_plans
     from cai.pipeline.run import open_run
 
-    named_stages(config, until, redo)  # before anything is made
-    before = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
-    run = open_run(folder, config, constitution, path.parent, reporter, budget)
+    stages = named_stages(config, options.until, options.redo)  # before any folder is made
+    plans = stage_plans(config, constitution, path.parent, stages)
+    opened = open_run(folder, config, constitution, path.parent, reporter, options.budget)
+    reporter.follow(Forecast(plans), opened.cache)
     try:
-        with run.cache:
-            metrics = execute(run, until=until, redo=redo)
+        with reporter, opened.cache:
+            metrics = execute(opened, until=options.until, redo=options.redo)
     except BaseException:
-        report_what_there_is(folder)
+        write_partial_report(folder)
         raise
-    reporter.console.print(stage_table(metrics))
-    if "policies" in metrics:
-        reporter.console.print(policy_table(metrics))
-    for note in metrics.get("notes", []):
-        print(note)
-    for line in movement(before, metrics):
-        print(line)
-    cache = metrics["memo"]
-    print(
-        f"model calls made now: {cache['calls']:,}; remembered: {cache['hits']:,}; seconds in all: {sum(metrics['seconds'].values()):.0f}"
-    )
-    from cai.report.page import write_report
-
-    print(f"report: {write_report(folder)}")
+    names = [stage.name for stage in stages]
+    return Result(metrics, names, reporter.done, dict(opened.cache.usage))
 
 
-def report_what_there_is(folder: Path) -> None:
-    """Write the report of a run that is being stopped, as far as any of its stages is finished."""
+def write_partial_report(folder: Path) -> None:
+    """Write the report of a run that is being stopped, if one of its stages is done."""
     from cai.report.page import write_report
 
     with contextlib.suppress(CaiError, OSError):  # what stopped the run is the error to report
@@ -111,74 +187,50 @@ def report_what_there_is(folder: Path) -> None:
             print(f"report: {write_report(folder)}")
 
 
-def stage_table(metrics: dict[str, Any]) -> Table:
-    """What each stage did."""
-    table = Table("stage", "did", "calls", "remembered", "seconds", box=None)
-    for name, seconds in metrics["seconds"].items():
-        stage_metrics = metrics["stages"].get(name, {})
-        did = ", ".join(
-            f"{key.replace('_', ' ')} {_short(value)}"
-            for key, value in stage_metrics.items()
-            if isinstance(value, int | float) and value
-        )
-        counts = metrics["memo"]["by_stage"].get(name, {"calls": 0, "hits": 0})
-        table.add_row(name, did, f"{counts['calls']:,}", f"{counts['hits']:,}", f"{seconds:.1f}")
-    return table
+def _print_constitution(constitution: Constitution, source: Path) -> None:
+    count = len(constitution.principles)
+    print(f"constitution {source} ({count} principles, {constitution.hash[:8]})", flush=True)
 
 
-def policy_table(metrics: dict[str, Any]) -> Table:
-    """The policies side by side; a column that no policy has a figure for is not there."""
-    policies: dict[str, Any] = metrics["policies"]
-    shown: dict[str, list[str]] = {}
-    for title, column in columns(policies).items():
-        shares = [share_of(stage_metrics, column) for stage_metrics in policies.values()]
-        shown[title] = [f"{share['value']:.1%}" if share else "" for share in shares]
-    shown["judge: wins"] = [
-        f"{stage_metrics['win_rate']['value']:.0%}" if "win_rate" in stage_metrics else ""
-        for stage_metrics in policies.values()
-    ]
-    for title, key, form in (
-        ("reward", "reward", ".2f"),
-        ("KL from initial", "kl_from_initial", ".1f"),
-    ):
-        shown[title] = [
-            format(stage_metrics[key], form) if key in stage_metrics else ""
-            for stage_metrics in policies.values()
-        ]
-    shown = {title: test_sets for title, test_sets in shown.items() if any(test_sets)}
-    table = Table("policy", *shown, box=None, title="held-out prompts")
-    for row in zip(policies, *shown.values(), strict=True):
-        table.add_row(*row)
-    return table
+def _print_result(folder: Path, result: Result, before: dict[str, Any], console: Console) -> None:
+    """Print the tables, what moved, an example, where the policy is and how to talk to it."""
+    from cai.cli import summary
+    from cai.report.page import write_report
+
+    metrics = result.metrics
+    print()
+    if result.done:
+        console.print(summary.stage_table(metrics, result.usage, result.done))
+        requests = sum(stage.requests for stage in result.usage.values())
+        cached = sum(stage.cached for stage in result.usage.values())
+        seconds = sum(metrics["seconds"].get(name, 0.0) for name in result.done)
+        print(f"{requests:,} requests, {cached:,} answered from the cache, {seconds:,.0f} s")
+    else:
+        print(f"nothing to do: all {len(result.stages)} stages are up to date")
+    if "policies" in metrics:
+        print("\non held-out prompts:")
+        console.print(summary.policy_table(metrics))
+    for line in [*metrics.get("notes", []), *summary.movement(before, metrics)]:
+        print(line)
+    _print_example(folder, list(metrics.get("policies", [])))
+    print(f"\nreport: {write_report(folder)}")
+    policy = summary.trained_policy(folder, result.stages)
+    if policy is not None:
+        name, checkpoint = policy
+        print(f"policy: {checkpoint} ({name})")
+        print(f"talk to it: cai chat {shlex.quote(str(folder))}")
 
 
-def movement(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """How the policies moved since the last time this run was finished: rates and attributes that changed by 5 points or more."""
-    lines = []
-    for name, now in after.get("policies", {}).items():
-        then = before.get("policies", {}).get(name, {})
-        rates = [
-            key
-            for key in now
-            if key.endswith("_rate") and isinstance(now[key], float) and key in then
-        ]
-        moved = [(key.removesuffix("_rate"), then[key], now[key]) for key in rates]
-        for attribute, sets in now.get("attributes", {}).items():
-            known = then.get("attributes", {}).get(attribute, {})
-            moved += [
-                (f"{attribute} ({kind})", known[kind], rate)
-                for kind, rate in sets.items()
-                if kind in known
-            ]
-        shown = [
-            f"{what} {old:.0%} -> {new:.0%}" for what, old, new in moved if abs(new - old) >= MOVED
-        ]
-        if shown:
-            lines.append(f"{name} moved: {', '.join(shown)}")
-    if lines:
-        lines.insert(0, f"since the constitution {before['constitution']['hash']}:")
-    return lines
+def _print_example(folder: Path, policies: list[str]) -> None:
+    from cai.cli.summary import before_and_after
+
+    example = before_and_after(folder, policies)
+    if example is not None:
+        print(f"\nprompt: {_shortened(example.prompt)}")
+        print(f"before: {_shortened(example.before)}")
+        print(f"after:  {_shortened(example.after)}")
 
 
-def _short(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+def _shortened(text: str) -> str:
+    line = " ".join(safe(text).split())
+    return line if len(line) <= MAX_ANSWER else f"{line[:MAX_ANSWER]} ..."

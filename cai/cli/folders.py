@@ -1,0 +1,48 @@
+"""The folder of a run that a command reads: the one that is named, or the newest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cai.errors import InputError, Problem
+
+RUNS = Path("runs")
+"""Where ``cai run`` puts its runs unless it is told otherwise."""
+
+RunFolder = Annotated[
+    Path | None,
+    typer.Argument(metavar="[RUN]", help="Folder of a run; by default the newest in runs/."),
+]
+
+
+def run_folder(named: Path | None) -> Path:
+    """Find the folder of a run; a folder that nobody named is printed, so that it is known.
+
+    Args:
+        named: The folder that the user named, if any.
+
+    Raises:
+        InputError: if it is not the folder of a run, or there is no run to take.
+    """
+    if named is not None:
+        if not _is_run(named):
+            raise InputError([Problem(str(named), "is not the folder of a run")])
+        return named
+    runs = [path for path in RUNS.glob("*") if _is_run(path)]
+    if not runs:
+        raise InputError("there is no run in runs/; name the folder of a run")
+    newest = max(runs, key=_started)
+    print(f"run {newest}")
+    return newest
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()
+
+
+def _started(folder: Path) -> float:
+    """When ``cai run`` last opened a run: it writes the run's settings first."""
+    return (folder / "config.yaml").stat().st_mtime

@@ -1,0 +1,180 @@
+"""What ``cai run`` prints at its end: what was done, how the policies compare, where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from cai.backends.budget import Usage
+from cai.evaluate.gold import columns, share_of
+from cai.files import read_records
+from cai.records import Revision, Sample
+
+MOVED = 0.05
+"""Change of a rate from which it is worth a line."""
+RESULT_WIDTH = 34
+"""Characters of a stage's results in the table of stages, so that it fits into 80 columns."""
+FINAL_POLICIES = ("rl_cai", "dpo", "sl_cai")
+"""The policies that a run trains, the one that went through most stages first."""
+
+
+def stage_table(
+    metrics: Mapping[str, Any], usage: Mapping[str, Usage], names: Sequence[str]
+) -> Table:
+    """Make a row for each stage that this command has done; a column of zeros is left out.
+
+    Args:
+        metrics: The run's ``metrics.json``.
+        usage: What each stage asked.
+        names: The stages that were done.
+    """
+    shown = {
+        "requests": [f"{usage.get(name, Usage()).requests:,}" for name in names],
+        "cached": [f"{usage.get(name, Usage()).cached:,}" for name in names],
+        "seconds": [f"{metrics['seconds'].get(name, 0):.0f}" for name in names],
+        "results": [_results(metrics["stages"].get(name, {})) for name in names],
+    }
+    shown = {title: cells for title, cells in shown.items() if not set(cells) <= {"0", ""}}
+    table = Table(box=None)
+    table.add_column("stage", no_wrap=True)
+    for title in shown:
+        table.add_column(title, justify="left" if title == "results" else "right", no_wrap=True)
+    for name, *cells in zip(names, *shown.values(), strict=True):
+        table.add_row(name, *cells)
+    return table
+
+
+def _results(metrics: Mapping[str, Any]) -> str:
+    """The first numbers that a stage measured, as many as fit."""
+    text = ""
+    for name, value in metrics.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and value:
+            number = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+            longer = f"{text}{', ' if text else ''}{name.replace('_', ' ')} {number}"
+            if len(longer) > RESULT_WIDTH:
+                break
+            text = longer
+    return text
+
+
+def policy_table(metrics: Mapping[str, Any]) -> Table:
+    """Make a row for each policy; a column that no policy has a value for is left out."""
+    policies: dict[str, Any] = metrics["policies"]
+    shown: dict[str, list[str]] = {}
+    for title, column in columns(policies).items():
+        shares = [share_of(policy, column) for policy in policies.values()]
+        shown[title] = [f"{share['value']:.1%}" if share else "" for share in shares]
+    wins = [policy.get("win_rate") for policy in policies.values()]
+    shown["wins"] = [f"{win['value']:.0%}" if win else "" for win in wins]
+    shown["reward"] = _numbers(policies, "reward", 2)
+    shown["KL"] = _numbers(policies, "kl_from_initial", 1)
+    shown = {title: cells for title, cells in shown.items() if any(cells)}
+    table = Table(box=None)
+    table.add_column("policy", no_wrap=True)
+    for title in shown:
+        table.add_column(title, justify="right")
+    for name, *cells in zip(policies, *shown.values(), strict=True):
+        table.add_row(name, *cells)
+    return table
+
+
+def _numbers(policies: Mapping[str, Any], key: str, digits: int) -> list[str]:
+    """A figure of every policy; adding 0 turns a rounded -0.0 into 0.0."""
+    numbers = [policy.get(key) for policy in policies.values()]
+    return ["" if n is None else f"{round(n, digits) + 0.0:.{digits}f}" for n in numbers]
+
+
+def movement(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """List how the policies moved since the last time this run was finished.
+
+    Args:
+        before: The ``metrics.json`` of then.
+        after: That of now.
+
+    Returns:
+        A line for each policy with rates and attributes that changed by 5 points or more.
+    """
+    lines = []
+    for name, now in after.get("policies", {}).items():
+        changed = _changed_rates(before.get("policies", {}).get(name, {}), now)
+        if changed:
+            lines.append(f"{name} moved: {', '.join(changed)}")
+    if lines:
+        lines.insert(0, f"since the constitution {before['constitution']['hash']}:")
+    return lines
+
+
+def _changed_rates(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    rates = []
+    for key, rate in now.items():
+        if key.endswith("_rate") and isinstance(rate, float) and key in before:
+            rates.append((key.removesuffix("_rate"), before[key], rate))
+    for attribute, sets in now.get("attributes", {}).items():
+        earlier = before.get("attributes", {}).get(attribute, {})
+        for kind, rate in sets.items():
+            if kind in earlier:
+                rates.append((f"{attribute} ({kind})", earlier[kind], rate))
+    return [f"{name} {old:.0%} -> {new:.0%}" for name, old, new in rates if abs(new - old) >= MOVED]
+
+
+class Example(NamedTuple):
+    """What changed for one prompt.
+
+    Attributes:
+        prompt: The prompt.
+        before: The initial policy's answer.
+        after: The answer of the trained policy, or the revised one if none was compared.
+    """
+
+    prompt: str
+    before: str
+    after: str
+
+
+def before_and_after(folder: Path, policies: Sequence[str]) -> Example | None:
+    """Find a prompt whose answer changed.
+
+    Args:
+        folder: Folder of the run.
+        policies: The policies that answered the held-out prompts, in the order of their answers.
+
+    Returns:
+        A held-out red-team prompt, or one of training if the policies were not compared.
+    """
+    path = folder / "evaluate" / "records.jsonl"
+    trained = [name for name in FINAL_POLICIES if name in policies]
+    if path.is_file() and trained:
+        answers = read_records(path, Sample)
+        count = len(answers) // len(policies)
+        start = count * list(policies).index(trained[0])
+        for before, after in zip(answers[:count], answers[start : start + count], strict=True):
+            red_team = before.prompt.kind == "eval_red_team"
+            whole = before.status == after.status == "ok"
+            if red_team and whole and before.response != after.response:
+                return Example(before.prompt.text, before.response, after.response)
+    path = folder / "revise" / "records.jsonl"
+    if path.is_file():
+        for revision in read_records(path, Revision):
+            draft = revision.sample
+            if draft.status == "ok" and revision.final != draft.response:
+                return Example(draft.prompt.text, draft.response, revision.final)
+    return None
+
+
+def trained_policy(folder: Path, stages: Sequence[str]) -> tuple[str, Path] | None:
+    """Find the policy that went through most stages: its name and its checkpoint.
+
+    Args:
+        folder: Folder of the run.
+        stages: The run's stages, in order.
+    """
+    names = {"ppo": "rl_cai", "dpo": "dpo", "sft": "sl_cai"}
+    for kind, policy in names.items():
+        for stage in reversed(stages):
+            checkpoint = folder / stage / "checkpoint"
+            if stage.partition("-")[0] == kind and checkpoint.is_dir():
+                return policy, checkpoint
+    return None
