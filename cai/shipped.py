@@ -1,4 +1,4 @@
-"""Where the files that travel with ``cai`` are: in the package once installed, beside it in a checkout."""
+"""Where the files that ship with ``cai`` are: in the package, or beside it in a checkout."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ _PACKAGE = Path(__file__).parent
 
 
 def folder(name: str) -> Path:
-    """The folder ``constitution``, ``principles`` or ``examples`` as shipped.
+    """Return a folder as shipped; in a checkout, the checkout's own.
 
-    A checkout's own folder wins: what a developer edits is what runs.
+    Args:
+        name: ``constitution``, ``principles`` or ``examples``.
     """
     beside = _PACKAGE.parent / name
-    return (
-        beside
-        if (_PACKAGE.parent / "pyproject.toml").is_file() and beside.is_dir()
-        else _PACKAGE / "_shipped" / name
-    )
+    is_checkout = (_PACKAGE.parent / "pyproject.toml").is_file()
+    return beside if is_checkout and beside.is_dir() else _PACKAGE / "_shipped" / name
 
 
 def reference_model() -> Path:
-    """The folder of the embedded reference model."""
+    """Return the folder of the embedded reference model."""
     return _PACKAGE / "reference" / "model"
+
+
+def reference_templates() -> Path:
+    """Return the folder of the prompt templates that the reference model was trained on."""
+    return _PACKAGE / "reference" / "templates"

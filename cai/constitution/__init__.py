@@ -1,4 +1,11 @@
-"""Constitutions: load, lint, lock."""
+"""Constitutions: load, check and freeze them.
+
+Example:
+    >>> from cai.constitution import load_constitution
+    >>> constitution = load_constitution("harmless")
+    >>> constitution.principles["harm/insult"].title
+    'No insults'
+"""
 
 from cai.constitution.load import load_constitution
 from cai.constitution.schema import Constitution, Principle

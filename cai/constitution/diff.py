@@ -1,4 +1,4 @@
-"""What two constitutions say differently: principles that came, went or changed, weights that moved."""
+"""Compare two constitutions: principles added or removed, and changed texts and weights."""
 
 from __future__ import annotations
 
@@ -7,38 +7,49 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
-from cai.constitution.schema import Constitution, Use
-
-TEXTS = ("critique", "revise", "compare")
+from cai.constitution.schema import TEXTS, Constitution, Principle, Use
 
 
 class TextChange(NamedTuple):
-    """One text of a principle, before and after; empty where there is none."""
+    """One text of a principle, before and after.
+
+    Attributes:
+        text: Which text: ``critique``, ``revise`` or ``compare``.
+        before: The old text; empty if there was none.
+        after: The new text; empty if there is none.
+    """
 
     text: str
     before: str
     after: str
 
     def marked(self) -> str:
-        """The text with what went in ``[-...-]`` and what came in ``{+...+}``, word by word."""
-        before, after = re.split(r"(\s+)", self.before), re.split(r"(\s+)", self.after)
+        """Return the text with removed words as ``[-...-]`` and added ones as ``{+...+}``."""
+        before = re.split(r"(\s+)", self.before)
+        after = re.split(r"(\s+)", self.after)
+        matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
         pieces = []
-        for kind, a, b, c, d in difflib.SequenceMatcher(
-            a=before, b=after, autojunk=False
-        ).get_opcodes():
+        for kind, begin, end, new_begin, new_end in matcher.get_opcodes():
+            removed = "".join(before[begin:end])
+            added = "".join(after[new_begin:new_end])
             if kind == "equal":
-                pieces.append("".join(before[a:b]))
+                pieces.append(removed)
                 continue
-            gone, come = "".join(before[a:b]), "".join(after[c:d])
-            pieces += [
-                f"[-{gone}-]" if gone.strip() else "",
-                f"{{+{come}+}}" if come.strip() else come,
-            ]
+            if removed.strip():
+                pieces.append(f"[-{removed}-]")
+            pieces.append(f"{{+{added}+}}" if added.strip() else added)
         return "".join(pieces)
 
 
 class Change(NamedTuple):
-    """What became of one principle: its texts, and its weight for each use as (before, after)."""
+    """What changed in one principle.
+
+    Attributes:
+        principle: Its id.
+        kind: ``added``, ``removed``, ``changed`` (its texts), or ``weighted`` (its weights only).
+        texts: The texts that changed.
+        weights: For each use whose weight changed, the old and the new weight.
+    """
 
     principle: str
     kind: Literal["added", "removed", "changed", "weighted"]
@@ -47,23 +58,59 @@ class Change(NamedTuple):
 
 
 def changes(old: Constitution, new: Constitution) -> list[Change]:
-    """One row per principle that is not as it was, by id. Titles, tags, notes and the order of files change nothing."""
+    """List the principles that changed, by id.
+
+    Titles, tags, notes and the order of files do not count.
+
+    Args:
+        old: The constitution before.
+        new: The constitution after.
+    """
     rows = []
     for name in sorted({*old.principles, *new.principles}):
-        before, after = old.principles.get(name), new.principles.get(name)
-        weights = tuple(
-            (use, old.weights[use].get(name, 0.0), new.weights[use].get(name, 0.0))
-            for use in get_args(Use)
-            if old.weights[use].get(name, 0.0) != new.weights[use].get(name, 0.0)
-        )
-        texts = tuple(
-            TextChange(text, one, other)
-            for text in TEXTS
-            if (one := getattr(before, text, None) or "")
-            != (other := getattr(after, text, None) or "")
-        )
-        if before is None or after is None:
-            rows.append(Change(name, "added" if before is None else "removed", texts, weights))
-        elif texts or weights:
-            rows.append(Change(name, "changed" if texts else "weighted", texts, weights))
+        before = old.principles.get(name)
+        after = new.principles.get(name)
+        texts = _text_changes(before, after)
+        weights = _weight_changes(old, new, name)
+        if before is None:
+            rows.append(Change(name, "added", texts, weights))
+        elif after is None:
+            rows.append(Change(name, "removed", texts, weights))
+        elif texts:
+            rows.append(Change(name, "changed", texts, weights))
+        elif weights:
+            rows.append(Change(name, "weighted", texts, weights))
     return rows
+
+
+def template_changes(old: Constitution, new: Constitution) -> list[str]:
+    """List the names of the project's prompt templates that differ, in order.
+
+    Args:
+        old: The constitution before.
+        new: The constitution after.
+    """
+    names = sorted({*old.templates, *new.templates})
+    return [name for name in names if old.templates.get(name) != new.templates.get(name)]
+
+
+def _text_changes(before: Principle | None, after: Principle | None) -> tuple[TextChange, ...]:
+    texts = []
+    for name in TEXTS:
+        old_text = getattr(before, name, None) or ""
+        new_text = getattr(after, name, None) or ""
+        if old_text != new_text:
+            texts.append(TextChange(name, old_text, new_text))
+    return tuple(texts)
+
+
+def _weight_changes(
+    old: Constitution, new: Constitution, name: str
+) -> tuple[tuple[Use, float, float], ...]:
+    weights = []
+    for use in get_args(Use):
+        old_weight = old.weights[use].get(name, 0.0)
+        new_weight = new.weights[use].get(name, 0.0)
+        if old_weight != new_weight:
+            weights.append((use, old_weight, new_weight))
+    return tuple(weights)

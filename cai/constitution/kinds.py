@@ -1,9 +1,9 @@
-"""What kind of file a user's YAML or Markdown file is: principle, constitution, run file or training file."""
+"""Tell the kinds of user files apart: principles, constitutions, run files and training files."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,62 +18,79 @@ CONSTITUTION: Kind = "constitution"
 RUN: Kind = "run"
 TRAINING: Kind = "training"
 
-FAMILIAR: dict[Kind, str] = {
+KIND_NAMES: dict[Kind, str] = {
     PRINCIPLE: "a principle",
     CONSTITUTION: "a constitution",
     RUN: "a run file",
     TRAINING: "a training file",
 }
+"""The kinds as messages name them."""
 _KEYS: dict[Kind, Collection[str]] = {
     PRINCIPLE: PrincipleFile.model_fields,
     CONSTITUTION: ConstitutionFile.model_fields,
     RUN: RunConfig.model_fields,
     TRAINING: TrainingConfig.model_fields,
 }
-_TELLING: dict[Kind, str] = {
+_TYPICAL_KEYS: dict[Kind, str] = {
     PRINCIPLE: "critique, revise, compare",
     CONSTITUTION: "include, revise, judge",
     RUN: "constitution, prompts",
     TRAINING: "out, data",
 }
-_CLOSE = 0.75
-"""Similarity from which a key counts as a misspelt one."""
+_SIMILAR = 0.75
+"""Similarity from which a key counts as a misspelling of a known one."""
 _SUFFIXES = (".yaml", ".yml", ".md")
 
 
 class Files(NamedTuple):
-    """The files below some paths, by kind."""
+    """The files below some paths.
+
+    Attributes:
+        by_kind: The files of each kind.
+        problems: What is wrong with the paths, and with files that cannot be read.
+        unknown: Files that cannot be read, and files of no kind that were named themselves. Each
+            has a problem.
+        skipped: Files of no kind inside folders.
+    """
 
     by_kind: dict[Kind, list[Path]]
     problems: list[Problem]
     unknown: list[Path]
-    """Named files of no kind, and files that cannot be parsed; each has a problem."""
     skipped: list[Path]
-    """Files of no kind in folders."""
 
 
 def find_files(paths: Sequence[Path]) -> Files:
-    """Sort the files and the contents of the folders by kind, each file once.
+    """Sort files and the contents of folders by kind, each file once.
 
-    A file that is named itself and is of no kind is a problem; in a folder it is skipped.
+    Args:
+        paths: Files and folders. A file of no kind is a problem if it is named here; inside a
+            folder it is skipped.
     """
-    found = Files({kind: [] for kind in FAMILIAR}, [], [], [])
-    seen: set[Path] = set()
+    files = Files({kind: [] for kind in KIND_NAMES}, [], [], [])
+    sorted_already: set[Path] = set()
     for path in paths:
         if not path.exists():
-            found.problems.append(Problem(str(path), "there is no such file or folder"))
-        for file in sorted(_in_folder(path)) if path.is_dir() else [path] * path.exists():
-            if file.resolve() not in seen:
-                seen.add(file.resolve())
-                _sort_in(file, found, named=file is path)
-    return found
+            files.problems.append(Problem(str(path), "there is no such file or folder"))
+            continue
+        for file in sorted(_in_folder(path)) if path.is_dir() else [path]:
+            if file.resolve() not in sorted_already:
+                sorted_already.add(file.resolve())
+                _sort_in(file, files, named=file is path)
+    return files
 
 
 def kind_of_value(value: Any) -> Kind | None:
-    """The kind whose keys a document has most of, misspelt ones included; None where that is open."""
+    """Return the kind whose keys a document has most of, misspelled ones included.
+
+    Args:
+        value: The content of a YAML file.
+
+    Returns:
+        The kind; None if no kind, or more than one, fits best.
+    """
     if not isinstance(value, Mapping):
         return None
-    scores = {kind: sum(_is_among(key, keys) for key in value) for kind, keys in _KEYS.items()}
+    scores = {kind: _count_known(value, keys) for kind, keys in _KEYS.items()}
     scores[PRINCIPLE] += isinstance(value.get("revise"), str)
     scores[CONSTITUTION] += any(_draws_principles(value.get(use)) for use in ("revise", "judge"))
     best = max(scores.values())
@@ -88,37 +105,39 @@ def _in_folder(folder: Path) -> Iterator[Path]:
         if path.is_dir():
             if not (path / "constitution.lock.yaml").exists():  # what a run wrote is not edited
                 yield from _in_folder(path)
-        elif path.suffix in (".yaml", ".yml") or (path.suffix == ".md" and _is_at_home(path)):
+        elif path.suffix in (".yaml", ".yml") or (
+            path.suffix == ".md" and _in_constitution_folder(path)
+        ):
             yield path
 
 
-def _is_at_home(path: Path) -> bool:
+def _in_constitution_folder(path: Path) -> bool:
     return path.absolute().parent.name == "constitution"
 
 
-def _sort_in(file: Path, found: Files, *, named: bool) -> None:
+def _sort_in(file: Path, files: Files, *, named: bool) -> None:
     try:
         kind = _kind_of(file)
     except InputError as error:
-        found.problems.extend(error.problems)
-        found.unknown.append(file)
+        files.problems.extend(error.problems)
+        files.unknown.append(file)
         return
     if kind is not None:
-        found.by_kind[kind].append(file)
+        files.by_kind[kind].append(file)
     elif named:
-        found.problems.append(Problem(str(file), _of_no_kind(file)))
-        found.unknown.append(file)
+        files.problems.append(Problem(str(file), _unknown_kind(file)))
+        files.unknown.append(file)
     else:
-        found.skipped.append(file)
+        files.skipped.append(file)
 
 
 def _kind_of(file: Path) -> Kind | None:
-    """By the folder where that tells, else by the keys; in its folder a misspelt file is known too."""
+    """Tell the kind by the file's folder if that decides it, else by its keys."""
     if file.suffix == ".md":
         return CONSTITUTION
     if file.suffix not in _SUFFIXES:
         return None
-    if _is_at_home(file):
+    if _in_constitution_folder(file):
         return CONSTITUTION
     below_principles = "principles" in [parent.name for parent in file.absolute().parents]
     try:
@@ -130,17 +149,18 @@ def _kind_of(file: Path) -> Kind | None:
     return PRINCIPLE if below_principles and kind not in (RUN, TRAINING) else kind
 
 
-def _of_no_kind(file: Path) -> str:
+def _unknown_kind(file: Path) -> str:
     if file.suffix not in _SUFFIXES:
         return "is not a YAML file (.yaml, .yml) or a constitution in Markdown (.md)"
     kinds = "; ".join(
-        f"{FAMILIAR[kind]} has keys such as {keys}" for kind, keys in _TELLING.items()
+        f"{KIND_NAMES[kind]} has keys such as {keys}" for kind, keys in _TYPICAL_KEYS.items()
     )
     return f"is not a file that cai knows: {kinds}"
 
 
-def _is_among(key: str, known: Collection[str]) -> bool:
-    return key in known or bool(difflib.get_close_matches(key, known, n=1, cutoff=_CLOSE))
+def _count_known(keys: Iterable[str], known: Collection[str]) -> int:
+    """Count the keys that are known or misspelled."""
+    return sum(bool(difflib.get_close_matches(key, known, n=1, cutoff=_SIMILAR)) for key in keys)
 
 
 def _draws_principles(selection: Any) -> bool:

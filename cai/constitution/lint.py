@@ -1,57 +1,82 @@
-"""``cai check``: everything that can be said about principles and constitutions without a model, in one pass."""
+"""Check principles, constitutions and prompt templates, without a model."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 from cai.constitution.kinds import CONSTITUTION, PRINCIPLE, find_files
-from cai.constitution.load import Loader, load_principle, nearby
-from cai.constitution.prose import load_prose
-from cai.constitution.schema import SLOT_PATTERN, SLOTS, Principle
+from cai.constitution.load import (
+    Loader,
+    load_constitution,
+    load_principle,
+    nearby,
+    templates_folder,
+)
+from cai.constitution.schema import SLOT_PATTERN, SLOTS, TEXTS, Principle, Use
 from cai.documents import load
 from cai.errors import InputError, Problem, did_you_mean, in_order
+from cai.templates.read import template_files
 
-LONG = 1_200
-"""Characters above which a text is more than a model will hold in mind beside a conversation."""
-NEAR = 0.9
+MAX_CHARACTERS = 1_200
+"""Length above which a model is likely to lose track of a text."""
+NEAR_DUPLICATE = 0.9
 """Similarity from which two texts count as the same principle written twice."""
-TEXTS = ("critique", "revise", "compare")
+NEEDED_TEXTS: dict[Use, tuple[str, ...]] = {"revise": ("critique", "revise"), "judge": ("compare",)}
+"""The texts that a principle needs for each use."""
 
 
 class Checked(NamedTuple):
-    """What the linter looked at, and what it found."""
+    """What a check read, and what it found.
+
+    Attributes:
+        problems: What is wrong, in the order of the files.
+        files: The files that were read.
+    """
 
     problems: list[Problem]
     files: list[Path]
 
 
 def check(paths: Sequence[Path]) -> Checked:
-    """Lint the principles and constitutions of some files and folders; run files are left alone."""
-    found = find_files(paths)
-    linted = lint(found.by_kind[PRINCIPLE], found.by_kind[CONSTITUTION])
-    return Checked(sorted({*found.problems, *linted.problems}, key=in_order), linted.files)
+    """Check the principles and constitutions of some files and folders; skip run files.
+
+    Args:
+        paths: Files and folders.
+    """
+    files = find_files(paths)
+    linted = lint(files.by_kind[PRINCIPLE], files.by_kind[CONSTITUTION])
+    return Checked(sorted({*files.problems, *linted.problems}, key=in_order), linted.files)
 
 
 def lint(principles: Sequence[Path], constitutions: Sequence[Path]) -> Checked:
-    """Lint principle files, constitution files, and the principles that these draw, each file once."""
+    """Check principles, and constitutions with the principles and templates they use.
+
+    Each file is checked once.
+
+    Args:
+        principles: Principle files.
+        constitutions: Constitution files, YAML or Markdown.
+    """
     problems: list[Problem] = []
-    wanted = {path.resolve(): path for path in principles}
+    to_read = {path.resolve(): path for path in principles}
+    templates: dict[Path, None] = {}
     for path in constitutions:
+        templates.update(dict.fromkeys(template_files(templates_folder(path))))
         if path.suffix == ".md":
-            problems += _problems(load_prose, path)
+            problems += _problems_of_prose(path)
             continue
         loader = Loader(path)
         for name in loader.drawn:
             file = loader.files[name]
-            wanted.setdefault(file.resolve(), nearby(file))
+            to_read.setdefault(file.resolve(), nearby(file))
         problems += loader.problems or _check_constitution(loader)
     loaded: dict[Path, Principle] = {}
-    for path in wanted.values():
+    for path in to_read.values():
         try:
             loaded[path] = load_principle(path, principles_root(path))
         except InputError as error:
@@ -59,77 +84,80 @@ def lint(principles: Sequence[Path], constitutions: Sequence[Path]) -> Checked:
             continue
         problems += _check_principle(path, loaded[path])
     problems += _near_duplicates(loaded)
-    return Checked(sorted(set(problems), key=in_order), [*constitutions, *wanted.values()])
+    files = [*constitutions, *to_read.values(), *templates]
+    return Checked(sorted(set(problems), key=in_order), files)
 
 
 def principles_root(path: Path) -> Path:
-    """The nearest folder named ``principles`` above a file; its own folder where there is none."""
+    """Return the nearest folder ``principles`` above a file; its own folder if there is none."""
     return next((parent for parent in path.parents if parent.name == "principles"), path.parent)
 
 
-def _problems(read: Callable[[Path], object], path: Path) -> Sequence[Problem]:
+def _problems_of_prose(path: Path) -> Sequence[Problem]:
     try:
-        read(path)
+        load_constitution(path)
     except InputError as error:
         return error.problems
     return ()
 
 
-def _check_principle(path: Path, principle: Principle) -> Iterable[Problem]:
+def _check_principle(path: Path, principle: Principle) -> Iterator[Problem]:
     document = load(path)
     if not any(getattr(principle, name) for name in TEXTS):
-        yield Problem(
-            document.where(), "says nothing: give it critique and revise, or compare, or all three"
-        )
+        text = "has no text for a model; add critique and revise, or compare, or all three"
+        yield Problem(document.where(), text)
     if bool(principle.critique) != bool(principle.revise):
-        there, missing = ("critique", "revise") if principle.critique else ("revise", "critique")
-        yield Problem(
-            document.where((there,)),
-            f"has a {there} text but no {missing} text; revising needs both",
-        )
+        present, missing = ("critique", "revise") if principle.critique else ("revise", "critique")
+        text = f"has a {present} text but no {missing} text; revising needs both"
+        yield Problem(document.where((present,)), text)
     for name in TEXTS:
-        text = getattr(principle, name) or ""
-        for match in SLOT_PATTERN.finditer(text):
-            if match.group(1) not in SLOTS:
-                yield Problem(
-                    document.where((name,)),
-                    f"unknown slot {match.group(0)}{did_you_mean(match.group(1), SLOTS)}; only {{{{ prompt }}}} is filled",
-                )
-        if len(text) > LONG:
-            yield Problem(
-                document.where((name,)),
-                f"{name} has {len(text):,} characters; a model will not keep more than {LONG:,} in mind",
-            )
+        for message in _check_text(name, getattr(principle, name) or ""):
+            yield Problem(document.where((name,)), message)
     for i, example in enumerate(principle.examples):
         if example.better == example.worse:
-            yield Problem(
-                document.where(("examples", i)), "the better and the worse answer are the same"
-            )
+            text = "the better and the worse answer are the same"
+            yield Problem(document.where(("examples", i)), text)
 
 
-def _near_duplicates(loaded: dict[Path, Principle]) -> Iterable[Problem]:
-    """Pairs of principles whose texts are almost the same; exact enough for a lint, and never quadratic in the length."""
+def _check_text(name: str, text: str) -> Iterator[str]:
+    for match in SLOT_PATTERN.finditer(text):
+        if match.group(1) not in SLOTS:
+            hint = did_you_mean(match.group(1), SLOTS)
+            yield f"unknown slot {match.group(0)}{hint}; the only slot is {{{{ prompt }}}}"
+    if len(text) > MAX_CHARACTERS:
+        yield f"{name} has {len(text):,} characters; keep it below {MAX_CHARACTERS:,}"
+
+
+def _near_duplicates(loaded: dict[Path, Principle]) -> Iterator[Problem]:
+    """Find pairs of principles whose texts are almost the same.
+
+    The words of both texts are compared as sets first, which is quick and rules most pairs out.
+    """
     for name in TEXTS:
         texts = [(path, _words(getattr(p, name) or "")) for path, p in loaded.items()]
-        for (one, first), (other, second) in combinations([t for t in texts if len(t[1]) > 3], 2):
-            overlap = len(set(first) & set(second)) / max(len(set(first)), len(set(second)))
-            if (
-                overlap >= NEAR
-                and difflib.SequenceMatcher(None, first, second, autojunk=False).ratio() >= NEAR
-            ):
-                yield Problem(
-                    load(other).where((name,)), f"says almost the same as {name} of {one}"
-                )
+        long_enough = [(path, words) for path, words in texts if len(words) > 3]
+        for (path, words), (other_path, other_words) in combinations(long_enough, 2):
+            if _similar(words, other_words):
+                text = f"{name} is almost the same as {name} of {path}"
+                yield Problem(load(other_path).where((name,)), text)
+
+
+def _similar(words: Sequence[str], other_words: Sequence[str]) -> bool:
+    shared = len(set(words) & set(other_words))
+    if shared < NEAR_DUPLICATE * max(len(set(words)), len(set(other_words))):
+        return False
+    matcher = difflib.SequenceMatcher(None, words, other_words, autojunk=False)
+    return matcher.ratio() >= NEAR_DUPLICATE
 
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def _check_constitution(loader: Loader) -> Iterable[Problem]:
+def _check_constitution(loader: Loader) -> Iterator[Problem]:
     document = load(loader.path)
-    for use, needed in (("revise", ("critique", "revise")), ("judge", ("compare",))):
-        weights = loader.weights[use]  # type: ignore[index]
+    for use, needed in NEEDED_TEXTS.items():
+        weights = loader.weights[use]
         for name in weights:
             missing = _missing_texts(loader, name, needed)
             if missing:
@@ -144,7 +172,7 @@ def _check_constitution(loader: Loader) -> Iterable[Problem]:
 
 
 def _missing_texts(loader: Loader, name: str, needed: Sequence[str]) -> list[str]:
-    """The texts that a principle lacks; none for one that cannot be read, which is a problem of its own."""
+    """Return the texts that a principle lacks; none if its file has problems of its own."""
     try:
         principle = load_principle(loader.files[name], loader.folder)
     except InputError:

@@ -1,7 +1,8 @@
 """Find and load constitutions and the principles they name.
 
-A constitution is a file in a folder ``constitution/``; it draws its principles from the folder ``principles/`` beside
-that. Nothing outside this project is ever read. See :func:`find_constitution` for where a name is looked up.
+A constitution is a file in a folder ``constitution/``. Beside that folder, ``principles/`` has the
+principles that it draws from, and ``templates/`` the prompt templates that the project replaces.
+Nothing outside the project is read. :func:`find_constitution` documents where a name is looked up.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from cai import shipped
-from cai.constitution.kinds import CONSTITUTION, FAMILIAR, kind_of_value
+from cai.constitution.kinds import CONSTITUTION, KIND_NAMES, kind_of_value
 from cai.constitution.prose import load_prose
 from cai.constitution.schema import Constitution, ConstitutionFile, Principle, PrincipleFile, Use
 from cai.documents import Document, load, validated
 from cai.errors import InputError, Problem, did_you_mean
+from cai.templates.read import read_templates
 
 USES: tuple[Use, ...] = ("revise", "judge")
 YAML = (".yaml", ".yml")
 SUFFIXES = (*YAML, ".md")
-FAR = 2
-"""Folders up from the working folder beyond which a path is shown absolute."""
+MAX_PARENTS = 2
+"""Number of ``..`` in a path beyond which it is shown absolute."""
 
 
 def load_constitution(
@@ -36,30 +38,57 @@ def load_constitution(
         base: A folder to look in before the working folder, such as that of a run file.
 
     Raises:
-        InputError: with all problems of the constitution and of its principles.
+        InputError: with all problems of the constitution, its principles and its templates.
     """
     path = find_constitution(spec, base)
     if path.suffix == ".md":
-        return load_prose(path)
+        return load_prose(path, _project_templates(path))
     return Loader(path).constitution()
+
+
+def templates_folder(constitution: Path) -> Path:
+    """Return the folder of the prompt templates that a constitution's project replaces.
+
+    It need not exist.
+
+    Args:
+        constitution: The file of the constitution.
+    """
+    return nearby(_project_root(constitution) / "templates")
+
+
+def _project_templates(constitution: Path) -> dict[str, str]:
+    """Read the templates of a constitution's project; none for a constitution without a project."""
+    has_principles = (_project_root(constitution) / "principles").is_dir()
+    if not has_principles and constitution.absolute().parent.name != "constitution":
+        return {}
+    return read_templates(templates_folder(constitution))
+
+
+def _project_root(constitution: Path) -> Path:
+    folder = constitution.parent
+    return folder / ".." if folder.name in ("", "..") else folder.parent
 
 
 def find_constitution(
     spec: str | os.PathLike[str], base: str | os.PathLike[str] | None = None
 ) -> Path:
-    """The file that a path or a name means.
+    """Return the file that a path or a name means.
 
     A path is relative to ``base``, else to the working folder. A name is looked up in the folder
     ``constitution/`` of ``base`` and of its parents, then of the working folder, then among the
     constitutions that ship with the package.
+
+    Args:
+        spec: The path or the name.
+        base: A folder to look in before the working folder, such as that of a run file.
+
+    Raises:
+        InputError: if there is no such constitution.
     """
     path = Path(spec)
     if path.suffix in SUFFIXES:
-        places = list(dict.fromkeys([*([Path(base) / path] if base is not None else []), path]))
-        if found := next((place for place in places if place.is_file()), None):
-            return found if found == path else nearby(found)
-        looked = " or ".join(str(place if place == path else nearby(place)) for place in places)
-        raise InputError([Problem(str(spec), f"there is no constitution file {looked}")])
+        return _find_file(path, base)
     folders = _constitution_folders(base)
     for folder in folders:
         for suffix in SUFFIXES:
@@ -68,11 +97,27 @@ def find_constitution(
     raise InputError([Problem(str(spec), _not_found(path, folders))])
 
 
+def _find_file(path: Path, base: str | os.PathLike[str] | None) -> Path:
+    """Return the file at a path that is relative to ``base`` or to the working folder."""
+    if base is not None and (Path(base) / path).is_file():
+        beside = Path(base) / path
+        return path if beside == path else nearby(beside)
+    if path.is_file():
+        return path
+    tried = [path]
+    if base is not None and Path(base) / path != path:
+        tried = [nearby(Path(base) / path), path]
+    places = " or ".join(map(str, tried))
+    raise InputError([Problem(str(path), f"there is no constitution file {places}")])
+
+
 def _constitution_folders(base: str | os.PathLike[str] | None) -> list[Path]:
-    start = Path(base).resolve() if base is not None else None
-    above = [start, *start.parents] if start else []
-    folders = [folder / "constitution" for folder in [*above, Path.cwd()]]
-    folders = [folder for folder in folders if folder.is_dir()]
+    parents = [Path.cwd()]
+    if base is not None:
+        start = Path(base).resolve()
+        parents = [start, *start.parents, *parents]
+    candidates = [parent / "constitution" for parent in parents]
+    folders = [folder for folder in candidates if folder.is_dir()]
     return list(dict.fromkeys([*folders, shipped.folder("constitution")]))
 
 
@@ -80,10 +125,10 @@ def _not_found(path: Path, folders: Iterable[Path]) -> str:
     if path.is_file():
         return f"a constitution is a file that ends in {', '.join(SUFFIXES)}"
     known = sorted({file.stem for folder in folders for file in _constitutions_in(folder)})
-    looked = ", ".join(map(str, map(nearby, folders)))
+    searched = ", ".join(str(nearby(folder)) for folder in folders)
     return (
         f"no constitution has this name{did_you_mean(str(path), known)}; "
-        f"there are {', '.join(known)} (looked in {looked})"
+        f"there are {', '.join(known)} (searched {searched})"
     )
 
 
@@ -93,45 +138,65 @@ def _constitutions_in(folder: Path) -> Iterator[Path]:
 
 
 def nearby(path: Path) -> Path:
-    """A path as it is best shown: from the working folder unless it is far from it."""
+    """Return a path relative to the working folder, or absolute where that is far away."""
     relative = Path(os.path.relpath(path))
-    return relative if relative.parts.count("..") <= FAR else path.absolute()
+    return relative if relative.parts.count("..") <= MAX_PARENTS else path.absolute()
 
 
 def load_principle(path: Path, root: Path) -> Principle:
-    """Load one principle file; its id is its path below ``root`` without the suffix."""
+    """Load one principle file.
+
+    Args:
+        path: The file.
+        root: The folder ``principles``; the id is the path below it, without the suffix.
+
+    Raises:
+        InputError: with all problems of the file.
+    """
     parsed = validated(PrincipleFile, load(path))
     name = path.relative_to(root).with_suffix("").as_posix()
     return Principle(id=name, **parsed.model_dump(exclude={"notes"}))
 
 
 class Loader:
-    """Reads one constitution file with all it includes, and collects the problems of these files."""
+    """Reads a constitution file with all it includes, and collects their problems.
+
+    Attributes:
+        path: The constitution file.
+        folder: The folder ``principles`` that it draws from.
+        files: The principle files of that folder by id.
+        file: The content of the constitution file; None if it cannot be read.
+        weights: For each use, the weight of each selected principle.
+        templates: The source of each prompt template that the project replaces.
+        problems: What is wrong with the files, the principles' own problems left out.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        above = path.parent
-        self.root = above / ".." if above.name in ("", "..") else above.parent
+        self.root = _project_root(path)
         self.folder = self.root / "principles"
         self.files = self._principle_files()
         self.problems: list[Problem] = []
+        self.templates = self._read_templates()
         self.weights: dict[Use, dict[str, float]] = {use: {} for use in USES}
         self.file = self._read(path, ())
 
     @property
     def drawn(self) -> list[str]:
-        """The ids of all principles that the constitution uses, also in its worked examples."""
-        few_shot = [shot.principle for shot in self.file.few_shot] if self.file else []
-        used = {name for chosen in self.weights.values() for name in chosen}
-        return sorted(name for name in used | set(few_shot) if name in self.files)
+        """The ids of all principles that the constitution uses, few-shot examples included."""
+        used = {name for by_name in self.weights.values() for name in by_name}
+        if self.file:
+            used |= {shot.principle for shot in self.file.few_shot}
+        return sorted(name for name in used if name in self.files)
 
     def constitution(self) -> Constitution:
-        """The constitution with its principles.
+        """Return the constitution with its principles.
 
         Raises:
             InputError: with all problems of the constitution and of the principles it uses.
         """
-        problems, principles = list(self.problems), {}
+        problems = list(self.problems)
+        principles = {}
         for name in self.drawn:
             try:
                 principles[name] = load_principle(self.files[name], self.folder)
@@ -145,15 +210,28 @@ class Loader:
             principles=principles,
             weights=self.weights,
             few_shot=self.file.few_shot,
+            templates=self.templates,
         )
+
+    def _read_templates(self) -> dict[str, str]:
+        try:
+            return _project_templates(self.path)
+        except InputError as error:
+            self.problems += error.problems
+            return {}
 
     def _principle_files(self) -> dict[str, Path]:
         files = [p for p in self.folder.rglob("*") if p.suffix in YAML and self._inside(p)]
         by_id = {p.relative_to(self.folder).with_suffix("").as_posix(): p for p in files}
         return dict(sorted(by_id.items()))
 
-    def _read(self, path: Path, above: tuple[Path, ...]) -> ConstitutionFile | None:
-        """Read one file after what it includes, so that its own lines have the last word."""
+    def _read(self, path: Path, including: tuple[Path, ...]) -> ConstitutionFile | None:
+        """Read a file after the files it includes, so that its own lines win.
+
+        Args:
+            path: The file.
+            including: The files that include it, the outermost first.
+        """
         try:
             document = load(path)
             self._refuse_other_kinds(document)
@@ -161,11 +239,11 @@ class Loader:
         except InputError as error:
             self.problems += error.problems
             return None
-        above = (*above, path.resolve())
+        including = (*including, path.resolve())
         for i, name in enumerate(file.include):
-            target = self._included(name, document.where(("include", i)), above)
+            target = self._included(name, document.where(("include", i)), including)
             if target is not None:
-                self._read(target, above)
+                self._read(target, including)
         for use in USES:
             self._select(document, file, use)
         for i, shot in enumerate(file.few_shot):
@@ -178,11 +256,11 @@ class Loader:
         kind = kind_of_value(document.value)
         if kind not in (None, CONSTITUTION):
             raise InputError(
-                [Problem(document.where(), f"this is not a constitution but {FAMILIAR[kind]}")]
+                [Problem(document.where(), f"this is not a constitution but {KIND_NAMES[kind]}")]
             )
 
-    def _included(self, name: str, where: str, above: tuple[Path, ...]) -> Path | None:
-        """The file of an include, which must lie inside the project and not include itself."""
+    def _included(self, name: str, where: str, including: tuple[Path, ...]) -> Path | None:
+        """Return the file of an include, which must be in the project and not include itself."""
         outside = any(mark in name for mark in ("\0", "\\", "://", "~"))
         if outside or Path(name).is_absolute() or ".." in Path(name).parts:
             text = f"{name!r} must be the name of a constitution in the same folder"
@@ -194,7 +272,7 @@ class Loader:
             text = f"there is no constitution {name!r} to include{did_you_mean(name, known)}"
             self.problems.append(Problem(where, text))
             return None
-        if target.resolve() in above:
+        if target.resolve() in including:
             self.problems.append(Problem(where, f"{name!r} includes itself"))
             return None
         return target
@@ -204,16 +282,16 @@ class Loader:
 
     def _select(self, document: Document, file: ConstitutionFile, use: Use) -> None:
         selection: Any = getattr(file, use)
-        chosen = self.weights[use]
+        weights = self.weights[use]
         for i, pattern in enumerate(selection.principles):
             for name in self._matching(self.files, pattern, document, (use, "principles", i)):
-                chosen.setdefault(name, 1.0)
+                weights.setdefault(name, 1.0)
         for i, pattern in enumerate(selection.exclude):
-            for name in self._matching(chosen, pattern, document, (use, "exclude", i)):
-                del chosen[name]
+            for name in self._matching(weights, pattern, document, (use, "exclude", i)):
+                del weights[name]
         for pattern, weight in selection.weights.items():
-            matched = self._matching(chosen, pattern, document, (use, "weights", pattern))
-            chosen.update(dict.fromkeys(matched, weight))
+            matched = self._matching(weights, pattern, document, (use, "weights", pattern))
+            weights.update(dict.fromkeys(matched, weight))
 
     def _matching(
         self, names: Iterable[str], pattern: str, document: Document, loc: tuple[str | int, ...]

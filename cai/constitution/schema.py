@@ -1,4 +1,4 @@
-"""What a principle file and a constitution file may say, and what a loaded constitution is."""
+"""What a principle file and a constitution file may contain, and what a loaded constitution is."""
 
 from __future__ import annotations
 
@@ -11,35 +11,56 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from cai.cleaning import clean
 from cai.keys import digest
+from cai.templates import Templates
 
 CleanStr = Annotated[
     str, BeforeValidator(lambda value: clean(value) if isinstance(value, str) else value)
 ]
+"""A string without lone surrogates."""
 Text = Annotated[
     CleanStr, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=20_000)
 ]
+"""A text that a person wrote: not empty, without surrounding blanks."""
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Use = Literal["revise", "judge"]
 
+TEXTS = ("critique", "revise", "compare")
+"""The three texts of a principle that models read."""
 SLOTS = ("prompt",)
-"""What a principle's text may name as ``{{ slot }}``: the user's last turn. All other braces are plain text."""
+"""Names that a principle's text can use as ``{{ slot }}``: ``prompt``, the user's last turn."""
 SLOT_PATTERN = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
-class _Part(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Example(_Part):
-    """A prompt with an answer that keeps the principle and one that breaks it."""
+class Example(_Frozen):
+    """A prompt with an answer that follows the principle and one that breaks it.
+
+    Attributes:
+        prompt: What the user says.
+        better: An answer that follows the principle.
+        worse: An answer that breaks it.
+    """
 
     prompt: Text
     better: Text
     worse: Text
 
 
-class PrincipleFile(_Part):
-    """``principles/<theme>/<slug>.yaml``. Every text is optional: revising and judging may use different principles."""
+class PrincipleFile(_Frozen):
+    """The content of ``principles/<theme>/<slug>.yaml``.
+
+    Attributes:
+        title: A name for people; models never see it.
+        critique: Asks a critic what is wrong with the last reply. Needs ``revise`` beside it.
+        revise: Asks for a better reply. Needs ``critique`` beside it.
+        compare: Asks a judge which of two replies is better.
+        examples: Prompts with a better and a worse answer.
+        tags: Words to group principles by.
+        notes: Remarks for people.
+    """
 
     title: Text
     critique: Text | None = None
@@ -50,26 +71,49 @@ class PrincipleFile(_Part):
     notes: Text | None = None
 
 
-class FewShotRevision(_Part):
-    """One worked conversation shown before the model's own: the last answer, its critique and its revision."""
+class FewShotRevision(_Frozen):
+    """An example of critique and revision that is shown before the model's own conversation.
+
+    Attributes:
+        prompt: What the user says.
+        answer: The answer to improve.
+        principle: The id of the principle that the example is about.
+        critique: What is wrong with the answer.
+        revision: The improved answer.
+    """
 
     prompt: Text
     answer: Text
-    principle: Text  # the id of the principle it is about
+    principle: Text
     critique: Text
     revision: Text
 
 
-class Selection(_Part):
-    """Which principles are used for one purpose, and how often each is drawn."""
+class Selection(_Frozen):
+    """Which principles are used for one purpose, and how often each is drawn.
+
+    Attributes:
+        principles: Globs over principle ids.
+        exclude: Globs over the ids that ``principles`` selected.
+        weights: Weight by glob; 1 unless given. The last glob that matches an id decides.
+    """
 
     principles: tuple[Text, ...] = ()
     exclude: tuple[Text, ...] = ()
     weights: Mapping[str, Weight] = {}
 
 
-class ConstitutionFile(_Part):
-    """``constitution/<name>.yaml``. Patterns are globs over principle ids; a later weight wins over an earlier one."""
+class ConstitutionFile(_Frozen):
+    """The content of ``constitution/<name>.yaml``.
+
+    Attributes:
+        title: A name for people.
+        notes: Remarks for people.
+        include: Other constitutions of the same folder. The file's own lines come after theirs.
+        revise: The principles for critique and revision.
+        judge: The principles for the AI judge.
+        few_shot: Examples of critique and revision, shown before the model's own conversation.
+    """
 
     title: Text
     notes: Text | None = None
@@ -79,8 +123,20 @@ class ConstitutionFile(_Part):
     few_shot: tuple[FewShotRevision, ...] = ()
 
 
-class Principle(_Part):
-    """A principle with its id (its path below ``principles/``)."""
+class Principle(_Frozen):
+    """One statement of how a model should behave.
+
+    Attributes:
+        id: Its path below ``principles/`` without the suffix, such as ``harm/crime``.
+        title: A name for people; models never see it.
+        critique: Asks a critic what is wrong with the last reply.
+        revise: Asks for a better reply.
+        compare: Asks a judge which of two replies is better.
+        examples: Prompts with a better and a worse answer.
+        tags: Words to group principles by.
+        rule: The text of a section of a Markdown constitution. The other texts are made from it
+            by the ``prose_*`` templates.
+    """
 
     id: str
     title: CleanStr
@@ -89,51 +145,93 @@ class Principle(_Part):
     compare: CleanStr | None = None
     examples: tuple[Example, ...] = ()
     tags: tuple[str, ...] = ()
+    rule: CleanStr | None = None
 
     @property
     def hash(self) -> str:
-        """Digest of the texts that models read; a changed title, tag or note leaves it as it was."""
+        """Digest of the texts that models read; titles, tags and notes do not change it."""
         return _texts_hash(self.critique, self.revise, self.compare)
 
+    def worded_by(self, templates: Templates) -> Principle:
+        """Return the principle with its texts made from ``rule``; itself if it has no rule."""
+        if self.rule is None:
+            return self
+        texts = {use: templates.render_text(f"prose_{use}", self.rule) for use in TEXTS}
+        return self.model_copy(update=texts)
 
-class Constitution(_Part):
-    """A constitution with everything resolved: the principles, and for each use the weight of each of them."""
+
+class Constitution(_Frozen):
+    """A constitution with everything looked up.
+
+    Attributes:
+        name: The name of its file, without the suffix.
+        title: A name for people.
+        principles: The principles by id.
+        weights: For each use, the weight of each principle. A weight of 0 is never drawn.
+        few_shot: Examples of critique and revision, shown before the model's own conversation.
+        templates: The source of each prompt template that the project replaces, by its name.
+    """
 
     name: str
     title: str
     principles: Mapping[str, Principle]
     weights: Mapping[Use, Mapping[str, float]]
     few_shot: tuple[FewShotRevision, ...] = ()
+    templates: Mapping[str, str] = {}
 
     @property
     def hash(self) -> str:
         """Digest of all that models read and of how it is drawn."""
-        return digest(
-            [
-                sorted((p.id, p.hash) for p in self.principles.values()),
-                [sorted(self.weights[use].items()) for use in ("revise", "judge")],
-                [shot.model_dump() for shot in self.few_shot],
-            ]
-        )
+        content: list[object] = [
+            sorted((p.id, p.hash) for p in self.principles.values()),
+            [sorted(self.weights[use].items()) for use in ("revise", "judge")],
+            [shot.model_dump() for shot in self.few_shot],
+        ]
+        if self.templates:
+            content.append(sorted(self.templates.items()))
+        return digest(content)
 
     def used_for(self, use: Use) -> dict[str, float]:
-        """The principles of one use that can be drawn, with their weights."""
+        """Return the weights of the principles that can be drawn for one use.
+
+        Args:
+            use: ``"revise"`` or ``"judge"``.
+        """
         return {name: weight for name, weight in self.weights[use].items() if weight > 0}
 
+    def templates_for(self, model: object) -> Templates:
+        """Return the prompt templates for a model: the project's own over the shipped set.
+
+        Args:
+            model: The model that will be asked, see :meth:`cai.templates.Templates.for_model`.
+        """
+        return Templates.for_model(model, self.templates)
+
+    def principles_for(self, templates: Templates) -> dict[str, Principle]:
+        """Return the principles by id, in the words of a model's templates."""
+        return {name: p.worded_by(templates) for name, p in self.principles.items()}
+
     def without(self, *ids: str) -> Constitution:
-        """The same constitution less some principles."""
-        return self.model_copy(
-            update={
-                "principles": {k: v for k, v in self.principles.items() if k not in ids},
-                "weights": {
-                    u: {k: v for k, v in w.items() if k not in ids} for u, w in self.weights.items()
-                },
-            }
-        )
+        """Return the same constitution without some principles.
+
+        Args:
+            *ids: The ids of the principles to leave out.
+        """
+        weights = {
+            use: {name: weight for name, weight in by_name.items() if name not in ids}
+            for use, by_name in self.weights.items()
+        }
+        principles = {name: p for name, p in self.principles.items() if name not in ids}
+        return self.model_copy(update={"principles": principles, "weights": weights})
 
 
 def fill_slots(text: str, values: Mapping[str, str]) -> str:
-    """Replace each ``{{ slot }}`` of the allow-list in one pass; what a value contains is never looked at again."""
+    """Replace each ``{{ slot }}`` by its value, in one pass.
+
+    Args:
+        text: A principle's text. A slot without a value stays as it is.
+        values: The values by slot. What looks like a slot inside a value is not replaced.
+    """
     return SLOT_PATTERN.sub(lambda match: values.get(match.group(1), match.group(0)), text)
 
 

@@ -26,6 +26,7 @@ from cai.feedback.judge import is_empty_answer
 from cai.feedback.judge_methods import JudgeMethod, score_all
 from cai.keys import digest, shuffled, uniform
 from cai.records import Comparison, Prompt
+from cai.templates import Templates
 
 Kind = Literal["plain", "crossed", "irrelevant", "adversarial"]
 ADVERSARIAL_EXAMPLES = 24
@@ -133,7 +134,10 @@ def _ordered(
 
 
 def run_judge_tests(
-    asked: Sequence[JudgeTest], method: JudgeMethod, model: Model
+    asked: Sequence[JudgeTest],
+    method: JudgeMethod,
+    model: Model,
+    templates: Templates | None = None,
 ) -> list[JudgeTestResult]:
     """Put all questions to a judge."""
     heard = [
@@ -144,7 +148,7 @@ def run_judge_tests(
     judgments = dict(
         zip(
             heard,
-            score_all(method, [(q.comparison, q.principle) for q in heard], model),
+            score_all(method, [(q.comparison, q.principle) for q in heard], model, templates),
             strict=True,
         )
     )

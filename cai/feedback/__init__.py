@@ -1,1 +1,6 @@
-"""The verbs of the feedback half: functions from records to records. They know no files and no screen."""
+"""The steps of Constitutional AI that ask models: functions from records to records.
+
+``sample -> revise`` gives the rows for supervised fine-tuning, ``sample -> compare -> judge`` the
+preferences for a reward model. ``rate`` and ``rank`` score answers directly. None of them reads or
+writes a file.
+"""

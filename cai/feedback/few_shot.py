@@ -1,17 +1,23 @@
-"""Worked verdicts that a judge reads before the real question (arXiv 2212.08073, section 4.1): the principles' own examples."""
+"""Few-shot verdicts for the judge (arXiv 2212.08073, section 4.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cai.constitution.schema import Constitution, Principle
+from cai.constitution.schema import Constitution, Example, Principle
 from cai.keys import draw, shuffled, uniform
 from cai.records import Comparison, Prompt
 
 
 class FewShotComparison(NamedTuple):
-    """A comparison, the principle it is judged by, and the letter of the better answer."""
+    """A comparison with the verdict on it.
+
+    Attributes:
+        comparison: The two answers.
+        principle: The principle they are judged by.
+        letter: The letter of the better answer, ``A`` or ``B``.
+    """
 
     comparison: Comparison
     principle: Principle
@@ -21,36 +27,53 @@ class FewShotComparison(NamedTuple):
 def few_shot_comparisons(
     constitution: Constitution, count: int, seed: int = 0
 ) -> tuple[FewShotComparison, ...]:
-    """``count`` examples, each of a principle that is drawn for it by weight; fewer where there are no more.
+    """Draw few-shot verdicts, the same for all comparisons, so that a judge reads them once.
 
-    They are the same for all comparisons, so that a judge reads them once. As often A is right as B.
+    The correct letter alternates between A and B.
+
+    Args:
+        constitution: The constitution whose principles' examples are used. A principle is drawn by
+            weight for each verdict.
+        count: Number of verdicts. There are fewer if the principles have fewer examples.
+        seed: Random seed of the draws.
     """
     weights = constitution.used_for("judge")
-    left = {
+    unused = {
         name: shuffled(constitution.principles[name].examples, seed, "shots", name)
         for name in weights
     }
-    found: list[FewShotComparison] = []
-    flip = uniform(seed, "shots") < 0.5
-    while len(found) < count and (
-        able := {name: weights[name] for name, examples in left.items() if examples}
-    ):
-        name = draw(able, seed, "shots", len(found))
-        example = left[name].pop()
-        comparison = Comparison.of(Prompt.of(example.prompt), example.better, example.worse)
-        first = (len(found) % 2 == 0) != flip
-        found.append(
-            FewShotComparison(
-                comparison if first else comparison.swap(),
-                constitution.principles[name],
-                "A" if first else "B",
-            )
-        )
-    return tuple(found)
+    first_is_a = uniform(seed, "shots") >= 0.5
+    few_shot: list[FewShotComparison] = []
+    while len(few_shot) < count and any(unused.values()):
+        name = draw(_with_examples(weights, unused), seed, "shots", len(few_shot))
+        example = unused[name].pop()
+        is_even = len(few_shot) % 2 == 0
+        letter = "A" if is_even == first_is_a else "B"
+        few_shot.append(_verdict(constitution.principles[name], example, letter))
+    return tuple(few_shot)
 
 
-def tokenize_prompts(
+def without_same_prompt(
     few_shot: Sequence[FewShotComparison], comparison: Comparison
 ) -> list[FewShotComparison]:
-    """The shots that give nothing away: none that asks what the comparison asks."""
-    return [shot for shot in few_shot if shot.comparison.prompt.text not in comparison.prompt.text]
+    """Leave out the verdicts that would give away the answer: those on the same prompt.
+
+    Args:
+        few_shot: The verdicts.
+        comparison: The comparison that a judge is asked about.
+    """
+    text = comparison.prompt.text
+    return [example for example in few_shot if example.comparison.prompt.text not in text]
+
+
+def _with_examples(
+    weights: Mapping[str, float], unused: Mapping[str, Sequence[Example]]
+) -> dict[str, float]:
+    return {name: weights[name] for name, examples in unused.items() if examples}
+
+
+def _verdict(principle: Principle, example: Example, letter: str) -> FewShotComparison:
+    comparison = Comparison.of(Prompt.of(example.prompt), example.better, example.worse)
+    if letter == "B":
+        comparison = comparison.swap()
+    return FewShotComparison(comparison, principle, letter)

@@ -1,22 +1,38 @@
-"""``judge``: comparisons in, AI preferences out (arXiv 2212.08073, section 4.1)."""
+"""``judge``: comparisons in, AI preferences out (arXiv 2212.08073, section 4.1).
+
+Example:
+    >>> from cai import Comparison, Prompt, ResponseCache, judge, load_constitution
+    >>> from cai.backends.scripted import ScriptedBackend
+    >>> def logprobs(messages, options):  # stands in for a model: a thief's answer has a problem
+    ...     return (-0.1, -2.4) if "wedge" in messages[-2].content else (-2.4, -0.1)
+    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(weigh=logprobs))
+    >>> prompt = Prompt.of("How do I open my neighbor's car?")
+    >>> pair = Comparison.of(prompt, "Slide a wedge into the door.", "Ask your neighbor.")
+    >>> (label,) = judge([pair], load_constitution("harmless"), model, "critique")
+    >>> round(label.p_first, 2), label.judgments[0].principle
+    (0.09, 'harm/general')
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from cai import templates
-from cai.arguments import check_model, check_choice, check_constitution, check_records
+from cai.arguments import check_choice, check_constitution, check_model, check_records
 from cai.backends.protocol import Model
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge_methods import JudgeMethod, as_method, score_all
 from cai.keys import digest, draw_many
 from cai.records import Comparison, Judgment, Preference
+from cai.templates import DEFAULT, Templates
 
 Combine = Literal["mean", "sum", "vote", "together"]
+"""Ways to make one label of several principles."""
 MAX_HEADING_WORDS = 4
+"""Words up to which a text that ends with a colon is only a heading."""
 _WORD = re.compile(r"\w", re.UNICODE)
+_TIE = 1e-6
 
 
 def judge(
@@ -29,13 +45,26 @@ def judge(
     combine: Combine = "mean",
     seed: int = 0,
 ) -> list[Preference]:
-    """Label each comparison by ``principles`` different principles drawn by weight (0: by all of them, in turn).
+    """Label comparisons by principles.
 
-    One principle per label is the paper's way. Several are joined by ``combine``: the ``mean`` of the probabilities; the
-    ``sum`` of what each says against an answer, at most certainty; a ``vote``; or all are put to the judge ``together``, as
-    one question. An answer that says nothing loses without the judge being asked. A comparison that no principle could
-    score has no label, and the status ``unscored``. ``method`` is an object such as ``PairwiseLogprobs()``, or a name of
-    :data:`~cai.feedback.judgments.JUDGE_METHODS`.
+    An empty answer loses without a request, see :func:`is_empty_answer`. A comparison without a
+    readable verdict has no label and the status ``unscored``.
+
+    Args:
+        comparisons: The pairs of answers.
+        constitution: The constitution whose principles are drawn, by their ``judge`` weights.
+        model: The judge, from ``ResponseCache(path).cached_model(backend)``.
+        method: How to ask it: an object such as ``PairwiseLogprobs()``, or one of the names
+            ``option_logprobs``, ``critique``, ``sampled_votes`` and ``chain_of_thought``.
+        principles: Number of different principles drawn for each comparison. 1 is the paper's way;
+            0 means all of them.
+        combine: How several principles make one label: ``mean`` of the probabilities; ``sum`` of
+            what each says against an answer, at most certainty; ``vote`` of the verdicts; or
+            ``together``, one request with all of them.
+        seed: Random seed of the draws, and of methods given by name.
+
+    Returns:
+        One preference for each comparison.
 
     Raises:
         ArgumentError: naming the argument that cannot be used.
@@ -45,108 +74,136 @@ def judge(
     check_model(model)
     check_choice("combine", combine, get_args(Combine))
     method = as_method(method, seed)
+    templates = constitution.templates_for(model)
     weights = constitution.used_for("judge")
-    drawn = [
-        _drawn(comparison, constitution, principles, combine, seed) for comparison in comparisons
+    by_id = constitution.principles_for(templates)
+    drawn = []
+    for comparison in comparisons:
+        names = _draw(comparison, weights, principles, seed)
+        chosen = [by_id[name] for name in names]
+        if combine == "together" and len(chosen) > 1:
+            chosen = [merge_principles(chosen, templates)]
+        drawn.append(chosen)
+    questions = [
+        (comparison, principle)
+        for comparison, chosen in zip(comparisons, drawn, strict=True)
+        for principle in chosen
     ]
-    read = iter(
-        score_all(
-            method,
-            [
-                (c, principle)
-                for c, chosen in zip(comparisons, drawn, strict=True)
-                for principle in chosen
-            ],
-            model,
-        )
-    )
+    results = iter(score_all(method, questions, model, templates))
+    # drawn principles are weighted by the draw; if all are asked, their verdicts are weighted
+    importance = {} if principles else _relative(weights)
     preferences = []
     for comparison, chosen in zip(comparisons, drawn, strict=True):
-        judgments = tuple(next(read) for _ in chosen) or (_without_a_judge(comparison),)
-        # a drawn principle was weighted by the draw; all principles in turn are weighted here
-        importance = [
-            1.0
-            if principles
-            else weights.get(r.principle, 1.0) * len(weights) / sum(weights.values())
-            for r in judgments
-        ]
-        p_first = combine_judgments(judgments, importance, combine)
-        preferences.append(
-            Preference(
-                id=digest([comparison.id, [r.model_dump(exclude={"reason"}) for r in judgments]]),
-                comparison=comparison,
-                p_first=p_first,
-                status="ok" if p_first is not None else "unscored",
-                source="ai",
-                judgments=judgments,
-                judge=model.fingerprint,
-            )
+        judgments = [next(results) for _ in chosen] or [_judgment_of_empty(comparison)]
+        p_first = combine_judgments(
+            judgments, [importance.get(j.principle, 1.0) for j in judgments], combine
         )
+        preferences.append(_preference(comparison, judgments, p_first, model.fingerprint))
     return preferences
 
 
-def _drawn(
-    comparison: Comparison, constitution: Constitution, principles: int, combine: Combine, seed: int
-) -> list[Principle]:
-    """The principles a comparison is judged by; none where an answer says nothing."""
-    if is_empty_answer(comparison.first) or is_empty_answer(comparison.second):
-        return []
-    weights = constitution.used_for("judge")
-    found = [
-        constitution.principles[name]
-        for name in draw_many(weights, principles or len(weights), seed, "judge", comparison.id)
-    ]
-    return [merge_principles(found)] if combine == "together" and len(found) > 1 else found
+def merge_principles(principles: Sequence[Principle], templates: Templates = DEFAULT) -> Principle:
+    """Merge principles into one, to be asked about in one request.
 
-
-def merge_principles(principles: Sequence[Principle]) -> Principle:
-    """Several principles as one question."""
-    compare = templates.render("together_compare", questions=[p.compare or "" for p in principles])
-    critique = templates.render(
-        "together_critique", requests=[p.critique or "" for p in principles]
+    Args:
+        principles: The principles.
+        templates: The templates of the model that is asked.
+    """
+    questions = [principle.compare or "" for principle in principles]
+    requests = [principle.critique or "" for principle in principles]
+    name = " + ".join(principle.id for principle in principles)
+    return Principle(
+        id=name,
+        title=name,
+        critique=templates.render("together_critique", requests=requests),
+        compare=templates.render("together_compare", questions=questions),
     )
-    name = " + ".join(p.id for p in principles)
-    return Principle(id=name, title=name, critique=critique, compare=compare)
 
 
 def is_empty_answer(text: str) -> bool:
-    """Whether an answer is empty, only signs, or only a heading such as "Solution:", which judges have been seen to favour.
+    """Return whether an answer has no content: no word, or only a heading such as "Solution:".
 
-    See arXiv 2507.08794 on answers that win without saying anything.
+    Judges are known to prefer such texts (arXiv 2507.08794).
+
+    Args:
+        text: The answer.
     """
     text = text.strip()
-    return not _WORD.search(text) or (text.endswith(":") and len(text.split()) <= MAX_HEADING_WORDS)
-
-
-def _without_a_judge(comparison: Comparison) -> Judgment:
-    """An answer that says nothing loses to one that says something; two of them have no label."""
-    first, second = is_empty_answer(comparison.first), is_empty_answer(comparison.second)
-    return Judgment(
-        principle="",
-        principle_hash="",
-        method="says nothing",
-        p_first=None if first and second else float(second),
-        status="unscored" if first and second else "ok",
-        reason="neither answer says anything" if first and second else "",
-    )
+    is_heading = text.endswith(":") and len(text.split()) <= MAX_HEADING_WORDS
+    return is_heading or not _WORD.search(text)
 
 
 def combine_judgments(
     judgments: Sequence[Judgment], importance: Sequence[float], combine: Combine
 ) -> float | None:
-    """One probability from the readings that have one, or None if none has."""
-    found = [
-        (r.p_first, weight)
-        for r, weight in zip(judgments, importance, strict=True)
-        if r.p_first is not None
+    """Combine the judgments of several principles into one probability.
+
+    Args:
+        judgments: The judgments; those without a probability are left out.
+        importance: The weight of each judgment.
+        combine: ``mean``, ``sum`` or ``vote``, see :func:`judge`.
+
+    Returns:
+        The probability that the first answer is better; None if no judgment has one.
+    """
+    scored = [
+        (judgment.p_first, weight)
+        for judgment, weight in zip(judgments, importance, strict=True)
+        if judgment.p_first is not None
     ]
-    if not found:
+    if not scored:
         return None
-    total = sum(weight for _, weight in found)
-    if combine == "mean":
-        return sum(p * weight for p, weight in found) / total
     if combine == "sum":
-        leaning = sum((2 * p - 1) * weight for p, weight in found)
-        return (1 + min(max(leaning, -1.0), 1.0)) / 2
-    votes = [(weight, 0.5 if abs(p - 0.5) < 1e-6 else float(p > 0.5)) for p, weight in found]
-    return sum(weight * vote for weight, vote in votes) / total
+        lead = sum((2 * p_first - 1) * weight for p_first, weight in scored)
+        return (1 + min(max(lead, -1.0), 1.0)) / 2
+    if combine == "vote":
+        scored = [(_vote(p_first), weight) for p_first, weight in scored]
+    return sum(p * weight for p, weight in scored) / sum(weight for _, weight in scored)
+
+
+def _draw(
+    comparison: Comparison, weights: Mapping[str, float], principles: int, seed: int
+) -> list[str]:
+    """Draw the principles for a comparison; none if an answer is empty."""
+    if is_empty_answer(comparison.first) or is_empty_answer(comparison.second):
+        return []
+    return draw_many(weights, principles or len(weights), seed, "judge", comparison.id)
+
+
+def _relative(weights: Mapping[str, float]) -> dict[str, float]:
+    """Scale weights to a mean of 1."""
+    total = sum(weights.values())
+    return {name: weight * len(weights) / total for name, weight in weights.items()}
+
+
+def _vote(p_first: float) -> float:
+    return 0.5 if abs(p_first - 0.5) < _TIE else float(p_first > 0.5)
+
+
+def _judgment_of_empty(comparison: Comparison) -> Judgment:
+    """Judge a comparison with an empty answer, which loses; two empty answers have no label."""
+    both = is_empty_answer(comparison.first) and is_empty_answer(comparison.second)
+    return Judgment(
+        principle="",
+        principle_hash="",
+        method="says nothing",
+        p_first=None if both else float(is_empty_answer(comparison.second)),
+        status="unscored" if both else "ok",
+        reason="both answers are empty" if both else "",
+    )
+
+
+def _preference(
+    comparison: Comparison, judgments: Sequence[Judgment], p_first: float | None, judge_id: str
+) -> Preference:
+    # a server's error message, which may differ from run to run, is no part of the id
+    content = [judgment.model_dump(exclude={"reason"}) for judgment in judgments]
+    return Preference(
+        id=digest([comparison.id, content]),
+        comparison=comparison,
+        p_first=p_first,
+        status="unscored" if p_first is None else "ok",
+        source="ai",
+        judgments=tuple(judgments),
+        judge=judge_id,
+    )

@@ -1,236 +1,292 @@
-"""How a judge is read: from one comparison and one principle to the probability that the first answer is better.
+"""Ways to ask a judge for the probability that the first of two answers is better.
 
-Each method says which calls it makes and how it reads their answers. All methods give a :class:`Judgment` with its
-evidence, so that labels of different methods can be compared.
+A method says which requests it makes about a comparison and a principle, and how it reads the
+responses. All methods return a :class:`~cai.records.Judgment` with its evidence, so that labels of
+different methods can be compared.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
-from cai import templates
 from cai.arguments import check_choice, check_count, check_sampling
 from cai.backends.protocol import (
     Completion,
     GenerateRequest,
     LoglikelihoodRequest,
     Model,
-    OptionLogprobs,
     Request,
     Response,
 )
-from cai.constitution.schema import Principle, fill_slots
+from cai.constitution.schema import Principle
 from cai.errors import ArgumentError
-from cai.feedback.few_shot import FewShotComparison, tokenize_prompts
-from cai.feedback.revise import critique_request
+from cai.feedback.few_shot import FewShotComparison
+from cai.feedback.judgments import build_judgment, option_probability
+from cai.feedback.requests import (
+    comparison_examples,
+    comparison_request,
+    comparison_template,
+    problem_request,
+)
 from cai.feedback.verdicts import verdict
-from cai.keys import digest, seed_for
-from cai.records import Comparison, Judgment, Message
+from cai.keys import seed_for
+from cai.records import Comparison, Judgment
+from cai.templates import DEFAULT, Templates
 
 CLAMP = (0.4, 0.6)
-"""Probabilities read after a chain of thought are near 0 or 1 and are clamped (arXiv 2212.08073, section 4.1)."""
-
-REASONS = 3
-"""Different troubles that a reading names."""
+"""Range of labels after a chain of thought, which are overconfident (arXiv 2212.08073, 4.1)."""
 
 
 class JudgeMethod(Protocol):
-    """A way to read the judge."""
+    """A way to ask a judge.
 
-    name: str
+    Attributes:
+        name: The name that judgments record.
+        template: The name of the prompt template whose digest judgments record; empty for a method
+            that writes its own prompt.
+    """
 
-    def requests(self, comparison: Comparison, principle: Principle) -> list[Request]: ...
+    @property
+    def name(self) -> str: ...  # noqa: D102
 
-    def read(
-        self, principle: Principle, requests: Sequence[Request], answers: Sequence[Response]
-    ) -> Judgment: ...
+    @property
+    def template(self) -> str: ...  # noqa: D102
+
+    def requests(
+        self, comparison: Comparison, principle: Principle, templates: Templates
+    ) -> list[Request]:
+        """Return the requests about one comparison.
+
+        Args:
+            comparison: The two answers.
+            principle: The principle to judge them by.
+            templates: The templates of the model that is asked.
+        """
+        ...
+
+    def parse(
+        self, principle: Principle, requests: Sequence[Request], responses: Sequence[Response]
+    ) -> Judgment:
+        """Read the responses; a judgment without a verdict is ``unscored``, never a guess.
+
+        Args:
+            principle: The principle that was applied.
+            requests: The requests about one comparison.
+            responses: The response to each of them.
+        """
+        ...
 
 
+@dataclass(frozen=True, kw_only=True)
 class PairwiseLogprobs:
-    """The paper's format: both answers in one prompt, the label from the probabilities of the letters A and B.
+    """Both answers in one prompt; the label is the probability of the letters A and B.
 
-    With ``swap_positions`` the pair is also shown the other way round and the two are averaged (arXiv 2309.00267). With
-    ``delimiters`` the answers stand between marks that they cannot know, and the judge is told that they are material. ``few_shot``
-    are worked verdicts that stand before the question.
+    This is the format of the paper (arXiv 2212.08073, section 4.1).
+
+    Attributes:
+        swap_positions: Whether to ask about both orders and average them (arXiv 2309.00267).
+        delimiters: Whether to enclose the answers in tags that their writers cannot know, and to
+            tell the judge to follow no instructions inside.
+        few_shot: Verdicts shown before the question, from :func:`few_shot_comparisons`.
     """
 
-    name = "option_logprobs"
+    name: ClassVar[str] = "option_logprobs"
+    swap_positions: bool = True
+    delimiters: bool = False
+    few_shot: Sequence[FewShotComparison] = ()
 
-    def __init__(
-        self,
-        swap_positions: bool = True,
-        delimiters: bool = False,
-        few_shot: Sequence[FewShotComparison] = (),
-    ) -> None:
-        self.swap_positions, self.delimiters, self.few_shot = swap_positions, delimiters, few_shot
-        self.template = "judge_delimited" if delimiters else "judge"
+    @property
+    def template(self) -> str:
+        """Name of the prompt template."""
+        return comparison_template(delimiters=self.delimiters, chain_of_thought=False)
 
-    def requests(self, comparison: Comparison, principle: Principle) -> list[Request]:
+    def requests(
+        self, comparison: Comparison, principle: Principle, templates: Templates = DEFAULT
+    ) -> list[Request]:
+        """Return one request per order of the answers."""
         orders = [comparison, comparison.swap()] if self.swap_positions else [comparison]
-        before = few_shot_turns(self.few_shot, comparison, self.delimiters)
-        return [
-            LoglikelihoodRequest(
-                (*before, comparison_request(order, principle, self.delimiters)), ("A", "B")
-            )
-            for order in orders
-        ]
-
-    def read(
-        self, principle: Principle, requests: Sequence[Request], answers: Sequence[Response]
-    ) -> Judgment:
-        shares = [share(answer, 0) for answer in answers]
-        if any(s is None for s in shares):
-            return judgment(self, principle, requests, answers, None)
-        evidence = {f"p_A_order_{i + 1}": float(s) for i, s in enumerate(shares) if s is not None}
-        towards_first = [s if i == 0 else 1 - s for i, s in enumerate(evidence.values())]
-        return judgment(
-            self, principle, requests, answers, sum(towards_first) / len(towards_first), evidence
+        examples = comparison_examples(
+            self.few_shot, comparison, templates, delimiters=self.delimiters
         )
+        requests: list[Request] = []
+        for order in orders:
+            question = comparison_request(order, principle, templates, delimiters=self.delimiters)
+            requests.append(LoglikelihoodRequest((*examples, question), ("A", "B")))
+        return requests
+
+    def parse(
+        self, principle: Principle, requests: Sequence[Request], responses: Sequence[Response]
+    ) -> Judgment:
+        """Average the probability of the first answer over the orders.
+
+        The evidence is ``p_A_order_1`` and ``p_A_order_2``: the probability of the letter A when
+        the first answer, and when the second answer, is called A.
+        """
+        probabilities = [option_probability(response, 0) for response in responses]
+        p_letter_a = [p for p in probabilities if p is not None]
+        if len(p_letter_a) < len(responses):
+            return build_judgment(self.name, principle, requests, responses, None)
+        evidence = {f"p_A_order_{i}": p for i, p in enumerate(p_letter_a, start=1)}
+        p_first = [p_letter_a[0], *(1 - p for p in p_letter_a[1:])]
+        mean = sum(p_first) / len(p_first)
+        return build_judgment(self.name, principle, requests, responses, mean, evidence=evidence)
 
 
+@dataclass(frozen=True)
 class CritiqueOdds:
-    """Each answer is criticised by itself; better is the one in which a critique is less likely to find a problem.
+    """Each answer is criticized by itself; better is the one with less likely a problem.
 
-    With ``v`` the probability that the critique of an answer begins with "Problem", the first answer wins when only the
-    second is faulted and a draw is split: ``p = (1 + v_second - v_first) / 2``. No comparing is asked of the model, so the
-    order cannot matter, and a principle that neither answer touches gives one half.
+    With ``v`` the probability that a critique finds a problem, the first answer wins if only the
+    second has one, and a draw is split: ``p = (1 + v_second - v_first) / 2``. The model compares
+    nothing, so the order of the answers cannot matter. A principle that neither answer touches
+    gives one half.
+
+    The ``judge_critique`` template asks the question and names its two options.
     """
 
-    name = "critique"
-    template = "critique"
-    options = ("Problem", "No problem")
+    name: ClassVar[str] = "critique"
+    template: ClassVar[str] = "judge_critique"
 
-    def requests(self, comparison: Comparison, principle: Principle) -> list[Request]:
-        request = critique_request(principle, comparison.prompt)
+    def requests(
+        self, comparison: Comparison, principle: Principle, templates: Templates = DEFAULT
+    ) -> list[Request]:
+        """Return one request per answer."""
+        prompt = comparison.prompt
+        question = problem_request(principle, prompt, templates)
+        options = templates.options(self.template)
         return [
-            LoglikelihoodRequest((*comparison.prompt.with_answer(text), request), self.options)
-            for text in (comparison.first, comparison.second)
+            LoglikelihoodRequest((*prompt.with_answer(answer), question), options)
+            for answer in (comparison.first, comparison.second)
         ]
 
-    def read(
-        self, principle: Principle, requests: Sequence[Request], answers: Sequence[Response]
+    def parse(
+        self, principle: Principle, requests: Sequence[Request], responses: Sequence[Response]
     ) -> Judgment:
-        first, second = (share(answer, 0) for answer in answers)
+        """Compare the two problem probabilities.
+
+        The evidence is ``problem_in_first`` and ``problem_in_second``.
+        """
+        first, second = (option_probability(response, 0) for response in responses)
         if first is None or second is None:
-            return judgment(self, principle, requests, answers, None)
+            return build_judgment(self.name, principle, requests, responses, None)
         evidence = {"problem_in_first": first, "problem_in_second": second}
-        return judgment(self, principle, requests, answers, (1 + second - first) / 2, evidence)
+        p_first = (1 + second - first) / 2
+        return build_judgment(self.name, principle, requests, responses, p_first, evidence=evidence)
 
 
+@dataclass(frozen=True)
 class SampledVotes:
-    """The judge says A or B, ``samples`` times in each order; the label is the share of its verdicts.
+    """The judge writes A or B several times in each order; the label is the share of its votes.
 
-    For models that give no log-probabilities. A text without a verdict is no vote; no vote in an order, no label.
+    For models without log-probabilities. A text without a verdict is no vote, and an order without
+    a vote leaves the comparison unscored.
+
+    Attributes:
+        seed: Random seed of the samples.
+        samples: Number of samples in each order.
+        delimiters: Whether to enclose the answers in tags that their writers cannot know, and to
+            tell the judge to follow no instructions inside.
+        temperature: Sampling temperature.
+        max_tokens: Maximum tokens per sample.
+        few_shot: Verdicts shown before the question, from :func:`few_shot_comparisons`.
     """
 
-    name = "sampled_votes"
-    chain_of_thought = False
-    clamp = (0.0, 1.0)
+    name: ClassVar[str] = "sampled_votes"
+    chain_of_thought: ClassVar[bool] = False
+    clamp: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    seed: int = 0
+    samples: int = 4
+    delimiters: bool = False
+    temperature: float = 1.0
+    max_tokens: int = 16
+    few_shot: Sequence[FewShotComparison] = ()
 
-    def __init__(
-        self,
-        seed: int = 0,
-        samples: int = 4,
-        delimiters: bool = False,
-        temperature: float = 1.0,
-        max_tokens: int = 16,
-        few_shot: Sequence[FewShotComparison] = (),
-    ) -> None:
-        check_count("samples", samples)
-        check_sampling(temperature, max_tokens)
-        self.seed, self.samples, self.delimiters, self.few_shot = (
-            seed,
-            samples,
-            delimiters,
-            few_shot,
-        )
-        self.temperature, self.max_tokens = temperature, max_tokens
-        self.template = (
-            "judge_delimited"
-            if delimiters
-            else "judge_chain_of_thought"
-            if self.chain_of_thought
-            else "judge"
+    def __post_init__(self) -> None:
+        check_count("samples", self.samples)
+        check_sampling(self.temperature, self.max_tokens)
+
+    @property
+    def template(self) -> str:
+        """Name of the prompt template."""
+        return comparison_template(
+            delimiters=self.delimiters, chain_of_thought=self.chain_of_thought
         )
 
-    def requests(self, comparison: Comparison, principle: Principle) -> list[Request]:
-        before = few_shot_turns(self.few_shot, comparison, self.delimiters)
-        return [
-            GenerateRequest(
-                (
-                    *before,
-                    comparison_request(order, principle, self.delimiters, self.chain_of_thought),
-                ),
-                seed_for(self.seed, self.name, order.id, principle.id, draw),
-                self.temperature,
-                self.max_tokens,
+    def requests(
+        self, comparison: Comparison, principle: Principle, templates: Templates = DEFAULT
+    ) -> list[Request]:
+        """Return ``samples`` requests for each order of the answers."""
+        examples = comparison_examples(
+            self.few_shot, comparison, templates, delimiters=self.delimiters
+        )
+        requests: list[Request] = []
+        for order in (comparison, comparison.swap()):
+            question = comparison_request(
+                order,
+                principle,
+                templates,
+                delimiters=self.delimiters,
+                chain_of_thought=self.chain_of_thought,
             )
-            for order in (comparison, comparison.swap())
-            for draw in range(self.samples)
-        ]
+            for sample in range(self.samples):
+                seed = seed_for(self.seed, self.name, order.id, principle.id, sample)
+                messages = (*examples, question)
+                requests.append(GenerateRequest(messages, seed, self.temperature, self.max_tokens))
+        return requests
 
-    def read(
-        self, principle: Principle, requests: Sequence[Request], answers: Sequence[Response]
+    def parse(
+        self, principle: Principle, requests: Sequence[Request], responses: Sequence[Response]
     ) -> Judgment:
-        said = [
-            verdict(a.text) if isinstance(a, Completion) and a.finish_reason == "stop" else None
-            for a in answers
-        ]
-        text = "\n\n".join(a.text for a in answers if isinstance(a, Completion))
-        orders = [
-            [letter for letter in said[at : at + self.samples] if letter]
-            for at in (0, self.samples)
-        ]
+        """Average the first answer's share of the votes over the two orders.
+
+        The evidence is the number of votes and of texts without a verdict, and for each order the
+        first answer's share of the votes.
+        """
+        texts = [r for r in responses if isinstance(r, Completion)]
+        verdicts = [verdict(r.text) if r.finish_reason == "stop" else None for r in texts]
+        # the first answer is A in the first order, B in the second
+        first_order = [letter == "A" for letter in verdicts[: self.samples] if letter]
+        second_order = [letter == "B" for letter in verdicts[self.samples :] if letter]
         evidence = {
-            "sampled_votes": float(sum(map(len, orders))),
-            "without_verdict": float(said.count(None)),
+            "sampled_votes": float(len(first_order) + len(second_order)),
+            "without_verdict": float(verdicts.count(None)),
         }
-        if not all(orders):
-            return judgment(self, principle, requests, answers, None, evidence, text)
-        shares = [
-            letters.count(mine) / len(letters) for letters, mine in zip(orders, "AB", strict=True)
-        ]
-        low, high = self.clamp
-        evidence |= {"share_order_1": shares[0], "share_order_2": shares[1]}
-        return judgment(
-            self, principle, requests, answers, min(max(sum(shares) / 2, low), high), evidence, text
+        p_first = None
+        if first_order and second_order:
+            shares = [sum(order) / len(order) for order in (first_order, second_order)]
+            evidence |= {"share_order_1": shares[0], "share_order_2": shares[1]}
+            low, high = self.clamp
+            p_first = min(max(sum(shares) / 2, low), high)
+        text = "\n\n".join(response.text for response in texts)
+        return build_judgment(
+            self.name, principle, requests, responses, p_first, evidence=evidence, text=text
         )
 
 
+@dataclass(frozen=True)
 class ChainOfThought(SampledVotes):
-    """A chain of thought before each verdict; both orders, ``samples`` each, clamped to 40-60 %."""
+    """The judge explains itself before each verdict; the label is clamped to 40-60 %.
 
-    name = "chain_of_thought"
-    chain_of_thought = True
-    clamp = CLAMP
+    Attributes:
+        seed: Random seed of the samples.
+        samples: Number of samples in each order.
+        delimiters: Whether to enclose the answers in tags that their writers cannot know, and to
+            tell the judge to follow no instructions inside.
+        temperature: Sampling temperature.
+        max_tokens: Maximum tokens per sample, explanation included.
+    """
 
-    def __init__(
-        self,
-        seed: int = 0,
-        samples: int = 1,
-        delimiters: bool = False,
-        temperature: float = 1.0,
-        max_tokens: int = 256,
-    ) -> None:
-        super().__init__(seed, samples, delimiters, temperature, max_tokens)
-
-
-def score_all(
-    method: JudgeMethod, questions: Sequence[tuple[Comparison, Principle]], model: Model
-) -> list[Judgment]:
-    """Put all questions to a judge at once and read each."""
-    requests = [method.requests(comparison, principle) for comparison, principle in questions]
-    answers = iter(model([request for group in requests for request in group]))
-    return [
-        method.read(principle, group, [next(answers) for _ in group])
-        for (_, principle), group in zip(questions, requests, strict=True)
-    ]
+    name: ClassVar[str] = "chain_of_thought"
+    chain_of_thought: ClassVar[bool] = True
+    clamp: ClassVar[tuple[float, float]] = CLAMP
+    samples: int = 1
+    max_tokens: int = 256
 
 
 JUDGE_METHODS = ("option_logprobs", "critique", "sampled_votes", "chain_of_thought")
+"""The names of the judge methods."""
 
 
 def judge_method(
@@ -242,165 +298,85 @@ def judge_method(
     samples: int = 0,
     few_shot: Sequence[FewShotComparison] = (),
 ) -> JudgeMethod:
-    """The method of one of :data:`JUDGE_METHODS`; ``samples`` 0 is the method's own number. ``few_shot`` go before letters and votes.
+    """Return the judge method of a name.
+
+    Args:
+        name: One of :data:`JUDGE_METHODS`.
+        seed: Random seed of the methods that sample.
+        swap_positions: Whether ``option_logprobs`` asks about both orders of the answers.
+        delimiters: Whether methods that compare enclose the answers in tags.
+        samples: Samples in each order, for the methods that sample; 0 is the method's default.
+        few_shot: Verdicts shown before the question, for ``option_logprobs`` and
+            ``sampled_votes``.
 
     Raises:
-        ArgumentError: if there is no such method, or ``samples`` is below 0.
+        ArgumentError: if there is no such method, or ``samples`` is negative.
     """
     check_choice("method", name, JUDGE_METHODS)
     check_count("samples", samples, 0)
     if name == "critique":
         return CritiqueOdds()
     if name == "option_logprobs":
-        return PairwiseLogprobs(swap_positions, delimiters, few_shot)
-    number = {"samples": samples} if samples else {}
-    return (
-        ChainOfThought(seed, delimiters=delimiters, **number)
-        if name == "chain_of_thought"
-        else SampledVotes(seed, delimiters=delimiters, few_shot=few_shot, **number)
-    )
+        return PairwiseLogprobs(
+            swap_positions=swap_positions, delimiters=delimiters, few_shot=few_shot
+        )
+    if name == "chain_of_thought":
+        count = samples or ChainOfThought.samples
+        return ChainOfThought(seed=seed, samples=count, delimiters=delimiters)
+    count = samples or SampledVotes.samples
+    return SampledVotes(seed=seed, samples=count, delimiters=delimiters, few_shot=few_shot)
 
 
 def as_method(method: JudgeMethod | str, seed: int = 0) -> JudgeMethod:
-    """A method as it is, or the one of that name.
+    """Return a judge method as it is, or the one of a name.
+
+    Args:
+        method: A method object, or one of :data:`JUDGE_METHODS`.
+        seed: Random seed of a method given by name.
 
     Raises:
         ArgumentError: if it is neither.
     """
     if isinstance(method, str):
         return judge_method(method, seed=seed)
-    if isinstance(method, type) or not all(
-        callable(getattr(method, part, None)) for part in ("requests", "read")
-    ):
-        shown = (
-            f"the class {method.__name__}" if isinstance(method, type) else type(method).__name__
-        )
+    is_class = isinstance(method, type)
+    if is_class or not all(callable(getattr(method, n, None)) for n in ("requests", "parse")):
+        actual = f"the class {method.__name__}" if is_class else type(method).__name__
+        names = ", ".join(JUDGE_METHODS)
         raise ArgumentError(
             "method",
-            f"must be one of {', '.join(JUDGE_METHODS)} or an object such as PairwiseLogprobs(), not {shown}",
+            f"must be one of {names} or an object such as PairwiseLogprobs(), not {actual}",
         )
     return method
 
 
-def few_shot_turns(
-    few_shot: Sequence[FewShotComparison], comparison: Comparison, delimiters: bool = False
-) -> list[Message]:
-    """The turns of the worked verdicts that may stand before a comparison."""
-    return [
-        turn
-        for shot in tokenize_prompts(few_shot, comparison)
-        for turn in (
-            comparison_request(shot.comparison, shot.principle, delimiters),
-            Message(role="assistant", content=shot.letter),
-        )
+def score_all(
+    method: JudgeMethod,
+    questions: Sequence[tuple[Comparison, Principle]],
+    model: Model,
+    templates: Templates | None = None,
+) -> list[Judgment]:
+    """Judge many comparisons, all requests in one batch.
+
+    Args:
+        method: How to ask the judge.
+        questions: Comparisons, each with the principle to judge it by.
+        model: The judge.
+        templates: The judge's templates; without them, the shipped ones.
+
+    Returns:
+        One judgment for each question.
+    """
+    templates = templates or Templates.for_model(model)
+    principles = [principle.worded_by(templates) for _, principle in questions]
+    grouped = [
+        method.requests(comparison, principle, templates)
+        for (comparison, _), principle in zip(questions, principles, strict=True)
     ]
-
-
-def comparison_request(
-    comparison: Comparison,
-    principle: Principle,
-    delimiters: bool = False,
-    chain_of_thought: bool = False,
-) -> Message:
-    """The user turn that shows two answers and asks the principle's question."""
-    # the paper's own questions end with a piece of its frame, which ours has no place for
-    asked = (principle.compare or "").removesuffix("Options:").rstrip()
-    text = fill_slots(asked, {"prompt": comparison.prompt.text})
-    turns = [message.model_dump() for message in comparison.prompt.messages]
-    values = {
-        "conversation": turns,
-        "first": comparison.first,
-        "second": comparison.second,
-        "text": text,
-    }
-    if delimiters:
-        # depends on both answers, so whoever writes one cannot write its mark; not on the principle, so that prompts by different
-        # principles begin alike and are read from one beginning
-        delimiter = digest(["fence", comparison.id])[:8]
-        return Message(
-            role="user",
-            content=templates.render(
-                "judge_delimited", **values, delimiter=delimiter, chain_of_thought=chain_of_thought
-            ),
-        )
-    return Message(
-        role="user",
-        content=templates.render(
-            "judge_chain_of_thought" if chain_of_thought else "judge", **values
-        ),
-    )
-
-
-def share(answer: Response, option: int) -> float | None:
-    """The probability of one option among those offered, or None where the log-probabilities say nothing."""
-    if (
-        not isinstance(answer, OptionLogprobs)
-        or answer.finish_reason != "stop"
-        or any(map(math.isnan, answer.logprobs))
-    ):
-        return None
-    top = max(answer.logprobs)
-    if math.isinf(top):
-        return None
-    weights = [math.exp(value - top) for value in answer.logprobs]
-    return weights[option] / sum(weights)
-
-
-def trouble(requests: Sequence[Request], answers: Sequence[Response]) -> str:
-    """What went wrong with a judge's answers, the commonest things first, with how often; empty where nothing did."""
-    counts = Counter(
-        said
-        for request, answer in zip(requests, answers, strict=True)
-        if (said := _trouble(request, answer))
-    )
-    return "; ".join(
-        f"{count} of {len(answers)} answers {said}" for said, count in counts.most_common(REASONS)
-    )
-
-
-def _trouble(request: Request, answer: Response) -> str:
-    if answer.finish_reason == "length" and isinstance(request, GenerateRequest):
-        return f"truncated (cut at max_tokens={request.max_tokens})"
-    if answer.finish_reason != "stop":
-        return (
-            f"{answer.finish_reason.replace('_', ' ')} ({answer.reason})"
-            if answer.reason
-            else answer.finish_reason.replace("_", " ")
-        )
-    if isinstance(answer, OptionLogprobs) and share(answer, 0) is None:
-        return "without a probability for any of the options"
-    return (
-        "without a verdict"
-        if isinstance(answer, Completion) and verdict(answer.text) is None
-        else ""
-    )
-
-
-def judgment(
-    method: SampledVotes | PairwiseLogprobs | CritiqueOdds,
-    principle: Principle,
-    requests: Sequence[Request],
-    answers: Sequence[Response],
-    p_first: float | None,
-    evidence: dict[str, float] | None = None,
-    text: str = "",
-) -> Judgment:
-    """What a method read, with everything that is needed to look at it again; without a probability it is unscored."""
-    sampled = [request for request in requests if isinstance(request, GenerateRequest)]
-    return Judgment(
-        principle=principle.id,
-        principle_hash=principle.hash,
-        method=method.name,
-        p_first=p_first,
-        status="unscored" if p_first is None else "ok",
-        reason=trouble(requests, answers),
-        evidence=evidence or {},
-        text=text,
-        template=templates.template_hash(method.template),
-        seeds=tuple(request.seed for request in sampled),
-        temperature=sampled[0].temperature if sampled else None,
-        tokens=(
-            sum(a.tokens_in for a in answers),
-            sum(a.tokens_out for a in answers if isinstance(a, Completion)),
-        ),
-    )
+    responses = iter(model([request for requests in grouped for request in requests]))
+    template = templates.hash(method.template) if method.template else ""
+    judgments = []
+    for principle, requests in zip(principles, grouped, strict=True):
+        judgment = method.parse(principle, requests, [next(responses) for _ in requests])
+        judgments.append(judgment.model_copy(update={"template": template}))
+    return judgments

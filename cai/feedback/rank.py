@@ -1,4 +1,16 @@
-"""``rank``: several answers to a prompt, in the order that the judge's verdicts on all their pairs speak for."""
+"""``rank``: the answers to a prompt, best first, from the judge's verdicts on all their pairs.
+
+Example:
+    >>> from cai import Prompt, ResponseCache, load_constitution, rank
+    >>> from cai.backends.scripted import ScriptedBackend
+    >>> def logprobs(messages, options):  # stands in for a model: the longer, the more problems
+    ...     return (len(messages[-2].content) / 10, 0.0)
+    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(weigh=logprobs))
+    >>> answers = ["It is, as everybody knows, Paris.", "Paris.", "It is Paris."]
+    >>> prompt = Prompt.of("What is the capital of France?")
+    >>> rank(prompt, answers, load_constitution("harmless"), model, "critique").answers
+    ('Paris.', 'It is Paris.', 'It is, as everybody knows, Paris.')
+"""
 
 from __future__ import annotations
 
@@ -6,19 +18,20 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 from cai.arguments import check_records
 from cai.backends.protocol import Model
 from cai.cleaning import clean
 from cai.constitution.schema import Constitution
 from cai.errors import ArgumentError
-from cai.feedback.judge import judge
+from cai.feedback.judge import Combine, judge
 from cai.feedback.judge_methods import JudgeMethod
 from cai.records import Comparison, Preference, Prompt, Ranking
 
 PRIOR = 0.1
-"""Draws that every answer is given against one of strength zero, so that one which always wins has a finite strength."""
+"""Draws of every answer against one of strength zero; they keep an undefeated answer finite."""
+_MAX_ITERATIONS = 10_000
+_TOLERANCE = 1e-9
 
 
 def rank(
@@ -28,13 +41,28 @@ def rank(
     model: Model,
     method: JudgeMethod | str,
     *,
+    principles: int = 1,
+    combine: Combine = "mean",
     seed: int = 0,
-    **how: Any,
 ) -> Ranking:
-    """Judge all pairs of the answers, as :func:`cai.judge` does (``how`` goes to it), and put the answers in order.
+    """Judge all pairs of the answers and put the answers in order.
+
+    Args:
+        prompt: The prompt.
+        answers: Different answers to it.
+        constitution: The constitution whose principles are drawn, by their ``judge`` weights.
+        model: The judge, from ``ResponseCache(path).cached_model(backend)``.
+        method: How to ask it, see :func:`cai.judge`.
+        principles: Number of different principles drawn for each pair; 0 means all of them.
+        combine: How several principles make one label, see :func:`cai.judge`.
+        seed: Random seed of the draws, and of methods given by name.
+
+    Returns:
+        The answers, best first, with their strengths.
 
     Raises:
-        ArgumentError: if there are no answers, or two of them are the same.
+        ArgumentError: if there are no answers, two of them are the same, or another argument
+            cannot be used.
     """
     check_records("prompt", [prompt], Prompt)
     check_records("answers", answers, str)
@@ -42,33 +70,50 @@ def rank(
     if not answers:
         raise ArgumentError("answers", "is empty; there is nothing to rank")
     if len(set(answers)) < len(answers):
-        raise ArgumentError("answers", "two answers are the same; a ranking is of different ones")
-    pairs = [Comparison.of(prompt, one, other) for one, other in combinations(answers, 2)]
-    return ranking(prompt, answers, judge(pairs, constitution, model, method, seed=seed, **how))
+        raise ArgumentError("answers", "two answers are the same; each can be ranked only once")
+    pairs = [Comparison.of(prompt, first, second) for first, second in combinations(answers, 2)]
+    preferences = judge(
+        pairs, constitution, model, method, principles=principles, combine=combine, seed=seed
+    )
+    return ranking(prompt, answers, preferences)
 
 
 def rankings(preferences: Sequence[Preference]) -> list[Ranking]:
-    """One ranking for each prompt of some labels, of all answers that stand in them."""
-    found: dict[str, list[Preference]] = defaultdict(list)
+    """Rank the answers to each prompt by labels that are already there.
+
+    Args:
+        preferences: The labels.
+
+    Returns:
+        One ranking for each prompt, of all answers in its labels.
+    """
+    by_prompt: dict[str, list[Preference]] = defaultdict(list)
     for preference in preferences:
-        found[preference.comparison.prompt.id].append(preference)
-    return [
-        ranking(
-            labels[0].comparison.prompt,
-            [*dict.fromkeys(t for p in labels for t in (p.comparison.first, p.comparison.second))],
-            labels,
-        )
-        for labels in found.values()
-    ]
+        by_prompt[preference.comparison.prompt.id].append(preference)
+    ranked = []
+    for labels in by_prompt.values():
+        answers: dict[str, None] = {}
+        for label in labels:
+            answers[label.comparison.first] = None
+            answers[label.comparison.second] = None
+        ranked.append(ranking(labels[0].comparison.prompt, list(answers), labels))
+    return ranked
 
 
 def ranking(prompt: Prompt, answers: Sequence[str], preferences: Sequence[Preference]) -> Ranking:
-    """The answers, best first, by the strengths that fit the labels best; without a label all are alike."""
-    place = {answer: i for i, answer in enumerate(answers)}
+    """Rank answers by the strengths that fit some labels best.
+
+    Args:
+        prompt: The prompt.
+        answers: The answers.
+        preferences: Labels of pairs of these answers. Without any, all answers are equal.
+    """
+    index = {answer: i for i, answer in enumerate(answers)}
     wins: dict[tuple[int, int], float] = defaultdict(float)
     for preference in preferences:
         if preference.p_first is not None:
-            first, second = place[preference.comparison.first], place[preference.comparison.second]
+            first = index[preference.comparison.first]
+            second = index[preference.comparison.second]
             wins[first, second] += preference.p_first
             wins[second, first] += 1 - preference.p_first
     fitted = strengths(wins, len(answers))
@@ -83,27 +128,34 @@ def ranking(prompt: Prompt, answers: Sequence[str], preferences: Sequence[Prefer
 def strengths(
     wins: Mapping[tuple[int, int], float], count: int, prior: float = PRIOR
 ) -> list[float]:
-    """Bradley–Terry strengths ``s`` with ``P(i beats j) = sigmoid(s_i - s_j)``, the most likely ones for some wins.
+    """Fit Bradley-Terry strengths ``s`` with ``P(i beats j) = sigmoid(s_i - s_j)``.
 
-    ``wins[i, j]`` is how often, or how surely, ``i`` beat ``j``. By minorisation and maximisation (Hunter 2004, equation 3),
-    with ``prior`` draws of every item against one of strength zero.
+    Minorization-maximization for the most likely strengths (Hunter 2004, equation 3), with
+    ``prior`` draws of every item against one of strength zero.
+
+    Args:
+        wins: ``wins[i, j]`` is how often, or how surely, ``i`` beat ``j``.
+        count: Number of items.
+        prior: Number of draws against an item of strength zero.
+
+    Returns:
+        The strength of each item.
     """
-    games = {pair: won + wins.get((pair[1], pair[0]), 0.0) for pair, won in wins.items()}
-    games |= {(j, i): played for (i, j), played in games.items()}
     won = [prior / 2 + sum(wins.get((i, j), 0.0) for j in range(count)) for i in range(count)]
-    weights = [1.0] * count
-    for _ in range(10_000):
-        before = weights
-        weights = [
-            won[i]
-            / (
-                prior / (before[i] + 1)
-                + sum(
-                    games.get((i, j), 0.0) / (before[i] + before[j]) for j in range(count) if j != i
-                )
+    played = {(i, j): 0.0 for i in range(count) for j in range(count) if i != j}
+    for i, j in played:
+        played[i, j] = wins.get((i, j), 0.0) + wins.get((j, i), 0.0)
+    weights = [1.0] * count  # exp of the strengths
+    for _ in range(_MAX_ITERATIONS):
+        updated = []
+        for i in range(count):
+            against_prior = prior / (weights[i] + 1)
+            against_others = sum(
+                played[i, j] / (weights[i] + weights[j]) for j in range(count) if j != i
             )
-            for i in range(count)
-        ]
-        if max(abs(math.log(new / old)) for new, old in zip(weights, before, strict=True)) < 1e-9:
+            updated.append(won[i] / (against_prior + against_others))
+        change = max(abs(math.log(new / old)) for new, old in zip(updated, weights, strict=True))
+        weights = updated
+        if change < _TOLERANCE:
             break
     return [math.log(weight) for weight in weights]

@@ -1,6 +1,18 @@
-"""``rate``: answers in, a number for each out, straight from the judge (d-RLAIF, arXiv 2309.00267, section 2.3).
+"""``rate``: answers in, a score for each out, straight from the judge.
 
-A reward without a reward model: dearer per answer, never out of date with the policy it scores.
+This is direct RLAIF (arXiv 2309.00267, section 2.3): a reward without a reward model. It costs more
+per answer and never gets out of date with the policy that it scores.
+
+Example:
+    >>> from cai import Prompt, ResponseCache, load_constitution, rate
+    >>> from cai.backends.scripted import ScriptedBackend
+    >>> def logprobs(messages, options):  # stands in for a model: shouting has a problem
+    ...     return (-0.1, -2.4) if "!" in messages[-2].content else (-2.4, -0.1)
+    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(weigh=logprobs))
+    >>> prompt = Prompt.of("What is a fraction?")
+    >>> answers = [(prompt, "A part of a whole."), (prompt, "Look it up!")]
+    >>> [round(score, 2) for score in rate(answers, load_constitution("harmless"), model)]
+    [0.82, -0.82]
 """
 
 from __future__ import annotations
@@ -8,18 +20,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from cai import templates
-from cai.arguments import check_model, check_choice, check_constitution
-from cai.backends.protocol import LoglikelihoodRequest, Model, OptionLogprobs, Request, Response
-from cai.constitution.schema import Constitution, Principle, fill_slots
+from cai.arguments import check_choice, check_constitution, check_model
+from cai.backends.protocol import LoglikelihoodRequest, Model, Request, Response
+from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge import is_empty_answer
-from cai.feedback.judge_methods import CritiqueOdds, share
-from cai.feedback.revise import critique_request
+from cai.feedback.judgments import option_probability
+from cai.feedback.requests import problem_request, rating_request
 from cai.keys import digest, draw_many
-from cai.records import Message, Prompt
+from cai.records import Prompt
+from cai.templates import Templates
 
 Scale = Literal["critique", "digits"]
+"""Ways to score an answer."""
 DIGITS = tuple("123456789")
+"""The options of a rating."""
 
 
 def rate(
@@ -31,11 +45,22 @@ def rate(
     principles: int = 1,
     seed: int = 0,
 ) -> list[float | None]:
-    """A number between -1 and 1 for each (prompt, answer): the mean over ``principles`` drawn by weight (0: all of them).
+    """Score answers from -1 to 1 by principles.
 
-    ``critique``: 1 - 2 v, with v the probability that a critique by the principle finds a problem. ``digits``: the expected
-    rating from 1 to 9 under the probabilities of the digits, brought to -1 ... 1. An answer that says nothing gets -1 unasked;
-    None where nothing could be read.
+    An empty answer gets -1 without a request, see :func:`cai.feedback.judge.is_empty_answer`.
+
+    Args:
+        answers: The answers, each with its prompt.
+        constitution: The constitution whose principles are drawn, by their ``judge`` weights.
+        model: The judge, from ``ResponseCache(path).cached_model(backend)``.
+        scale: ``critique``: 1 - 2 v, with v the probability that a critique finds a problem.
+            ``digits``: the expected rating from 1 to 9, mapped to -1 ... 1.
+        principles: Number of different principles drawn for each answer, whose scores are averaged;
+            0 means all of them.
+        seed: Random seed of the draws.
+
+    Returns:
+        One score for each answer; None if no response could be read.
 
     Raises:
         ArgumentError: naming the argument that cannot be used.
@@ -43,53 +68,49 @@ def rate(
     check_constitution(constitution, "judge", principles)
     check_model(model)
     check_choice("scale", scale, get_args(Scale))
+    templates = constitution.templates_for(model)
+    by_id = constitution.principles_for(templates)
     weights = constitution.used_for("judge")
-    drawn = [
-        []
-        if is_empty_answer(text)
-        else draw_many(weights, principles or len(weights), seed, "rate", prompt.id, digest(text))
-        for prompt, text in answers
-    ]
-    requests = [
-        _call(scale, prompt, text, constitution.principles[name])
-        for (prompt, text), names in zip(answers, drawn, strict=True)
-        for name in names
-    ]
-    given = iter(model(requests))
-    ratings: list[float | None] = []
-    for names in drawn:
-        read = [value for _ in names if (value := _read(scale, next(given))) is not None]
-        ratings.append(-1.0 if not names else sum(read) / len(read) if read else None)
-    return ratings
+    count = principles or len(weights)
+    requests: list[Request] = []
+    drawn: list[list[str]] = []
+    for prompt, answer in answers:
+        names: list[str] = []
+        if not is_empty_answer(answer):
+            names = draw_many(weights, count, seed, "rate", prompt.id, digest(answer))
+        requests += [_request(scale, by_id[name], prompt, answer, templates) for name in names]
+        drawn.append(names)
+    responses = iter(model(requests))
+    return [_mean_score(scale, [next(responses) for _ in names]) for names in drawn]
 
 
-def _call(scale: Scale, prompt: Prompt, text: str, principle: Principle) -> Request:
+def _request(
+    scale: Scale, principle: Principle, prompt: Prompt, answer: str, templates: Templates
+) -> LoglikelihoodRequest:
+    if scale == "digits":
+        return LoglikelihoodRequest((rating_request(principle, prompt, answer, templates),), DIGITS)
+    question = problem_request(principle, prompt, templates)
+    options = templates.options("judge_critique")
+    return LoglikelihoodRequest((*prompt.with_answer(answer), question), options)
+
+
+def _mean_score(scale: Scale, responses: Sequence[Response]) -> float | None:
+    """Average the scores of an answer; -1 without a request, None without a readable response."""
+    if not responses:
+        return -1.0
+    scores = [_score(scale, response) for response in responses]
+    readable = [score for score in scores if score is not None]
+    return sum(readable) / len(readable) if readable else None
+
+
+def _score(scale: Scale, response: Response) -> float | None:
     if scale == "critique":
-        return LoglikelihoodRequest(
-            (*prompt.with_answer(text), critique_request(principle, prompt)), CritiqueOdds.options
-        )
-    delimiter = digest(["fence", prompt.id, text])[:8]
-    asked = fill_slots(principle.critique or principle.compare or "", {"prompt": prompt.text})
-    turns = [message.model_dump() for message in prompt.messages]
-    return LoglikelihoodRequest(
-        (
-            Message(
-                role="user",
-                content=templates.render(
-                    "rate", conversation=turns, reply=text, text=asked, delimiter=delimiter
-                ),
-            ),
-        ),
-        DIGITS,
-    )
-
-
-def _read(scale: Scale, answer: Response) -> float | None:
-    if scale == "critique":
-        problem = share(answer, 0)
-        return None if problem is None else 1 - 2 * problem
-    if not isinstance(answer, OptionLogprobs) or (first := share(answer, 0)) is None:
-        return None
-    shares = [first, *(s for i in range(1, len(DIGITS)) if (s := share(answer, i)) is not None)]
-    expected = sum(digit * s for digit, s in enumerate(shares, start=1))
+        p_problem = option_probability(response, 0)
+        return None if p_problem is None else 1 - 2 * p_problem
+    expected = 0.0
+    for option, digit in enumerate(DIGITS):
+        probability = option_probability(response, option)
+        if probability is None:
+            return None
+        expected += int(digit) * probability
     return (expected - 5) / 4

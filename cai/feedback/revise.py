@@ -1,20 +1,37 @@
-"""``revise``: the critique-and-revise loop of Constitutional AI (arXiv 2212.08073, section 3.1)."""
+"""``revise``: critique and revise responses by principles (arXiv 2212.08073, section 3.1).
+
+Example:
+    >>> from cai import Prompt, ResponseCache, load_constitution, revise, sample
+    >>> from cai.backends.scripted import ScriptedBackend
+    >>> def reply(messages, seed):  # stands in for a model: an answer, a critique, a revision
+    ...     return ["Go away!", "It is rude.", "Can I help?"][len(messages) // 2]
+    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(reply))
+    >>> samples = sample([Prompt.of("Hello.")], model)
+    >>> (revision,) = revise(samples, load_constitution("harmless"), model, rounds=1)
+    >>> revision.steps[0].critique, revision.final
+    ('It is rude.', 'Can I help?')
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from cai import templates
-from cai.arguments import check_model, check_count, check_constitution, check_records, check_sampling
+from cai.arguments import (
+    check_constitution,
+    check_count,
+    check_model,
+    check_records,
+    check_sampling,
+)
 from cai.backends.protocol import Completion, GenerateRequest, Model
-from cai.constitution.schema import Constitution, Principle, fill_slots
+from cai.constitution.schema import Constitution, Principle
 from cai.errors import ArgumentError
+from cai.feedback.requests import Turns, critique_request, revision_examples, revision_request
 from cai.feedback.sample import reason_of, status_of
 from cai.keys import digest, draw, seed_for
 from cai.records import Message, Prompt, Revision, Sample, Step
-
-Turns = tuple[Message, ...]
 
 
 def revise(
@@ -28,11 +45,24 @@ def revise(
     temperature: float = 1.0,
     max_tokens: int = 256,
 ) -> list[Revision]:
-    """Critique and revise each sample ``rounds`` times, by one principle drawn per round with replacement by weight.
+    """Critique and revise responses, several times in a row.
 
-    Each round starts from the prompt and the reply as it then is. ``direct`` skips the critique. Samples without a text
-    are left out. A round whose critique or revision is unusable keeps the reply, with the status and the reason of the one
-    that failed; after a failed critique no revision is asked for.
+    Each round draws one principle by weight, with replacement, and starts from the prompt and the
+    response as it then is. If the critique or the revision of a round fails, the response stays as
+    it was and the step records why; after a failed critique no revision is requested.
+
+    Args:
+        samples: The responses. Those without a text are left out.
+        constitution: The constitution whose principles are drawn, by their ``revise`` weights.
+        model: The critic, from ``ResponseCache(path).cached_model(backend)``.
+        rounds: Number of rounds.
+        direct: Whether to revise without a critique.
+        seed: Random seed of the draws and of the sampling.
+        temperature: Sampling temperature; 0 is greedy.
+        max_tokens: Maximum tokens per critique and per revision.
+
+    Returns:
+        One revision for each sample with a text.
 
     Raises:
         ArgumentError: naming the argument that cannot be used.
@@ -43,152 +73,29 @@ def revise(
     check_sampling(temperature, max_tokens)
     usable = [sample for sample in samples if sample.status in ("ok", "truncated")]
     check_constitution(constitution, "revise" if usable else None)
-    critic = _Critic(constitution, model, direct, seed, temperature, max_tokens)
-    replies = [sample.response for sample in usable]
+    reviser = _Reviser(constitution, model, direct, _Sampling(seed, temperature, max_tokens))
+    responses = [sample.response for sample in usable]
     steps: list[list[Step]] = [[] for _ in usable]
     for number in range(rounds):
-        for i, step in enumerate(critic.round(usable, replies, number)):
+        for i, step in enumerate(reviser.round(usable, responses, number)):
             steps[i].append(step)
-            replies[i] = step.revision
-    return [
-        Revision(
-            id=digest([s.id, [step.model_dump(exclude={"reason"}) for step in made]]),
-            sample=s,
-            steps=tuple(made),
-        )
-        for s, made in zip(usable, steps, strict=True)
-    ]
-
-
-class _Critic:
-    """A model that criticises and revises replies by drawn principles, one round at a time."""
-
-    def __init__(
-        self,
-        constitution: Constitution,
-        model: Model,
-        direct: bool,
-        seed: int,
-        temperature: float,
-        max_tokens: int,
-    ) -> None:
-        self.constitution, self.model, self.direct, self.seed = constitution, model, direct, seed
-        self.temperature, self.max_tokens = temperature, max_tokens
-        self.few_shot, self.weights = (
-            few_shot_turns(constitution, direct),
-            constitution.used_for("revise"),
-        )
-
-    def round(self, samples: Sequence[Sample], replies: Sequence[str], number: int) -> list[Step]:
-        """One step for each sample, from the reply it has so far."""
-        drawn = [
-            self.constitution.principles[draw(self.weights, self.seed, s.id, number)]
-            for s in samples
-        ]
-        talks = [
-            self.few_shot + s.prompt.with_answer(reply)
-            for s, reply in zip(samples, replies, strict=True)
-        ]
-        critiques: dict[int, Completion] = {}
-        if not self.direct:
-            asked = {
-                i: talks[i] + (critique_request(drawn[i], s.prompt),) for i, s in enumerate(samples)
-            }
-            critiques = self._write(samples, asked, "critique", number)
-            talks = [
-                asked[i] + (Message(role="assistant", content=critiques[i].text),)
-                for i in range(len(samples))
-            ]
-        # a revision is only as good as its critique, so none is asked for after a critique that is not whole
-        criticised = [
-            i for i in range(len(samples)) if i not in critiques or status_of(critiques[i]) == "ok"
-        ]
-        asked = {i: talks[i] + (revision_request(drawn[i], samples[i].prompt),) for i in criticised}
-        revisions = self._write(samples, asked, "revise", number)
-        return [
-            self._step(drawn[i], reply, critiques.get(i), revisions.get(i))
-            for i, reply in enumerate(replies)
-        ]
-
-    def _write(
-        self, samples: Sequence[Sample], talks: dict[int, Turns], what: str, number: int
-    ) -> dict[int, Completion]:
-        """The next turn of each conversation, by the index of its sample."""
-        requests = [
-            GenerateRequest(
-                talk,
-                seed_for(self.seed, what, samples[i].id, number),
-                self.temperature,
-                self.max_tokens,
-            )
-            for i, talk in talks.items()
-        ]
-        answers: dict[int, Completion] = {}
-        for i, answer in zip(talks, self.model(requests), strict=True):
-            assert isinstance(answer, Completion)
-            answers[i] = answer
-        return answers
-
-    def _step(
-        self,
-        principle: Principle,
-        reply: str,
-        critique: Completion | None,
-        revision: Completion | None,
-    ) -> Step:
-        last = revision or critique  # the one that decided how the round ended
-        assert last is not None
-        status = status_of(last)
-        reason = reason_of(last, self.max_tokens)
-        text = last.text if status == "ok" else reply
-        reasoning = (critique.reasoning if critique else "", revision.reasoning if revision else "")
-        return Step(
-            principle=principle.id,
-            principle_hash=principle.hash,
-            critique=critique.text if critique else "",
-            revision=text,
-            unchanged=text == reply,
-            status=status,
-            reason=f"{'revision' if revision else 'critique'}: {reason}" if reason else "",
-            reasoning=reasoning if any(reasoning) else (),
-        )
-
-
-def critique_request(principle: Principle, prompt: Prompt) -> Message:
-    """The user turn that asks for a critique."""
-    text = fill_slots(principle.critique or "", {"prompt": prompt.text})
-    return Message(role="user", content=templates.render_text("critique", text))
-
-
-def revision_request(principle: Principle, prompt: Prompt) -> Message:
-    """The user turn that asks for a revision."""
-    text = fill_slots(principle.revise or "", {"prompt": prompt.text})
-    return Message(role="user", content=templates.render_text("revise", text))
-
-
-def few_shot_turns(constitution: Constitution, direct: bool) -> Turns:
-    """The constitution's worked examples as one conversation before the real one."""
-    turns: list[Message] = []
-    for shot in constitution.few_shot:
-        principle, prompt = constitution.principles[shot.principle], Prompt.of(shot.prompt)
-        turns += prompt.with_answer(shot.answer)
-        if not direct:
-            turns += [
-                critique_request(principle, prompt),
-                Message(role="assistant", content=shot.critique),
-            ]
-        turns += [
-            revision_request(principle, prompt),
-            Message(role="assistant", content=shot.revision),
-        ]
-    return tuple(turns)
+            responses[i] = step.revision
+    return [_revision(sample, own) for sample, own in zip(usable, steps, strict=True)]
 
 
 def training_rows(revisions: Sequence[Revision], rows: str = "final") -> list[tuple[Prompt, str]]:
-    """What to fine-tune on: the ``final`` revisions, ``all`` of them, or those up to the n-th (``upto_2``).
+    """Choose the texts to fine-tune on.
 
-    The paper's section 1.2 takes the final ones, its section 3.1 all. A text is taken once per sample; a sample none of
-    whose revisions is usable gives no row, for its first answer was never looked at.
+    A text is taken once per sample. A sample without a successful revision gives no row, because
+    nobody checked its first response.
+
+    Args:
+        revisions: The revisions.
+        rows: ``final`` for the last revision of each sample (arXiv 2212.08073, section 1.2),
+            ``all`` for all of them (section 3.1), or ``upto_<n>`` for the first n.
+
+    Returns:
+        Pairs of a prompt and the response to learn.
 
     Raises:
         ArgumentError: if ``rows`` is none of these.
@@ -198,14 +105,126 @@ def training_rows(revisions: Sequence[Revision], rows: str = "final") -> list[tu
         raise ArgumentError("rows", f"must be final, all, or upto_<n> such as upto_2, not {rows!r}")
     chosen: dict[tuple[str, str], tuple[Prompt, str]] = {}
     for revision in revisions:
-        usable = [step.revision for step in revision.steps if step.status == "ok"]
-        last = (
-            len(usable)
-            if rows == "all"
-            else int(rows.removeprefix("upto_"))
-            if rows.startswith("upto_")
-            else 0
-        )
-        for text in usable[:last] if last else usable[-1:]:
+        texts = [step.revision for step in revision.steps if step.status == "ok"]
+        if rows == "final":
+            texts = texts[-1:]
+        elif rows != "all":
+            texts = texts[: int(rows.removeprefix("upto_"))]
+        for text in texts:
             chosen[revision.sample.id, text] = (revision.sample.prompt, text)
     return list(chosen.values())
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """What a critic is sampled with."""
+
+    seed: int
+    temperature: float
+    max_tokens: int
+
+
+@dataclass
+class _Draft:
+    """A response on its way through one round."""
+
+    sample: Sample
+    response: str
+    principle: Principle
+    conversation: Turns
+    critique: Completion | None = None
+    revision: Completion | None = None
+
+    def step(self, max_tokens: int) -> Step:
+        """Return the record of the round."""
+        last = self.revision or self.critique  # the one that decides how the round ended
+        assert last is not None
+        status = status_of(last)
+        reason = reason_of(last, max_tokens)
+        stage = "revision" if self.revision else "critique"
+        text = last.text if status == "ok" else self.response
+        reasoning = (_reasoning(self.critique), _reasoning(self.revision))
+        return Step(
+            principle=self.principle.id,
+            principle_hash=self.principle.hash,
+            critique=self.critique.text if self.critique else "",
+            revision=text,
+            unchanged=text == self.response,
+            status=status,
+            reason=f"{stage}: {reason}" if reason else "",
+            reasoning=reasoning if any(reasoning) else (),
+        )
+
+
+class _Reviser:
+    """Critiques and revises responses by drawn principles, one round at a time."""
+
+    def __init__(
+        self,
+        constitution: Constitution,
+        model: Model,
+        direct: bool,  # noqa: FBT001
+        sampling: _Sampling,
+    ) -> None:
+        self.model = model
+        self.direct = direct
+        self.sampling = sampling
+        self.templates = constitution.templates_for(model)
+        self.principles = constitution.principles_for(self.templates)
+        self.weights = constitution.used_for("revise")
+        self.examples = revision_examples(constitution, self.templates, direct=direct)
+
+    def round(self, samples: Sequence[Sample], responses: Sequence[str], number: int) -> list[Step]:
+        """Return one step for each sample, from the response it has so far."""
+        drafts = []
+        for sample, response in zip(samples, responses, strict=True):
+            principle = self.principles[draw(self.weights, self.sampling.seed, sample.id, number)]
+            conversation = self.examples + sample.prompt.with_answer(response)
+            drafts.append(_Draft(sample, response, principle, conversation))
+        if not self.direct:
+            self._critique(drafts, number)
+        # a revision is only as good as its critique, so none is requested after a failed one
+        self._revise([d for d in drafts if not d.critique or status_of(d.critique) == "ok"], number)
+        return [draft.step(self.sampling.max_tokens) for draft in drafts]
+
+    def _critique(self, drafts: Sequence[_Draft], number: int) -> None:
+        """Add the request and the critique to each conversation."""
+        for draft in drafts:
+            request = critique_request(draft.principle, draft.sample.prompt, self.templates)
+            draft.conversation = (*draft.conversation, request)
+        for draft, critique in zip(drafts, self._write(drafts, "critique", number), strict=True):
+            draft.critique = critique
+            turn = Message(role="assistant", content=critique.text)
+            draft.conversation = (*draft.conversation, turn)
+
+    def _revise(self, drafts: Sequence[_Draft], number: int) -> None:
+        for draft in drafts:
+            request = revision_request(draft.principle, draft.sample.prompt, self.templates)
+            draft.conversation = (*draft.conversation, request)
+        for draft, revision in zip(drafts, self._write(drafts, "revise", number), strict=True):
+            draft.revision = revision
+
+    def _write(self, drafts: Sequence[_Draft], stage: str, number: int) -> list[Completion]:
+        """Sample the next turn of each conversation."""
+        sampling = self.sampling
+        requests = []
+        for draft in drafts:
+            seed = seed_for(sampling.seed, stage, draft.sample.id, number)
+            requests.append(
+                GenerateRequest(draft.conversation, seed, sampling.temperature, sampling.max_tokens)
+            )
+        completions = []
+        for response in self.model(requests):
+            assert isinstance(response, Completion)
+            completions.append(response)
+        return completions
+
+
+def _reasoning(completion: Completion | None) -> str:
+    return completion.reasoning if completion else ""
+
+
+def _revision(sample: Sample, steps: Sequence[Step]) -> Revision:
+    # a server's error message, which may differ from run to run, is no part of the id
+    content = [step.model_dump(exclude={"reason"}) for step in steps]
+    return Revision(id=digest([sample.id, content]), sample=sample, steps=tuple(steps))

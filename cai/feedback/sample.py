@@ -1,10 +1,21 @@
-"""``sample``: prompts in, answers of a model out."""
+"""``sample``: prompts in, a model's responses out.
+
+Example:
+    >>> from cai import Prompt, ResponseCache, sample
+    >>> from cai.backends.scripted import ScriptedBackend
+    >>> def reply(messages, seed):  # stands in for a model
+    ...     return f"You said: {messages[-1].content}"
+    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(reply))
+    >>> samples = sample([Prompt.of("Hello."), Prompt.of("Goodbye.")], model, n=2)
+    >>> [(s.response, s.draw, s.status) for s in samples][:2]
+    [('You said: Hello.', 0, 'ok'), ('You said: Hello.', 1, 'ok')]
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cai.arguments import check_model, check_count, check_records, check_sampling
+from cai.arguments import check_count, check_model, check_records, check_sampling
 from cai.backends.protocol import Completion, GenerateRequest, Model
 from cai.keys import digest, seed_for
 from cai.records import Prompt, Provenance, Sample, Status
@@ -19,10 +30,22 @@ def sample(
     temperature: float = 1.0,
     max_tokens: int = 256,
 ) -> list[Sample]:
-    """``n`` answers to each prompt, the answers to one prompt side by side.
+    """Sample responses to prompts.
 
-    The seed of an answer belongs to (``seed``, prompt, draw), so it depends neither on the order nor on the number of
-    prompts. An empty or cut-off answer is kept, with a status that says so.
+    The seed of a response is derived from ``seed``, the prompt and the number of the draw. It
+    depends neither on the order nor on the number of prompts. Empty and truncated responses are
+    kept, with a status that says so.
+
+    Args:
+        prompts: The prompts.
+        model: The model, from ``ResponseCache(path).cached_model(backend)``.
+        n: Number of responses to each prompt.
+        seed: Random seed.
+        temperature: Sampling temperature; 0 is greedy.
+        max_tokens: Maximum tokens per response.
+
+    Returns:
+        The responses; those to one prompt follow each other.
 
     Raises:
         ArgumentError: naming the argument that cannot be used.
@@ -31,51 +54,65 @@ def sample(
     check_model(model)
     check_count("n", n)
     check_sampling(temperature, max_tokens)
-    wanted = [(prompt, draw) for prompt in prompts for draw in range(n)]
-    requests = [
-        GenerateRequest(
-            prompt.messages, seed_for(seed, "sample", prompt.id, draw), temperature, max_tokens
-        )
-        for prompt, draw in wanted
-    ]
+    draws = [(prompt, draw) for prompt in prompts for draw in range(n)]
+    requests = []
+    for prompt, draw in draws:
+        own_seed = seed_for(seed, "sample", prompt.id, draw)
+        requests.append(GenerateRequest(prompt.messages, own_seed, temperature, max_tokens))
     samples = []
-    for (prompt, draw), request, answer in zip(wanted, requests, model(requests), strict=True):
-        assert isinstance(answer, Completion)
-        provenance = Provenance(
-            model=model.fingerprint,
-            seed=request.seed,
-            temperature=temperature,
-            max_tokens=max_tokens,
-        )
-        name = digest([prompt.id, provenance.model_dump(), draw])
-        samples.append(
-            Sample(
-                id=name,
-                prompt=prompt,
-                response=answer.text,
-                draw=draw,
-                status=status_of(answer),
-                provenance=provenance,
-                reasoning=answer.reasoning,
-                reason=reason_of(answer, max_tokens),
-            )
-        )
+    for (prompt, draw), request, response in zip(draws, requests, model(requests), strict=True):
+        assert isinstance(response, Completion)
+        samples.append(_sample(prompt, draw, model.fingerprint, request, response))
     return samples
 
 
-def status_of(answer: Completion) -> Status:
-    """``ok``, or what is wrong with an answer as a text."""
-    if answer.finish_reason in ("too_long", "filtered", "failed"):
-        return answer.finish_reason
-    if not answer.text.strip():
+def status_of(response: Completion) -> Status:
+    """Return whether a response is a usable text, or what is wrong with it.
+
+    Args:
+        response: The response.
+    """
+    if response.finish_reason in ("too_long", "filtered", "failed"):
+        return response.finish_reason
+    if not response.text.strip():
         return "empty"
-    return "truncated" if answer.finish_reason == "length" else "ok"
+    return "truncated" if response.finish_reason == "length" else "ok"
 
 
-def reason_of(answer: Completion, max_tokens: int) -> str:
-    """Why an answer is not ``ok``, in the server's words or by the limit it reached; empty where it is, or nobody said why."""
-    if status_of(answer) == "ok":
+def reason_of(response: Completion, max_tokens: int) -> str:
+    """Return why a response is not ``ok``.
+
+    Args:
+        response: The response.
+        max_tokens: The limit it was sampled with.
+
+    Returns:
+        The server's message or the limit that was reached; empty if the response is ``ok`` or the
+        cause is unknown.
+    """
+    if status_of(response) == "ok":
         return ""
-    return answer.reason or (
-        f"cut at max_tokens={max_tokens}" if answer.finish_reason == "length" else ""
+    if response.reason:
+        return response.reason
+    return f"cut at max_tokens={max_tokens}" if response.finish_reason == "length" else ""
+
+
+def _sample(
+    prompt: Prompt, draw: int, fingerprint: str, request: GenerateRequest, response: Completion
+) -> Sample:
+    provenance = Provenance(
+        model=fingerprint,
+        seed=request.seed,
+        temperature=request.temperature,
+        max_tokens=request.max_tokens,
+    )
+    return Sample(
+        id=digest([prompt.id, provenance.model_dump(), draw]),
+        prompt=prompt,
+        response=response.text,
+        draw=draw,
+        status=status_of(response),
+        provenance=provenance,
+        reasoning=response.reasoning,
+        reason=reason_of(response, request.max_tokens),
     )

@@ -206,8 +206,10 @@ def audit_stage(run: Run) -> Metrics:
         if config.examples
         else []
     )
+    model = run.judge("audit")
+    templates = run.constitution.templates_for(model)
     metrics["examples"] = judge_test_metrics(
-        run_judge_tests(asked, method_of(run), run.judge("audit"))
+        run_judge_tests(asked, method_of(run), model, templates)
     )
     metrics["human"] = _agreement(run) if config.human_pairs else {}
     if config.human_pairs and not metrics["human"]["n"]:

@@ -94,7 +94,8 @@ def crossover(run: Run, method: JudgeMethod) -> dict[str, Any]:
         for pair in pairs
         for principle in (pair.about_first, pair.about_second)
     ]
-    p_first = [judgment.p_first for judgment in score_all(method, judge_tests, model)]
+    templates = run.constitution.templates_for(model)
+    p_first = [judgment.p_first for judgment in score_all(method, judge_tests, model, templates)]
     # a pair with a verdict that could not be read is not right
     right = [
         a is not None and b is not None and a < 0.5 < b

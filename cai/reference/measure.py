@@ -13,7 +13,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from cai import templates
 from cai.backends.local import LocalBackend
 from cai.backends.protocol import Completion, GenerateRequest, Model, Request
 from cai.backends.response_cache import ResponseCache
@@ -23,6 +22,7 @@ from cai.feedback.judge_methods import CritiqueOdds, JudgeMethod, PairwiseLogpro
 from cai.records import Comparison, Message, Prompt
 from cai.reference import checkers, tasks, world
 from cai.reference.world import Principle, Reply, Split, WorldRequest
+from cai.templates import REFERENCE
 
 ATTRIBUTES = tuple(world.lexicon()["attributes"])
 
@@ -79,7 +79,7 @@ def critique_figures(client: Model, found: list[Case]) -> dict[str, float]:
     """Right verdict and attribute; right sentence quoted; violation gone; other sentences kept, word for word."""
     talks = []
     for case in found:
-        request = templates.render("critique", text=case.principle.critique)
+        request = REFERENCE.render("critique", text=case.principle.critique)
         talks.append(
             (
                 *Prompt.of(case.request.text).with_answer(world.text_of(case.reply)),
@@ -91,7 +91,7 @@ def critique_figures(client: Model, found: list[Case]) -> dict[str, float]:
         (
             *talk,
             Message(role="assistant", content=critique),
-            Message(role="user", content=templates.render("revise", text=case.principle.revise)),
+            Message(role="user", content=REFERENCE.render("revise", text=case.principle.revise)),
         )
         for talk, critique, case in zip(talks, critiques, found, strict=True)
     ]

@@ -10,9 +10,9 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cai import templates
 from cai.reference import world
 from cai.reference.world import BENIGN, HARMS, Principle, Reply, Split, WorldRequest
+from cai.templates import REFERENCE
 
 
 class Turn(NamedTuple):
@@ -152,11 +152,11 @@ def critique_and_revise(rng: random.Random, split: Split) -> Row:
     for _ in range(max(critiques, 1)):
         principle = draw_principle(rng, split, broken if rng.random() < 0.45 else ())
         if critiques:
-            row.append(Turn("user", templates.render("critique", text=principle.critique)))
+            row.append(Turn("user", REFERENCE.render("critique", text=principle.critique)))
             row.append(Turn("assistant", world.critique_of(principle, request, reply), 1.0, 4.0))
     if critiques and rng.random() < 0.25:
         return row
-    row.append(Turn("user", templates.render("revise", text=principle.revise)))
+    row.append(Turn("user", REFERENCE.render("revise", text=principle.revise)))
     row.append(
         Turn("assistant", world.text_of(world.repair(principle, request, reply, rng, split)), 1.0)
     )
@@ -210,7 +210,7 @@ def judge(rng: random.Random, split: Split) -> Row:
         "second": world.text_of(second),
         "text": principle.compare,
     }
-    question = templates.render("judge_chain_of_thought" if chain_of_thought else "judge", **values)
+    question = REFERENCE.render("judge_chain_of_thought" if chain_of_thought else "judge", **values)
     answer = f"{reasons} The answer is {letter}" if chain_of_thought else f"{letter}. {reasons}"
     return [
         Turn("user", question),

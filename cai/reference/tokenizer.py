@@ -7,8 +7,8 @@ import re
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from cai import templates
 from cai.reference import world
+from cai.templates import REFERENCE
 
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 END, PAD = "<|end|>", "<|pad|>"
@@ -59,7 +59,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def words() -> set[str]:
     """Every word the world can say, in the forms in which it can stand in a sentence."""
-    texts = [*world.strings(world.lexicon()), *map(templates.source, TEMPLATES), FRAME_WORDS]
+    texts = [*world.strings(world.lexicon()), *map(REFERENCE.source, TEMPLATES), FRAME_WORDS]
     found = {w for text in texts for w in re.findall(r"[A-Za-z]+(?:'[a-z]+)?|[.,?!:\"]", text)}
     # a thing of the crowd never begins a sentence
     found |= {w.capitalize() for w in found - set(world.lexicon()["crowd"]["things"])}
@@ -70,7 +70,7 @@ def line_starts() -> set[str]:
     """Words that begin a line inside a template, where no space stands before them."""
     lines = [
         *world.strings(world.lexicon()["frames"]),
-        *"\n".join(map(templates.source, TEMPLATES)).split("\n"),
+        *"\n".join(map(REFERENCE.source, TEMPLATES)).split("\n"),
     ]
     return {match.group() for line in lines if (match := re.match(r"[A-Z][a-z]+", line))} | {
         "user",

@@ -13,6 +13,7 @@ from cai.backends import open_backend
 from cai.backends.protocol import GenerateRequest, LoglikelihoodRequest
 from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs
 from cai.reference import measure, tasks, world
+from cai.templates import REFERENCE
 
 SERVER = os.environ.get("CAI_SERVER", "")
 pytestmark = pytest.mark.skipif(
@@ -57,11 +58,14 @@ def test_verdicts_are_the_same(method):
         pair = measure.Comparison.of(
             measure.Prompt.of(case.request.text), world.text_of(case.reply), world.text_of(other)
         )
-        requests += method.requests(pair, measure._constitution(case.principle))
+        requests += method.requests(pair, measure._constitution(case.principle), REFERENCE)
     assert all(isinstance(request, LoglikelihoodRequest) for request in requests)
     served, here = both(requests)
-    from cai.feedback.judge_methods import share
+    from cai.feedback.judgments import option_probability
 
-    gaps = sorted(abs(share(a, 0) - share(b, 0)) for a, b in zip(served, here, strict=True))
+    gaps = sorted(
+        abs(option_probability(a, 0) - option_probability(b, 0))
+        for a, b in zip(served, here, strict=True)
+    )
     print(f"median gap {gaps[len(gaps) // 2]:.4f}, largest {gaps[-1]:.4f} of {len(gaps)}")
     assert gaps[len(gaps) // 2] < 0.01 and gaps[int(0.95 * len(gaps))] < 0.05

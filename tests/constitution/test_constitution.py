@@ -91,12 +91,12 @@ def test_all_unknown_names_come_at_once_with_hints(project):
         ("- a\n- b\n", "must be a mapping of keys to values, not a list"),
         ("critique: a\nrevise: b\n", "title is missing"),
         ("title: T\ncritique: only half\n", "has a critique text but no revise text"),
-        ("title: T\nnotes: nothing else\n", "says nothing"),
+        ("title: T\nnotes: nothing else\n", "has no text for a model"),
         (
             "title: T\ncritique: see {{ promt }}\nrevise: b\n",
             "unknown slot {{ promt }} (did you mean 'prompt'?)",
         ),
-        ("title: T\ncompare: " + "word " * 400 + "\n", "characters; a model will not keep"),
+        ("title: T\ncompare: " + "word " * 400 + "\n", "characters; keep it below 1,200"),
         ("title: T\ncompare: a\nexamples: [{prompt: p, better: x, worse: x}]\n", "are the same"),
         (
             "title: T\ncompare: a\nexamples: [{prompt: p, bettter: x, worse: y}]\n",

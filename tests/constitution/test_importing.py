@@ -10,8 +10,7 @@ from cai.constitution import load_constitution
 from cai.constitution.few_shot import LABELS, FewShotExample, read_few_shot_examples
 from cai.constitution.importing import read_principles, write_principles
 from cai.errors import InputError
-from cai.feedback.judge_methods import comparison_request
-from cai.feedback.revise import few_shot_turns
+from cai.feedback.requests import comparison_request, revision_examples
 from cai.records import Comparison, Prompt
 
 REAL = (
@@ -145,7 +144,7 @@ def test_worked_examples_come_in_as_they_are(tmp_path, name, content):
     assert set(constitution.used_for("revise")) == {"b/harmful-0", "b/harmful-1"}, (
         "what only explains an example is not drawn"
     )
-    told = [m.content for m in few_shot_turns(constitution, direct=False)]
+    told = [m.content for m in revision_examples(constitution, direct=False)]
     assert all(said.startswith(text) for said, text in zip(told, TURNS, strict=False)) and told[
         8
     ].startswith("Find rudeness.")
@@ -177,7 +176,7 @@ def test_published_examples_come_in_byte_for_byte(tmp_path):
     )
     chats = json.loads(REAL.read_text())["system_chat"]
     turns = [turn["content"] for chat in chats for turn in chat]
-    told = [m.content for m in few_shot_turns(constitution, direct=False)]
+    told = [m.content for m in revision_examples(constitution, direct=False)]
     assert len(told) == len(turns) == 24 and all(
         said.startswith(text) for said, text in zip(told, turns, strict=True)
     )

@@ -79,7 +79,7 @@ def test_an_unknown_name_says_where_it_was_looked_for(tmp_path, monkeypatch):
         find_constitution("lew", "mine")
     said = str(caught.value)
     assert said.startswith("lew: no constitution has this name (did you mean 'law'?); there are ")
-    assert "looked in mine/constitution, " in said and "README" not in said
+    assert "searched mine/constitution, " in said and "README" not in said
     (tmp_path / "law.txt").write_text(LAW)
     with pytest.raises(
         InputError, match=r"law\.txt: a constitution is a file that ends in \.yaml, \.yml, \.md"
@@ -152,8 +152,8 @@ def test_checking_a_constitution_lints_the_principles_it_draws_and_no_others(tmp
     found = check([Path("constitution/law.yaml")])
     assert list(map(str, found.problems)) == [
         "constitution/law.yaml:2:10: berry is used to revise but has no critique and no revise text",
-        "principles/apple.yaml:2:1: unknown slot {{ promt }} (did you mean 'prompt'?); only {{ prompt }} is filled",
-        "principles/berry.yaml:1:1: says nothing: give it critique and revise, or compare, or all three",
+        "principles/apple.yaml:2:1: unknown slot {{ promt }} (did you mean 'prompt'?); the only slot is {{ prompt }}",
+        "principles/berry.yaml:1:1: has no text for a model; add critique and revise, or compare, or all three",
     ]
     assert sorted(map(str, found.files)) == [
         "constitution/law.yaml",

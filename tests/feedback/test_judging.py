@@ -16,10 +16,11 @@ from cai.feedback.judge_methods import (
     CritiqueOdds,
     PairwiseLogprobs,
     SampledVotes,
-    comparison_request,
     judge_method,
 )
+from cai.feedback.requests import comparison_request
 from cai.records import Comparison, Preference, Prompt
+from cai.templates import DEFAULT
 
 PAIR = Comparison.of(Prompt.of("How do I mend the bike?"), "good advice", "bad advice")
 
@@ -98,8 +99,6 @@ def test_reasons_are_averaged_and_clamped(asked):
 
 
 def test_a_reading_says_how_it_was_made(asked):
-    from cai.templates import template_hash
-
     judgment = judge(
         [PAIR],
         constitution("x"),
@@ -107,7 +106,7 @@ def test_a_reading_says_how_it_was_made(asked):
         SampledVotes(seed=3, samples=2, delimiters=True),
     )[0].judgments[0]
     assert (
-        judgment.template == template_hash("judge_delimited")
+        judgment.template == DEFAULT.hash("judge_delimited")
         and len(set(judgment.seeds)) == 4
         and judgment.temperature == 1.0
     )

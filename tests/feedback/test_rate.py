@@ -32,7 +32,7 @@ def constitution(*names):
 
 def rated(texts, weigh, names=("x",), **more):
     with ResponseCache(Path(":memory:")) as cache:
-        model = cache.cached_model(ScriptedBackend(weigh=weigh))
+        model = cache.cached_model(ScriptedBackend(score_options=weigh))
         found = rate([(ASK, text) for text in texts], constitution(*names), model, **more)
         return found, cache.usage.get("") and cache.usage[""].requests
 

@@ -15,6 +15,7 @@ from cai.feedback.judge_methods import ChainOfThought, CritiqueOdds, PairwiseLog
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
 from cai.records import Comparison, Judgment, Message, Preference, Prompt
+from cai.templates import DEFAULT, REFERENCE
 
 
 def principle(name):
@@ -195,7 +196,7 @@ PAIRS = [Comparison.of(Prompt.of(f"q{i}"), f"good {i}", f"bad {i}") for i in ran
 def biased(messages, options):
     """Knows that "bad" is bad, but also likes whatever is called A: log-odds 2 for the truth, 1 for the place."""
     text = messages[-1].content
-    first_is_good = "Reply A: good" in text
+    first_is_good = "(A) good" in text
     return (2.0 * (1 if first_is_good else -1) + 1.0, 0.0)
 
 
@@ -306,9 +307,7 @@ def test_swap_is_an_involution_and_status_is_enforced(cached_model):
         Preference(id="i", comparison=PAIRS[0], p_first=None, status="ok", source="ai")
 
 
-def test_the_critique_template_asks_for_the_words_that_the_odds_are_read_from():
-    from cai import templates
-    from cai.feedback.judge_methods import CritiqueOdds
-
-    asked = templates.render("critique", text="x")
-    assert all(f'"{option}"' in asked for option in CritiqueOdds.options)
+@pytest.mark.parametrize("templates", [DEFAULT, REFERENCE], ids=["default", "reference"])
+def test_critique_odds_read_options_that_the_template_names(templates):
+    request = templates.render("judge_critique", text="x")
+    assert all(option in request for option in templates.options("judge_critique"))

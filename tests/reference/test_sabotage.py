@@ -52,6 +52,7 @@ class Sabotaged:
     """A judge whose log-probabilities somebody changes, who is shown the call beside them."""
 
     fingerprint = "sabotaged"
+    template_set = "reference"
 
     def __init__(self, model, change):
         self.cached_model, self.change = model, change

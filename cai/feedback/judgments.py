@@ -1,0 +1,109 @@
+"""From the responses of a judge to a :class:`~cai.records.Judgment` with its evidence."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from cai.backends.protocol import Completion, GenerateRequest, OptionLogprobs, Request, Response
+from cai.constitution.schema import Principle
+from cai.feedback.verdicts import verdict
+from cai.records import Judgment
+
+MAX_REASONS = 3
+"""Number of different failures that a judgment's reason lists."""
+
+
+def option_probability(response: Response, option: int) -> float | None:
+    """Return the probability of one option among those offered.
+
+    Args:
+        response: The response to a log-likelihood request.
+        option: Index of the option.
+
+    Returns:
+        The probability; None if the response failed or no option has a probability.
+    """
+    if not isinstance(response, OptionLogprobs) or response.finish_reason != "stop":
+        return None
+    if any(math.isnan(logprob) for logprob in response.logprobs):
+        return None
+    highest = max(response.logprobs)
+    if math.isinf(highest):
+        return None
+    likelihoods = [math.exp(logprob - highest) for logprob in response.logprobs]
+    return likelihoods[option] / sum(likelihoods)
+
+
+def build_judgment(
+    method: str,
+    principle: Principle,
+    requests: Sequence[Request],
+    responses: Sequence[Response],
+    p_first: float | None,
+    *,
+    evidence: Mapping[str, float] | None = None,
+    text: str = "",
+) -> Judgment:
+    """Return a judgment with what is needed to look into it later.
+
+    Args:
+        method: Name of the judge method.
+        principle: The principle that was applied.
+        requests: What the judge was asked.
+        responses: What it answered.
+        p_first: Probability that the first answer is better; None makes the judgment ``unscored``.
+        evidence: The numbers behind ``p_first``, by name.
+        text: The text that the judge wrote.
+    """
+    sampled = [request for request in requests if isinstance(request, GenerateRequest)]
+    tokens_in = sum(response.tokens_in for response in responses)
+    tokens_out = sum(r.tokens_out for r in responses if isinstance(r, Completion))
+    return Judgment(
+        principle=principle.id,
+        principle_hash=principle.hash,
+        method=method,
+        p_first=p_first,
+        status="unscored" if p_first is None else "ok",
+        reason=failure_summary(requests, responses),
+        evidence=dict(evidence or {}),
+        text=text,
+        seeds=tuple(request.seed for request in sampled),
+        temperature=sampled[0].temperature if sampled else None,
+        tokens=(tokens_in, tokens_out),
+    )
+
+
+def failure_summary(requests: Sequence[Request], responses: Sequence[Response]) -> str:
+    """Summarize what went wrong with a judge's responses, most frequent first.
+
+    Args:
+        requests: What the judge was asked.
+        responses: What it answered.
+
+    Returns:
+        A text such as ``"1 of 6 answers failed (timeout)"``; empty if nothing went wrong.
+    """
+    failures = Counter[str]()
+    for request, response in zip(requests, responses, strict=True):
+        failure = _failure(request, response)
+        if failure:
+            failures[failure] += 1
+    return "; ".join(
+        f"{count} of {len(responses)} answers {failure}"
+        for failure, count in failures.most_common(MAX_REASONS)
+    )
+
+
+def _failure(request: Request, response: Response) -> str:
+    """Return what went wrong with one response; empty if nothing did."""
+    if response.finish_reason == "length" and isinstance(request, GenerateRequest):
+        return f"truncated (cut at max_tokens={request.max_tokens})"
+    if response.finish_reason != "stop":
+        kind = response.finish_reason.replace("_", " ")
+        return f"{kind} ({response.reason})" if response.reason else kind
+    if isinstance(response, OptionLogprobs):
+        has_probability = option_probability(response, 0) is not None
+        return "" if has_probability else "without a probability for any of the options"
+    return "" if verdict(response.text) else "without a verdict"

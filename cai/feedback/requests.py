@@ -1,0 +1,181 @@
+"""The user turns that ask for a critique, a revision, a comparison or a rating."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cai.constitution.schema import Constitution, Principle, fill_slots
+from cai.feedback.few_shot import FewShotComparison, without_same_prompt
+from cai.keys import digest
+from cai.records import Comparison, Message, Prompt
+from cai.templates import DEFAULT, Templates
+
+Turns = tuple[Message, ...]
+
+
+def critique_request(
+    principle: Principle, prompt: Prompt, templates: Templates = DEFAULT
+) -> Message:
+    """Ask for a critique of the last reply.
+
+    Args:
+        principle: The principle to apply.
+        prompt: The conversation before the reply; its last turn fills ``{{ prompt }}``.
+        templates: The templates of the model that is asked.
+    """
+    return _user(templates.render_text("critique", _filled(principle.critique, prompt)))
+
+
+def revision_request(
+    principle: Principle, prompt: Prompt, templates: Templates = DEFAULT
+) -> Message:
+    """Ask for a better version of the last reply.
+
+    Args:
+        principle: The principle to apply.
+        prompt: The conversation before the reply; its last turn fills ``{{ prompt }}``.
+        templates: The templates of the model that is asked.
+    """
+    return _user(templates.render_text("revise", _filled(principle.revise, prompt)))
+
+
+def problem_request(
+    principle: Principle, prompt: Prompt, templates: Templates = DEFAULT
+) -> Message:
+    """Ask whether a critique of the last reply would find a problem.
+
+    The two answers to choose from are ``templates.options("judge_critique")``.
+
+    Args:
+        principle: The principle to apply.
+        prompt: The conversation before the reply; its last turn fills ``{{ prompt }}``.
+        templates: The templates of the model that is asked.
+    """
+    return _user(templates.render_text("judge_critique", _filled(principle.critique, prompt)))
+
+
+def comparison_request(
+    comparison: Comparison,
+    principle: Principle,
+    templates: Templates = DEFAULT,
+    *,
+    delimiters: bool = False,
+    chain_of_thought: bool = False,
+) -> Message:
+    """Ask which of two answers is better.
+
+    Args:
+        comparison: The two answers; the first one is shown as A.
+        principle: The principle to apply.
+        templates: The templates of the model that is asked.
+        delimiters: Whether to enclose the answers in tags that their writers cannot know.
+        chain_of_thought: Whether to ask for an explanation before the verdict.
+    """
+    # the paper's own questions end with "Options:", which our templates do not need
+    question = (principle.compare or "").removesuffix("Options:").rstrip()
+    values: dict[str, Any] = {
+        "conversation": _turns(comparison.prompt),
+        "first": comparison.first,
+        "second": comparison.second,
+        "text": _filled(question, comparison.prompt),
+    }
+    if delimiters:
+        # hashed from both answers, so that neither can contain it; not from the principle, so that
+        # requests for different principles share their beginning and it is read once
+        values["delimiter"] = _delimiter(comparison.id)
+        values["chain_of_thought"] = chain_of_thought
+    template = comparison_template(delimiters=delimiters, chain_of_thought=chain_of_thought)
+    return _user(templates.render(template, **values))
+
+
+def comparison_template(*, delimiters: bool, chain_of_thought: bool) -> str:
+    """Return the name of the template that :func:`comparison_request` fills."""
+    if delimiters:
+        return "judge_delimited"
+    return "judge_chain_of_thought" if chain_of_thought else "judge"
+
+
+def rating_request(
+    principle: Principle, prompt: Prompt, answer: str, templates: Templates = DEFAULT
+) -> Message:
+    """Ask for a rating of an answer from 1 to 9.
+
+    Args:
+        principle: The principle to apply.
+        prompt: The conversation before the answer.
+        answer: The answer to rate.
+        templates: The templates of the model that is asked.
+    """
+    values: dict[str, Any] = {
+        "conversation": _turns(prompt),
+        "reply": answer,
+        "text": _filled(principle.critique or principle.compare, prompt),
+        "delimiter": _delimiter(prompt.id, answer),
+    }
+    return _user(templates.render("rate", **values))
+
+
+def revision_examples(
+    constitution: Constitution, templates: Templates = DEFAULT, *, direct: bool
+) -> Turns:
+    """Return the constitution's few-shot examples as turns before the real conversation.
+
+    Args:
+        constitution: The constitution.
+        templates: The templates of the model that is asked.
+        direct: Whether to leave the critiques out.
+    """
+    principles = constitution.principles_for(templates)
+    turns: list[Message] = []
+    for example in constitution.few_shot:
+        principle = principles[example.principle]
+        prompt = Prompt.of(example.prompt)
+        turns += prompt.with_answer(example.answer)
+        if not direct:
+            turns.append(critique_request(principle, prompt, templates))
+            turns.append(Message(role="assistant", content=example.critique))
+        turns.append(revision_request(principle, prompt, templates))
+        turns.append(Message(role="assistant", content=example.revision))
+    return tuple(turns)
+
+
+def comparison_examples(
+    few_shot: Sequence[FewShotComparison],
+    comparison: Comparison,
+    templates: Templates = DEFAULT,
+    *,
+    delimiters: bool,
+) -> Turns:
+    """Return few-shot verdicts as turns before a comparison.
+
+    Args:
+        few_shot: The examples; those with the prompt of the comparison are left out.
+        comparison: The comparison that follows.
+        templates: The templates of the model that is asked.
+        delimiters: Whether to enclose the answers in tags.
+    """
+    turns: list[Message] = []
+    for example in without_same_prompt(few_shot, comparison):
+        principle = example.principle.worded_by(templates)
+        request = comparison_request(
+            example.comparison, principle, templates, delimiters=delimiters
+        )
+        turns += [request, Message(role="assistant", content=example.letter)]
+    return tuple(turns)
+
+
+def _filled(text: str | None, prompt: Prompt) -> str:
+    return fill_slots(text or "", {"prompt": prompt.text})
+
+
+def _turns(prompt: Prompt) -> list[Mapping[str, str]]:
+    return [message.model_dump() for message in prompt.messages]
+
+
+def _delimiter(*content: str) -> str:
+    return digest(["fence", *content])[:8]
+
+
+def _user(content: str) -> Message:
+    return Message(role="user", content=content)
