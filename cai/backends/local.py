@@ -32,8 +32,9 @@ from cai.models.load import (
     load_tokenizer,
 )
 from cai.models.packing.padding import padding_id
-from cai.models.packing.prefix import batches, group_rows, prefix_logits
+from cai.models.packing.prefix import batch_groups, group_rows, prefix_logits
 from cai.models.stopping import stop_tokens
+from cai.templates import template_set
 
 BATCH_TOKENS = 24_576
 """Maximum number of prompt and response tokens in a batch, padding included."""
@@ -44,7 +45,7 @@ BATCH_ROWS = 256
 class _TokenizedRequest(NamedTuple):
     """A generate request with the token ids of its prompt."""
 
-    index: int
+    number: int
     request: GenerateRequest
     prompt: list[int]
 
@@ -76,6 +77,8 @@ class LocalBackend:
     Attributes:
         name: The model folder or hub id.
         fingerprint: Digest of the model's files, with the chat format if one was given.
+        template_set: The prompt templates that the model reads: those it was trained on for the
+            reference model and its descendants, else the default ones.
     """
 
     def __init__(self, name: str, chat_format: str = "", *, enable_thinking: bool = False) -> None:
@@ -86,6 +89,7 @@ class LocalBackend:
         if enable_thinking:
             parts.append("enable_thinking")
         self.fingerprint = ":".join(parts)
+        self.template_set = template_set(name)
         self._chat_format = chat_format
         self._enable_thinking = enable_thinking
         self._stopped = False
@@ -93,7 +97,9 @@ class LocalBackend:
     @cached_property
     def format(self) -> ChatFormat:
         """The chat format; loads the tokenizer, but not the model."""
-        return ChatFormat(load_tokenizer(self.name), self._chat_format, self._enable_thinking)
+        return ChatFormat(
+            load_tokenizer(self.name), self._chat_format, enable_thinking=self._enable_thinking
+        )
 
     @cached_property
     def language_model(self) -> LanguageModel:
@@ -157,7 +163,7 @@ class LocalBackend:
             pad_id=padding_id(tokenizer),
         )
         for row, generated in zip(batch, decoded, strict=True):
-            yield row.index, self._completion(row, generated)
+            yield row.number, self._completion(row, generated)
 
     def _completion(self, row: _TokenizedRequest, generated: Decoded) -> Completion:
         tokens = generated.tokens[:-1] if generated.stopped else generated.tokens
@@ -179,10 +185,10 @@ class LocalBackend:
     def _detokenize(self, tokens: list[int]) -> tuple[str, str]:
         """Return the reasoning and the answer in generated tokens."""
         tokenizer = self.format.tokenizer
-        if self.format.tags is None:
+        if self.format.reasoning_tags is None:
             return "", str(tokenizer.decode(tokens, skip_special_tokens=True))
         # the reasoning tags may be special tokens, which are therefore removed only afterwards
-        reasoning, answer = self.format.split_thoughts(str(tokenizer.decode(tokens)))
+        reasoning, answer = self.format.split_reasoning(str(tokenizer.decode(tokens)))
         for token in tokenizer.all_special_tokens:
             reasoning, answer = reasoning.replace(token, ""), answer.replace(token, "")
         return reasoning, answer
@@ -233,7 +239,7 @@ class LocalBackend:
         rows = list(options_by_row)
         reach = [max(len(option.tokens) for option in options_by_row[row]) for row in rows]
         groups = group_rows(model, rows, reach)
-        for batch in batches(groups, rows, default_micro_batch_tokens(model.device)):
+        for batch in batch_groups(groups, rows, default_micro_batch_tokens(model.device)):
             if self._stopped:
                 return
             logits_by_row = prefix_logits(model, rows, reach, batch, padding_id(tokenizer))

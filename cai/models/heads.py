@@ -1,11 +1,10 @@
-"""The modules that are trained: a policy that gives the logits of wanted tokens, and a trunk that gives one number each.
+"""The modules that are trained: a policy that predicts tokens, and a model with one number each.
 
-Their forward is the whole of what a training step asks of a model, so that DistributedDataParallel and FSDP can wrap them.
+Their ``forward`` is all that a training step asks of a model, so DistributedDataParallel and FSDP
+can wrap them.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +15,31 @@ from cai.models.packing.logits import answer_logits, has_plain_head, output_embe
 from cai.models.scalar import answer_scores, token_values
 
 
-class _Headed(nn.Module):
+class _TrainedModel(nn.Module):
+    """A transformers model and the precision of its forward pass."""
+
     def __init__(self, model: PreTrainedModel, precision: torch.dtype) -> None:
         super().__init__()
-        self.model, self.precision = model, precision
+        self.model = model
+        self.precision = precision
         self._no_split_modules = model._no_split_modules  # where FSDP cuts
-        supports_tree_attention(
-            model
-        )  # found out now: wrapped, the model can no longer be called in passing
+        # tried now: once it is wrapped, the model cannot be called in passing
+        supports_tree_attention(model)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.model.device.type, self.precision, enabled=self.precision != torch.float32
-        )
+        is_narrow = self.precision != torch.float32
+        return torch.autocast(self.model.device.type, self.precision, enabled=is_narrow)
 
 
-class Policy(_Headed):
-    """A causal language model under training. With ``value``, a second head of one number per token, which starts at zero."""
+class Policy(_TrainedModel):
+    """A causal language model under training.
+
+    Args:
+        model: The language model.
+        precision: Data type of the forward pass.
+        value: Add a value head: one number per token, which starts at zero, so that it predicts
+            nothing before the first update (lm-human-preferences).
+    """
 
     def __init__(
         self, model: PreTrainedModel, precision: torch.dtype = torch.float32, *, value: bool = False
@@ -40,24 +47,39 @@ class Policy(_Headed):
         super().__init__(model, precision)
         has_plain_head(model)
         self.value: nn.Linear | None = None
-        if value:  # zero: before the first update it must say nothing (lm-human-preferences)
+        if value:
             self.value = nn.Linear(output_embeddings(model).in_features, 1, device=model.device)
             nn.init.zeros_(self.value.weight)
             nn.init.zeros_(self.value.bias)
 
     def forward(self, packed: PackedBatch) -> tuple[Tensor, Tensor | None]:
-        """Logits ``[N, V]`` of the answers' tokens, and the value ``[N]`` of the state before each, where there is a head for it."""
+        """Read a packed batch.
+
+        Returns:
+            Logits of the answers' tokens, ``[N, V]``, and the value of the state before each of
+            them, ``[N]``; None without a value head.
+        """
         with self._autocast():
             hidden, logits = answer_logits(self.model, packed)
-            return logits, None if self.value is None else self.value(hidden).squeeze(-1).float()
+            if self.value is None:
+                return logits, None
+            return logits, self.value(hidden).squeeze(-1).float()
 
 
-class Scalar(_Headed):
-    """A trunk under a scalar head under training."""
+class Scalar(_TrainedModel):
+    """A model with a scalar head under training: a reward model or a value model."""
 
-    def forward(self, packed: PackedBatch, values: bool = False) -> Tensor:
-        """The score ``[A]`` of each answer, or the value ``[N]`` of the state before each of their tokens."""
+    def forward(self, packed: PackedBatch, *, values: bool = False) -> Tensor:
+        """Read a packed batch.
+
+        Args:
+            packed: Prompts with their answers.
+            values: Return values of tokens instead of scores of answers.
+
+        Returns:
+            The score of each answer, ``[A]``, or the value of the state before each token, ``[N]``.
+        """
         with self._autocast():
-            of: Any = token_values if values else answer_scores
-            found: Tensor = of(self.model, packed)
-            return found
+            if values:
+                return token_values(self.model, packed)
+            return answer_scores(self.model, packed)

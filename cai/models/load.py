@@ -28,40 +28,51 @@ from cai.quiet import quiet
 
 SHOWN = 3
 """Weights that a message names."""
+UNLIMITED = 1 << 30
+"""Context length of a model whose config states none."""
+FINGERPRINTED = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""Files of a model folder that decide what the model computes."""
 _RATE = re.compile("drop|jitter")
 
 
 class LanguageModel(NamedTuple):
-    """A causal language model with its tokenizer."""
+    """A causal language model.
+
+    Attributes:
+        model: The model.
+        tokenizer: Its own tokenizer.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
 
 def resolve(name: str) -> str:
-    """The folder or hub id that a model's name means."""
+    """Return the folder or hub id that a model's name stands for."""
     return str(shipped.reference_model()) if name == REFERENCE else name
 
 
-def same_tokenization(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Whether the same conversation is the same token ids to both."""
+def same_tokenization(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -> bool:
+    """Tell whether both tokenizers turn the same conversation into the same token ids."""
     return (
-        one.get_vocab() == other.get_vocab()
-        and one.eos_token_id == other.eos_token_id
-        and getattr(one, "chat_template", None) == getattr(other, "chat_template", None)
+        first.get_vocab() == second.get_vocab()
+        and first.eos_token_id == second.eos_token_id
+        and getattr(first, "chat_template", None) == getattr(second, "chat_template", None)
     )
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Open a model's tokenizer as it is; :func:`cai.models.packing.padding.padding_id` says what to pad with.
+    """Open a model's tokenizer, unchanged.
+
+    What to pad with is decided by ``cai.models.packing.padding.padding_id``.
 
     Raises:
         InputError: if the name is neither a model folder nor a model that can be fetched.
     """
     check_available(name)
-    if (Path(name) / "adapter_config.json").is_file() and not (
-        Path(name) / "config.json"
-    ).is_file():
+    folder = Path(name)
+    has_adapters = (folder / "adapter_config.json").is_file()
+    if has_adapters and not (folder / "config.json").is_file():
         message = "holds adapters, not a model; name the folder of the merged model"
         raise InputError([Problem(name, message)])
     try:
@@ -177,7 +188,8 @@ def disable_dropout(model: torch.nn.Module) -> None:
         if isinstance(module, _DropoutNd):
             module.p = 0.0
         _clear_rates(module)
-        if isinstance(config := vars(module).get("config"), PreTrainedConfig):
+        config = vars(module).get("config")
+        if isinstance(config, PreTrainedConfig):
             _clear_rates(config)
 
 
@@ -188,61 +200,59 @@ def _clear_rates(holder: object) -> None:
 
 
 def context_length(model: PreTrainedModel) -> int:
-    """How many tokens a model can hold; very many where its config does not say."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30))
+    """Return how many tokens a model can read; effectively unlimited if its config does not say."""
+    config = model.config.get_text_config()
+    return int(getattr(config, "max_position_embeddings", UNLIMITED))
 
 
 def best_device() -> torch.device:
-    """The accelerator of this process if there is one, else the CPU (also where a launcher was told to use that)."""
-    if (
-        not torch.accelerator.is_available()
-        or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
-    ):
+    """Return the accelerator of this process, or the CPU if there is none or it was asked for."""
+    use_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    accelerator = torch.accelerator.current_accelerator()
+    if use_cpu or not torch.accelerator.is_available() or accelerator is None:
         return torch.device("cpu")
-    kind = torch.accelerator.current_accelerator()
-    return torch.device(kind.type if kind else "cpu", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it fast, else float32."""
+    """Return bfloat16 where the hardware multiplies it fast, else float32."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return (
-        torch.bfloat16
-        if device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-        else torch.float32
-    )
+        is_fast = torch.cuda.is_bf16_supported()
+    else:
+        is_fast = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if is_fast else torch.float32
 
 
 def default_micro_batch_tokens(device: torch.device) -> int:
-    """Tokens to read at once, padding counted: what the caches of a CPU hold, or what keeps an accelerator busy."""
+    """Return how many tokens to read at once, padding counted.
+
+    A CPU reads what its caches hold; an accelerator needs more to stay busy.
+    """
     return 1_024 if device.type == "cpu" else 16_384
 
 
 @cache
-def _file_digest(path: str, modified: float, size: int) -> str:
+def _file_digest(path: Path, modified: float, size: int) -> str:
     from cai.files import sha256
 
     del modified, size  # part of the cache key only
-    return sha256(Path(path))
+    return sha256(path)
 
 
 def fingerprint(name: str) -> str:
-    """What identifies a model's function: the content of its weights and of its tokenizer for a folder, else its name.
+    """Identify the function that a model computes.
 
-    Memory of answers is keyed on this, so a checkpoint that was trained anew is another model.
+    Cached responses are keyed on it, so a checkpoint that was trained again is another model.
+
+    Returns:
+        A digest of the weights and the tokenizer for a folder, else the hub id.
     """
     folder = Path(resolve(name))
     if not folder.is_dir():
         return f"hub:{name}"
-    files = sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt")
-    )
-    parts = [
-        (p.name, _file_digest(str(p), os.stat(p).st_mtime, os.stat(p).st_size))
-        for p in files
-        if p.name != "manifest.json"
-    ]
-    return f"local:{digest(parts)}"
+    digests = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix in FINGERPRINTED and path.name != "manifest.json":
+            stat = path.stat()
+            digests.append((path.name, _file_digest(path, stat.st_mtime, stat.st_size)))
+    return f"local:{digest(digests)}"

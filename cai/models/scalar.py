@@ -1,9 +1,9 @@
-"""Models with one number per text (reward) or per token (value): a trunk under a scalar head.
+"""Models with one number per text (reward) or per token (value): a scalar head on a model's trunk.
 
 They are saved as plain ``AutoModelForSequenceClassification`` folders with one label, so that other
-tools read the same reward: the head's output at the last token that is not padding. Those tools find
-padding by its token. With the end token as padding they would read one token too early, so the config
-names a padding token only where the tokenizer has one of its own.
+tools read the same reward: the head's output at the last token that is not padding. Those tools
+find padding by its token. With the end token as padding they would read one token too early, so the
+config names a padding token only where the tokenizer has one of its own.
 """
 
 from __future__ import annotations
@@ -26,11 +26,16 @@ from cai.models.packing.padding import own_padding_id
 from cai.quiet import quiet
 
 HEADS = ("score", "classifier")
-"""What the families of the library call the layer that gives the score."""
+"""Names that model families give to the layer that computes the score."""
 
 
 class ScalarModel(NamedTuple):
-    """A trunk with a scalar head, and the tokenizer its texts are read with."""
+    """A model with a scalar head.
+
+    Attributes:
+        model: The model, of a sequence-classification class with one label.
+        tokenizer: Its own tokenizer.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -39,7 +44,7 @@ class ScalarModel(NamedTuple):
 def load_scalar_model(
     name: str, *, new_head: bool = False, device: torch.device | None = None
 ) -> ScalarModel:
-    """Open a reward model, or a model's trunk under a new head, in float32 and with dropout off.
+    """Open a reward model, or grow a new scalar head, in float32 and with dropout off.
 
     Args:
         name: ``reference``, a folder, or the id of a model on the hub.
@@ -48,7 +53,7 @@ def load_scalar_model(
         device: Where to put the model; by default the accelerator, if there is one.
 
     Raises:
-        InputError: if there is no such model, if weights are missing, or if it has no trained scalar
+        InputError: If there is no such model, weights are missing, or it has no trained scalar
             head and ``new_head`` is not set.
     """
     tokenizer = load_tokenizer(name)
@@ -67,7 +72,7 @@ def load_scalar_model(
 
 
 def _check_head(name: str, faults: Faults) -> None:
-    """Refuse a model whose scalar head the library would have to draw at random."""
+    """Refuse a model whose scalar head the library would initialize at random."""
     for key in filter(_is_of_head, sorted(faults.missing)):
         message = f"it has no trained scalar head ({key} is missing); train one with cai reward"
         raise InputError([Problem(name, f"is not a reward model: {message}")])
@@ -88,33 +93,37 @@ def _is_of_head(key: str) -> bool:
 
 
 def head(model: nn.Module) -> nn.Linear:
-    """The scalar head, whatever the family calls it."""
-    inner: Any = model
-    found = next(
-        (layer for name in HEADS if (layer := getattr(inner, name, None)) is not None), None
-    )
-    assert isinstance(found, nn.Linear), (
-        f"{type(inner).__name__} has no linear head named score or classifier"
-    )
+    """Return the scalar head, whatever the family calls it."""
+    layers = (getattr(model, name, None) for name in HEADS)
+    found = next((layer for layer in layers if layer is not None), None)
+    assert isinstance(found, nn.Linear), f"{type(model).__name__} has no linear head: {HEADS}"
     return found
 
 
 def token_values(model: nn.Module, packed: PackedBatch) -> Tensor:
-    """The head's output ``[N]`` at the place before each token of the answers: the value of the state in which it is chosen."""
-    return _read(model, packed, packed.sources)
+    """Compute the value of the state in which each answer token is chosen.
+
+    Returns:
+        The head's output at the place before each token, ``[N]``.
+    """
+    return _head_outputs(model, packed, packed.sources)
 
 
 def answer_scores(model: nn.Module, packed: PackedBatch) -> Tensor:
-    """The score ``[A]`` of each answer: the head's output at its last token, shifted and scaled as the model's config says."""
-    inner: Any = model
-    return (
-        _read(model, packed, packed.answer_ends) - getattr(inner.config, "reward_mean", 0.0)
-    ) / getattr(inner.config, "reward_std", 1.0)
+    """Score each answer.
+
+    Returns:
+        The head's output at the last token of each answer, ``[A]``, normalized by ``reward_mean``
+        and ``reward_std`` of the model's config where it has them.
+    """
+    config: Any = model.config
+    mean, std = getattr(config, "reward_mean", 0.0), getattr(config, "reward_std", 1.0)
+    return (_head_outputs(model, packed, packed.answer_ends) - mean) / std
 
 
 @quiet()
-def _read(model: nn.Module, packed: PackedBatch, places: Tensor) -> Tensor:
-    inner: Any = model
-    hidden = inner.base_model(**packed.inputs).last_hidden_state.flatten(0, 1)[places]
-    values: Tensor = head(model)(hidden).squeeze(-1).float()
-    return values
+def _head_outputs(model: nn.Module, packed: PackedBatch, places: Tensor) -> Tensor:
+    trunk: Any = model.base_model
+    hidden = trunk(**packed.inputs).last_hidden_state.flatten(0, 1)[places]
+    outputs: Tensor = head(model)(hidden).squeeze(-1).float()
+    return outputs

@@ -1,4 +1,4 @@
-"""The tokens that end an answer, the same for sampling, rollouts, watching and reward models."""
+"""The tokens that end an answer: the same for sampling, rollouts, monitoring and reward models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from cai.models.load import resolve
 
 
 def stop_tokens(name: str, chat: ChatFormat) -> frozenset[int]:
-    """Ids of all tokens that end an answer of a model.
+    """Collect the ids of all tokens that end an answer of a model.
 
-    These are the end tokens of its generation config, that of its tokenizer, and the one with which its chat template ends an
-    assistant turn: checkpoints exist in which any one of the three is the only one that is right.
+    These are the end tokens of its generation config, the end token of its tokenizer, and the token
+    with which its chat template ends an assistant turn. There are checkpoints in which only one of
+    the three is right.
+
+    Args:
+        name: The model's name.
+        chat: The chat format that its prompts are rendered with.
     """
     eos = _generation_config(name).eos_token_id
     ids = [
@@ -28,19 +33,21 @@ def stop_tokens(name: str, chat: ChatFormat) -> frozenset[int]:
 def answer_text(
     tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], stops: frozenset[int]
 ) -> str:
-    """The text of a sampled answer, without the stop token that ended it (which need not be a special token)."""
-    ended = bool(tokens) and tokens[-1] in stops
-    return str(
-        tokenizer.decode(list(tokens[:-1] if ended else tokens), skip_special_tokens=True)
-    ).strip()
+    """Decode a sampled answer without the stop token that ended it.
+
+    A stop token need not be a special token, so skipping those is not enough.
+    """
+    has_stop = bool(tokens) and tokens[-1] in stops
+    written = tokens[:-1] if has_stop else tokens
+    return str(tokenizer.decode(list(written), skip_special_tokens=True)).strip()
 
 
 def _generation_config(name: str) -> GenerationConfig:
-    """The generation config that the library gives a model when it opens it."""
+    """Return the generation config that the library gives the model when it opens it."""
     folder = resolve(name)
     try:
         return GenerationConfig.from_pretrained(folder)
-    except OSError:  # it has none of its own
+    except OSError:  # the model has none of its own
         config: GenerationConfig = GenerationConfig.from_model_config(
             AutoConfig.from_pretrained(folder, trust_remote_code=False)
         )

@@ -144,7 +144,7 @@ def test_a_model_that_cannot_be_had_is_said_soon(tmp_path, monkeypatch):
     for name, says in (
         (
             "refrence",
-            r"no folder refrence; the hub cannot be asked.*no route.*name a folder.*did you mean 'reference'",
+            r"no folder refrence; the hub cannot be reached.*no route.*name a folder.*did you mean 'reference'",
         ),
         ("some/private", r"the hub has no such model"),
         ("./nowhere", r"there is no folder"),

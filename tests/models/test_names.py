@@ -76,7 +76,7 @@ def test_the_error_names_both_places_before_the_hub(places, monkeypatch):
     with pytest.raises(InputError) as caught:
         check_available("out/dpo", places[0])
     assert str(caught.value).startswith(
-        f"out/dpo: there is no folder {places[0]}/out/dpo or out/dpo; the hub cannot be asked for it (no route)"
+        f"out/dpo: there is no folder {places[0]}/out/dpo or out/dpo; the hub cannot be reached (no route)"
     )
     check_available("out/sft", places[0])
     check_available("reference", places[0])
@@ -86,7 +86,7 @@ def test_the_error_names_both_places_before_the_hub(places, monkeypatch):
 def test_without_the_hub_only_its_cache_counts(places, monkeypatch):
     monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: True)
     with pytest.raises(
-        InputError, match="HF_HUB_OFFLINE is set and the hub's cache does not hold it"
+        InputError, match="HF_HUB_OFFLINE is set and the hub's cache does not have it"
     ):
         check_available("no/such-model")
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/cache/config.json")

@@ -1,8 +1,7 @@
-"""From messages to the exact tokens a model reads, by the model's own chat template."""
+"""Turn messages into the exact tokens that a model reads, by the model's own chat template."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -12,300 +11,275 @@ from transformers import PreTrainedTokenizerBase
 
 from cai import templates
 from cai.errors import InputError, Problem
-from cai.models.chat_template.traits import ANSWERED, TemplateTraits, Turn, probe_template
+from cai.models.chat_template.shield import SHIELDED, Shield, readable
+from cai.models.chat_template.traits import ANSWER_TEXT, TemplateTraits, Turn, probe_template
 from cai.records import Message
 
 NEWLINE = "\n"
-# characters that Unicode sets aside for use inside a program; they stand round what only looks like a control token
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
-_SHIELDED = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+USER_TURN: Turn = {"role": "user", "content": "x"}
 
 
 class ChatFormat:
-    """Renders conversations for one tokenizer.
+    """Renders and tokenizes conversations for one tokenizer.
 
-    ``chat_format`` is ``chat`` (the tokenizer's template), ``transcript`` (the paper's "Human: / Assistant:" text, for base
-    models) or ``plain`` (the bare texts, for models that continue them); by default ``chat`` where there is a template.
-    With ``enable_thinking`` a model that can think aloud before it answers may; otherwise its thoughts are closed before they begin.
+    Text that people and models wrote never becomes a control token: in a rendered text it is
+    shielded (see ``cai.models.chat_template.shield``), and :meth:`ids` spells it out.
 
-    What people and models wrote never becomes a control token: in a rendered text such a token stands between two marks,
-    and :meth:`ids` spells it out.
+    Args:
+        tokenizer: The model's tokenizer.
+        chat_format: ``chat`` (the tokenizer's template), ``transcript`` (the "Human: / Assistant:"
+            text of the paper, for base models) or ``plain`` (the bare texts, for models that
+            continue them). By default ``chat`` where there is a template, else ``transcript``.
+        enable_thinking: Let a model that can reason before it answers do so. Otherwise its
+            reasoning is closed before it begins.
+
+    Raises:
+        InputError: If the tokenizer would read control tokens out of what people write.
     """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        chat_format: str = "",
+        chat_format: str | None = None,
+        *,
         enable_thinking: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.chat_format = chat_format or ("chat" if tokenizer.chat_template else "transcript")
         self.stop = (templates.TRANSCRIPT_STOP,) if self.chat_format == "transcript" else ()
-        self.enable_thinking = enable_thinking and self.tags is not None
+        self.enable_thinking = enable_thinking and self.reasoning_tags is not None
         if self.chat_format == "chat":
-            self._check()
+            self._check_shield()
 
     @cached_property
     def traits(self) -> TemplateTraits:
         """What the chat template does."""
         return probe_template(self.tokenizer)
 
+    @cached_property
+    def shield(self) -> Shield:
+        """What keeps text from becoming control tokens."""
+        return Shield(self.tokenizer, self.traits)
+
     @property
-    def tags(self) -> tuple[str, str] | None:
-        """The tags around thoughts, for a model that may think aloud."""
-        return self.traits.enable_thinking if self.chat_format == "chat" else None
+    def reasoning_tags(self) -> tuple[str, str] | None:
+        """The tags around reasoning, for a model that reasons before it answers."""
+        return self.traits.reasoning_tags if self.chat_format == "chat" else None
 
     @cached_property
     def end_of_turn(self) -> int | None:
-        """The token with which the chat template ends an answer; None where it ends none with a token."""
+        """The token with which the chat template ends an answer; None where it ends none."""
         if self.chat_format != "chat":
             return None
-        asked, answered = (
-            {"role": "user", "content": "x"},
-            {"role": "assistant", "content": ANSWERED},
-        )
+        answer = {"role": "assistant", "content": ANSWER_TEXT}
         # some templates end a turn only when another one follows
-        for turns in ([asked, answered], [asked, answered, asked]):
+        for turns in ([USER_TURN, answer], [USER_TURN, answer, USER_TURN]):
             try:
-                _, found, after = self._apply(turns).rpartition(ANSWERED)
+                _, answer_text, after = self._apply(turns).rpartition(ANSWER_TEXT)
             except InputError:  # a template that takes no answers
                 return None
-            if found and (token := self._control.search(after)):
-                return next(
-                    i
-                    for i, known in self.tokenizer.added_tokens_decoder.items()
-                    if known.content == token.group()
-                )
+            token = self.shield.control.search(after)
+            if answer_text and token:
+                return self._token_id(token.group())
         return None
 
-    # -- texts ---------------------------------------------------------------------------------------------------------
+    def _token_id(self, content: str) -> int:
+        added = self.tokenizer.added_tokens_decoder.items()
+        return next(i for i, token in added if token.content == content)
+
+    # -- texts -------------------------------------------------------------------------------------
 
     def prompt(self, messages: Sequence[Message]) -> str:
-        """The text after which the model's next answer begins.
+        """Render a conversation up to where the model's next answer begins.
 
         Raises:
-            InputError: if the model's template refuses the conversation, with what it said.
+            InputError: If the model's template refuses the conversation, with the reason.
         """
         if self.chat_format == "plain":
             return "".join(m.content for m in messages)
         if self.chat_format == "transcript":
             return templates.transcript(_turns(messages))
-        return self._opened(messages, self.enable_thinking)
+        return self._opened(messages, enable_thinking=self.enable_thinking)
 
     def answered(self, messages: Sequence[Message], answer: str) -> tuple[str, str]:
-        """The prompt, and the text that the answer adds to it with its end of turn. Nothing is thought before it."""
+        """Render a conversation and an answer to it.
+
+        Returns:
+            The prompt, and the text that the answer adds, with its end of turn. There is no
+            reasoning before the answer.
+        """
         if self.chat_format == "plain":
             return self.prompt(messages), answer  # a continuation has no end of its own
         if self.chat_format == "transcript":
             return self.prompt(messages), f" {templates.one_turn(answer).strip()}"
-        prompt = self._opened(messages, False)
-        whole = self._apply([*_turns(messages), {"role": "assistant", "content": answer}])
+        turns = _turns(messages)
+        prompt = self._opened(messages, enable_thinking=False)
+        whole = self._apply([*turns, {"role": "assistant", "content": answer}])
         if whole.startswith(prompt):
             return prompt, whole[len(prompt) :]
-        # a template that writes past answers otherwise than new ones: the answer, and what it writes after one
-        after = self._apply(
-            [*_turns(messages), {"role": "assistant", "content": ANSWERED}]
-        ).rpartition(ANSWERED)[2]
-        return prompt, self._shield(answer).strip() + (after or self.tokenizer.eos_token or "")
+        # the template renders past answers differently from new ones: take what it puts after one
+        past = self._apply([*turns, {"role": "assistant", "content": ANSWER_TEXT}])
+        end = past.rpartition(ANSWER_TEXT)[2] or self.tokenizer.eos_token or ""
+        return prompt, self.shield.enclose(answer).strip() + end
 
-    def split_thoughts(self, text: str) -> tuple[str, str]:
-        """What a model wrote as (its thoughts, its answer); thoughts that never ended leave no answer."""
-        if self.tags is None:
+    def split_reasoning(self, text: str) -> tuple[str, str]:
+        """Split what a model wrote into its reasoning and its answer.
+
+        Reasoning that never ended leaves an empty answer.
+        """
+        if self.reasoning_tags is None:
             return "", text
-        begin, end = self.tags
+        begin, end = self.reasoning_tags
         reasoning, closed, answer = text.rpartition(end)
         if closed:
             return reasoning.replace(begin, "").strip(), answer
-        if text.lstrip().startswith(begin) or (self.enable_thinking and self._opens_thoughts):
+        is_open = text.lstrip().startswith(begin)
+        if is_open or (self.enable_thinking and self._opens_reasoning):
             return text.replace(begin, "").strip(), ""
         return "", text
 
-    # -- tokens --------------------------------------------------------------------------------------------------------
+    # -- tokens ------------------------------------------------------------------------------------
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of a rendered text; a template writes its own special tokens, a transcript gets the tokenizer's."""
+        """Tokenize a rendered text.
+
+        A chat template writes its own special tokens; other formats get the tokenizer's.
+        """
         if self.chat_format != "chat":
             ids: list[int] = self.tokenizer(
                 text, add_special_tokens=True, split_special_tokens=True, verbose=False
             ).input_ids
-            eos = self.tokenizer.eos_token_id
-            return ids[:-1] if ids and ids[-1] == eos else ids
-        pieces = _SHIELDED.split(text)
-        ids = self._encode(readable(pieces[0]))
-        for i, piece in enumerate(map(readable, pieces[1:]), start=1):
-            # what only looks like a control token is spelt out: its first character apart from the rest
-            for part in (piece[:1], piece[1:]) if i % 2 else (piece,):
-                ids += self._encode_after(part)
+            ends = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
+            return ids[:-1] if ends else ids
+        # every second piece was shielded
+        first, *pieces = map(readable, SHIELDED.split(text))
+        ids = self._encode(first)
+        for number, piece in enumerate(pieces, start=1):
+            if number % 2:  # without its first character the rest is no control token
+                ids += self._encode_after(piece[:1]) + self._encode_after(piece[1:])
+            else:
+                ids += self._encode_after(piece)
         return ids
 
     def options(
         self, messages: Sequence[Message], options: Sequence[str]
     ) -> tuple[list[int], list[list[int]]]:
-        """Token ids of the prompt, and those of each option, as an answer begins with it, that tell it from the others: its
-        first if the first ones differ.
+        """Tokenize a prompt and the options that its answer may begin with.
+
+        Returns:
+            The prompt's token ids, and for each option the ids that tell it from the others: its
+            first token where the first tokens differ.
 
         Raises:
-            InputError: if the tokenizer cannot tell two options apart.
+            InputError: If the tokenizer cannot tell two options apart.
         """
         prompt, added = self.answered(messages, options[0])
-        lead = added[
-            : max(0, added.find(options[0]))
-        ]  # a space, where a style puts one before answers
-        before, *found = self.continued(prompt, *(lead + option for option in options))
-        if len(set(map(tuple, found))) < len(found):
+        space = added[: max(0, added.find(options[0]))]  # some formats put one before an answer
+        prompt_ids, *option_ids = self.continued(prompt, *(space + option for option in options))
+        if len(set(map(tuple, option_ids))) < len(option_ids):
             shown, name = " and ".join(map(repr, options)), self.tokenizer.name_or_path
-            raise InputError(
-                [
-                    Problem(
-                        "tokenizer",
-                        f"{name} has the same tokens for {shown}, so no verdict can be read; choose another judge",
-                    )
-                ]
-            )
-        return before, [ids[:1] for ids in found] if len({ids[0] for ids in found}) == len(
-            found
-        ) else found
+            reason = f"{name} has the same tokens for {shown}, so no verdict can be read"
+            raise InputError([Problem("tokenizer", f"{reason}; choose another judge")])
+        if len({ids[0] for ids in option_ids}) == len(option_ids):
+            option_ids = [ids[:1] for ids in option_ids]
+        return prompt_ids, option_ids
 
-    def continued(self, text: str, *added: str) -> list[list[int]]:
-        """Token ids of a text, and of each thing that is added to it: where tokens merge over the seam, the two are encoded apart."""
-        before, end = self.ids(text), text[self._last_control(text) :]
-        # no token reaches over a control token, so what stands before the last one need not be encoded again
-        ending = self.ids(end) if len(end) < len(text) else before
-        if before[len(before) - len(ending) :] != ending:
-            end, ending = text, before
-        found = [before]
-        for more in added:
-            whole = self.ids(end + more)
-            merged = whole[: len(ending)] != ending or len(whole) == len(ending)
-            found.append(self._encode_after(readable(more)) if merged else whole[len(ending) :])
-        return found
+    def continued(self, text: str, *continuations: str) -> list[list[int]]:
+        """Tokenize a text and what may follow it.
 
-    def _last_control(self, text: str) -> int:
-        """Where the last control token of a rendered text begins; 0 if it has none."""
-        if self.chat_format != "chat":
-            return 0
-        return max(
-            (
-                m.start()
-                for m in self._control.finditer(text)
-                if text[m.start() - 1 : m.start()] != _OPEN
-            ),
-            default=0,
-        )
+        Returns:
+            The token ids of the text, then those of each continuation. Where tokens would merge
+            over the seam, the two are tokenized apart.
+        """
+        text_ids = self.ids(text)
+        # no token reaches over a control token, so what comes before the last one is not needed
+        tail = text[self.shield.last_control(text) :] if self.chat_format == "chat" else text
+        tail_ids = self.ids(tail) if len(tail) < len(text) else text_ids
+        if text_ids[len(text_ids) - len(tail_ids) :] != tail_ids:
+            tail, tail_ids = text, text_ids
+        results = [text_ids]
+        for continuation in continuations:
+            whole = self.ids(tail + continuation)
+            is_merged = whole[: len(tail_ids)] != tail_ids or len(whole) == len(tail_ids)
+            if is_merged:
+                results.append(self._encode_after(readable(continuation)))
+            else:
+                results.append(whole[len(tail_ids) :])
+        return results
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 
     def _encode_after(self, text: str) -> list[int]:
-        """A piece from the middle of a text, without the space that some tokenizers put at the start of one."""
+        """Tokenize a piece from inside a text: some tokenizers add a space at the start of one."""
         return self._encode(NEWLINE + text)[len(self._encode(NEWLINE)) :] if text else []
 
-    # -- the template --------------------------------------------------------------------------------------------------
+    # -- the template ------------------------------------------------------------------------------
 
-    def _opened(self, messages: Sequence[Message], enable_thinking: bool) -> str:
-        """The conversation and the opening of the answer; where nothing may be thought, empty thoughts."""
-        text = (
-            self._apply(_turns(messages), opened=True, enable_thinking=enable_thinking)
-            + self.traits.opening
-        )
-        tags = self.traits.enable_thinking
-        if (
-            enable_thinking
-            or tags is None
-            or (self.traits.switch and not text.rstrip().endswith(tags[0]))
-        ):
+    def _opened(self, messages: Sequence[Message], *, enable_thinking: bool) -> str:
+        """Render a prompt with the opening of the answer; closed reasoning where none is wanted."""
+        rendered = self._apply(_turns(messages), open_answer=True, enable_thinking=enable_thinking)
+        text = rendered + self.traits.opening
+        tags = self.traits.reasoning_tags
+        if enable_thinking or tags is None:
             return text
-        begun = text.rstrip().endswith(tags[0])
-        return f"{text.rstrip()}\n\n{tags[1]}\n\n" if begun else f"{text}{tags[0]}\n\n{tags[1]}\n\n"
+        begin, end = tags
+        if text.rstrip().endswith(begin):
+            return f"{text.rstrip()}\n\n{end}\n\n"
+        if self.traits.can_disable_reasoning:
+            return text
+        return f"{text}{begin}\n\n{end}\n\n"
 
     @cached_property
-    def _opens_thoughts(self) -> bool:
-        """Whether a prompt ends inside the thoughts that the model is to go on with."""
-        tags = self.traits.enable_thinking
-        return tags is not None and self._apply(
-            [{"role": "user", "content": "x"}], opened=True, enable_thinking=True
-        ).rstrip().endswith(tags[0])
+    def _opens_reasoning(self) -> bool:
+        """Whether the prompt ends inside the reasoning that the model is to continue."""
+        tags = self.traits.reasoning_tags
+        if tags is None:
+            return False
+        prompt = self._apply([USER_TURN], open_answer=True, enable_thinking=True)
+        return prompt.rstrip().endswith(tags[0])
 
-    def _apply(self, turns: list[Turn], opened: bool = False, enable_thinking: bool = False) -> str:
+    def _apply(
+        self, turns: list[Turn], *, open_answer: bool = False, enable_thinking: bool = False
+    ) -> str:
         shielded = [
-            turn | {"content": self._shield(turn["content"])} for turn in self.traits.adapt(turns)
+            turn | {"content": self.shield.enclose(turn["content"])}
+            for turn in self.traits.adapt(turns)
         ]
-        options: dict[str, Any] = {"enable_thinking": enable_thinking} if self.traits.switch else {}
+        options: dict[str, Any] = {}
+        if self.traits.can_disable_reasoning:
+            options["enable_thinking"] = enable_thinking
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    shielded,
-                    chat_template=self.traits.source,
-                    tokenize=False,
-                    add_generation_prompt=opened,
-                    **options,
-                )
+            rendered = self.tokenizer.apply_chat_template(
+                shielded,
+                chat_template=self.traits.source,
+                tokenize=False,
+                add_generation_prompt=open_answer,
+                **options,
             )
         except TemplateError as error:
             roles = ", ".join(turn["role"] for turn in turns)
-            name = self.tokenizer.name_or_path
-            raise InputError(
-                [
-                    Problem(
-                        "chat template",
-                        f"{name} refuses the turns {roles}: {error}; choose another model or style: transcript",
-                    )
-                ]
-            ) from None
+            reason = f"{self.tokenizer.name_or_path} refuses the turns {roles}: {error}"
+            advice = "choose another model or chat_format: transcript"
+            raise InputError([Problem("chat template", f"{reason}; {advice}")]) from None
+        return str(rendered)
 
-    @cached_property
-    def _control(self) -> re.Pattern[str]:
-        """What looks like a control token or a mark of turns."""
-        written = self.traits.source
-        known = {
-            t.content
-            for t in self.tokenizer.added_tokens_decoder.values()
-            if t.special or t.content in written
-        }
-        ordered = sorted((token for token in known if token.strip()), key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
-
-    def _shield(self, text: str) -> str:
-        """A text of other people in which control tokens stand between marks, and turn marks in plain text are broken up."""
-        text = text.replace(_OPEN, "").replace(_CLOSE, "")
-        for marker in self.traits.markers:
-            text = text.replace(marker, f"{marker[0]}\u200b{marker[1:]}")
-        return self._control.sub(f"{_OPEN}\\g<0>{_CLOSE}", text)
-
-    def _check(self) -> None:
-        """Raise where this tokenizer would read control tokens out of what people wrote."""
-        control = {
-            i
-            for i, token in self.tokenizer.added_tokens_decoder.items()
-            if self._control.fullmatch(token.content)
-        }
-        control.discard(
-            self.tokenizer.unk_token_id
-        )  # which any word may become that a tokenizer does not know
+    def _check_shield(self) -> None:
+        """Refuse a tokenizer that reads control tokens out of what people write."""
+        added = self.tokenizer.added_tokens_decoder
+        control = {i for i, t in added.items() if self.shield.control.fullmatch(t.content)}
+        control.discard(self.tokenizer.unk_token_id)  # any unknown word may become it
 
         def count(content: str) -> int:
-            return sum(
-                i in control
-                for i in self.ids(self._apply([{"role": "user", "content": content}], opened=True))
-            )
+            prompt = self._apply([{"role": "user", "content": content}], open_answer=True)
+            return sum(i in control for i in self.ids(prompt))
 
-        eval_points = [self.tokenizer.added_tokens_decoder[i].content for i in sorted(control)]
-        if count("x" + "x".join(eval_points) + "x") != count("x"):
+        contents = [added[i].content for i in sorted(control)]
+        if count("x" + "x".join(contents) + "x") != count("x"):
             name = self.tokenizer.name_or_path
-            raise InputError(
-                [
-                    Problem(
-                        "tokenizer",
-                        f"{name} reads control tokens out of what people write; choose style: transcript",
-                    )
-                ]
-            )
-
-
-def readable(text: str) -> str:
-    """A rendered text without the marks, for people to read."""
-    return text.replace(_OPEN, "").replace(_CLOSE, "")
+            reason = f"{name} reads control tokens out of what people write"
+            raise InputError([Problem("tokenizer", f"{reason}; choose chat_format: transcript")])
 
 
 def _turns(messages: Sequence[Message]) -> list[Turn]:

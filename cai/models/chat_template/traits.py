@@ -1,8 +1,8 @@
-"""What a tokenizer's chat template does to a conversation, found out by rendering a few.
+"""What a tokenizer's chat template does to a conversation, found by rendering small ones.
 
-Templates differ: some refuse a system turn, or drop it without a word; some want speakers to alternate; some print today's
-date; some never open the answer they are asked for; some let the model think aloud first. A conversation is brought into
-the form its template takes, and ``notes`` tells the user what is done.
+Templates differ. Some refuse a system turn, or drop it silently; some require the roles to
+alternate; some print today's date; some never open the answer that they are asked for; some let the
+model reason first. Conversations are adapted to the template, and ``notes`` tells the user how.
 """
 
 from __future__ import annotations
@@ -17,35 +17,45 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 TODAY = date(2025, 1, 1)
-"""The day every template is told it is: what a model reads must not depend on when it is asked."""
-THINKING = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"))
-"""Tags around what a model thinks before it answers."""
-_SYSTEM, _ASKED, ANSWERED = "zqsystem", "zqasked", "zqanswered"
+"""The date that templates see: what a model reads must not depend on when it is asked."""
+REASONING_TAGS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+)
+"""Tags that models put around their reasoning."""
+SYSTEM_TEXT, USER_TEXT, ANSWER_TEXT = "zqsystem", "zqasked", "zqanswered"
+"""Words that no template contains, so that they can be found again in what it renders."""
 
 Turn = dict[str, Any]
+SystemTurns = Literal["kept", "refused", "dropped"]
 
 
 @dataclass(frozen=True)
 class TemplateTraits:
     """What a chat template does.
 
-    ``system``: a system turn is ``kept``, ``refused`` or ``dropped``. ``alternates``: two turns of one speaker in a row are
-    refused. ``opening``: what has to be added after a conversation so that the answer begins, where the template does not add
-    it when asked to. ``enable_thinking``: the tags around thoughts. ``switch``: whether the template can be told not to let the
-    model think. ``markers``: how turns are marked where that is plain text, not a special token.
+    Attributes:
+        source: The template, with the date fixed.
+        system: Whether system turns are kept, refused or silently dropped.
+        alternates: Whether two turns of one role in a row are refused.
+        opening: Text to add after a prompt, where the template does not open the answer itself.
+        reasoning_tags: The tags around reasoning, for a model that reasons before it answers.
+        can_disable_reasoning: Whether the template has a switch that turns reasoning off.
+        markers: Marks of turns that are plain text rather than special tokens, such as ``[INST]``.
     """
 
     source: str
-    system: Literal["kept", "refused", "dropped"]
+    system: SystemTurns
     alternates: bool
     opening: str
-    enable_thinking: tuple[str, str] | None
-    switch: bool
+    reasoning_tags: tuple[str, str] | None
+    can_disable_reasoning: bool
     markers: tuple[str, ...]
 
     @property
     def notes(self) -> list[str]:
-        """One line per thing that is done for this template."""
+        """Describe, one line each, how conversations are adapted to this template."""
         lines = []
         if self.system != "kept":
             verb = {"refused": "refuses", "dropped": "drops"}[self.system]
@@ -53,100 +63,116 @@ class TemplateTraits:
                 f"the chat template {verb} system turns: their text goes before the first user turn"
             )
         if self.opening:
-            lines.append(
-                "the chat template does not open the answer when asked to: its opening is added"
-            )
+            lines.append("the chat template does not open the answer: its opening is added")
         return lines
 
     def adapt(self, turns: Sequence[Turn]) -> list[Turn]:
-        """The same conversation in a form that the template takes."""
-        fitted = list(turns)
+        """Bring a conversation into a form that the template accepts and keeps whole."""
+        adapted = list(turns)
         if self.system != "kept":
-            spoken = [turn for turn in fitted if turn["role"] != "system"]
-            system_text = "\n\n".join(
-                turn["content"] for turn in fitted if turn["role"] == "system"
-            )
-            if system_text and spoken and spoken[0]["role"] == "user":
-                spoken[0] = spoken[0] | {"content": f"{system_text}\n\n{spoken[0]['content']}"}
-                fitted = spoken
+            adapted = _move_system_text(adapted)
         if self.alternates:
-            joined: list[Turn] = []
-            for turn in fitted:
-                if joined and joined[-1]["role"] == turn["role"]:
-                    joined[-1] = joined[-1] | {
-                        "content": f"{joined[-1]['content']}\n\n{turn['content']}"
-                    }
-                else:
-                    joined.append(turn)
-            fitted = joined
-        return fitted
+            adapted = _merge_repeated_roles(adapted)
+        return adapted
+
+
+def _move_system_text(turns: list[Turn]) -> list[Turn]:
+    """Put the text of system turns before the first user turn."""
+    system_text = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
+    others = [turn for turn in turns if turn["role"] != "system"]
+    if not system_text or not others or others[0]["role"] != "user":
+        return turns
+    return [_with_content(others[0], f"{system_text}\n\n{others[0]['content']}"), *others[1:]]
+
+
+def _merge_repeated_roles(turns: list[Turn]) -> list[Turn]:
+    """Join turns of one role that follow each other."""
+    merged: list[Turn] = []
+    for turn in turns:
+        if merged and merged[-1]["role"] == turn["role"]:
+            merged[-1] = _with_content(merged[-1], f"{merged[-1]['content']}\n\n{turn['content']}")
+        else:
+            merged.append(turn)
+    return merged
+
+
+def _with_content(turn: Turn, content: str) -> Turn:
+    return turn | {"content": content}
 
 
 def probe_template(tokenizer: PreTrainedTokenizerBase) -> TemplateTraits:
-    """Find out what the tokenizer's chat template does."""
+    """Find out what the tokenizer's chat template does by rendering small conversations."""
     source = dated(_default(tokenizer.chat_template))
 
-    def render(*turns: tuple[str, str], opened: bool = False) -> str | None:
-        listed = [{"role": role, "content": content} for role, content in turns]
+    def render(*turns: tuple[str, str], open_answer: bool = False) -> str | None:
+        messages = [{"role": role, "content": content} for role, content in turns]
         try:
-            return str(
-                tokenizer.apply_chat_template(
-                    listed, chat_template=source, tokenize=False, add_generation_prompt=opened
-                )
+            rendered = tokenizer.apply_chat_template(
+                messages, chat_template=source, tokenize=False, add_generation_prompt=open_answer
             )
         except TemplateError:
             return None
+        return str(rendered)
 
-    asked, answered = ("user", _ASKED), ("assistant", ANSWERED)
-    with_system = render(("system", _SYSTEM), asked)
-    system: Literal["kept", "refused", "dropped"] = (
-        "refused" if with_system is None else "kept" if _SYSTEM in with_system else "dropped"
-    )
-    enable_thinking = next((tags for tags in THINKING if tags[1] in source), None)
-    closed, opened, whole = (
-        render(asked) or "",
-        render(asked, opened=True) or "",
-        render(asked, answered) or "",
-    )
-    between = whole.partition(_ASKED)[2].partition(ANSWERED)[0]
-    after = opened.partition(_ASKED)[2]
-    # a template that opens nothing although something stands between a question and its answer
-    opening = between[len(after) :] if opened == closed and between.startswith(after) else ""
+    user, assistant = ("user", USER_TEXT), ("assistant", ANSWER_TEXT)
+    prompt = render(user) or ""
+    opened_prompt = render(user, open_answer=True) or ""
+    answered = render(user, assistant) or ""
+    reasoning_tags = next((tags for tags in REASONING_TAGS if tags[1] in source), None)
+    markers = _plain_text_markers(tokenizer, [render(user, assistant, user) or "", opened_prompt])
     return TemplateTraits(
-        source,
-        system,
-        render(asked, asked) is None,
-        opening,
-        enable_thinking,
-        "enable_thinking" in source,
-        # tags of thoughts too: templates cut past turns at them
-        (
-            *_markers(tokenizer, [render(asked, answered, asked) or "", opened]),
-            *(enable_thinking or ()),
-        ),
+        source=source,
+        system=_system_turns(render(("system", SYSTEM_TEXT), user)),
+        alternates=render(user, user) is None,
+        opening=_missing_opening(prompt, opened_prompt, answered),
+        reasoning_tags=reasoning_tags,
+        can_disable_reasoning="enable_thinking" in source,
+        # reasoning tags are markers too: templates cut past turns at them
+        markers=(*markers, *(reasoning_tags or ())),
     )
+
+
+def _system_turns(rendered: str | None) -> SystemTurns:
+    if rendered is None:
+        return "refused"
+    return "kept" if SYSTEM_TEXT in rendered else "dropped"
+
+
+def _missing_opening(prompt: str, opened_prompt: str, answered: str) -> str:
+    """Find the text between a question and its answer that the opened prompt lacks.
+
+    Some templates ignore the request to open the answer, although they write something before one.
+    """
+    before_answer = answered.partition(USER_TEXT)[2].partition(ANSWER_TEXT)[0]
+    after_question = opened_prompt.partition(USER_TEXT)[2]
+    if opened_prompt == prompt and before_answer.startswith(after_question):
+        return before_answer[len(after_question) :]
+    return ""
 
 
 def dated(source: str) -> str:
-    """The template with its clock stopped at :data:`TODAY`."""
+    """Fix the date that a template prints at :data:`TODAY`."""
     if "strftime_now" not in source:
         return source
     formats = dict.fromkeys(re.findall(r"strftime_now\(\s*(\"[^\"]*\"|'[^']*')", source))
     days = ", ".join(f"{quoted}: '{TODAY.strftime(quoted[1:-1])}'" for quoted in formats)
-    return f"{{%- macro strftime_now(format) -%}}{{{{ {{{days}}}.get(format, '{TODAY}') }}}}{{%- endmacro -%}}{source}"
+    lookup = f"{{{{ {{{days}}}.get(format, '{TODAY}') }}}}"
+    return f"{{%- macro strftime_now(format) -%}}{lookup}{{%- endmacro -%}}{source}"
 
 
 def _default(templates: str | dict[str, str] | None) -> str:
-    """The template for plain chat, where a tokenizer has several."""
+    """Choose the template for plain chat, where a tokenizer has several."""
     if isinstance(templates, dict):
         return templates.get("default") or next(iter(templates.values()))
     return templates or ""
 
 
-def _markers(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[str]) -> tuple[str, ...]:
-    """Turn marks such as ``[INST]`` that the tokenizer does not know as tokens of their own."""
+def _plain_text_markers(
+    tokenizer: PreTrainedTokenizerBase, rendered: Sequence[str]
+) -> tuple[str, ...]:
+    """Find marks of turns such as ``[INST]`` that are not tokens of the tokenizer."""
     known = {token.content for token in tokenizer.added_tokens_decoder.values()}
     between = " ".join(rendered)
-    for text in (_SYSTEM, _ASKED, ANSWERED, *sorted(known, key=len, reverse=True)):
+    for text in (SYSTEM_TEXT, USER_TEXT, ANSWER_TEXT, *sorted(known, key=len, reverse=True)):
         between = between.replace(text, " ")
     return tuple(dict.fromkeys(re.findall(r"[<\[{|#]\S*[>\]}|#]", between)))
