@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from cai import distributed
 from cai.evaluate.gold import GoldMetrics, gold_function, rates
 from cai.evaluate.statistics import mean, means, proportion
 from cai.feedback.judge import judge
@@ -36,7 +37,9 @@ def evaluate_run(run: Run) -> dict[str, Any]:
         else None
     )
     answers = held_out_answers(run, held)
-    write_records(run.records("evaluate"), [s for made in answers.values() for s in made])
+    distributed.on_main(
+        write_records, run.records("evaluate"), [s for made in answers.values() for s in made]
+    )
     notes = [
         note
         for name, made in answers.items()

@@ -44,10 +44,10 @@ def execute(
         with contextlib.suppress(
             CaiError, OSError, sqlite3.Error
         ):  # the first error is the one to report
-            write_json(run.folder / "metrics.json", collect(run))
+            distributed.on_main(write_json, run.folder / "metrics.json", collect(run))
         raise
     metrics = collect(run)
-    write_json(run.folder / "metrics.json", metrics)
+    distributed.on_main(write_json, run.folder / "metrics.json", metrics)
     return metrics
 
 

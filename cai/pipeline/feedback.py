@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
+from cai import distributed
 from cai.data.prompts import by_kind, read_prompts
 from cai.errors import RunFailed
 from cai.feedback.compare import compare
@@ -51,7 +52,7 @@ def prompts(run: Run) -> Metrics:
             for prompt in read_prompts(run.path(name), kind, limit or 0):
                 repeated.update([kind] if prompt.id in found else [])
                 found.setdefault(prompt.id, prompt)
-    write_records(run.records("prompts"), found.values())
+    distributed.on_main(write_records, run.records("prompts"), found.values())
     counts = {kind: len(by_kind(list(found.values()), kind)) for kind, _, _ in wanted}
     metrics = {**counts, "in_an_earlier_set": repeated.total(), "repeated": dict(repeated)}
     notes = [repeats(kind, count, counts[kind]) for kind, count in repeated.items()]
@@ -76,7 +77,7 @@ def draft(run: Run) -> Metrics:
             statuses[made.status] += 1
             yield made
 
-    write_records(run.records("sample"), in_parts(asked, answered))
+    distributed.write_on_main(write_records, run.records("sample"), in_parts(asked, answered))
     return {
         "samples": statuses.total(),
         **{status: n for status, n in sorted(statuses.items()) if status != "ok"},
@@ -110,7 +111,7 @@ def revise_stage(run: Run) -> Metrics:
                 )
             yield made
 
-    write_records(run.records("revise"), in_parts(drafts, revised))
+    distributed.write_on_main(write_records, run.records("revise"), in_parts(drafts, revised))
     return {name: seen[name] for name in ("revisions", "steps", "unchanged", "failed_steps")}
 
 
@@ -140,7 +141,7 @@ def compare_stage(run: Run) -> Metrics:
             seen["comparisons"] += 1
             yield pair
 
-    write_records(run.records("compare"), in_parts(asked, compared))
+    distributed.write_on_main(write_records, run.records("compare"), in_parts(asked, compared))
     return {"comparisons": seen["comparisons"], "prompts_without_a_pair": len(asked) - len(paired)}
 
 
@@ -167,8 +168,10 @@ def judge_stage(run: Run) -> Metrics:
             seen["near_ties"] += made.p_first is not None and abs(made.p_first - 0.5) < 0.1
             yield made
 
-    write_records(
-        run.records("judge"), in_parts(stream_records(run.records("compare"), Comparison), judged)
+    distributed.write_on_main(
+        write_records,
+        run.records("judge"),
+        in_parts(stream_records(run.records("compare"), Comparison), judged),
     )
     return {name: seen[name] for name in ("labels", "unscored", "near_ties")}
 
@@ -217,7 +220,7 @@ def audit_stage(run: Run) -> Metrics:
             "audit.human_pairs: no comparison has both a human label and one of the judge; add some in reward.human"
         )
     metrics["failings"] = gate_failures(metrics, metrics["examples"], config.model_dump())
-    write_json(run.stage_folder("audit") / "audit.json", metrics)
+    distributed.on_main(write_json, run.stage_folder("audit") / "audit.json", metrics)
     if metrics["failings"] and config.gate:
         reasons = "\n".join(f"  {reason}" for reason in metrics["failings"])
         raise RunFailed(

@@ -78,7 +78,7 @@ class Run:
         """A model by way of the memo, counted for a stage; ``shard``: all processes ask the same and share the work."""
         key = (model, chat_format, enable_thinking)
         if key not in self._backends:
-            self._backends[key] = open_backend(model, chat_format, enable_thinking)
+            self._backends[key] = open_backend(model, chat_format, enable_thinking=enable_thinking)
         return self.cache.cached_model(
             self._backends[key], self.named(stage), self.reporter.requests, shard=shard
         )
@@ -162,7 +162,7 @@ class Run:
             "metrics": metrics,
             "outputs": {p.relative_to(folder).as_posix(): sha256(p) for p in files},
         }
-        write_json(folder / "manifest.json", manifest)
+        distributed.on_main(write_json, folder / "manifest.json", manifest)
 
     def output_digest(self, stage: str) -> str:
         """Digest of what a finished stage wrote; empty for one that is not finished."""
@@ -193,14 +193,10 @@ def training_log(
         )  # an update has steps of its own
         if not begun:
             old = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-            write_text(
-                path,
-                "".join(
-                    line + "\n"
-                    for line in old
-                    if line.endswith("}") and _step(json.loads(line)) < done
-                ),
+            kept = (
+                line + "\n" for line in old if line.endswith("}") and _step(json.loads(line)) < done
             )
+            distributed.on_main(write_text, path, "".join(kept))
             begun = True
         if distributed.is_main():
             with disk_errors(path), path.open("a", encoding="utf-8") as file:
@@ -251,13 +247,16 @@ def open_run(
         raise InputError([Problem(str(folder), f"is in use by {owner}")]) from None
     except OSError as error:
         raise InputError([Problem(str(folder), f"cannot be written: {error.strerror}")]) from None
-    write_text(folder / ".owner", f"process {os.getpid()} on {socket.gethostname()}")
-    write_text(
+    distributed.on_main(
+        write_text, folder / ".owner", f"process {os.getpid()} on {socket.gethostname()}"
+    )
+    distributed.on_main(
+        write_text,
         folder / "config.yaml",
         yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
-    write_lock(constitution, folder / "constitution.lock.yaml")
-    write_text(folder / ".base", os.path.relpath(base, folder))
+    distributed.on_main(write_lock, constitution, folder / "constitution.lock.yaml")
+    distributed.on_main(write_text, folder / ".base", os.path.relpath(base, folder))
     cache = ResponseCache(folder / "responses.sqlite", budget) if distributed.is_main() else None
     distributed.wait()  # two processes that make the memo at the same moment would lock each other out
     return Run(

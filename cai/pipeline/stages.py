@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cai import distributed
 from cai.config import RunConfig
 from cai.files import write_json
 from cai.pipeline.feedback import (
@@ -48,7 +49,7 @@ def evaluate(run: Run) -> Metrics:
     from cai.pipeline.evaluation import evaluate_run
 
     metrics = evaluate_run(run)
-    write_json(run.stage_folder("evaluate") / "evaluation.json", metrics)
+    distributed.on_main(write_json, run.stage_folder("evaluate") / "evaluation.json", metrics)
     return metrics
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cai import distributed
 from cai.config import TrainingConfig
 from cai.data.demonstrations import read_demonstrations
 from cai.data.preferences import read_preferences
@@ -73,9 +74,8 @@ def train_standalone(
     )
     task = Task(config, base, out, log)
     metrics = STAGES[stage](task)
-    write_json(
-        out / f"{stage}.json", {"stage": stage, "config": config.model_dump(mode="json"), **metrics}
-    )
+    report = {"stage": stage, "config": config.model_dump(mode="json"), **metrics}
+    distributed.on_main(write_json, out / f"{stage}.json", report)
     return out / stage, metrics
 
 

@@ -283,12 +283,12 @@ def test_tables_of_other_kinds(tmp_path):
         (
             "a.jsonl",
             '{"prompt": "x", "prompt": "y"}\n',
-            r"a.jsonl:1:1: is no JSON: the key 'prompt' stands twice",
+            r"a.jsonl:1:1: invalid JSON: duplicate key 'prompt'",
         ),
         (
             "a.json",
             '[{"prompt": "x", "score": {"a": 1, "a": 2}}]',
-            r"a.json: is no JSON: the key 'a' stands twice",
+            r"a.json: is no JSON: duplicate key 'a'",
         ),
         ("a.jsonl", b"\x1f\x8bjunk", r"a.jsonl: (is a damaged gzip file|cannot be read)"),
         ("a.jsonl", gzip.compress(b'{"prompt": "x"}')[:-4], r"a.jsonl: is a damaged gzip file"),

@@ -355,7 +355,7 @@ def test_prompt_files_with_problems_are_refused_with_line_numbers(tmp_path):
     with pytest.raises(InputError) as caught:
         read_prompts(path, "red_team")
     found = sorted(str(p).removeprefix(f"{path}:") for p in caught.value.problems)
-    assert len(found) >= 2 and any(line.startswith("5:1: is no JSON") for line in found)
+    assert len(found) >= 2 and any(line.startswith("5:1: invalid JSON") for line in found)
     path.write_text(
         '{"prompt": "fine"}\n{"promt": "x"}\n{"prompt": ""}\n{"prompt": 3}\n{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
     )
