@@ -1,7 +1,8 @@
-"""Worked examples of critique and revision that other tools keep, as the ``few_shot`` of a constitution: byte for byte.
+"""Read few-shot examples of critique and revision from the files of other tools, byte for byte.
 
-Known shapes: conversations of six turns (llm-swarm's JSON keeps them under ``system_chat``), and transcripts with the paper's labels
-(Human, Assistant, CritiqueRequest, Critique, RevisionRequest, Revision), in JSON or as plain text.
+Two shapes are known: conversations of six turns (llm-swarm's JSON has them under ``system_chat``),
+and transcripts with the paper's labels (Human, Assistant, CritiqueRequest, Critique,
+RevisionRequest, Revision), in JSON or as plain text.
 """
 
 from __future__ import annotations
@@ -15,12 +16,23 @@ from cai.errors import InputError, Problem
 from cai.files import StrPath, read_utf8, strict_json
 
 ROLES = ["user", "assistant"] * 3
+"""The roles of the six turns of an example."""
 LABELS = ["Human", "Assistant", "CritiqueRequest", "Critique", "RevisionRequest", "Revision"]
+"""The labels of the six turns of an example in a transcript."""
 _LABEL = re.compile(rf"^({'|'.join(LABELS)}):", re.MULTILINE)
 
 
 class FewShotExample(NamedTuple):
-    """One example: what was asked and answered, how the answer was criticised and revised, and by which requests."""
+    """An example of critique and revision.
+
+    Attributes:
+        prompt: What the user says.
+        answer: The answer to improve.
+        critique_request: Asks for the critique.
+        critique: What is wrong with the answer.
+        revision_request: Asks for the revision.
+        revision: The improved answer.
+    """
 
     prompt: str
     answer: str
@@ -30,85 +42,97 @@ class FewShotExample(NamedTuple):
     revision: str
 
 
+class _Entry(NamedTuple):
+    """An example as it is in the file: its place, and its six texts; None if it has not these."""
+
+    place: str
+    texts: list[str] | None
+
+
 def read_few_shot_examples(path: StrPath) -> list[FewShotExample]:
-    """The worked examples of a file, in its order; none where it holds none.
+    """Read the few-shot examples of a file, in its order.
+
+    Args:
+        path: A ``.json`` or ``.txt`` file. A file of another kind, or with other content, has no
+            examples.
 
     Raises:
-        InputError: naming each example that does not have its six parts, or has a part that a file of ours cannot keep as it is.
+        InputError: for each example that does not have its six texts, or has one that a
+            constitution file could not keep as it is.
     """
-    found, problems = [], []
-    for number, (place, parts) in enumerate(_examples(Path(path)), start=1):
-        if parts is None:
-            problems.append(
-                Problem(
-                    place,
-                    f"is no worked example: its turns should be {', '.join(LABELS)}, once each",
-                )
-            )
-        elif any(not part or part != part.strip() for part in parts):
-            problems.append(
-                Problem(
-                    place,
-                    f"example {number} has an empty part, or one that begins or ends with a blank",
-                )
-            )
+    examples = []
+    problems = []
+    for number, entry in enumerate(_entries(Path(path)), start=1):
+        if entry.texts is None:
+            text = f"invalid few-shot example; its turns must be {', '.join(LABELS)}, in this order"
+            problems.append(Problem(entry.place, text))
+        elif any(not text or text != text.strip() for text in entry.texts):
+            text = f"example {number} has a text that is empty, or begins or ends with a blank"
+            problems.append(Problem(entry.place, text))
         else:
-            found.append(FewShotExample(*parts))
+            examples.append(FewShotExample(*entry.texts))
     if problems:
         raise InputError(problems)
-    return found
+    return examples
 
 
-def _examples(path: Path) -> Iterator[tuple[str, list[str] | None]]:
-    """Place and parts of each example; None for what looks like one and is none."""
-    if path.suffix.lower() not in (".json", ".txt"):
-        return
-    text = read_utf8(path)
-    if path.suffix.lower() == ".txt":
-        yield from _of_transcript(str(path), text)
-        return
+def _entries(path: Path) -> Iterator[_Entry]:
+    """Find everything in a file that looks like an example."""
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        yield from _from_transcript(str(path), read_utf8(path))
+    elif suffix == ".json":
+        for place, value in _json_values(path):
+            yield from _from_value(place, value)
+
+
+def _json_values(path: Path) -> Iterator[tuple[str, Any]]:
+    """Return the values of a JSON file, each with its place."""
     try:
-        value = strict_json(text)
+        content = strict_json(read_utf8(path))
     except (ValueError, RecursionError) as error:
-        raise InputError([Problem(str(path), f"is no JSON: {error}")]) from None
-    if isinstance(value, Mapping) and "system_chat" in value:
-        value = value["system_chat"]
-    named = (
-        value.items()
-        if isinstance(value, Mapping)
-        else enumerate(value, start=1)
-        if isinstance(value, list)
-        else []
-    )
-    for name, entry in named:
-        place = f"{path}: {name}"
-        if isinstance(entry, list) and len(entry) == 1:
-            entry = entry[0]
-        if isinstance(entry, str) and _LABEL.search(entry):
-            yield from _of_transcript(place, entry)
-        elif (
-            isinstance(entry, list)
-            and entry
-            and all(isinstance(turn, Mapping) and "role" in turn for turn in entry)
-        ):
-            yield place, _of_turns(entry)
+        raise InputError([Problem(str(path), f"invalid JSON: {error}")]) from None
+    if isinstance(content, Mapping) and "system_chat" in content:
+        content = content["system_chat"]
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield f"{path}: {name}", value
+    elif isinstance(content, list):
+        for number, value in enumerate(content, start=1):
+            yield f"{path}: {number}", value
 
 
-def _of_turns(turns: list[Mapping[str, Any]]) -> list[str] | None:
-    contents = [turn.get("content") for turn in turns]
-    if [turn["role"] for turn in turns] != ROLES or not all(
-        isinstance(content, str) for content in contents
-    ):
+def _from_value(place: str, value: Any) -> Iterator[_Entry]:
+    """Return the examples in one value; none for a value of another shape."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str):
+        if _LABEL.search(value):
+            yield from _from_transcript(place, value)
+    elif isinstance(value, list) and value and all(map(_is_turn, value)):
+        yield _Entry(place, _from_turns(value))
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, Mapping) and "role" in value
+
+
+def _from_turns(turns: list[Mapping[str, Any]]) -> list[str] | None:
+    """Return the texts of six turns; None if the roles are others or a text is missing."""
+    texts = [turn.get("content") for turn in turns]
+    if [turn["role"] for turn in turns] != ROLES:
         return None
-    return [str(content) for content in contents]
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    return [str(text) for text in texts]
 
 
-def _of_transcript(place: str, text: str) -> Iterator[tuple[str, list[str] | None]]:
-    """The examples of a transcript, one after the other; the blanks round a part belong to the transcript."""
-    pieces = _LABEL.split(text)[1:]
-    labels, parts = pieces[::2], [part.strip() for part in pieces[1::2]]
-    for at in range(0, len(labels), len(LABELS)):
-        yield (
-            place,
-            parts[at : at + len(LABELS)] if labels[at : at + len(LABELS)] == LABELS else None,
-        )
+def _from_transcript(place: str, transcript: str) -> Iterator[_Entry]:
+    """Split a transcript into its examples; blanks around a text belong to the transcript."""
+    pieces = _LABEL.split(transcript)[1:]
+    labels = pieces[::2]
+    texts = [text.strip() for text in pieces[1::2]]
+    for begin in range(0, len(labels), len(LABELS)):
+        end = begin + len(LABELS)
+        is_complete = labels[begin:end] == LABELS
+        yield _Entry(place, texts[begin:end] if is_complete else None)

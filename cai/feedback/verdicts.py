@@ -1,97 +1,146 @@
-"""The verdict in a judge's own words: the last one that chooses A or B, or none. Never a guess.
+"""Find the verdict in a judge's text: the last one that chooses A or B. Never a guess.
 
-One pass over the end of the text, so a long answer without a verdict costs no more than a short one.
+The patterns below are linear in the length of the text, so a long answer without a verdict costs no
+more than a short one.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 
-TAIL = 4_000
-"""Characters at the end of an answer that are looked at."""
+MAX_TAIL = 4_000
+"""Number of characters at the end of a text that are read."""
 
-_NAMES = r"(?:repl(?:y|ies)|responses?|answers?|options?|assistants?|candidates?|completions?|models?|choices?)"
-# "answer", "verdict: ", "I prefer", "my final choice is" ... and then, within a few words of a kind, a letter
-_SAID = re.compile(
-    rf"""(?:
-        \b(?:answer|verdict|choice|winner|preference|decision|judge?ment|pick|best|better)
-            (?:\s+(?:one|{_NAMES}))?["'”]?\s*(?:is|was|would\s+be|goes\s+to|:|=|-|–|—|\s)+
-      | \b(?:i|we)(?:'d|'ll)?\s+(?:would\s+|will\s+)?(?:prefer|choose|pick|select|favou?r|go\s+with|vote\s+for)\s+
-    )
-    (?:definitely\s+|clearly\s+|probably\s+|therefore\s+|still\s+)?(?:the\s+)?(?:{_NAMES}\s+)?["'“(\[{{<]*(?P<letter>[A-H])(?![A-Za-z'’])(?=(?P<rest>.{{0,40}}))
-    """,
-    re.VERBOSE | re.IGNORECASE,
+_NAME = (
+    r"(?:repl(?:y|ies)|responses?|answers?|options?|assistants?|candidates?|completions?"
+    r"|models?|choices?)"
 )
-# "Reply A is better", "B wins"
-_WINS = re.compile(
-    rf"""(?:\b{_NAMES}\s+)?(?<![A-Za-z])["'“(\[]*(?P<letter>[A-H])["'”)\]]*\s+
-    (?:is\s+(?:(?:clearly|much|slightly|definitely|the)\s+)*(?:better|best|preferable|safer|winner|preferred)|wins|is\s+to\s+be\s+preferred)
-    (?=(?P<rest>.{{0,40}}))""",
-    re.VERBOSE,
-)
-_BRACKETED = re.compile(r"\[\[(?P<letter>[A-H])\]\](?P<rest>)")
-_ALONE = re.compile(rf"(?im)^\W*(?:{_NAMES}\s+)?\W*(?P<letter>[A-H])\W*(?P<rest>)$")
-_FIRST = re.compile(r"^\W*(?P<letter>[AB])(?:[).:,;\]]|\s*[-–—])(?=(?P<rest>.{0,40}))")
-_OTHER_TOO = re.compile(rf"^[^\w/&+]*(?:or|and|/|&|\+)\W*(?:{_NAMES}\W+)?[A-H]\b")
-_NO_CHOICE = re.compile(r"\b(?:both|neither|either|a tie|tied?|equally|none of)\b", re.IGNORECASE)
+_REST = r"(?=(?P<rest>.{0,40}))"
 _MARKDOWN = str.maketrans("", "", "*_`#~\u200b\u200c\u200d\ufeff")
 
 
-def verdict(text: str) -> str | None:
-    """``"A"``, ``"B"``, or None where nothing, neither, or something else was chosen.
+@dataclass(frozen=True)
+class Pattern:
+    """A way in which judges state a verdict.
 
-    The last statement counts, so a judge may change its mind; a last statement that chooses no answer of the two is none.
+    Attributes:
+        name: What it recognizes.
+        regex: The expression, with the groups ``letter`` and ``rest`` (what follows the letter).
+        example: A text that it matches, with the verdict A.
+        may_be_article: Whether the letter could be the article "a", and has to be checked.
     """
-    text = unicodedata.normalize("NFKC", text[-TAIL:]).translate(_MARKDOWN)
-    found = [
+
+    name: str
+    regex: re.Pattern[str]
+    example: str
+    may_be_article: bool = False
+
+
+PATTERNS = (
+    Pattern(
+        "statement",
+        re.compile(
+            rf"""(?:
+                \b(?:answer|verdict|choice|winner|preference|decision|judge?ment|pick|best|better)
+                    (?:\s+(?:one|{_NAME}))?["'”]?
+                    \s*(?:is|was|would\s+be|goes\s+to|:|=|-|–|—|\s)+
+              | \b(?:i|we)(?:'d|'ll)?\s+(?:would\s+|will\s+)?
+                    (?:prefer|choose|pick|select|favou?r|go\s+with|vote\s+for)\s+
+            )
+            (?:definitely\s+|clearly\s+|probably\s+|therefore\s+|still\s+)?
+            (?:the\s+)?(?:{_NAME}\s+)?["'“(\[{{<]*
+            (?P<letter>[A-H])(?![A-Za-z'’]){_REST}
+            """,
+            re.VERBOSE | re.IGNORECASE,
+        ),
+        example="I would choose Reply A, since it is kinder.",
+        may_be_article=True,
+    ),
+    Pattern(
+        "line of its own",
+        re.compile(rf"(?im)^\W*(?:{_NAME}\s+)?\W*(?P<letter>[A-H])\W*(?P<rest>)$"),
+        example="Reply B is tempting.\nOption A",
+        may_be_article=True,
+    ),
+    Pattern(
+        "winner",
+        re.compile(
+            rf"""(?:\b{_NAME}\s+)?(?<![A-Za-z])["'“(\[]*(?P<letter>[A-H])["'”)\]]*\s+
+            (?:is\s+(?:(?:clearly|much|slightly|definitely|the)\s+)*
+                (?:better|best|preferable|safer|winner|preferred)
+            |wins|is\s+to\s+be\s+preferred)
+            {_REST}""",
+            re.VERBOSE,
+        ),
+        example="Response A is clearly better than Response B.",
+    ),
+    Pattern(
+        "double brackets",
+        re.compile(r"\[\[(?P<letter>[A-H])\]\](?P<rest>)"),
+        example="Final verdict: [[A]]",
+    ),
+)
+"""The ways in which judges state a verdict anywhere in a text."""
+
+FIRST_LETTER = Pattern(
+    "first letter",
+    re.compile(rf"^\W*(?P<letter>[AB])(?:[).:,;\]]|\s*[-–—]){_REST}"),
+    example="A: it quotes no one",
+)
+"""A verdict at the beginning, which counts only if the text states none elsewhere."""
+
+_OTHER_LETTER_TOO = re.compile(rf"^[^\w/&+]*(?:or|and|/|&|\+)\W*(?:{_NAME}\W+)?[A-H]\b")
+_NO_CHOICE = re.compile(r"\b(?:both|neither|either|a tie|tied?|equally|none of)\b", re.IGNORECASE)
+_RETRACTION = re.compile(
+    r"\b(?:but|however|although|though)\b.*\b(?:both|neither|either|tie|equally)\b", re.IGNORECASE
+)
+_NEGATION = re.compile(r"\bnot\W+$")
+_NOUN = re.compile(r"\s+(?!(?:is|wins|because|since|as|for|over|by|due|here|or|and)\b)[a-z]")
+
+
+def verdict(text: str) -> str | None:
+    """Return the verdict of a text.
+
+    The last statement counts, so a judge may change its mind.
+
+    Args:
+        text: What the judge wrote.
+
+    Returns:
+        ``"A"`` or ``"B"``; None if the text chooses nothing, both, or something else.
+    """
+    text = unicodedata.normalize("NFKC", text[-MAX_TAIL:]).translate(_MARKDOWN)
+    statements = [
         match
-        for pattern in (_SAID, _ALONE)
-        for match in pattern.finditer(text)
-        if _is_letter(match)
+        for pattern in PATTERNS
+        for match in pattern.regex.finditer(text)
+        if not (pattern.may_be_article and _is_article(match))
     ]
-    found += [match for pattern in (_WINS, _BRACKETED) for match in pattern.finditer(text)]
-    if not found:
-        first = _FIRST.match(text)
-        return (
-            first["letter"]
-            if first and not _NO_CHOICE.search(text) and not _OTHER_TOO.match(first["rest"])
-            else None
-        )
-    last = max(found, key=lambda match: (match.end("letter"), match.start()))
-    if _OTHER_TOO.match(last["rest"]) or re.search(r"\bnot\W+$", text[: last.start("letter")][-8:]):
+    if not statements:
+        return _first_letter(text)
+    last = max(statements, key=lambda match: (match.end("letter"), match.start()))
+    before, after = text[: last.start("letter")], text[last.end("letter") :]
+    if _OTHER_LETTER_TOO.match(last["rest"]) or _NEGATION.search(before[-8:]):
         return None
-    after = text[last.end("letter") :]
-    if (
-        _NO_CHOICE.search(after.partition("\n")[0])
-        and not re.match(r"\W*$", after)
-        and _retracts(after)
-    ):
+    if _NO_CHOICE.search(after.partition("\n")[0]) and _RETRACTION.search(after):
         return None
     letter = last["letter"].upper()
     return letter if letter in "AB" else None
 
 
-def _is_letter(match: re.Match[str]) -> bool:
-    """Whether the letter is one, not the article of "the answer is a matter of taste"."""
-    letter, rest = match["letter"], match["rest"]
-    if letter.islower() and letter != "a" and letter != "b":
-        return False
-    return not (
-        letter in "aA"
-        and re.match(
-            r"\s+(?!is\b|wins\b|because\b|since\b|as\b|for\b|over\b|by\b|due\b|here\b|or\b|and\b)[a-z]",
-            rest,
-        )
-    )
+def _first_letter(text: str) -> str | None:
+    """Return the letter that a text begins with, if it chooses nothing else."""
+    match = FIRST_LETTER.regex.match(text)
+    if match is None or _NO_CHOICE.search(text) or _OTHER_LETTER_TOO.match(match["rest"]):
+        return None
+    return match["letter"]
 
 
-def _retracts(after: str) -> bool:
-    """Whether what follows a verdict takes it back: "... A. But both are fine" does not choose."""
-    return bool(
-        re.search(
-            r"\b(?:but|however|although|though)\b.*\b(?:both|neither|either|tie|equally)\b",
-            after,
-            re.IGNORECASE,
-        )
-    )
+def _is_article(match: re.Match[str]) -> bool:
+    """Return whether the letter is a word, as in "the answer is a matter of taste"."""
+    letter = match["letter"]
+    if letter.islower() and letter not in "ab":
+        return True
+    return letter in "aA" and bool(_NOUN.match(match["rest"]))

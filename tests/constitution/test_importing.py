@@ -55,7 +55,7 @@ def test_every_shape_comes_in_as_it_is_and_back(tmp_path, name):
             for use in ("critique", "revise", "compare")
             if (text := getattr(principle, use))
         } == imported.texts
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         write_principles(found, "brought", tmp_path, "Brought")
 
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_kept_is_said_all_at_once(tmp_path):
     said = str(error.value)
     assert (
         "a: critique begins or ends with a blank" in said.replace(f"{path}: ", "")
-        and said.count("holds no text of a principle") == 2
+        and said.count("has no text of a principle") == 2
     )
 
 
@@ -163,7 +163,7 @@ def test_worked_examples_come_in_as_they_are(tmp_path, name, content):
 )
 def test_half_an_example_is_said(tmp_path, content):
     (tmp_path / "s.json").write_text(content)
-    with pytest.raises(InputError, match=r"is no worked example|an empty part"):
+    with pytest.raises(InputError, match=r"invalid few-shot example|a text that is empty"):
         read_few_shot_examples(tmp_path / "s.json")
 
 
