@@ -1,4 +1,4 @@
-"""Answers to imitate, from files: what the supervised stage trains on when there is no constitution."""
+"""Read answers to imitate, which the supervised stage trains on when there is no constitution."""
 
 from __future__ import annotations
 
@@ -14,52 +14,67 @@ from cai.errors import InputError, Problem
 from cai.files import StrPath
 from cai.records import Prompt
 
-KNOWN = "prompt, completion; messages that end with an answer; instruction, input, output; or preferences, whose better answer is taken"
+KNOWN = (
+    "prompt, completion; messages that end with an answer; instruction, input, output; "
+    "or preferences, whose better answer is taken"
+)
 
 
 @dataclass
 class Demonstrations:
-    """(prompt, answer) rows, and the places of what was left out, by reason."""
+    """What a file of demonstrations holds.
+
+    Attributes:
+        rows: Prompts with the answer to imitate.
+        skipped: Places of rows that were left out, by reason.
+    """
 
     rows: list[tuple[Prompt, str]] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows were left out for which reason."""
+        """Count the rows that were left out, by reason."""
         return {reason: len(places) for reason, places in self.skipped.items()}
 
 
 def read_demonstrations(path: StrPath) -> Demonstrations:
-    """The demonstrations of a table, each once.
+    """Read the demonstrations of a file, each once.
+
+    Args:
+        path: A table: JSON, JSON Lines, CSV, TSV, Parquet, or a saved dataset.
 
     Raises:
-        InputError: naming each row that is in no known form or holds something that is not text.
+        InputError: For each row that has no known format or in which something is not text.
     """
-    found, problems = Demonstrations(), list[Problem]()
-    seen: set[tuple[str, str]] = set()
+    demonstrations = Demonstrations()
+    problems: list[Problem] = []
+    known: set[tuple[str, str]] = set()
     for place, row in collect_rows(path, problems):
         try:
-            outcome = _of(row)
+            demonstration = _read(row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             problems.append(Problem(place, str(error)))
             continue
-        if isinstance(outcome, str):
-            found.skipped[outcome].append(place)
-        elif (outcome[0].id, outcome[1]) in seen:
-            found.skipped["is there twice"].append(place)
-        else:
-            seen.add((outcome[0].id, outcome[1]))
-            found.rows.append(outcome)
+        if isinstance(demonstration, str):
+            demonstrations.skipped[demonstration].append(place)
+            continue
+        prompt, answer = demonstration
+        if (prompt.id, answer) in known:
+            demonstrations.skipped["duplicate"].append(place)
+            continue
+        known.add((prompt.id, answer))
+        demonstrations.rows.append(demonstration)
     if problems:
         raise InputError(problems)
-    return found
+    return demonstrations
 
 
-def _of(row: Row) -> tuple[Prompt, str] | str:
-    """A row's prompt and answer, or why it has none."""
-    if form := format_of(row):
-        best = next(iter(FORMATS[form].read(row)), "no answer")
+def _read(row: Row) -> tuple[Prompt, str] | str:
+    """Read a row's prompt and answer, or say why it has none."""
+    preference_format = format_of(row)
+    if preference_format:
+        best = next(iter(FORMATS[preference_format].read(row)), "no answer")
         return (best.prompt, best.better) if isinstance(best, Pair) else best
     if "messages" in row:
         turns = messages_of(row["messages"])
@@ -71,16 +86,14 @@ def _of(row: Row) -> tuple[Prompt, str] | str:
         prompt, value = row["prompt"], row["completion"]
         answer = messages_of(value)[-1].content if isinstance(value, list) and value else value
     elif "output" in row and "instruction" in row:
-        prompt = "\n\n".join(
-            part.strip() for part in (row["instruction"], row.get("input") or "") if part.strip()
-        )
+        texts = (row["instruction"], row.get("input") or "")
+        prompt = "\n\n".join(text.strip() for text in texts if text.strip())
         answer = row["output"]
     else:
-        raise ValueError(
-            f"holds no demonstration; its columns are {', '.join(row)}; known forms are {KNOWN}"
-        )
+        columns = ", ".join(row)
+        raise ValueError(f"is not a demonstration; columns: {columns}; known formats: {KNOWN}")
     if not isinstance(answer, str):
-        raise ValueError(f"the answer should be a text, found {type(answer).__name__}")
+        raise ValueError(f"the answer must be text, not {type(answer).__name__}")
     if not answer.strip():
         return "an answer is empty"
     try:

@@ -1,4 +1,4 @@
-"""Records out, in the shapes other tools read, with a card that says where the labels came from."""
+"""Write records in the formats that other tools read, with a dataset card."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from cai.records import Message, Preference, Prompt
 
 Shape = Literal["trl", "transcripts", "parquet"]
 TIE = 1e-6
-"""A label nearer to one half than this chooses neither answer, and no hard label can be made of it."""
+"""A label this near to one half prefers neither answer, so no hard label can be made of it."""
 
 
 def preference_rows(preferences: Iterable[Preference], left_out: Counter[str]) -> Iterator[Row]:
-    """TRL's explicit, conversational preference rows, the likelier answer as ``chosen``, with the label and its origin beside them.
+    """Make TRL's conversational preference rows, with the label and its origin beside them.
 
-    ``left_out`` counts by reason what gives no row.
+    Args:
+        preferences: Labels; the likelier answer becomes ``chosen``.
+        left_out: Counts, by reason, the labels that give no row.
     """
     for preference in preferences:
         if preference.p_first is None:
@@ -45,30 +47,28 @@ def preference_rows(preferences: Iterable[Preference], left_out: Counter[str]) -
 
 
 def transcript_rows(preferences: Iterable[Preference], left_out: Counter[str]) -> Iterator[Row]:
-    """HH-RLHF rows, ``chosen`` and ``rejected`` as whole transcripts."""
+    """Make HH-RLHF rows, with ``chosen`` and ``rejected`` as whole transcripts."""
     for row in preference_rows(preferences, left_out):
         turns = [Message(**turn) for turn in row["prompt"]]
         if any(turn.role == "system" for turn in turns):
-            left_out["system turn"] += 1  # the format has no place for it
+            left_out["system turn"] += 1  # the format has no system turns
             continue
         yield {name: transcript(turns, row[name][0]["content"]) for name in ("chosen", "rejected")}
 
 
 def completion_rows(rows: Iterable[tuple[Prompt, str]]) -> Iterator[Row]:
-    """TRL's conversational prompt-completion rows of what the supervised stage trains on."""
+    """Make TRL's conversational prompt-completion rows of what the supervised stage trains on."""
     for prompt, answer in rows:
         yield {"prompt": _messages(prompt.messages), "completion": _answer(answer)}
 
 
 def write_rows(rows: Sequence[Row], folder: StrPath, name: str, shape: Shape) -> Path:
-    """Write rows as ``name.jsonl``, or as ``name.parquet``; whole or not at all."""
+    """Write rows as ``name.jsonl`` or ``name.parquet``, completely or not at all."""
     folder = Path(folder)
     if shape != "parquet":
         path = folder / f"{name}.jsonl"
-        write_text(
-            path,
-            "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows),
-        )
+        lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        write_text(path, "".join(lines))
         return path
     from datasets.arrow_dataset import Dataset
 
@@ -86,7 +86,7 @@ def write_rows(rows: Sequence[Row], folder: StrPath, name: str, shape: Shape) ->
 
 
 def card(title: str, files: dict[str, Path], facts: dict[str, Any]) -> str:
-    """A dataset card: which file holds what, for ``load_dataset``, and a table of facts about how the rows were made."""
+    """Write a dataset card: the files for ``load_dataset``, and a table of how rows were made."""
     configs = "".join(
         f"- config_name: {name}\n  data_files: {path.name}\n" for name, path in files.items()
     )

@@ -1,4 +1,23 @@
-"""The shapes in which people publish preferences, one reader each: from a row to pairs, or to the reason why it is none."""
+r"""The formats in which people publish preferences, with one reader each.
+
+A reader turns a row into pairs, or into the reason why it is not one. These rows all say that
+"Hi!" is the better answer to "Hello"::
+
+    trl            {"prompt": "Hello", "chosen": "Hi!", "rejected": "No."}
+    transcripts    {"chosen": "\n\nHuman: Hello\n\nAssistant: Hi!", "rejected": "..."}
+    conversations  {"chosen": [{"role": "user", "content": "Hello"}, ...], "rejected": [...]}
+    pku            {"prompt": "Hello", "response_0": "Hi!", "response_1": "No.",
+                    "better_response_id": 0}
+    numbered       {"instruction": "Hello", "output_1": "Hi!", "output_2": "No.", "label": 1}
+    scored         {"instruction": "Hello", "completions": [{"response": "Hi!", "score": 9}, ...]}
+    tree           {"message_tree_id": "1", "prompt": {"role": "prompter", "text": "Hello",
+                    "replies": [{"role": "assistant", "text": "Hi!", "rank": 0}, ...]}}
+    label_studio   {"data": {"prompt": "Hello", "answer1": "Hi!", "answer2": "No."},
+                    "annotations": [{"result": [{"type": "pairwise",
+                                                 "value": {"selected": "left"}}]}]}
+    argilla        {"fields": {"prompt": "Hello", "response1": "Hi!", "response2": "No."},
+                    "responses": {"better": [{"value": "response1"}]}}
+"""
 
 from __future__ import annotations
 
@@ -11,28 +30,45 @@ from cai.cleaning import clean
 from cai.data.prompts import messages_of, prompt_of
 from cai.data.tables import Row
 from cai.data.transcripts import parse_transcript
-from cai.records import Message, Prompt
+from cai.records import Message, Prompt, Role
 
 SOURCE = "human"
+SCORE_COLUMNS = ("overall_score", "fine-grained_score", "score")
+PROMPT_FIELDS = ("prompt", "question", "instruction")
 
 
 class Pair(NamedTuple):
-    """Two answers to a prompt and the probability that the one named ``better`` is it."""
+    """Two answers to a prompt.
+
+    Attributes:
+        prompt: The conversation that both answer.
+        better: The answer that was preferred.
+        worse: The other answer.
+        p_better: Probability that ``better`` is the better one.
+        source: Where the label comes from.
+        margin: By how much it is better, in units of a reward; 0 if the data does not say.
+    """
 
     prompt: Prompt
     better: str
     worse: str
     p_better: float = 1.0
     source: str = SOURCE
-    margin: float = 0.0  # by how much it is better, where somebody said so
+    margin: float = 0.0
 
 
 Outcome = Pair | str
-"""A pair, or why there is none."""
+"""A pair, or the reason why there is none."""
 
 
 class Format(NamedTuple):
-    """A shape of rows: its columns in words, whether a row has it, and how pairs are read from a row."""
+    """A format of rows.
+
+    Attributes:
+        columns: Its columns, as an error message lists them.
+        fits: Tells whether a row has this format.
+        read: Reads the pairs of a row.
+    """
 
     columns: str
     fits: Callable[[Row], bool]
@@ -40,7 +76,7 @@ class Format(NamedTuple):
 
 
 def format_of(row: Row) -> str:
-    """The name of the first format that a row fits; empty if it fits none."""
+    """Return the name of the first format that a row fits; empty if it fits none."""
     return next((name for name, form in FORMATS.items() if form.fits(row)), "")
 
 
@@ -52,7 +88,7 @@ def _pair(
     source: str = SOURCE,
     margin: float = 0.0,
 ) -> Outcome:
-    """A pair of two texts, unless they are no pair."""
+    """Make a pair of two texts, or say why they are none."""
     if isinstance(prompt, str):
         return prompt
     better, worse = clean(better).strip(), clean(worse).strip()
@@ -73,68 +109,71 @@ def _prompt(value: Any) -> Prompt | str:
 def _text(row: Row, name: str) -> str:
     value = row[name]
     if not isinstance(value, str):
-        raise ValueError(f"{name} should be a text, found {type(value).__name__}")
+        raise ValueError(f"{name} must be text, not {type(value).__name__}")
     return value
 
 
 def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} should be a number, found {value!r}")
+        raise ValueError(f"{name} must be a number, not {value!r}")
     return float(value)
 
 
 def _by_score(prompt: Prompt | str, scored: Sequence[tuple[str, float]]) -> Iterator[Outcome]:
-    """All pairs of answers whose scores differ; the higher one is the better one."""
-    for (one, high), (other, low) in combinations(sorted(scored, key=lambda pair: -pair[1]), 2):
-        yield "a tie" if high == low else _pair(prompt, one, other)
+    """Pair all answers whose scores differ; the higher score wins."""
+    best_first = sorted(scored, key=lambda answer: -answer[1])
+    for (better, high), (worse, low) in combinations(best_first, 2):
+        yield "a tie" if high == low else _pair(prompt, better, worse)
 
 
-# -- chosen and rejected -----------------------------------------------------------------------------------------------
+# -- chosen and rejected --------------------------------------------------------------------------
 
 
 def _trl(row: Row) -> Iterator[Outcome]:
-    """``prompt, chosen, rejected`` as texts or messages; ``margin`` if there is one; ``p_chosen`` and ``source`` as this project's
-    export writes them."""
-    answers = []
-    for name in ("chosen", "rejected"):
-        value = row[name]
-        if isinstance(value, list):
-            turns = messages_of(value)
-            if len(turns) != 1 or turns[0].role != "assistant":
-                yield f"{name} is not one assistant turn"
-                return
-            value = turns[0].content
-        if not isinstance(value, str):
-            raise ValueError(
-                f"{name} should be a text or a list of messages, found {type(value).__name__}"
-            )
-        answers.append(value)
-    p_chosen = _number(row["p_chosen"], "p_chosen") if row.get("p_chosen") is not None else 1.0
+    """Read ``prompt, chosen, rejected`` as texts or messages.
+
+    ``margin``, ``p_chosen`` and ``source`` are optional; ``cai export`` writes the last two.
+    """
+    chosen, rejected = _single_answer(row, "chosen"), _single_answer(row, "rejected")
+    if chosen is None or rejected is None:
+        yield f"{'rejected' if chosen else 'chosen'} is not one assistant turn"
+        return
+    p_chosen = _optional_number(row, "p_chosen", 1.0)
     if not 0 <= p_chosen <= 1:
-        raise ValueError(f"p_chosen should be a probability, found {p_chosen}")
-    margin = _number(row["margin"], "margin") if row.get("margin") is not None else 0.0
+        raise ValueError(f"p_chosen must be a probability, not {p_chosen}")
+    margin = _optional_number(row, "margin", 0.0)
     if margin < 0:
-        raise ValueError(
-            f"margin should not be negative, found {margin:g}: then the other answer would be the better one"
-        )
+        raise ValueError(f"margin must not be negative, not {margin:g}; swap the answers instead")
     source = clean(row["source"]) if isinstance(row.get("source"), str) else ""
-    yield _pair(_prompt(row["prompt"]), answers[0], answers[1], p_chosen, source or SOURCE, margin)
+    yield _pair(_prompt(row["prompt"]), chosen, rejected, p_chosen, source or SOURCE, margin)
+
+
+def _single_answer(row: Row, name: str) -> str | None:
+    """Read an answer given as text or as a list of messages; None unless it is one turn."""
+    value = row[name]
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be text or a list of messages, not {type(value).__name__}")
+    turns = messages_of(value)
+    is_one_answer = len(turns) == 1 and turns[0].role == "assistant"
+    return turns[0].content if is_one_answer else None
+
+
+def _optional_number(row: Row, name: str, default: float) -> float:
+    return default if row.get(name) is None else _number(row[name], name)
 
 
 def _implicit(row: Row) -> Iterator[Outcome]:
-    """``chosen, rejected`` as whole conversations; the prompt is the turns they begin with in common."""
+    """Read ``chosen, rejected`` as whole conversations that share all turns but the last."""
     chosen, rejected = messages_of(row["chosen"]), messages_of(row["rejected"])
     yield _from_conversations(chosen, rejected)
 
 
 def _from_conversations(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> Outcome:
-    if (
-        not chosen
-        or not rejected
-        or chosen[-1].role != "assistant"
-        or rejected[-1].role != "assistant"
-    ):
-        return "does not end with an assistant turn"
+    for conversation in (chosen, rejected):
+        if not conversation or conversation[-1].role != "assistant":
+            return "does not end with an assistant turn"
     if chosen[:-1] != rejected[:-1]:
         return "the two conversations begin differently"
     if not chosen[:-1] or chosen[-2].role != "user" or not chosen[-2].content.strip():
@@ -143,153 +182,128 @@ def _from_conversations(chosen: tuple[Message, ...], rejected: tuple[Message, ..
 
 
 def _transcripts(row: Row) -> Iterator[Outcome]:
-    """``chosen, rejected`` as HH-RLHF transcripts."""
-    parsed = [parse_transcript(clean(_text(row, name))) for name in ("chosen", "rejected")]
-    (chosen, rejected) = parsed
-    if isinstance(chosen, str) or isinstance(rejected, str):
-        yield chosen if isinstance(chosen, str) else str(rejected)
+    """Read ``chosen, rejected`` as HH-RLHF transcripts."""
+    chosen = parse_transcript(clean(_text(row, "chosen")))
+    rejected = parse_transcript(clean(_text(row, "rejected")))
+    if isinstance(chosen, str):
+        yield chosen
+    elif isinstance(rejected, str):
+        yield rejected
     elif chosen[0] != rejected[0]:
         yield "the two conversations begin differently"
     else:
         yield _pair(Prompt.of(chosen[0], SOURCE), chosen[1], rejected[1])
 
 
-# -- two or more answers and a choice or a score -----------------------------------------------------------------------
+# -- two or more answers and a choice or a score --------------------------------------------------
 
 
 def _pku(row: Row) -> Iterator[Outcome]:
-    """PKU-SafeRLHF: ``prompt, response_0, response_1`` and the index of the better, or else of the safer, one."""
-    column = (
-        "better_response_id" if row.get("better_response_id") is not None else "safer_response_id"
-    )
-    if (index := row[column]) not in (0, 1):
+    """Read PKU-SafeRLHF rows: two responses and the index of the better, or else the safer, one."""
+    has_better = row.get("better_response_id") is not None
+    chosen = row["better_response_id" if has_better else "safer_response_id"]
+    if chosen not in (0, 1):
         yield "no answer is chosen"
         return
-    yield _pair(
-        _prompt(row["prompt"]), _text(row, f"response_{index}"), _text(row, f"response_{1 - index}")
-    )
+    better, worse = _text(row, f"response_{chosen}"), _text(row, f"response_{1 - chosen}")
+    yield _pair(_prompt(row["prompt"]), better, worse)
 
 
 def _numbered(row: Row) -> Iterator[Outcome]:
-    """``instruction`` and/or ``input``, ``output_1, output_2`` and ``label`` or ``preference`` 1 or 2."""
-    asked = "\n\n".join(
-        row[name].strip()
-        for name in ("instruction", "input")
-        if isinstance(row.get(name), str) and row[name].strip()
-    )
-    choice = row["label"] if row.get("label") is not None else row.get("preference")
-    if choice not in (1, 2):
+    """Read an instruction and/or input, two outputs, and ``label`` or ``preference`` 1 or 2."""
+    texts = [row[name].strip() for name in ("instruction", "input") if _is_text(row.get(name))]
+    chosen = row["label"] if row.get("label") is not None else row.get("preference")
+    if chosen not in (1, 2):
         yield "no answer is chosen"
         return
-    yield _pair(
-        _prompt(asked), _text(row, f"output_{choice}"), _text(row, f"output_{3 - int(choice)}")
-    )
+    better, worse = _text(row, f"output_{chosen}"), _text(row, f"output_{3 - int(chosen)}")
+    yield _pair(_prompt("\n\n".join(texts)), better, worse)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _scored(row: Row) -> Iterator[Outcome]:
-    """UltraFeedback: ``instruction`` (or ``prompt``) and ``completions`` of ``{response, overall_score | fine-grained_score | score}``."""
+    """Read UltraFeedback rows: completions with a score each, of which all pairs are made."""
     prompt = _prompt(row["instruction"] if "instruction" in row else row["prompt"])
     scored = []
     for number, completion in enumerate(row["completions"]):
-        name = next(
-            (
-                n
-                for n in ("overall_score", "fine-grained_score", "score")
-                if completion.get(n) is not None
-            ),
-            "",
-        )
+        name = next((n for n in SCORE_COLUMNS if completion.get(n) is not None), "")
         if not name:
             yield "an answer has no score"
             continue
-        scored.append(
-            (
-                _text(completion, "response"),
-                _number(completion[name], f"completions.{number}.{name}"),
-            )
-        )
+        score = _number(completion[name], f"completions.{number}.{name}")
+        scored.append((_text(completion, "response"), score))
     yield from _by_score(prompt, scored)
 
 
 def _tree(row: Row) -> Iterator[Outcome]:
-    """OASST message trees: siblings with ranks, the lowest rank the best, at every place of the tree."""
+    """Read OASST message trees: at every turn, siblings with ranks, of which the lowest is best."""
     pending: list[tuple[dict[str, Any], tuple[Message, ...]]] = [(row["prompt"], ())]
     while pending:
-        node, before = pending.pop()
-        role = "user" if node["role"] == "prompter" else "assistant"
-        talk = (*before, Message(role=role, content=clean(_text(node, "text"))))  # type: ignore[arg-type]
+        node, earlier = pending.pop()
+        role: Role = "user" if node["role"] == "prompter" else "assistant"
+        conversation = (*earlier, Message(role=role, content=clean(_text(node, "text"))))
         replies = [reply for reply in node.get("replies") or () if not reply.get("deleted")]
-        pending += [(reply, talk) for reply in replies]
+        pending += [(reply, conversation) for reply in replies]
         answers = [reply for reply in replies if reply["role"] == "assistant"]
         if len(answers) < 2:
             continue
-        ranked = [
-            (_text(a, "text"), -_number(a["rank"], "rank"))
-            for a in answers
-            if a.get("rank") is not None
-        ]
-        yield from ("an answer has no rank" for _ in range(len(answers) - len(ranked)))
-        yield from _by_score(_prompt([m.model_dump() for m in talk]), ranked)
+        ranked = [answer for answer in answers if answer.get("rank") is not None]
+        for _ in range(len(answers) - len(ranked)):
+            yield "an answer has no rank"
+        scored = [(_text(answer, "text"), -_number(answer["rank"], "rank")) for answer in ranked]
+        yield from _by_score(_prompt([m.model_dump() for m in conversation]), scored)
 
 
-# -- annotation tools --------------------------------------------------------------------------------------------------
+# -- annotation tools -----------------------------------------------------------------------------
 
 
 def _label_studio(row: Row) -> Iterator[Outcome]:
-    """A Label Studio task of the pairwise template: ``data`` with a prompt and two answers, ``annotations`` with a side each."""
+    """Read a Label Studio task of the pairwise template: each annotation chooses a side."""
     data = row["data"]
-    asked = next((data[n] for n in ("prompt", "question", "instruction") if n in data), None)
-    names = next(
-        (
-            pair
-            for pair in (("answer1", "answer2"), ("text1", "text2"), ("response1", "response2"))
-            if pair[0] in data
-        ),
-        None,
-    )
+    sides = ("answer1", "answer2"), ("text1", "text2"), ("response1", "response2")
+    names = next((pair for pair in sides if pair[0] in data), None)
     if names is None:
-        raise ValueError(
-            "data should hold answer1 and answer2, text1 and text2, or response1 and response2"
-        )
-    sides = [
+        known = ", or ".join(f"{left} and {right}" for left, right in sides)
+        raise ValueError(f"data must have {known}")
+    votes = [
         result["value"]["selected"]
         for annotation in row["annotations"]
         if not annotation.get("was_cancelled")
         for result in annotation.get("result") or ()
         if result.get("type") == "pairwise"
     ]
-    left = sum(side == "left" for side in sides)
-    yield _of_votes(
-        _prompt(asked), _text(data, names[0]), _text(data, names[1]), left, len(sides) - left
-    )
+    left, right = (_text(data, name) for name in names)
+    votes_left = votes.count("left")
+    yield _of_votes(_prompt_field(data), left, right, votes_left, len(votes) - votes_left)
 
 
 def _argilla(row: Row) -> Iterator[Outcome]:
-    """An Argilla record: ``fields`` with a prompt and two answers, ``responses`` whose values name one of the two fields."""
+    """Read an Argilla record: fields with a prompt and two answers, of which responses name one."""
     fields = row["fields"]
-    asked = next((fields[n] for n in ("prompt", "instruction", "question") if n in fields), None)
-    names = [
-        n
-        for n in fields
-        if n.rstrip("0123456789_-") in ("response", "answer", "completion", "generation")
-    ][:2]
+    kinds = ("response", "answer", "completion", "generation")
+    names = [name for name in fields if name.rstrip("0123456789_-") in kinds][:2]
     if len(names) < 2:
-        raise ValueError(
-            "fields should hold a prompt and two answers such as response1 and response2"
-        )
-    said = [answer["value"] for answers in row["responses"].values() for answer in answers]
+        raise ValueError("fields must have two answers, such as response1 and response2")
+    values = [answer["value"] for answers in row["responses"].values() for answer in answers]
     votes = [
-        sum(value in (name, number) for value in said) for number, name in enumerate(names, start=1)
+        sum(value in (name, number) for value in values)
+        for number, name in enumerate(names, start=1)
     ]
-    yield _of_votes(
-        _prompt(asked), _text(fields, names[0]), _text(fields, names[1]), votes[0], votes[1]
-    )
+    first, second = (_text(fields, name) for name in names)
+    yield _of_votes(_prompt_field(fields), first, second, *votes)
+
+
+def _prompt_field(fields: dict[str, Any]) -> Prompt | str:
+    return _prompt(next((fields[name] for name in PROMPT_FIELDS if name in fields), None))
 
 
 def _of_votes(
     prompt: Prompt | str, first: str, second: str, votes_first: int, votes_second: int
 ) -> Outcome:
-    """A pair labelled with the share of the raters who chose the better one."""
+    """Label a pair with the share of raters who chose the better answer."""
     total = votes_first + votes_second
     if not total:
         return "no answer is chosen"

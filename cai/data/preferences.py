@@ -1,11 +1,14 @@
-"""Preferences of other people from files; a row that cannot be used is counted by reason with its place, never lost."""
+"""Read human preferences from files in the usual formats.
+
+A row that cannot be used is counted by reason, with its place.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from cai.data.formats import FORMATS, Pair, format_of
+from cai.data.formats import FORMATS, Outcome, Pair, format_of
 from cai.data.tables import collect_rows
 from cai.errors import InputError, Problem, did_you_mean
 from cai.files import StrPath
@@ -15,7 +18,13 @@ from cai.records import Comparison, Preference
 
 @dataclass
 class PreferenceFile:
-    """What a file held: its preferences, and the places of what was left out, by reason."""
+    """What a file of preferences holds.
+
+    Attributes:
+        format: Name of its format, one of ``FORMATS``.
+        preferences: The preferences.
+        skipped: Places of rows and pairs that were left out, by reason.
+    """
 
     format: str = ""
     preferences: list[Preference] = field(default_factory=list)
@@ -23,55 +32,67 @@ class PreferenceFile:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows or pairs were left out for which reason."""
+        """Count the rows and pairs that were left out, by reason."""
         return {reason: len(places) for reason, places in self.skipped.items()}
 
 
-def read_preferences(path: StrPath, format: str = "") -> PreferenceFile:
-    """The preferences of a file in one of the published formats; by default the one its first row is in.
+def read_preferences(path: StrPath, format_name: str = "") -> PreferenceFile:
+    """Read the preferences of a file.
 
-    Several answers to one prompt (ranked, scored) give all their pairs. A pair's label is 1, or what the file says.
+    Several ranked or scored answers to one prompt give all their pairs. A label is 1, or the
+    probability that the file states.
+
+    Args:
+        path: A table: JSON, JSON Lines, CSV, TSV, Parquet, or a saved dataset.
+        format_name: Name of its format; by default the one that its first row fits.
 
     Raises:
-        InputError: if the format is not known, or a row lacks a column or holds something that is not text.
+        InputError: If the format is not known, or a row lacks a column or has something in it that
+            is not text.
     """
-    read, problems, seen = PreferenceFile(format), list[Problem](), dict[str, str]()
+    file = PreferenceFile(format_name)
+    problems: list[Problem] = []
+    known_labels: dict[str, float | None] = {}
     for place, row in collect_rows(path, problems):
-        read.format = read.format or format_of(row)
-        if read.format not in FORMATS:
-            raise InputError([_unknown(place, read.format, list(row))])
+        file.format = file.format or format_of(row)
+        if file.format not in FORMATS:
+            raise InputError([_unknown_format(place, file.format, list(row))])
         try:
-            found = list(FORMATS[read.format].read(row))
+            outcomes = list(FORMATS[file.format].read(row))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            detail = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            problems.append(Problem(place, f"{detail}{_hint(error, row)}"))
+            problems.append(Problem(place, _explain(error, row)))
             continue
-        for outcome in found:
-            if isinstance(outcome, str):
-                read.skipped[outcome].append(place)
-                continue
-            preference = _preference(outcome)
-            # the same pair again, or with the answers changed over and another label
-            before = seen.get(preference.comparison.id)
-            if before is not None:
-                same = before == str(preference.p_first)
-                read.skipped["is there twice" if same else "contradicts an earlier row"].append(
-                    place
-                )
-                continue
-            seen[preference.comparison.id] = str(preference.p_first)
-            seen[preference.comparison.swap().id] = str(1 - (preference.p_first or 0.0))
-            read.preferences.append(preference)
+        for outcome in outcomes:
+            _add(file, outcome, place, known_labels)
     if problems:
         raise InputError(problems)
-    return read
+    return file
+
+
+def _add(
+    file: PreferenceFile, outcome: Outcome, place: str, known_labels: dict[str, float | None]
+) -> None:
+    """Add a pair to a file, or count why it is left out."""
+    if isinstance(outcome, str):
+        file.skipped[outcome].append(place)
+        return
+    preference = _preference(outcome)
+    comparison, label = preference.comparison, preference.p_first
+    if comparison.id in known_labels:
+        is_same = known_labels[comparison.id] == label
+        reason = "duplicate" if is_same else "contradicts an earlier row"
+        file.skipped[reason].append(place)
+        return
+    known_labels[comparison.id] = label
+    # the same pair with its answers swapped is a duplicate, or contradicts this one
+    known_labels[comparison.swap().id] = preference.swap().p_first
+    file.preferences.append(preference)
 
 
 def _preference(pair: Pair) -> Preference:
     comparison = Comparison.of(pair.prompt, pair.better, pair.worse, ("human", "human"))
-    name = digest([comparison.id, pair.source, pair.p_better])
     return Preference(
-        id=name,
+        id=digest([comparison.id, pair.source, pair.p_better]),
         comparison=comparison,
         p_first=pair.p_better,
         source=pair.source,
@@ -79,25 +100,18 @@ def _preference(pair: Pair) -> Preference:
     )
 
 
-def _unknown(place: str, format: str, columns: list[str]) -> Problem:
-    if format:
-        return Problem(
-            "format",
-            f"there is no format {format!r}{did_you_mean(format, FORMATS)}; there are {', '.join(FORMATS)}",
-        )
-    known = "; ".join(f"{name}: {form.columns}" for name, form in FORMATS.items())
-    hint = "".join(
-        dict.fromkeys(
-            did_you_mean(name, columns) for name in ("chosen", "rejected") if name not in columns
-        )
-    )
-    return Problem(
-        place,
-        f"is in no form that holds preferences{hint}; its columns are {', '.join(columns)}; known forms are {known}",
-    )
+def _unknown_format(place: str, name: str, columns: list[str]) -> Problem:
+    if name:
+        hint = did_you_mean(name, FORMATS)
+        return Problem("format", f"unknown format {name!r}{hint}; known: {', '.join(FORMATS)}")
+    known = "; ".join(f"{name}: {known.columns}" for name, known in FORMATS.items())
+    missing = [name for name in ("chosen", "rejected") if name not in columns]
+    hints = dict.fromkeys(did_you_mean(name, columns) for name in missing)
+    message = f"has no known preference format{''.join(hints)}; columns: {', '.join(columns)}"
+    return Problem(place, f"{message}; known formats: {known}")
 
 
-def _hint(error: Exception, row: dict[str, object]) -> str:
-    return (
-        did_you_mean(str(error.args[0]), row) if isinstance(error, KeyError) and error.args else ""
-    )
+def _explain(error: Exception, row: dict[str, object]) -> str:
+    if isinstance(error, KeyError) and error.args:
+        return f"has no column {error}{did_you_mean(str(error.args[0]), row)}"
+    return str(error)

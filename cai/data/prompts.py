@@ -1,4 +1,4 @@
-"""Prompts from files: ``{"prompt": text or messages}`` or ``{"messages": [...]}``, or any column of a table."""
+"""Read prompts: ``{"prompt": text or messages}``, ``{"messages": [...]}`` or a table's column."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cai.arguments import check_count
-from cai.data.tables import collect_rows
+from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, did_you_mean
 from cai.files import StrPath
 from cai.records import Message, Prompt
@@ -18,11 +18,17 @@ _TURNS = TypeAdapter(tuple[Message, ...])
 
 
 def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
-    """The prompts of a file, each once; ``path`` may end in ``#column`` to name where in a row they stand.
+    """Read the prompts of a file, each once.
+
+    Args:
+        path: A table: JSON, JSON Lines, CSV, TSV, Parquet, or a saved dataset. It may end in
+            ``#column`` to name the column that holds the prompts.
+        kind: Name of the set, which each prompt carries (``red_team``, ``benign`` ...).
+        limit: Number of prompts to read; 0 reads all of them.
 
     Raises:
-        InputError: naming each row that holds no prompt, or the file if it holds none at all.
-        ArgumentError: if ``limit`` is below 0.
+        InputError: For each row without a prompt, or for a file without any.
+        ArgumentError: If ``limit`` is negative.
     """
     check_count("limit", limit, 0)
     path, column = _column(Path(path))
@@ -34,19 +40,18 @@ def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
         try:
             prompt = prompt_of(row.get(name), kind)
         except ValueError as error:
-            hint = (
-                ""
-                if name
-                else f"{did_you_mean(names[0], row)}; columns: {', '.join(row)}; name one as file#column"
-            )
-            problems.append(Problem(place, f"{error}{hint}"))
+            problems.append(Problem(place, f"{error}{'' if name else _column_hint(names[0], row)}"))
             continue
         prompts.setdefault(prompt.id, prompt)
     if not prompts and not problems:
-        problems.append(Problem(str(path), "holds no prompt"))
+        problems.append(Problem(str(path), "has no prompts"))
     if problems:
         raise InputError(problems)
     return list(prompts.values())[: limit or None]
+
+
+def _column_hint(name: str, row: Row) -> str:
+    return f"{did_you_mean(name, row)}; columns: {', '.join(row)}; name one as file#column"
 
 
 def _column(path: Path) -> tuple[Path, str]:
@@ -55,19 +60,18 @@ def _column(path: Path) -> tuple[Path, str]:
 
 
 def prompt_of(value: Any, kind: str) -> Prompt:
-    """A prompt from a text or from messages that end with a user turn.
+    """Make a prompt of a text, or of messages that end with a user turn.
 
     Raises:
-        ValueError: with what is wrong.
+        ValueError: If it is neither, with what is wrong.
     """
     if isinstance(value, str):
         if not value.strip():
             raise ValueError("the prompt is empty")
         return Prompt.of(value, kind)
     if not isinstance(value, list):
-        raise ValueError(
-            f'has no text or messages under "prompt" or "messages" (found {type(value).__name__})'
-        )
+        found = type(value).__name__
+        raise ValueError(f'has no text or messages in "prompt" or "messages", but {found}')
     turns = messages_of(value)
     if not turns or turns[-1].role != "user":
         raise ValueError("the conversation does not end with a user turn")
@@ -77,13 +81,15 @@ def prompt_of(value: Any, kind: str) -> Prompt:
 
 
 def messages_of(value: Any) -> tuple[Message, ...]:
-    """Messages from ``[{"role": ..., "content": ...}]``; a content in parts is joined if all of them are text.
+    """Read messages from ``[{"role": ..., "content": ...}]``.
+
+    Content that is given in parts is joined if all parts are text.
 
     Raises:
-        ValueError: naming the message and what is wrong with it.
+        ValueError: If a message is malformed, with its place and what is wrong.
     """
     if isinstance(value, list):
-        value = [_joined(turn) for turn in value]
+        value = [_plain_message(turn) for turn in value]
     try:
         return _TURNS.validate_python(value)
     except ValidationError as error:
@@ -91,22 +97,21 @@ def messages_of(value: Any) -> tuple[Message, ...]:
         raise ValueError(f"message {'.'.join(map(str, detail['loc']))}: {detail['msg']}") from None
 
 
-def _joined(turn: Any) -> Any:
-    parts = turn.get("content") if isinstance(turn, dict) else None
-    if (
-        isinstance(parts, list)
-        and parts
-        and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in parts)
-    ):
-        turn = turn | {"content": "".join(p["text"] for p in parts)}
-    # what else a message holds (names, ids, weights) is not part of the conversation
-    return (
-        {k: v for k, v in turn.items() if k in ("role", "content")}
-        if isinstance(turn, dict)
-        else turn
-    )
+def _plain_message(turn: Any) -> Any:
+    """Keep role and text; names, ids and weights are not part of the conversation."""
+    if not isinstance(turn, dict):
+        return turn
+    message = {key: value for key, value in turn.items() if key in ("role", "content")}
+    parts = message.get("content")
+    if isinstance(parts, list) and parts and all(map(_is_text_part, parts)):
+        message["content"] = "".join(part["text"] for part in parts)
+    return message
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("text"), str)
 
 
 def by_kind(prompts: Sequence[Prompt], kind: str) -> list[Prompt]:
-    """The prompts of one set."""
+    """Select the prompts of one set."""
     return [prompt for prompt in prompts if prompt.kind == kind]

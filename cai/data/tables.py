@@ -1,4 +1,4 @@
-"""Rows of named fields from the files people keep them in, each with the place it stands at."""
+"""Read tables: rows of named fields from files, each with its place."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ Row = dict[str, Any]
 
 
 def read_table(path: StrPath) -> Iterator[tuple[str, Row]]:
-    """The rows of a ``.jsonl``, ``.json`` (a list of objects), ``.csv``, ``.tsv`` (each of them ``.gz`` or not) or ``.parquet`` file,
-    or of a ``datasets`` folder.
+    """Read the rows of a file or of a saved dataset.
 
-    Yields ``(place, row)``; the place is ``file:line:col`` where there are lines.
+    Args:
+        path: A ``.jsonl``, ``.json`` (a list of objects), ``.csv`` or ``.tsv`` file, each of them
+            gzipped or not, a ``.parquet`` file, or a folder saved by ``datasets``.
+
+    Yields:
+        ``(place, row)``; the place is ``file:line:col`` where there are lines.
 
     Raises:
-        InputError: if the file cannot be read, naming each line that is no row.
+        InputError: If the file cannot be read, for each line that is not a row.
     """
     path = Path(path)
     if path.is_dir():
@@ -32,7 +36,7 @@ def read_table(path: StrPath) -> Iterator[tuple[str, Row]]:
 
 
 def collect_rows(path: StrPath, problems: list[Problem]) -> Iterator[tuple[str, Row]]:
-    """Rows as by :func:`read_table`; lines that are no row are added to ``problems`` instead of raised."""
+    """Read rows, adding lines that are not rows to ``problems`` instead of raising them."""
     try:
         yield from read_table(path)
     except InputError as error:
@@ -54,18 +58,11 @@ def _json(path: Path) -> Iterator[tuple[str, Row]]:
         rows = strict_json(text)
     except (ValueError, RecursionError) as error:
         at = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(
-            [Problem(f"{path}{at}", f"is no JSON: {getattr(error, 'msg', error)}")]
-        ) from None
+        message = f"invalid JSON: {getattr(error, 'msg', error)}"
+        raise InputError([Problem(f"{path}{at}", message)]) from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(
-            [
-                Problem(
-                    str(path),
-                    "should be a list of objects with named fields; one object per line goes into a .jsonl file",
-                )
-            ]
-        )
+        message = "must be a list of objects; a file with one object per line is named .jsonl"
+        raise InputError([Problem(str(path), message)])
     for number, row in enumerate(rows, start=1):
         yield f"{path}: object {number}", row
 
@@ -81,16 +78,13 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
         for row in reader:
             place = f"{path}:{reader.line_num}:1"
             if None in row or None in row.values():
-                problems.append(
-                    Problem(
-                        place,
-                        f"has another number of fields than the {len(reader.fieldnames or ())} of the first line",
-                    )
-                )
+                fields = len(reader.fieldnames or ())
+                message = f"does not have {fields} fields as the first line does"
+                problems.append(Problem(place, message))
             else:
                 yield place, row
     except csv.Error as error:
-        problems.append(Problem(f"{path}:{reader.line_num}:1", f"is no CSV: {error}"))
+        problems.append(Problem(f"{path}:{reader.line_num}:1", f"invalid CSV: {error}"))
     if problems:
         raise InputError(problems)
 
@@ -99,20 +93,17 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
     from pyarrow import lib, parquet  # comes with datasets
 
     try:
-        file = parquet.ParquetFile(path)
+        file: Any = parquet.ParquetFile(path)  # type: ignore[no-untyped-call]
         number = 0
         for batch in file.iter_batches():
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}: row {number}", row
     except UnicodeDecodeError as error:
-        raise InputError(
-            [Problem(str(path), f"holds a text that is not UTF-8 (byte {error.start} of it)")]
-        ) from None
+        raise InputError([_not_utf8(str(path), error)]) from None
     except (OSError, lib.ArrowException) as error:
-        raise InputError(
-            [Problem(str(path), f"is no parquet file: {str(error).splitlines()[0]}")]
-        ) from None
+        message = f"is not a Parquet file: {str(error).splitlines()[0]}"
+        raise InputError([Problem(str(path), message)]) from None
 
 
 def _dataset(path: Path) -> Iterator[tuple[str, Row]]:
@@ -122,27 +113,18 @@ def _dataset(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         loaded = load_from_disk(str(path))
     except (OSError, ValueError) as error:
-        raise InputError(
-            [Problem(str(path), f"is no saved dataset: {str(error).splitlines()[0]}")]
-        ) from None
+        message = f"is not a saved dataset: {str(error).splitlines()[0]}"
+        raise InputError([Problem(str(path), message)]) from None
     if not isinstance(loaded, Dataset):
-        raise InputError(
-            [
-                Problem(
-                    str(path),
-                    f"holds several splits; name the folder of one of {', '.join(map(str, loaded))}",
-                )
-            ]
-        )
+        message = f"has several splits; name the folder of one: {', '.join(map(str, loaded))}"
+        raise InputError([Problem(str(path), message)])
     for number in range(len(loaded)):
+        place = f"{path}: row {number + 1}"
         try:
-            yield f"{path}: row {number + 1}", loaded[number]
+            yield place, loaded[number]
         except UnicodeDecodeError as error:
-            raise InputError(
-                [
-                    Problem(
-                        f"{path}: row {number + 1}",
-                        f"holds a text that is not UTF-8 (byte {error.start} of it)",
-                    )
-                ]
-            ) from None
+            raise InputError([_not_utf8(place, error)]) from None
+
+
+def _not_utf8(place: str, error: UnicodeDecodeError) -> Problem:
+    return Problem(place, f"has text that is not UTF-8 (byte {error.start})")

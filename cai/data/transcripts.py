@@ -1,4 +1,4 @@
-"""HH-RLHF transcripts: ``"\\n\\nHuman: ...\\n\\nAssistant: ..."`` and the conversation that one stands for."""
+"""HH-RLHF transcripts, in which "Human:" and "Assistant:" begin the turns."""
 
 from __future__ import annotations
 
@@ -9,36 +9,43 @@ from itertools import pairwise
 from cai.records import Message, Role
 from cai.templates import one_turn
 
-_ROLE: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
-_SPEAKER = {"user": "Human", "assistant": "Assistant", "system": "System"}
-_MARKER = re.compile(r"\n\n(Human|Assistant):")
-_STRAY = re.compile(r"(?:^|\n)\s*(?:Human|Assistant):")
+_ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
+_SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System"}
+_TURN_START = re.compile(r"\n\n(Human|Assistant):")
+_STRAY_SPEAKER = re.compile(r"(?:^|\n)\s*(?:Human|Assistant):")
 
 
 def parse_transcript(text: str) -> tuple[tuple[Message, ...], str] | str:
-    """Split a transcript at its last assistant turn into the conversation and the answer, or say why it cannot be."""
-    pieces = _MARKER.split(text if text.startswith("\n\n") else f"\n\n{text}")
-    speakers, said = pieces[1::2], [piece.strip() for piece in pieces[2::2]]
-    if pieces[0].strip() or not speakers:
-        return "is no transcript of Human and Assistant turns"
+    """Split a transcript into the conversation and the answer, its last assistant turn.
+
+    Returns:
+        The turns and the answer, or the reason why the text has none.
+    """
+    before, *pieces = _TURN_START.split(text if text.startswith("\n\n") else f"\n\n{text}")
+    speakers = pieces[::2]
+    texts = [piece.strip() for piece in pieces[1::2]]
+    if before.strip() or not speakers:
+        return "is not a transcript of Human and Assistant turns"
     if speakers[-1] != "Assistant":
         return "does not end with an assistant turn"
-    if any(one == other for one, other in pairwise(speakers)):
+    if any(speaker == following for speaker, following in pairwise(speakers)):
         return "one speaker has two turns in a row"
     if speakers[0] != "Human":
         return "does not begin with a human turn"
-    if not all(said[:-1]):
+    *earlier, answer = texts
+    if not all(earlier):
         return "a turn is empty"
-    if _STRAY.search(said[-1]):
-        return "an answer holds the mark of another turn"
-    turns = tuple(
-        Message(role=_ROLE[who], content=what)
-        for who, what in zip(speakers[:-1], said[:-1], strict=True)
+    if _STRAY_SPEAKER.search(answer):
+        return "an answer contains the beginning of another turn"
+    turns = (
+        Message(role=_ROLES[speaker], content=content)
+        for speaker, content in zip(speakers[:-1], earlier, strict=True)
     )
-    return turns, said[-1]
+    return tuple(turns), answer
 
 
 def transcript(turns: Sequence[Message], answer: str) -> str:
-    """The transcript of a conversation and the answer to it."""
-    said = [*((_SPEAKER[m.role], m.content) for m in turns), ("Assistant", answer)]
-    return "".join(f"\n\n{who}: {one_turn(what)}" for who, what in said)
+    """Write a conversation and the answer to it as a transcript."""
+    spoken = [(_SPEAKERS[turn.role], turn.content) for turn in turns]
+    spoken.append(("Assistant", answer))
+    return "".join(f"\n\n{speaker}: {one_turn(content)}" for speaker, content in spoken)

@@ -35,7 +35,7 @@ def test_each_shape(tmp_path, row):
     path.write_text(json.dumps(row) + "\n" + json.dumps(row) + "\n")
     read = read_demonstrations(path)
     assert [(prompt.text, answer) for prompt, answer in read.rows] == [("ask", "good")]
-    assert read.skipped == {"is there twice": [f"{path}:2:1"]}
+    assert read.skipped == {"duplicate": [f"{path}:2:1"]}
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_what_is_wrong_is_named(tmp_path):
     with pytest.raises(InputError) as caught:
         read_demonstrations(path)
     assert [p.where for p in caught.value.problems] == [f"{path}:1:1", f"{path}:2:1"]
-    assert "its columns are text" in str(caught.value) and "found int" in str(caught.value)
+    assert "columns: text" in str(caught.value) and "not int" in str(caught.value)

@@ -195,7 +195,7 @@ def test_doubles_and_contradictions_are_counted(tmp_path):
     read = read_preferences(path)
     assert len(read.preferences) == 1
     assert read.skipped == {
-        "is there twice": [f"{path}:2:1"],
+        "duplicate": [f"{path}:2:1"],
         "contradicts an earlier row": [f"{path}:3:1"],
     }
 
@@ -209,7 +209,7 @@ def test_doubles_and_contradictions_are_counted(tmp_path):
                 {"prompt": "ask", "chosen": 7, "rejected": "b"},
             ],
             ":2:1",
-            "found int",
+            "not int",
         ),
         (
             [
@@ -222,22 +222,22 @@ def test_doubles_and_contradictions_are_counted(tmp_path):
         (
             [{"prompt": "ask", "chosne": "a", "rejected": "b"}],
             ":1:1",
-            "is in no form that holds preferences (did you mean 'chosne'?)",
+            "has no known preference format (did you mean 'chosne'?)",
         ),
         (
             [{"prompt": "ask", "chosen": "a", "rejected": "b", "p_chosen": "nan"}],
             ":1:1",
-            "should be a number",
+            "must be a number",
         ),
         (
             [{"prompt": "ask", "chosen": "a", "rejected": "b", "p_chosen": float("nan")}],
             ":1:1",
-            "should be a number",
+            "must be a number",
         ),
         (
             [{"prompt": "ask", "chosen": "a", "rejected": "b", "p_chosen": 1.5}],
             ":1:1",
-            "should be a probability",
+            "must be a probability",
         ),
     ],
 )
@@ -251,7 +251,7 @@ def test_what_is_wrong_is_named(tmp_path, rows, place, says):
 
 
 def test_an_unknown_format_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"no format 'trll' \(did you mean 'trl'\?\)"):
+    with pytest.raises(InputError, match=r"unknown format 'trll' \(did you mean 'trl'\?\)"):
         read_preferences(write(tmp_path, [SHAPES["trl"][0]]), "trll")
 
 
@@ -278,8 +278,8 @@ def test_tables_of_other_kinds(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.csv", "prompt,chosen\nx,y\nz\n", r"a.csv:3:1: has another number of fields than the 2"),
-        ("a.csv", 'prompt\n"x\n', r"a.csv:\d:1: is no CSV"),
+        ("a.csv", "prompt,chosen\nx,y\nz\n", r"a.csv:3:1: does not have 2 fields"),
+        ("a.csv", 'prompt\n"x\n', r"a.csv:\d:1: invalid CSV"),
         (
             "a.jsonl",
             '{"prompt": "x", "prompt": "y"}\n',
@@ -288,13 +288,13 @@ def test_tables_of_other_kinds(tmp_path):
         (
             "a.json",
             '[{"prompt": "x", "score": {"a": 1, "a": 2}}]',
-            r"a.json: is no JSON: duplicate key 'a'",
+            r"a.json: invalid JSON: duplicate key 'a'",
         ),
         ("a.jsonl", b"\x1f\x8bjunk", r"a.jsonl: (is a damaged gzip file|cannot be read)"),
         ("a.jsonl", gzip.compress(b'{"prompt": "x"}')[:-4], r"a.jsonl: is a damaged gzip file"),
-        ("a.json", "[1]", r"a.json: should be a list of objects"),
-        ("a.json", "[{]", r"a.json:1:3: is no JSON"),
-        ("a.parquet", "junk", r"a.parquet: is no parquet file"),
+        ("a.json", "[1]", r"a.json: must be a list of objects"),
+        ("a.json", "[{]", r"a.json:1:3: invalid JSON"),
+        ("a.parquet", "junk", r"a.parquet: is not a Parquet file"),
         ("a.csv", "question\nx\n", r"a.csv:2:1: .*columns: question; name one as file#column"),
     ],
 )
@@ -314,7 +314,7 @@ def test_the_dirt_of_real_transcripts_is_all_reported():
     assert lines == {
         "an answer is empty": [86, 516, 925, 1103],
         "one speaker has two turns in a row": [667, 763],
-        "an answer holds the mark of another turn": [
+        "an answer contains the beginning of another turn": [
             29,
             105,
             140,
@@ -360,7 +360,7 @@ def test_margins_are_read_and_never_negative(tmp_path):
     ]
     rows[1]["prompt"] = "ask more"
     assert [p.margin for p in read_preferences(write(tmp_path, rows)).preferences] == [0.5, 0.0]
-    with pytest.raises(InputError, match=r"rows.jsonl:1.*margin should not be negative, found -1"):
+    with pytest.raises(InputError, match=r"rows.jsonl:1.*margin must not be negative, not -1"):
         read_preferences(write(tmp_path, [rows[0] | {"margin": -1}]))
 
 

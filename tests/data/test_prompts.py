@@ -20,7 +20,7 @@ HI = {"role": "user", "content": "Hi"}
         ([{"role": "user", "content": " "}], "the last user turn is empty"),
         ([HI, {"role": "assistant", "content": "Hello"}], "does not end with a user turn"),
         ([], "does not end with a user turn"),
-        (7, "found int"),
+        (7, "but int"),
     ],
 )
 def test_a_prompt_without_words_is_named(tmp_path, value, says):
@@ -38,7 +38,7 @@ def test_a_prompt_without_words_is_named(tmp_path, value, says):
         ("\n\nHuman: a\n\nAssistant: \n\nHuman: b\n\nAssistant: yes", "a turn is empty"),
         ("\n\nHuman: a", "does not end with an assistant turn"),
         ("\n\nHuman: a\n\nHuman: b\n\nAssistant: c", "one speaker has two turns in a row"),
-        ("\n\nHuman: a\n\nAssistant: Human: b", "an answer holds the mark of another turn"),
+        ("\n\nHuman: a\n\nAssistant: Human: b", "an answer contains the beginning of another turn"),
     ],
 )
 def test_a_transcript_with_a_hole_is_counted(tmp_path, transcript, says):
