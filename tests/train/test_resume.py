@@ -11,7 +11,7 @@ from cai.config import DPO, PPO, SFT, Monitor, PPORollout, Reward
 from cai.records import Comparison, Preference, Prompt
 from cai.train import resume
 from cai.train.dpo import train_dpo
-from cai.train.ppo.rewards import Constraint
+from cai.train.ppo.rewards import ConstraintReward
 from cai.train.ppo.trainer import train_ppo
 from cai.train.reward.trainer import train_reward
 from cai.train.sft import train_sft
@@ -76,7 +76,7 @@ def ppo(base, out, **more):
         out,
         config,
         score=score,
-        constraint=Constraint(constraint, min=3.0),
+        constraint=ConstraintReward(constraint, min=3.0),
         monitor=monitor,
         eval_prompts=PROMPTS[:3],
         **more,

@@ -17,7 +17,7 @@ from cai.rl.constraint import LagrangeMultiplier
 from cai.train.loop import MicroBatch
 from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.rewards import (
-    Constraint,
+    ConstraintReward,
     Ensemble,
     ScoreScale,
     is_normalised,
@@ -221,7 +221,7 @@ def test_looks_are_of_the_answers_that_have_a_score(tiny, tmp_path):
 
 def test_a_guard_without_a_score_holds_nothing_for_that_answer(tiny, tmp_path):
     rows = []
-    constraint = Constraint(lambda prompts, answers: [None, *[3.0] * (len(answers) - 1)], 1.0)
+    constraint = ConstraintReward(lambda prompts, answers: [None, *[3.0] * (len(answers) - 1)], 1.0)
     score = lambda prompts, answers: [1.0] * len(answers)  # noqa: E731
     metrics = train_ppo(
         PROMPTS,

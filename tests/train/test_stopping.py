@@ -131,7 +131,7 @@ def test_ppo_and_watching_see_the_same_end_as_sampling(shape, tmp_path):
     assert heard[:4] == [GOOD] * 4
     call = GenerateRequest(messages=PROMPTS[0].messages, max_tokens=24, temperature=0.0, seed=0)
     ((_, said),) = LocalBackend(name).respond([call])
-    assert (said.text, said.finish) == (GOOD, "stop")
+    assert (said.text, said.finish_reason) == (GOOD, "stop")
 
 
 def test_a_row_ends_in_the_token_that_sampling_stops_at(shape):
