@@ -1,6 +1,10 @@
 import os
 from pathlib import Path
 
+# workers share the cores: one thread each, in the processes that tests start as well
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 
