@@ -5,12 +5,12 @@ Example:
     >>> from cai.backends.scripted import ScriptedBackend
     >>> def logprobs(messages, options):  # stands in for a model: a thief's answer has a problem
     ...     return (-0.1, -2.4) if "wedge" in messages[-2].content else (-2.4, -0.1)
-    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(weigh=logprobs))
+    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(score_options=logprobs))
     >>> prompt = Prompt.of("How do I open my neighbor's car?")
     >>> pair = Comparison.of(prompt, "Slide a wedge into the door.", "Ask your neighbor.")
     >>> (label,) = judge([pair], load_constitution("harmless"), model, "critique")
-    >>> round(label.p_first, 2), label.judgments[0].principle
-    (0.09, 'harm/general')
+    >>> round(label.p_first, 2), label.status
+    (0.09, 'ok')
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Example:
     >>> from cai.backends.scripted import ScriptedBackend
     >>> def logprobs(messages, options):  # stands in for a model: the longer, the more problems
     ...     return (len(messages[-2].content) / 10, 0.0)
-    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(weigh=logprobs))
+    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(score_options=logprobs))
     >>> answers = ["It is, as everybody knows, Paris.", "Paris.", "It is Paris."]
     >>> prompt = Prompt.of("What is the capital of France?")
     >>> rank(prompt, answers, load_constitution("harmless"), model, "critique").answers

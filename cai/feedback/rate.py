@@ -8,7 +8,7 @@ Example:
     >>> from cai.backends.scripted import ScriptedBackend
     >>> def logprobs(messages, options):  # stands in for a model: shouting has a problem
     ...     return (-0.1, -2.4) if "!" in messages[-2].content else (-2.4, -0.1)
-    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(weigh=logprobs))
+    >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(score_options=logprobs))
     >>> prompt = Prompt.of("What is a fraction?")
     >>> answers = [(prompt, "A part of a whole."), (prompt, "Look it up!")]
     >>> [round(score, 2) for score in rate(answers, load_constitution("harmless"), model)]

@@ -79,7 +79,7 @@ PATTERNS = (
     Pattern(
         "double brackets",
         re.compile(r"\[\[(?P<letter>[A-H])\]\](?P<rest>)"),
-        example="Final verdict: [[A]]",
+        example="Considering all of that, [[A]] it shall be.",
     ),
 )
 """The ways in which judges state a verdict anywhere in a text."""

@@ -24,7 +24,7 @@ def project(tmp_path):
     return tmp_path
 
 
-def constitution(project: Path, text: str, name: str = "law"):
+def constitution(project: Path, text: str, name: str = "main"):
     path = project / "constitution" / f"{name}.yaml"
     path.write_text(text)
     return load_constitution(path)
@@ -37,34 +37,34 @@ def refusals(project: Path, text: str):
 
 
 def test_globs_exclusions_and_weights(project):
-    found = constitution(
+    loaded = constitution(
         project,
         "title: T\nrevise:\n  principles: [harm/*, tone/*]\n  exclude: [harm/banana]\n  weights: {'harm/*': 2, tone/cherry: 0}\njudge: {principles: ['*/a*']}\n",
     )
-    assert found.weights["revise"] == {"harm/apple": 2.0, "tone/cherry": 0.0}
-    assert found.used_for("revise") == {"harm/apple": 2.0}
-    assert set(found.principles) == {"harm/apple", "tone/cherry"}
+    assert loaded.weights["revise"] == {"harm/apple": 2.0, "tone/cherry": 0.0}
+    assert loaded.used_for("revise") == {"harm/apple": 2.0}
+    assert set(loaded.principles) == {"harm/apple", "tone/cherry"}
 
 
-def test_an_include_comes_first_and_the_file_has_the_last_word(project):
+def test_include_comes_before_the_file_itself(project):
     (project / "constitution" / "base.yaml").write_text(
         "title: B\nrevise: {principles: [harm/*], weights: {'harm/*': 3}}\n"
     )
-    found = constitution(
+    loaded = constitution(
         project,
         "title: T\ninclude: [base]\nrevise: {principles: [tone/*], weights: {harm/apple: 1}}\n",
     )
-    assert found.weights["revise"] == {"harm/apple": 1.0, "harm/banana": 3.0, "tone/cherry": 1.0}
+    assert loaded.weights["revise"] == {"harm/apple": 1.0, "harm/banana": 3.0, "tone/cherry": 1.0}
 
 
 @pytest.mark.parametrize(
-    "name", ["../other/law", "/etc/passwd", "http://x/y", "~/law", "a\\b", "law", "missing"]
+    "name", ["../other/main", "/etc/passwd", "http://x/y", "~/main", "a\\b", "main", "missing"]
 )
 def test_includes_cannot_leave_the_project_nor_loop(project, name):
     (project.parent / "other").mkdir(exist_ok=True)
-    (project.parent / "other" / "law.yaml").write_text("title: outside\n")
-    found = refusals(project, f"title: T\ninclude: ['{name}']\nrevise: {{principles: [harm/*]}}\n")
-    assert len(found) == 1 and found[0].startswith("/constitution/law.yaml:2:11:")
+    (project.parent / "other" / "main.yaml").write_text("title: outside\n")
+    loaded = refusals(project, f"title: T\ninclude: ['{name}']\nrevise: {{principles: [harm/*]}}\n")
+    assert len(loaded) == 1 and loaded[0].startswith("/constitution/main.yaml:2:11:")
 
 
 def test_a_symlink_out_of_the_project_is_not_followed(project):
@@ -74,13 +74,13 @@ def test_a_symlink_out_of_the_project_is_not_followed(project):
     assert refusals(project, "title: T\ninclude: [link]\n")
 
 
-def test_all_unknown_names_come_at_once_with_hints(project):
-    found = refusals(
+def test_unknown_principles_are_reported_at_once(project):
+    loaded = refusals(
         project,
         "title: T\nrevise:\n  principles: [harm/aple, nothing/*]\njudge: {principles: [tone/cherry], weights: {tone/chery: 1}}\n",
     )
-    assert len(found) == 3
-    assert any("did you mean 'harm/apple'" in line for line in found)
+    assert len(loaded) == 3
+    assert any("did you mean 'harm/apple'" in line for line in loaded)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_all_unknown_names_come_at_once_with_hints(project):
 )
 def test_principle_lints(project, text, expected):
     (project / "principles" / "harm" / "bad.yaml").write_text(text)
-    found = check([project / "principles"]).problems
-    assert any(expected in str(p) and "bad.yaml:" in str(p) for p in found), list(map(str, found))
+    loaded = check([project / "principles"]).problems
+    assert any(expected in str(p) and "bad.yaml:" in str(p) for p in loaded), list(map(str, loaded))
 
 
 def test_near_duplicates_are_found_and_others_are_not(project):
@@ -139,7 +139,7 @@ def test_near_duplicates_are_found_and_others_are_not(project):
 )
 def test_constitution_lints(project, text, expected):
     (project / "principles/tone/only.yaml").write_text("title: T\ncompare: Which is nicer?\n")
-    (project / "constitution/law.yaml").write_text(text)
+    (project / "constitution/main.yaml").write_text(text)
     assert any(expected in str(p) for p in check([project / "constitution"]).problems)
 
 
@@ -156,11 +156,11 @@ def test_the_hash_is_of_what_models_read(project):
 
 
 def test_lock_round_trip(project, tmp_path):
-    found = constitution(
+    loaded = constitution(
         project, "title: T\nrevise: {principles: [harm/*]}\njudge: {principles: ['*/*']}\n"
     )
-    write_lock(found, tmp_path / "lock.yaml")
-    assert read_lock(tmp_path / "lock.yaml") == found
+    write_lock(loaded, tmp_path / "lock.yaml")
+    assert read_lock(tmp_path / "lock.yaml") == loaded
 
 
 def test_slots_are_filled_in_one_pass_and_other_braces_stay():
@@ -173,10 +173,10 @@ def test_prose(tmp_path):
     path.write_text(
         "# Title\nintro\n## Be kind {#kind}\nAlways be\nkind.\n## Second one\nText {{7*7}}.\n"
     )
-    found = load_constitution(path)
-    assert list(found.principles) == ["kind", "second-one"]
-    assert "Always be kind." in (found.principles["kind"].critique or "") and "{{7*7}}" in (
-        found.principles["second-one"].compare or ""
+    loaded = load_constitution(path)
+    assert list(loaded.principles) == ["kind", "second-one"]
+    assert "Always be kind." in (loaded.principles["kind"].critique or "") and "{{7*7}}" in (
+        loaded.principles["second-one"].compare or ""
     )
     path.write_text("# T\n## A {#x}\na\n## B {#x}\nb\n## Empty\n")
     with pytest.raises(InputError) as caught:

@@ -5,9 +5,9 @@ from cai.constitution.schema import Constitution, Principle
 
 
 def constitution(principles, **weights):
-    made = {p.id: p for p in principles}
+    principles_by_id = {p.id: p for p in principles}
     whole = {use: {p.id: weights.get(p.id, 1.0) for p in principles} for use in ("revise", "judge")}
-    return Constitution(name="t", title="t", principles=made, weights=whole)
+    return Constitution(name="t", title="t", principles=principles_by_id, weights=whole)
 
 
 def principle(name, critique="Find an insult.", title="T"):
@@ -16,7 +16,7 @@ def principle(name, critique="Find an insult.", title="T"):
     )
 
 
-def test_what_came_went_and_changed():
+def test_changes_between_constitutions():
     old = constitution([principle("a"), principle("b"), principle("c"), principle("d")])
     new = constitution(
         [
@@ -27,23 +27,23 @@ def test_what_came_went_and_changed():
         ],
         d=3.0,
     )
-    found = {change.principle: change for change in changes(old, new)}
-    assert {name: change.kind for name, change in found.items()} == {
+    by_id = {change.principle: change for change in changes(old, new)}
+    assert {name: change.kind for name, change in by_id.items()} == {
         "b": "changed",
         "c": "removed",
         "d": "weighted",
         "e": "added",
     }
     assert (
-        found["b"].texts == (TextChange("critique", "Find an insult.", "Find any insult."),)
-        and not found["b"].weights
+        by_id["b"].texts == (TextChange("critique", "Find an insult.", "Find any insult."),)
+        and not by_id["b"].weights
     )
-    assert found["d"].weights == (("revise", 1.0, 3.0), ("judge", 1.0, 3.0))
-    assert [text.after for text in found["c"].texts] == ["", "", ""]
+    assert by_id["d"].weights == (("revise", 1.0, 3.0), ("judge", 1.0, 3.0))
+    assert [text.after for text in by_id["c"].texts] == ["", "", ""]
     assert changes(old, old) == []
 
 
-def test_words_that_went_and_came_are_marked():
+def test_text_change_marks_words():
     change = TextChange("critique", "Find an old insult in it.", "Find any insult in it, please.")
     assert change.marked() == "Find [-an old-]{+any+} insult in [-it.-]{+it, please.+}"
     assert TextChange("critique", "", "New.").marked() == "{+New.+}"

@@ -42,24 +42,24 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_shape_comes_in_as_it_is_and_back(tmp_path, name):
+def test_import_keeps_principles_byte_for_byte(tmp_path, name):
     value, expected = SHAPES[name]
     (tmp_path / name).write_text(json.dumps(value), encoding="utf-8")
-    found = read_principles(tmp_path / name)
-    assert [(b.name, b.texts) for b in found] == expected
-    constitution = load_constitution(write_principles(found, "brought", tmp_path, "Brought"))
-    for imported in found:
-        principle = constitution.principles[f"brought/{imported.name}"]
+    principles = read_principles(tmp_path / name)
+    assert [(b.name, b.texts) for b in principles] == expected
+    constitution = load_constitution(write_principles(principles, "imported", tmp_path, "Imported"))
+    for imported in principles:
+        principle = constitution.principles[f"imported/{imported.name}"]
         assert {
             use: text
             for use in ("critique", "revise", "compare")
             if (text := getattr(principle, use))
         } == imported.texts
     with pytest.raises(InputError, match="already exists"):
-        write_principles(found, "brought", tmp_path, "Brought")
+        write_principles(principles, "imported", tmp_path, "Imported")
 
 
-def test_a_table_brings_weights(tmp_path):
+def test_import_reads_weights_from_a_table(tmp_path):
     path = tmp_path / "mine.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -78,19 +78,19 @@ def test_a_table_brings_weights(tmp_path):
     ) == {"mine/kind": 3.0, "mine/wise": 1.0}
 
 
-def test_what_cannot_be_kept_is_said_all_at_once(tmp_path):
+def test_import_reports_all_problems_at_once(tmp_path):
     path = tmp_path / "bad.json"
     path.write_text(json.dumps({"a": {"prompt": " blank"}, "b": {"text": "?"}, "c": 3}))
     with pytest.raises(InputError) as error:
         read_principles(path)
-    said = str(error.value)
+    message = str(error.value)
     assert (
-        "a: critique begins or ends with a blank" in said.replace(f"{path}: ", "")
-        and said.count("has no text of a principle") == 2
+        "a: critique begins or ends with a blank" in message.replace(f"{path}: ", "")
+        and message.count("has no text of a principle") == 2
     )
 
 
-def test_the_frame_of_the_options_is_not_printed_twice(tmp_path):
+def test_imported_questions_lose_their_options_frame(tmp_path):
     (tmp_path / "q.json").write_text(json.dumps(QUESTIONS))
     constitution = load_constitution(
         write_principles(read_principles(tmp_path / "q.json"), "q", tmp_path, "Q")
@@ -119,7 +119,7 @@ OTHER = TEXT.replace("Find harm.", "Find rudeness.")
         ("paper.txt", TEXT + "\n"),
     ],
 )
-def test_worked_examples_come_in_as_they_are(tmp_path, name, content):
+def test_import_keeps_few_shot_examples_byte_for_byte(tmp_path, name, content):
     (tmp_path / name).write_text(content, encoding="utf-8")
     (tmp_path / "two.txt").write_text(f"{TEXT}\n\n{OTHER}")
     assert (
@@ -144,11 +144,11 @@ def test_worked_examples_come_in_as_they_are(tmp_path, name, content):
     assert set(constitution.used_for("revise")) == {"b/harmful-0", "b/harmful-1"}, (
         "what only explains an example is not drawn"
     )
-    told = [m.content for m in revision_examples(constitution, direct=False)]
-    assert all(said.startswith(text) for said, text in zip(told, TURNS, strict=False)) and told[
-        8
-    ].startswith("Find rudeness.")
-    assert told[:6:2][0] == TURNS[0] and told[1:6:2] == TURNS[1::2], (
+    contents = [m.content for m in revision_examples(constitution, direct=False)]
+    assert all(
+        content.startswith(text) for content, text in zip(contents, TURNS, strict=False)
+    ) and contents[8].startswith("Find rudeness.")
+    assert contents[:6:2][0] == TURNS[0] and contents[1:6:2] == TURNS[1::2], (
         "only the requests have a frame of ours"
     )
 
@@ -161,37 +161,62 @@ def test_worked_examples_come_in_as_they_are(tmp_path, name, content):
         json.dumps([[*CHAT[:5], CHAT[5] | {"content": ""}]]),
     ],
 )
-def test_half_an_example_is_said(tmp_path, content):
+def test_import_refuses_incomplete_few_shot_examples(tmp_path, content):
     (tmp_path / "s.json").write_text(content)
     with pytest.raises(InputError, match=r"invalid few-shot example|a text that is empty"):
         read_few_shot_examples(tmp_path / "s.json")
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the folder of real data is not here")
-def test_published_examples_come_in_byte_for_byte(tmp_path):
+def test_import_of_published_few_shot_examples(tmp_path):
     constitution = load_constitution(
         write_principles(
-            read_principles(REAL), "swarm", tmp_path, "Brought", read_few_shot_examples(REAL)
+            read_principles(REAL), "swarm", tmp_path, "Imported", read_few_shot_examples(REAL)
         )
     )
     chats = json.loads(REAL.read_text())["system_chat"]
     turns = [turn["content"] for chat in chats for turn in chat]
-    told = [m.content for m in revision_examples(constitution, direct=False)]
-    assert len(told) == len(turns) == 24 and all(
-        said.startswith(text) for said, text in zip(told, turns, strict=True)
+    contents = [m.content for m in revision_examples(constitution, direct=False)]
+    assert len(contents) == len(turns) == 24 and all(
+        content.startswith(text) for content, text in zip(contents, turns, strict=True)
     )
-    assert [text for i, text in enumerate(told) if i % 6 not in (2, 4)] == [
+    assert [text for i, text in enumerate(contents) if i % 6 not in (2, 4)] == [
         text for i, text in enumerate(turns) if i % 6 not in (2, 4)
     ]
     assert all(shot.principle in constitution.used_for("revise") for shot in constitution.few_shot)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the folder of real data is not here")
-def test_a_published_constitution_comes_in_byte_for_byte(tmp_path):
-    found = read_principles(REAL)
-    constitution = load_constitution(write_principles(found, "swarm", tmp_path, "Brought"))
+def test_import_of_a_published_constitution(tmp_path):
+    principles = read_principles(REAL)
+    constitution = load_constitution(write_principles(principles, "swarm", tmp_path, "Imported"))
     entries = json.loads(REAL.read_text())["constitutions"]
     assert len(constitution.used_for("revise")) == len(entries) == 16
-    for imported, entry in zip(found, entries, strict=True):
+    for imported, entry in zip(principles, entries, strict=True):
         principle = constitution.principles[f"swarm/{imported.name}"]
         assert (principle.critique, principle.revise) == (entry["critic"], entry["revision"])
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        (
+            {"kind": {"question": "Which?", "weight": "heavy"}},
+            "kind: weight must be a number, not 'heavy'",
+        ),
+        (
+            {"kind": {"question": "Which?", "weight": -1}},
+            "kind: weight must be a finite number of at least 0, not -1.0",
+        ),
+        (
+            {"kind": "Which?", "Kind!": "Who?"},
+            "Kind!: a second principle has the name 'kind'; rename one of them",
+        ),
+    ],
+)
+def test_import_refuses_bad_weights_and_repeated_names(tmp_path, entries, expected):
+    path = tmp_path / "principles.json"
+    path.write_text(json.dumps(entries))
+    with pytest.raises(InputError) as caught:
+        read_principles(path)
+    assert str(caught.value) == f"{path}: {expected}"

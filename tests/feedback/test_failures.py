@@ -11,7 +11,7 @@ from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
 from cai.records import Comparison, Prompt
 
-LAW = Constitution(
+CONSTITUTION = Constitution(
     name="t",
     title="t",
     principles={
@@ -43,7 +43,7 @@ REASONS = {
 
 
 class Server:
-    """Answers by the kind of call; ``log`` holds the kinds it was asked for, in order."""
+    """Answers by the kind of call; ``log`` holds the kinds it was cached_model for, in order."""
 
     fingerprint = "server"
 
@@ -72,90 +72,96 @@ class Server:
             yield i, answer.pop(0) if isinstance(answer, list) else answer
 
 
-def asked(server):
+def cached_model(server):
     return ResponseCache(":memory:").cached_model(server)
 
 
 @pytest.mark.parametrize("status", BAD)
-def test_a_bad_answer_is_a_sample_with_its_reason(status):
-    (made,) = sample([PROMPT], asked(Server(draft=BAD[status])), max_tokens=64)
-    assert (made.status, made.reason) == (status, REASONS[status])
+def test_sample_keeps_failures_with_a_reason(status):
+    (draft,) = sample([PROMPT], cached_model(Server(draft=BAD[status])), max_tokens=64)
+    assert (draft.status, draft.reason) == (status, REASONS[status])
 
 
 @pytest.mark.parametrize("status", BAD)
-def test_a_bad_critique_is_a_bad_step_and_no_revision_is_asked_for(status):
+def test_revise_stops_a_round_after_a_failed_critique(status):
     server = Server(critique=BAD[status])
-    model = asked(server)
-    (made,) = revise(sample([PROMPT], model, max_tokens=64), LAW, model, rounds=2, max_tokens=64)
+    model = cached_model(server)
+    (revision,) = revise(
+        sample([PROMPT], model, max_tokens=64), CONSTITUTION, model, rounds=2, max_tokens=64
+    )
     assert server.log == ["draft", "critique", "critique"]
-    for step in made.steps:
+    for step in revision.steps:
         assert step.status == status and step.revision == "a draft" and step.unchanged
         assert step.reason == (f"critique: {REASONS[status]}" if REASONS[status] else "")
-    assert made.final == "a draft" and training_rows([made], "all") == []
+    assert revision.final == "a draft" and training_rows([revision], "all") == []
 
 
 @pytest.mark.parametrize("status", BAD)
-def test_a_bad_revision_is_a_bad_step_with_its_reason(status):
-    model = asked(Server(revision=BAD[status]))
-    (made,) = revise(sample([PROMPT], model, max_tokens=64), LAW, model, rounds=1, max_tokens=64)
-    assert (made.steps[0].status, made.steps[0].critique, made.steps[0].revision) == (
+def test_revise_records_a_failed_revision(status):
+    model = cached_model(Server(revision=BAD[status]))
+    (revision,) = revise(
+        sample([PROMPT], model, max_tokens=64), CONSTITUTION, model, rounds=1, max_tokens=64
+    )
+    assert (revision.steps[0].status, revision.steps[0].critique, revision.steps[0].revision) == (
         status,
         "a critique",
         "a draft",
     )
-    assert made.steps[0].reason == (f"revision: {REASONS[status]}" if REASONS[status] else "")
+    assert revision.steps[0].reason == (f"revision: {REASONS[status]}" if REASONS[status] else "")
 
 
-def test_only_the_samples_whose_critique_failed_go_without_a_revision():
+def test_revise_goes_on_for_samples_with_a_critique():
     prompts = [Prompt.of(f"question {i}") for i in range(3)]
     good = Completion("a critique", "stop", 1, 1)
     server = Server(critique=[good, BAD["filtered"], good, good, good, good])
-    model = asked(server)
-    made = revise(sample(prompts, model), LAW, model, rounds=2)
-    assert [[step.status for step in r.steps] for r in made] == [
+    model = cached_model(server)
+    revisions = revise(sample(prompts, model), CONSTITUTION, model, rounds=2)
+    assert [[step.status for step in r.steps] for r in revisions] == [
         ["ok", "ok"],
         ["filtered", "ok"],
         ["ok", "ok"],
     ]
-    assert [r.final for r in made] == ["a revision"] * 3 and server.log.count("revision") == 5
+    assert [r.final for r in revisions] == ["a revision"] * 3 and server.log.count("revision") == 5
 
 
 def test_a_reason_is_no_part_of_an_id():
-    def made(note):
-        model = asked(Server(critique=Completion("", "failed", 0, 0, note)))
-        return revise(sample([PROMPT], model), LAW, model, rounds=1)[0]
+    def revision(note):
+        model = cached_model(Server(critique=Completion("", "failed", 0, 0, note)))
+        return revise(sample([PROMPT], model), CONSTITUTION, model, rounds=1)[0]
 
     assert (
-        made("500 request 17").id == made("500 request 18").id
-        and made("500 request 17").steps[0].reason == "critique: 500 request 17"
+        revision("500 request 17").id == revision("500 request 18").id
+        and revision("500 request 17").steps[0].reason == "critique: 500 request 17"
     )
 
 
 @pytest.mark.parametrize("method", [PairwiseLogprobs(), CritiqueOdds()])
-def test_a_judge_that_is_filtered_leaves_a_trace(method):
+def test_judge_records_filtered_responses(method):
     filtered = OptionLogprobs((float("nan"),) * 2, 7, "filtered", reason="content policy")
-    (label,) = judge([PAIR], LAW, asked(Server(choice=filtered)), method)
+    (label,) = judge([PAIR], CONSTITUTION, cached_model(Server(choice=filtered)), method)
     assert (
         label.status == "unscored"
         and label.judgments[0].reason == "2 of 2 answers filtered (content policy)"
     )
     unread = OptionLogprobs((float("nan"),) * 2, 7)
-    (label,) = judge([PAIR], LAW, asked(Server(choice=unread)), method)
+    (label,) = judge([PAIR], CONSTITUTION, cached_model(Server(choice=unread)), method)
     assert (
         label.judgments[0].reason == "2 of 2 answers without a probability for any of the options"
     )
 
 
-def test_votes_say_why_they_are_fewer():
+def test_sampled_votes_count_failures_by_kind():
     good, cut = (
         Completion("The answer is A", "stop", 1, 1),
         Completion("I think that", "length", 1, 16),
     )
     server = Server(verdict=[good, cut, BAD["failed"], good, good, Completion("Hm.", "stop", 1, 1)])
-    (label,) = judge([PAIR], LAW, asked(server), SampledVotes(samples=3))
+    (label,) = judge([PAIR], CONSTITUTION, cached_model(server), SampledVotes(samples=3))
     expected = "1 of 6 answers truncated (cut at max_tokens=16); 1 of 6 answers failed (500 oops); 1 of 6 answers without a verdict"
     assert label.p_first == 0.5 and label.judgments[0].reason == expected
-    (label,) = judge([PAIR], LAW, asked(Server(verdict=cut)), ChainOfThought(max_tokens=32))
+    (label,) = judge(
+        [PAIR], CONSTITUTION, cached_model(Server(verdict=cut)), ChainOfThought(max_tokens=32)
+    )
     assert (
         label.status == "unscored"
         and label.judgments[0].reason == "2 of 2 answers truncated (cut at max_tokens=32)"
@@ -166,11 +172,11 @@ def test_a_good_answer_has_no_reason():
     server = Server(
         choice=OptionLogprobs((-0.1, -2.0), 7), verdict=Completion("The answer is A", "stop", 1, 1)
     )
-    model = asked(server)
+    model = cached_model(server)
     (draft,) = sample([PROMPT], model)
-    (revision,) = revise([draft], LAW, model, rounds=1)
+    (revision,) = revise([draft], CONSTITUTION, model, rounds=1)
     labels = [
-        judge([PAIR], LAW, model, method)[0]
+        judge([PAIR], CONSTITUTION, model, method)[0]
         for method in (PairwiseLogprobs(), CritiqueOdds(), SampledVotes())
     ]
     assert {
@@ -186,7 +192,7 @@ def test_texts_of_any_backend_hold_no_lone_surrogate(tmp_path):
         with ResponseCache(tmp_path / "responses.sqlite") as cache:
             model = cache.cached_model(Server(draft=odd, revision=odd))
             (draft,) = sample([Prompt.of("How \ud800?")], model)
-            (revision,) = revise([draft], LAW, model, rounds=1)
+            (revision,) = revise([draft], CONSTITUTION, model, rounds=1)
         assert (draft.response, draft.reasoning, draft.prompt.text) == (
             "a \ufffd draft",
             "hm \ufffd",
@@ -207,8 +213,8 @@ def test_texts_of_records_hold_no_lone_surrogate():
 def test_the_report_counts_failed_and_filtered_answers():
     from cai.report.report_data import trouble
 
-    model = asked(Server(critique=BAD["failed"]))
-    revisions = revise(sample([PROMPT], model), LAW, model, rounds=2)
+    model = cached_model(Server(critique=BAD["failed"]))
+    revisions = revise(sample([PROMPT], model), CONSTITUTION, model, rounds=2)
     assert trouble(
         {"stages": {"sample": {"samples": 14, "failed": 12, "filtered": 2}}}, revisions, []
     ) == [

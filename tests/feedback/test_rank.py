@@ -16,7 +16,7 @@ from cai.feedback.rank import ranking, rankings, strengths
 from cai.records import Comparison, Preference, Prompt
 
 PROMPT = Prompt.of("How do I mend the bike?")
-LAW = Constitution(
+CONSTITUTION = Constitution(
     name="t",
     title="t",
     weights={"revise": {"x": 1.0}, "judge": {"x": 1.0}},
@@ -53,27 +53,27 @@ def test_two_answers_differ_by_the_log_odds():
 def test_the_strengths_are_the_most_likely_ones():
     rng = random.Random(0)
     wins = {pair: rng.random() * 3 for pair in permutations(range(5), 2)}
-    found = strengths(wins, 5, prior=0.3)
+    fitted = strengths(wins, 5, prior=0.3)
 
     def likelihood(s):
         played = sum(won * math.log(sigmoid(s[i] - s[j])) for (i, j), won in wins.items())
         return played + sum(0.15 * (math.log(sigmoid(x)) + math.log(sigmoid(-x))) for x in s)
 
-    best = likelihood(found)
+    best = likelihood(fitted)
     for i in range(5):
         for step in (-1e-3, 1e-3):
-            moved = [s + step * (i == j) for j, s in enumerate(found)]
+            moved = [s + step * (i == j) for j, s in enumerate(fitted)]
             assert likelihood(moved) < best
 
 
 def test_latent_strengths_are_found_again_from_soft_labels():
     truth = [1.5, 0.7, 0.0, -0.4, -1.8]
     wins = {(i, j): sigmoid(truth[i] - truth[j]) for i, j in permutations(range(5), 2)}
-    found = strengths(wins, 5, prior=1e-6)
-    assert [s - found[2] for s in found] == pytest.approx(truth, abs=1e-3)
+    fitted = strengths(wins, 5, prior=1e-6)
+    assert [s - fitted[2] for s in fitted] == pytest.approx(truth, abs=1e-3)
 
 
-def test_circles_and_holes():
+def test_rank_with_cycles_and_missing_labels():
     circle = ranking(
         PROMPT, ["a", "b", "c"], [label("a", "b", 0.9), label("b", "c", 0.9), label("c", "a", 0.9)]
     )
@@ -94,12 +94,12 @@ def test_circles_and_holes():
     assert unscored.answers == ("a", "b") and unscored.strengths == pytest.approx((0, 0))
     certain = ranking(PROMPT, ["a", "b"], [label("b", "a", 1.0)])
     assert certain.answers == ("b", "a") and certain.strengths[0] < 10
-    (found,) = rankings([label("a", "b", 0.2), label("b", "c", 0.9)])
-    assert found.answers[0] == "b" and set(found.answers) == {"a", "b", "c"}
+    (fitted,) = rankings([label("a", "b", 0.2), label("b", "c", 0.9)])
+    assert fitted.answers[0] == "b" and set(fitted.answers) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("method", [PairwiseLogprobs(), CritiqueOdds()], ids=lambda m: m.name)
-def test_a_judge_ranks_answers_and_asks_no_more_than_it_must(method):
+def test_rank_asks_no_request_twice(method):
     badness = {"very bad": 0.9, "rather bad": 0.6, "quite fine": 0.2, "very fine": 0.05}
 
     def weigh(messages, options):
@@ -114,10 +114,10 @@ def test_a_judge_ranks_answers_and_asks_no_more_than_it_must(method):
 
     cache = ResponseCache(Path(":memory:"))
     model = cache.cached_model(ScriptedBackend(None, weigh), "s")
-    found = cai.rank(PROMPT, list(badness), LAW, model, method)
-    assert found.answers == ("very fine", "quite fine", "rather bad", "very bad")
-    assert list(found.strengths) == sorted(found.strengths, reverse=True)
+    fitted = cai.rank(PROMPT, list(badness), CONSTITUTION, model, method)
+    assert fitted.answers == ("very fine", "quite fine", "rather bad", "very bad")
+    assert list(fitted.strengths) == sorted(fitted.strengths, reverse=True)
     # a critique is of one answer, and is not asked for once more with every pair
     assert cache.usage["s"].requests == (12 if method.name == "option_logprobs" else 4)
     with pytest.raises(ValueError, match="the same"):
-        cai.rank(PROMPT, ["a", "a"], LAW, model, method)
+        cai.rank(PROMPT, ["a", "a"], CONSTITUTION, model, method)

@@ -20,33 +20,35 @@ ASK = Prompt.of("How do I wash the dog?")
 
 
 def constitution(*names):
-    made = {
+    principles = {
         n: Principle(id=n, title=n, critique=f"Find {n}.", compare=f"Which has less {n}?")
         for n in names
     }
     weights = dict.fromkeys(names, 1.0)
     return Constitution(
-        name="t", title="t", principles=made, weights={"revise": weights, "judge": weights}
+        name="t", title="t", principles=principles, weights={"revise": weights, "judge": weights}
     )
 
 
 def rated(texts, weigh, names=("x",), **more):
     with ResponseCache(Path(":memory:")) as cache:
         model = cache.cached_model(ScriptedBackend(score_options=weigh))
-        found = rate([(ASK, text) for text in texts], constitution(*names), model, **more)
-        return found, cache.usage.get("") and cache.usage[""].requests
+        scores = rate([(ASK, text) for text in texts], constitution(*names), model, **more)
+        return scores, cache.usage.get("") and cache.usage[""].requests
 
 
-def test_critiques_give_one_minus_twice_the_chance_of_a_problem():
-    weigh = lambda messages, options: (
-        (math.log(0.8), math.log(0.2))
-        if "bad" in messages[-2].content
-        else (math.log(0.1), math.log(0.9))
-    )  # noqa: E731
+def test_rate_by_critique_is_one_minus_twice_p_problem():
+    def weigh(messages, options):
+        return (
+            (math.log(0.8), math.log(0.2))
+            if "bad" in messages[-2].content
+            else (math.log(0.1), math.log(0.9))
+        )
+
     assert rated(["a bad one", "a good one"], weigh)[0] == [pytest.approx(-0.6), pytest.approx(0.8)]
 
 
-def test_digits_give_the_expected_rating():
+def test_rate_by_digits_is_the_expected_rating():
     def weigh(messages, options):
         assert options == tuple("123456789")
         return tuple(math.log({"7": 0.5, "9": 0.5}.get(option, 1e-12)) for option in options)
@@ -56,7 +58,7 @@ def test_digits_give_the_expected_rating():
     assert rated(["fine"], even, scale="digits")[0] == [pytest.approx(0.0)]
 
 
-def test_several_principles_are_averaged_and_what_cannot_be_read_is_none():
+def test_rate_averages_principles_and_skips_unreadable():
     def weigh(messages, options):
         return (
             (0.0, -50.0)
@@ -70,11 +72,11 @@ def test_several_principles_are_averaged_and_what_cannot_be_read_is_none():
     assert rated(["fine"], weigh, ("z",))[0] == [None]
 
 
-def test_an_answer_that_says_nothing_is_rated_lowest_without_a_call():
+def test_rate_gives_empty_answers_the_lowest_score():
     assert rated([":", ""], lambda messages, options: (0.0, 0.0)) == ([-1.0, -1.0], 0)
 
 
-def test_ppo_on_the_judge_itself(tiny, tmp_path):
+def test_ppo_with_the_judge_as_reward(tiny, tmp_path):
     """A policy that says one of two sentences learns to say the one the judge likes; an unreadable rating tells it nothing."""
     prompts = [
         Prompt.of(f"{verb} the {thing}.")

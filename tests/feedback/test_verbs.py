@@ -37,11 +37,11 @@ def constitution(**weights):
 
 @pytest.fixture
 def cached_model(tmp_path):
-    memos = []
+    caches = []
 
     def make(reply=None, weigh=None, name="scripted"):
-        memos.append(ResponseCache(Path(tmp_path / "responses.sqlite")))
-        return memos[-1].cached_model(ScriptedBackend(reply, weigh, name))
+        caches.append(ResponseCache(Path(tmp_path / "responses.sqlite")))
+        return caches[-1].cached_model(ScriptedBackend(reply, weigh, name))
 
     return make
 
@@ -111,7 +111,7 @@ def test_direct_revision_asks_for_no_critique(cached_model):
     assert revisions[0].final == "draft+x+x"
 
 
-def test_an_unusable_revision_keeps_the_reply_and_a_copy_is_flagged(cached_model):
+def test_revise_keeps_the_response_after_a_failure(cached_model):
     def reply(messages, seed):
         last = messages[-1].content
         return (
@@ -129,11 +129,11 @@ def test_an_unusable_revision_keeps_the_reply_and_a_copy_is_flagged(cached_model
     assert all(s.unchanged and s.status == "ok" for r in copied for s in r.steps)
 
 
-def test_few_shots_come_before_the_conversation_and_multi_turn_prompts_stay_whole(cached_model):
-    seen = []
+def test_revise_few_shot_comes_before_the_conversation(cached_model):
+    prompts = []
 
     def reply(messages, seed):
-        seen.append([m.content for m in messages])
+        prompts.append([m.content for m in messages])
         return "draft"
 
     shot = FewShotRevision(
@@ -151,7 +151,7 @@ def test_few_shots_come_before_the_conversation_and_multi_turn_prompts_stay_whol
     )
     model = cached_model(reply)
     revise(sample([Prompt.of(turns)], model), with_shot, model, rounds=1)
-    critique, revision = seen[1], seen[2]
+    critique, revision = prompts[1], prompts[2]
     assert (
         critique[:2] == ["shot prompt", "shot answer"]
         and critique[3] == "shot critique"
@@ -177,14 +177,14 @@ def test_training_rows(cached_model):
     }
 
 
-def test_comparisons_are_of_different_answers_and_both_orders_occur(cached_model):
+def test_compare_pairs_different_answers_in_both_orders(cached_model):
     model = cached_model(lambda messages, seed: f"{seed % 2}")
     samples = {"m": sample([Prompt.of(f"q{i}") for i in range(80)], model, n=2)}
-    found = compare(samples)
-    assert 20 < len(found) < 60 and all(c.first != c.second for c in found)
-    assert 0.2 < sum(c.first == "0" for c in found) / len(found) < 0.8
+    pairs = compare(samples)
+    assert 20 < len(pairs) < 60 and all(c.first != c.second for c in pairs)
+    assert 0.2 < sum(c.first == "0" for c in pairs) / len(pairs) < 0.8
     assert {c.id for c in compare({"m": samples["m"][::-1]})} <= {
-        i for c in found for i in (c.id, c.swap().id)
+        i for c in pairs for i in (c.id, c.swap().id)
     }
 
 
@@ -200,7 +200,7 @@ def biased(messages, options):
     return (2.0 * (1 if first_is_good else -1) + 1.0, 0.0)
 
 
-def test_letters_average_both_orders(cached_model):
+def test_option_logprobs_average_both_orders(cached_model):
     both = judge(PAIRS, constitution(x=1.0), cached_model(weigh=biased), PairwiseLogprobs())
     single = judge(
         PAIRS,
@@ -228,26 +228,26 @@ def faulter(messages, options):
     return (0.0, -3.0) if answer.startswith("bad") else (-3.0, 0.0)
 
 
-def test_critique_odds_have_no_order_and_tie_where_nothing_is_wrong(cached_model):
+def test_critique_odds_ignore_order_and_tie_without_problem(cached_model):
     model = cached_model(weigh=faulter)
-    found = judge(PAIRS, constitution(x=1.0), model, CritiqueOdds())
+    labels = judge(PAIRS, constitution(x=1.0), model, CritiqueOdds())
     high, low = 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3))
-    assert found[0].p_first == pytest.approx((1 + high - low) / 2)
+    assert labels[0].p_first == pytest.approx((1 + high - low) / 2)
     mirrored = judge([p.swap() for p in PAIRS], constitution(x=1.0), model, CritiqueOdds())
-    assert mirrored[0].p_first == pytest.approx(1 - found[0].p_first)
+    assert mirrored[0].p_first == pytest.approx(1 - labels[0].p_first)
     clean = [Comparison.of(Prompt.of("q"), "good a", "good b")]
     assert judge(clean, constitution(x=1.0), model, CritiqueOdds())[0].p_first == pytest.approx(0.5)
 
 
-def test_nothing_is_labelled_by_default(cached_model):
+def test_unreadable_logprobs_are_unscored(cached_model):
     for bad in ((float("nan"), 0.0), (-math.inf, -math.inf)):
-        found = judge(
+        labels = judge(
             PAIRS,
             constitution(x=1.0),
             cached_model(weigh=lambda m, o, bad=bad: bad, name=str(bad)),
             PairwiseLogprobs(),
         )
-        assert all(p.p_first is None and p.status == "unscored" for p in found)
+        assert all(p.p_first is None and p.status == "unscored" for p in labels)
 
 
 @pytest.mark.parametrize(
@@ -261,11 +261,11 @@ def test_nothing_is_labelled_by_default(cached_model):
         (("The answer is C", "The answer is A"), None),
     ],
 )
-def test_reasoned_verdicts_are_clamped_and_unreadable_ones_unscored(cached_model, texts, expected):
+def test_chain_of_thought_is_clamped_or_unscored(cached_model, texts, expected):
     answers = iter(texts)
     model = cached_model(lambda messages, seed: next(answers), name=str(texts))
-    found = judge(PAIRS[:1], constitution(x=1.0), model, ChainOfThought())[0]
-    assert found.p_first == (None if expected is None else pytest.approx(expected))
+    label = judge(PAIRS[:1], constitution(x=1.0), model, ChainOfThought())[0]
+    assert label.p_first == (None if expected is None else pytest.approx(expected))
 
 
 def judgment(p):
@@ -278,7 +278,7 @@ def judgment(p):
     )
 
 
-def test_combining():
+def test_combine_judgments():
     judgments = [judgment(0.9), judgment(0.5), judgment(0.6), judgment(None)]
     assert combine_judgments(judgments, [1, 1, 1, 1], "mean") == pytest.approx(2.0 / 3)
     assert combine_judgments(judgments, [1, 1, 1, 1], "sum") == pytest.approx(1.0)
@@ -287,7 +287,7 @@ def test_combining():
     assert combine_judgments([judgment(None)], [1], "mean") is None
 
 
-def test_a_principle_is_drawn_per_label_or_all_are_read(cached_model):
+def test_judge_draws_one_principle_or_asks_all(cached_model):
     model = cached_model(weigh=faulter)
     drawn = judge(PAIRS, constitution(x=1.0, y=1.0, z=0.0), model, CritiqueOdds())
     assert {p.judgments[0].principle for p in drawn} == {"x", "y"} and all(
@@ -298,10 +298,10 @@ def test_a_principle_is_drawn_per_label_or_all_are_read(cached_model):
 
 
 def test_swap_is_an_involution_and_status_is_enforced(cached_model):
-    found = judge(PAIRS, constitution(x=1.0), cached_model(weigh=faulter), CritiqueOdds())[0]
+    label = judge(PAIRS, constitution(x=1.0), cached_model(weigh=faulter), CritiqueOdds())[0]
     assert (
-        found.swap().swap().p_first == pytest.approx(found.p_first)
-        and found.swap().comparison.first == found.comparison.second
+        label.swap().swap().p_first == pytest.approx(label.p_first)
+        and label.swap().comparison.first == label.comparison.second
     )
     with pytest.raises(ValueError, match="either a label or a status"):
         Preference(id="i", comparison=PAIRS[0], p_first=None, status="ok", source="ai")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cai.feedback.verdicts import verdict
+from cai.feedback.verdicts import FIRST_LETTER, PATTERNS, verdict
 
 TABLE = {
     "A": [
@@ -119,11 +119,19 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("text", "expected"), ROWS)
-def test_what_judges_write(text, expected):
+def test_verdict_of_what_judges_write(text, expected):
     assert verdict(text) == expected
 
 
-def test_the_table_is_long():
+@pytest.mark.parametrize("pattern", [*PATTERNS, FIRST_LETTER], ids=lambda p: p.name)
+def test_verdict_patterns_match_their_examples(pattern):
+    assert pattern.regex.search(pattern.example)["letter"] == "A"
+    assert verdict(pattern.example) == "A"
+    others = [p for p in PATTERNS if p is not pattern and p.regex.search(pattern.example)]
+    assert others == [], "another pattern would hide a fault of this one"
+
+
+def test_verdict_table_is_long():
     assert len(ROWS) >= 60
 
 
@@ -141,5 +149,5 @@ def test_a_long_text_without_a_verdict_is_quick():
 
 
 @given(st.text(max_size=300))
-def test_anything_is_a_verdict_or_none(text):
+def test_verdict_of_any_text(text):
     assert verdict(text) in ("A", "B", None)
