@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cai.cli.reporter import safe
-from cai.constitution.diff import changes
+from cai.constitution.diff import changes, template_changes
 from cai.pipeline.rejudge import Effects, effects, resolve_constitution
 
 MAX_EXAMPLES = 3
@@ -43,7 +43,10 @@ def diff(
         print(f"{change.kind:<9}{change.principle}{weights}")
         for text in change.texts:
             print(f"    {text.text}: {text.marked().strip()}")
-    if not differences:
+    templates = template_changes(before, after)
+    for name in templates:
+        print(f"{'template':<9}templates/{name}.jinja")
+    if not differences and not templates:
         print("no text and no weight has changed")
     if on is not None:
         _print_effects(effects(on, after))

@@ -69,12 +69,12 @@ def test_check_is_quick(root):
 
 
 def test_preview_prints_exact_texts(root):
-    done = cai("preview", "reference", "reference/insult", cwd=root)
+    done = cai("preview", "examples/quickstart.yaml", "reference/insult", cwd=root)
     assert (
         'Say whether the last reply has mean words about a person.\nBegin with "Problem" and quote the sentence, or with "No problem".'
         in done.stdout
     )
-    assert "reply A>\n<the first answer>\n</" in done.stdout
+    assert "options Problem / No problem" in done.stdout
     missing = cai("preview", "reference", "reference/insults", cwd=root)
     assert missing.returncode == 3 and "did you mean 'reference/insult'" in missing.stderr
 
