@@ -54,25 +54,25 @@ def labeled_folders(folder: Path) -> list[Path]:
 
 def _print_labels(metrics: dict[str, Any]) -> None:
     _print_row("labels", f"{metrics['n']:,}")
-    place, length = metrics["place"], metrics["length"]
+    position, length = metrics["position"], metrics["length"]
     _print_row("without a label", _interval(metrics["unscored"]))
     _print_row("ties (near one half)", _interval(metrics["near_ties"]))
-    _print_row("first answer wins", _interval(place["first_wins"]))
-    if place["order_consistency"] is not None:
+    _print_row("first answer wins", _interval(position["first_wins"]))
+    if position["order_consistency"] is not None:
         _print_row("same in both orders", f"{place['order_consistency']:.1%}")
     _print_row("longer answer wins", _interval(length["longer_wins"]))
     if length["correlation"] is not None:
         _print_row("label and length", f"r = {length['correlation']:+.2f}")
-    if "distinct_answers" in metrics:
+    if "unique_answers" in metrics:
         _print_row("distinct answers", f"{metrics['distinct_answers']:.1%}")
-    if "near_alike" in metrics:
+    if "near_duplicates" in metrics:
         _print_row("near-identical pairs", f"{metrics['near_alike']:.1%}")
-    for part, common in metrics["commonest"].items():
+    for part, common in metrics["most_common"].items():
         text = safe(common["text"])[:MAX_TEXT]
         _print_row(f"most frequent {part}", f"{common['share']:.1%}  {text}")
     contradictions = metrics["contradictions"]
     if contradictions["triples"]:
-        cycles = f"{contradictions['circles']} of {contradictions['triples']} triples"
+        cycles = f"{contradictions['cycles']} of {contradictions['triples']} triples"
         _print_row("cycles A > B > C > A", cycles)
     _print_principles(metrics["principles"])
 
@@ -97,7 +97,7 @@ def _print_gate(report: dict[str, Any]) -> None:
         _print_row("agrees with people", _interval(people["accuracy"]) + kappa)
         for name, value in people["baselines"].items():
             _print_row(f"baseline: {name} wins", f"{value:.1%}")
-    for reason in report["failings"]:
+    for reason in report["gate_failures"]:
         print(f"not fit to train on: {reason}")
 
 

@@ -26,8 +26,9 @@ from cai.feedback.revise import training_rows
 from cai.files import read_json, read_records, write_text
 from cai.pipeline.layout import iteration_folders
 from cai.records import Preference, Revision
+from cai.ties import NEAR_TIE
 
-MIN_MARGIN = 0.1
+MIN_MARGIN = NEAR_TIE
 """Labels closer to one half are coin tosses, and other tools train on them as if they were sure."""
 Facts = dict[str, Any]
 """What the dataset card says about the rows, by name."""
@@ -123,7 +124,7 @@ def _unfit(folder: Path) -> list[str]:
     """Why the audit found labels unfit to train on."""
     reasons = []
     for path in _existing(folder, "audit", "audit.json"):
-        reasons += [f"{path.parent.name}: {reason}" for reason in read_json(path)["failings"]]
+        reasons += [f"{path.parent.name}: {reason}" for reason in read_json(path)["gate_failures"]]
     return reasons
 
 
@@ -162,7 +163,7 @@ def _constitution_facts(folder: Path) -> Facts:
 def _label_facts(preferences: list[Preference]) -> Facts:
     """What a reader of the labels should know about the judge."""
     metrics = audit(preferences)
-    consistency = metrics["place"]["order_consistency"]
+    consistency = metrics["position"]["order_consistency"]
     flips = "asked in one order only" if consistency is None else f"{1 - consistency:.1%}"
     judgments = [judgment for p in preferences for judgment in p.judgments]
     return {

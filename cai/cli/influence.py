@@ -36,10 +36,10 @@ def influence(folder: RunFolder = None) -> None:
     print(f"{'principle':<{width}}" + "".join(f"{name:>9}" for name in COLUMNS))
     for row in rows:
         print(
-            f"{row.principle:<{width}}{row.labels:>9,}{row.says_something:>9.1%}"
-            f"{row.decided_alone:>9.1%}{row.turns:>9.1%}{row.moves:>9.3f}"
+            f"{row.principle:<{width}}{row.labels:>9,}{row.opinion:>9.1%}"
+            f"{row.decides:>9.1%}{row.flips:>9.1%}{row.moves:>9.3f}"
         )
-    with_opinion = {row.principle for row in rows if row.says_something}
+    with_opinion = {row.principle for row in rows if row.opinion}
     silent = sorted(set(constitution.used_for("judge")) - with_opinion)
     if silent:
         print(f"\nwithout any opinion: {', '.join(silent)}")

@@ -50,9 +50,9 @@ def run_tests(
         model = cache.cached_model(open_backend(judge), "test")
         templates = loaded.templates_for(model)
         results = judge_tests.run_judge_tests(tests, judge_method(method), model, templates)
-    plain = [result for result in results if result.question.kind == "plain"]
+    plain = [result for result in results if result.test.kind == "plain"]
     for result in results:
-        if result.question.kind == "plain" or not result.passed:
+        if result.test.kind == "plain" or not result.passed:
             _print_result(result)
     print()
     for kind, rate in judge_tests.judge_test_metrics(results).items():
@@ -68,6 +68,6 @@ def run_tests(
 def _print_result(result: JudgeTestResult) -> None:
     mark = "pass" if result.passed else "FAIL"
     margin = "no verdict" if result.p_first is None else f"{result.margin:+.2f}"
-    question = result.question
+    question = result.test
     prompt = safe(question.comparison.prompt.text)[:PROMPT_WIDTH]
     print(f"{mark}  {question.kind:<12}{question.principle.id:<24}{margin:>10}  {prompt}")

@@ -1,1 +1,1 @@
-"""What came of it: rates, win rates, intervals."""
+"""Evaluation: pure functions of records that measure labels, judges, rewards and policies."""

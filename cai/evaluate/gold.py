@@ -1,9 +1,11 @@
-"""Gold flags: what a user's function, or the checkers of the reference world, say about an answer.
+"""Gold metrics: what is true of an answer, according to a user's function or the reference world.
 
 A gold function takes a prompt and an answer and returns named flags, such as
-``{"harmful": False}``: true or false, or a number from 0 to 1. It returns a flag only for the prompts that the flag is
-about (``prompt.kind`` names their set), and an empty dict where it has nothing to say. A flag that
-it never returns is not reported.
+``{"harmful": False}``: true or false, or a number from 0 to 1. It returns a flag only for the
+prompts that the flag is about (``prompt.kind`` is their set), and an empty dict where it has
+nothing to say. A flag that it never returns is not reported.
+
+An object that is called like such a function may know more; see :class:`GoldMetrics`.
 """
 
 from __future__ import annotations
@@ -11,150 +13,272 @@ from __future__ import annotations
 import contextlib
 import inspect
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from cai.constitution.schema import Principle
 from cai.errors import InputError, Problem, RunFailed
 from cai.evaluate.statistics import mean, proportion, wilson
 from cai.functions import function_of
-from cai.records import Prompt, Sample
+from cai.records import Comparison, Prompt, Sample
 
-GoldMetrics = Callable[[Prompt, str], Mapping[str, float]]
-ATTRIBUTE = "has_"
+ATTRIBUTE_PREFIX = "has_"
 """Flags that begin like this are attributes: reported for each set of prompts, not as rates."""
-TAKEN = ("win",)
-"""Flags that cannot be reported, because a figure of that name is there already (``win_rate``)."""
+RESERVED_FLAGS = ("win",)
+"""Flags that cannot be reported, because another metric has that name (``win_rate``)."""
+GOLD_OF_MODELS = {"reference": "cai.reference.evaluation:gold"}
+"""The gold metrics that come with a shipped model, by the model's name."""
 
 
-def gold_function(name: str) -> GoldMetrics:
-    """The gold function that a run file names as ``module:function``.
+class CrossoverPair(NamedTuple):
+    """Two answers with one fault each: a judge must flip with the principle.
+
+    Attributes:
+        comparison: The two answers.
+        about_first: The only principle that the first answer violates.
+        about_second: The only principle that the second answer violates.
+    """
+
+    comparison: Comparison
+    about_first: Principle
+    about_second: Principle
+
+
+class BuiltAnswers(NamedTuple):
+    """A prompt with two answers built for it, of which it is known which one is right.
+
+    Attributes:
+        prompt: The prompt.
+        kind: Kind of request, such as ``insult``.
+        harmful: Whether the request is harmful, so that refusing is right.
+        comply: An answer that does what was asked.
+        refuse: An answer that refuses.
+    """
+
+    prompt: Prompt
+    kind: str
+    harmful: bool
+    comply: str
+    refuse: str
+
+
+@runtime_checkable
+class GoldMetrics(Protocol):
+    """What is known to be true of a world of prompts, to measure by and never to train on.
+
+    ``evaluate.gold`` names a function or an object with these methods. A function knows only the
+    flags of an answer.
+    """
+
+    def __call__(self, prompt: Prompt, answer: str) -> Mapping[str, float]:
+        """Return the flags of an answer, each from 0 to 1."""
+        ...
+
+    def request_kind(self, prompt: Prompt) -> str | None:
+        """Return the kind of request that a prompt makes, if it is known."""
+        ...
+
+    def violates(self, principle: Principle, prompt: Prompt, answer: str) -> bool | None:
+        """Return whether an answer violates a principle, if it is known."""
+        ...
+
+    def crossover_pairs(
+        self, principles: Sequence[Principle], count: int, seed: int
+    ) -> Sequence[CrossoverPair]:
+        """Build pairs of answers that test whether a judge follows the principle."""
+        ...
+
+    def built_answers(
+        self, principles: Sequence[Principle], prompts: Sequence[Prompt]
+    ) -> Sequence[BuiltAnswers]:
+        """Build a complying and a refusing answer to each prompt that the principles cover."""
+        ...
+
+    def unknown_principles(self, principles: Sequence[Principle]) -> Sequence[str]:
+        """Return a warning for each principle that the shipped model has no concept of."""
+        ...
+
+
+def _unknown(*_args: object, **_kwargs: object) -> None:
+    """Know nothing."""
+
+
+def _nothing(*_args: object, **_kwargs: object) -> tuple[()]:
+    """Build nothing."""
+    return ()
+
+
+class GoldFunction:
+    """The gold metrics of a function: the flags of an answer, and nothing else.
+
+    Args:
+        function: A user's function of a prompt and an answer.
+        name: Its name in the run file, for errors.
+    """
+
+    request_kind = staticmethod(_unknown)
+    violates = staticmethod(_unknown)
+    crossover_pairs = staticmethod(_nothing)
+    built_answers = staticmethod(_nothing)
+    unknown_principles = staticmethod(_nothing)
+
+    def __init__(self, function: Callable[[Prompt, str], Any], name: str) -> None:
+        self.function, self.name = function, name
+
+    def __call__(self, prompt: Prompt, answer: str) -> Mapping[str, float]:
+        """Return the flags of an answer.
+
+        Raises:
+            InputError: If the function does not return flags.
+            RunFailed: If it raises.
+        """
+        try:
+            flags = self.function(prompt, answer)
+        except Exception as error:  # whatever a user's code may raise
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            message = f"{type(error).__name__}: {error} ({line.filename}:{line.lineno})"
+            raise RunFailed(
+                f"evaluate.gold: {self.name} failed on an answer to {prompt.text[:80]!r}: {message}"
+            ) from error
+        if not isinstance(flags, Mapping):
+            raise self._invalid(f"must return a dict of flags, not {type(flags).__name__}")
+        return {str(flag): self._value(flag, value) for flag, value in flags.items()}
+
+    def _value(self, flag: object, value: object) -> float:
+        try:
+            number = float(value) if not isinstance(value, str) else -1.0  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number <= 1:
+            text = f"the flag {flag!r} is {value!r}; it must be true, false or from 0 to 1"
+            raise self._invalid(text)
+        if flag in RESERVED_FLAGS:
+            text = f"the flag {flag!r} needs another name; {flag}_rate is another metric"
+            raise self._invalid(text)
+        return number
+
+    def _invalid(self, text: str) -> InputError:
+        return InputError([Problem("evaluate.gold", f"{self.name}: {text}")])
+
+
+def load_gold(name: str) -> GoldMetrics:
+    """Load the gold metrics that a run file names.
+
+    Args:
+        name: A function, or an object with the methods of :class:`GoldMetrics`, as
+            ``module:name``.
 
     Raises:
-        InputError: if there is none, or it does not take a prompt and an answer.
+        InputError: If there is none, or it does not take a prompt and an answer.
     """
     function = function_of(name)
-    with contextlib.suppress(ValueError):  # some built-in functions do not say what they take
+    with contextlib.suppress(ValueError):  # some built-in functions have no signature
         try:
             inspect.signature(function).bind("prompt", "answer")
         except TypeError as error:
-            raise InputError(
-                [Problem(name, f"must take a prompt and an answer: {error}")]
-            ) from None
-    return checked(function, name)
+            problem = Problem(name, f"must take a prompt and an answer: {error}")
+            raise InputError([problem]) from None
+    return function if isinstance(function, GoldMetrics) else GoldFunction(function, name)
 
 
-def checked(function: Callable[[Prompt, str], Any], name: str) -> GoldMetrics:
-    """A user's gold function whose mistakes end in one line that names the function.
+def gold_for(setting: str | None, models: Iterable[str]) -> GoldMetrics | None:
+    """Load the gold metrics of a run, if it has any.
 
-    Raises (when called):
-        InputError: if it does not return flags.
-        RunFailed: if it raises.
+    Args:
+        setting: ``evaluate.gold`` of the run file.
+        models: Names of models; without a setting, the metrics that come with one of them are
+            taken.
     """
-
-    def gold(prompt: Prompt, answer: str) -> dict[str, float]:
-        try:
-            flags = function(prompt, answer)
-        except Exception as error:  # whatever a user's code may raise
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            message = f"{type(error).__name__}: {error} ({at.filename}:{at.lineno})"
-            raise RunFailed(
-                f"evaluate.gold: {name} failed on an answer to {prompt.text[:80]!r}: {message}"
-            ) from error
-        if not isinstance(flags, Mapping):
-            raise InputError(
-                [
-                    Problem(
-                        "evaluate.gold",
-                        f"{name} must return a dict of flags, not {type(flags).__name__}",
-                    )
-                ]
-            )
-        return {str(flag): _share(flag, value, name) for flag, value in flags.items()}
-
-    return gold
+    shipped = [GOLD_OF_MODELS[model] for model in models if model in GOLD_OF_MODELS]
+    name = setting or next(iter(shipped), None)
+    return load_gold(name) if name else None
 
 
-def _share(flag: Any, value: Any, name: str) -> float:
-    try:
-        share = float(value) if not isinstance(value, str) else -1.0
-    except (TypeError, ValueError):
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise InputError(
-            [
-                Problem(
-                    "evaluate.gold",
-                    f"{name}: the flag {flag!r} is {value!r}; it must be true, false or 0 to 1",
-                )
-            ]
-        )
-    if flag in TAKEN:
-        raise InputError(
-            [
-                Problem(
-                    "evaluate.gold",
-                    f"{name}: the flag {flag!r} needs another name; {flag}_rate is something else",
-                )
-            ]
-        )
-    return share
+def flag_metrics(answers: Sequence[Sample], gold: GoldMetrics) -> dict[str, Any]:
+    """Measure how often each flag is true of the answers.
 
+    Args:
+        answers: A policy's answers.
+        gold: The gold metrics.
 
-def rates(answers: Sequence[Sample], gold: GoldMetrics) -> dict[str, Any]:
-    """How often each flag is true, with 95 % intervals, and each attribute per set of prompts.
-
-    ``<flag>_rate`` is over all answers for which the flag was returned; ``flags`` splits it by the
-    sets of their prompts.
+    Returns:
+        ``<flag>_rate`` over all answers for which the flag was returned, with a 95 % interval;
+        ``flags`` splits it by the sets of their prompts. ``attributes`` has the flags named
+        ``has_<attribute>``, for each set of prompts.
     """
-    read = [(s.prompt.kind, gold(s.prompt, s.response)) for s in answers]
-    found: dict[str, dict[str, list[float]]] = {}
-    for kind, flags in read:
-        for flag, value in flags.items():
-            found.setdefault(flag, {}).setdefault(kind, []).append(value)
+    values: dict[str, dict[str, list[float]]] = {}
+    for answer in answers:
+        for flag, value in gold(answer.prompt, answer.response).items():
+            values.setdefault(flag, {}).setdefault(answer.prompt.kind, []).append(value)
     metrics: dict[str, Any] = {}
-    for flag, sets in found.items():
-        if flag.startswith(ATTRIBUTE):
+    for flag, by_set in values.items():
+        if flag.startswith(ATTRIBUTE_PREFIX):
             attributes = metrics.setdefault("attributes", {})
-            attributes[flag.removeprefix(ATTRIBUTE)] = {
-                kind: mean(values) for kind, values in sets.items()
+            attributes[flag.removeprefix(ATTRIBUTE_PREFIX)] = {
+                prompt_set: mean(of_set) for prompt_set, of_set in by_set.items()
             }
             continue
-        values = [value for part in sets.values() for value in part]
-        rate = wilson(sum(values), len(values))
+        of_all = [value for of_set in by_set.values() for value in of_set]
+        rate = wilson(sum(of_all), len(of_all))
         metrics |= {f"{flag}_rate": rate.value, f"{flag}_rate_interval": [rate.low, rate.high]}
         metrics.setdefault("flags", {})[flag] = {
-            kind: proportion(sum(part), len(part)) for kind, part in sets.items()
+            prompt_set: proportion(sum(of_set), len(of_set))
+            for prompt_set, of_set in by_set.items()
         }
     return metrics
 
 
+def harmful_by_kind(answers: Sequence[Sample], gold: GoldMetrics) -> dict[str, float]:
+    """Measure for each kind of harmful request how often the answer is harmful in that very way.
+
+    Args:
+        answers: A policy's answers to red-team prompts.
+        gold: The gold metrics. The flag ``has_<kind>`` counts.
+    """
+    by_kind: dict[str, list[float]] = {}
+    for answer in answers:
+        kind = gold.request_kind(answer.prompt)
+        flags = gold(answer.prompt, answer.response)
+        flag = f"{ATTRIBUTE_PREFIX}{kind}"
+        if kind and flag in flags:
+            by_kind.setdefault(kind, []).append(flags[flag])
+    return {kind: mean(values) for kind, values in sorted(by_kind.items())}
+
+
 Column = tuple[str, str]
-"""A flag and a set of prompts that it was returned for."""
+"""A flag and a set of prompts for which it was returned."""
 
 
 def columns(policies: Mapping[str, Any]) -> dict[str, Column]:
-    """The columns that a table of policies has for their flags, by title; none is empty."""
-    shown = [
-        (flag, kind)
+    """Return the columns that a table of policies has for the flags, by title; none is empty.
+
+    Args:
+        policies: The metrics of each policy.
+    """
+    all_columns = [
+        (flag, prompt_set)
         for metrics in policies.values()
-        for flag, sets in metrics.get("flags", {}).items()
-        for kind in sets
+        for flag, by_set in metrics.get("flags", {}).items()
+        for prompt_set in by_set
     ]
-    unique = list(dict.fromkeys(shown))
+    unique = list(dict.fromkeys(all_columns))
     flags = [flag for flag, _ in unique]
-    return {
-        _title(flag, "" if flags.count(flag) == 1 else kind): (flag, kind) for flag, kind in unique
-    }
-
-
-def _title(flag: str, kind: str) -> str:
-    """A flag as a reader sees it, with the set of prompts where there are several."""
-    side = kind.removeprefix("eval_").replace("_", "-")
-    return flag.replace("_", " ") + (f", {side}" if side else "")
+    titles = {}
+    for flag, prompt_set in unique:
+        title = flag.replace("_", " ")
+        if flags.count(flag) > 1:
+            title += f", {prompt_set.removeprefix('eval_').replace('_', '-')}"
+        titles[title] = (flag, prompt_set)
+    return titles
 
 
 def share_of(metrics: Mapping[str, Any], column: Column) -> Mapping[str, float] | None:
-    """What a policy has in a column: the share with its interval, or None."""
-    flag, kind = column
-    found: Mapping[str, float] | None = metrics.get("flags", {}).get(flag, {}).get(kind)
-    return found
+    """Return the proportion that a policy has in a column, or None.
+
+    Args:
+        metrics: The policy's metrics.
+        column: The column, from :func:`columns`.
+    """
+    flag, prompt_set = column
+    share: Mapping[str, float] | None = metrics.get("flags", {}).get(flag, {}).get(prompt_set)
+    return share

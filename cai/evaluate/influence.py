@@ -1,7 +1,7 @@
-"""What each principle is worth to the labels: left out, how many would turn round? And which principles fight each other?
+"""Influence of each principle on the labels, by leaving it out, and conflicts between principles.
 
-Read from a run's readings alone; no model is asked. Where a label was read by one principle only, leaving that one out leaves
-no label.
+Computed from the judgments of a run alone; no model is asked. A label with one judgment is lost
+when that judgment is left out.
 """
 
 from __future__ import annotations
@@ -14,24 +14,38 @@ from typing import NamedTuple
 from cai.evaluate.statistics import mean
 from cai.feedback.judge import Combine, combine_judgments
 from cai.records import Preference
-
-CLEAR = 0.1
-"""How far from one half a reading must be to say something."""
+from cai.ties import is_near_tie
 
 
 class Influence(NamedTuple):
-    """A principle's part in the labels it was read for."""
+    """The part of one principle in the labels that it was asked about.
+
+    Attributes:
+        principle: Id of the principle.
+        labels: Number of labels that it was asked about.
+        opinion: Share of its judgments that are not near ties.
+        decides: Share of the labels on which no other judgment has an opinion.
+        flips: Share of the labels that flip, or are lost, without it.
+        moves: Mean distance that the label moves without it; 1 for a lost label.
+    """
 
     principle: str
     labels: int
-    says_something: float  # share of its readings that are clear
-    decided_alone: float  # share of the labels that no other reading of theirs decides
-    turns: float  # share of the labels that turn round, or are lost, without it
-    moves: float  # mean distance the label moves without it
+    opinion: float
+    decides: float
+    flips: float
+    moves: float
 
 
 class Conflict(NamedTuple):
-    """Two principles that both say something about the same comparisons, and how often they say the opposite."""
+    """Two principles that both have an opinion on the same comparisons.
+
+    Attributes:
+        one: Id of one principle.
+        other: Id of the other principle.
+        n: Number of comparisons.
+        opposed: Share of them on which the two disagree.
+    """
 
     one: str
     other: str
@@ -39,70 +53,90 @@ class Conflict(NamedTuple):
     opposed: float
 
 
+class _Part(NamedTuple):
+    """The part of one judgment in one label."""
+
+    opinion: bool
+    decides: bool
+    flips: bool
+    moves: float
+
+
 def influence(
     labels: Sequence[Preference], weights: Mapping[str, float], combine: Combine
 ) -> list[Influence]:
-    """One row per principle, the most telling first. ``weights`` are those the readings were joined with."""
-    rows: dict[str, list[tuple[bool, bool, bool, float]]] = defaultdict(list)
-    for p in labels:
-        if p.p_first is None:
-            continue
-        for i, judgment in enumerate(p.judgments):
-            if judgment.p_first is None:
-                continue
-            rest = [r for k, r in enumerate(p.judgments) if k != i]
-            without = (
-                combine_judgments(rest, [weights.get(r.principle, 1.0) for r in rest], combine)
-                if rest
-                else None
-            )
-            standalone = _clear(judgment.p_first) and not any(
-                r.p_first is not None and _clear(r.p_first) for r in rest
-            )
-            turned = without is None or (
-                _clear(p.p_first) and (p.p_first - 0.5) * (without - 0.5) <= 0
-            )
-            rows[judgment.principle].append(
-                (
-                    _clear(judgment.p_first),
-                    standalone,
-                    turned,
-                    1.0 if without is None else abs(p.p_first - without),
-                )
-            )
-    found = [
+    """Measure what each principle contributes to the labels.
+
+    Args:
+        labels: The labels with their judgments.
+        weights: The weights with which the judgments were combined; 1 for a missing principle.
+        combine: How they were combined.
+
+    Returns:
+        One row for each principle, the most influential first.
+    """
+    parts: dict[str, list[_Part]] = defaultdict(list)
+    for preference in labels:
+        for i, judgment in enumerate(preference.judgments):
+            if preference.p_first is not None and judgment.p_first is not None:
+                parts[judgment.principle].append(_part(preference, i, weights, combine))
+    rows = [
         Influence(
             name,
-            len(seen),
-            mean([float(c) for c, _, _, _ in seen]),
-            mean([float(a) for _, a, _, _ in seen]),
-            mean([float(t) for _, _, t, _ in seen]),
-            mean([m for _, _, _, m in seen]),
+            labels=len(of_principle),
+            opinion=mean([float(part.opinion) for part in of_principle]),
+            decides=mean([float(part.decides) for part in of_principle]),
+            flips=mean([float(part.flips) for part in of_principle]),
+            moves=mean([part.moves for part in of_principle]),
         )
-        for name, seen in rows.items()
+        for name, of_principle in parts.items()
     ]
-    return sorted(found, key=lambda row: (-row.turns, -row.moves, row.principle))
+    return sorted(rows, key=lambda row: (-row.flips, -row.moves, row.principle))
 
 
-def conflicts(labels: Sequence[Preference], least: int = 5) -> list[Conflict]:
-    """Pairs of principles that were both clear about at least ``least`` comparisons, those that fight most first."""
-    seen: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for p in labels:
-        clear = sorted(
-            (r.principle, r.p_first)
-            for r in p.judgments
-            if r.p_first is not None and _clear(r.p_first)
+def _part(
+    preference: Preference, index: int, weights: Mapping[str, float], combine: Combine
+) -> _Part:
+    """Leave one judgment out of a label."""
+    label, verdict = preference.p_first, preference.judgments[index].p_first
+    assert label is not None
+    assert verdict is not None
+    rest = [judgment for i, judgment in enumerate(preference.judgments) if i != index]
+    without = None
+    if rest:
+        rest_weights = [weights.get(judgment.principle, 1.0) for judgment in rest]
+        without = combine_judgments(rest, rest_weights, combine)
+    opinion = not is_near_tie(verdict)
+    others = any(j.p_first is not None and not is_near_tie(j.p_first) for j in rest)
+    if without is None:
+        return _Part(opinion, decides=opinion and not others, flips=True, moves=1.0)
+    flips = not is_near_tie(label) and (label - 0.5) * (without - 0.5) <= 0
+    return _Part(opinion, decides=opinion and not others, flips=flips, moves=abs(label - without))
+
+
+def conflicts(labels: Sequence[Preference], min_labels: int = 5) -> list[Conflict]:
+    """Find principles that disagree.
+
+    Args:
+        labels: The labels with their judgments.
+        min_labels: Comparisons on which both must have an opinion.
+
+    Returns:
+        One row for each pair of principles, the most opposed first.
+    """
+    opposed: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for preference in labels:
+        opinions = sorted(
+            (judgment.principle, judgment.p_first)
+            for judgment in preference.judgments
+            if judgment.p_first is not None and not is_near_tie(judgment.p_first)
         )
-        for (one, a), (other, b) in combinations(clear, 2):
+        for (one, p_one), (other, p_other) in combinations(opinions, 2):
             if one != other:
-                seen[one, other].append(float((a - 0.5) * (b - 0.5) < 0))
+                opposed[one, other].append(float((p_one - 0.5) * (p_other - 0.5) < 0))
     rows = [
-        Conflict(one, other, len(found), mean(found))
-        for (one, other), found in seen.items()
-        if len(found) >= least
+        Conflict(one, other, len(values), mean(values))
+        for (one, other), values in opposed.items()
+        if len(values) >= min_labels
     ]
     return sorted(rows, key=lambda row: (-row.opposed, -row.n, row.one, row.other))
-
-
-def _clear(p: float) -> bool:
-    return abs(p - 0.5) >= CLEAR

@@ -1,4 +1,4 @@
-"""How likely a model finds given answers."""
+"""Likelihood of given answers under a model."""
 
 from __future__ import annotations
 
@@ -15,21 +15,36 @@ from cai.records import Prompt
 from cai.rl.losses import token_logprobs
 from cai.train.batching import tokenize
 
+NO_LIMIT = 1 << 20
+"""Tokens of an answer; none is left out for its length."""
+
 
 @torch.inference_mode()
 def answer_logprobs(
     name: str, pairs: Sequence[tuple[Prompt, str]], chat_format: str = "", batch_size: int = 64
 ) -> tuple[list[float], list[float]]:
-    """Log-probability of each answer (its end of turn included), in nats, and its length in tokens."""
+    """Compute the log-probability of answers under a model.
+
+    Args:
+        name: The model.
+        pairs: Prompts with their answers.
+        chat_format: Name of the chat format; empty for the model's own.
+        batch_size: Answers in one forward pass.
+
+    Returns:
+        The log-probability of each answer in nats, its end of turn included, and its length in
+        tokens.
+    """
     model, tokenizer = load_language_model(name, dtype=torch.float32)
     chat = ChatFormat(tokenizer, chat_format)
-    rows = [row for prompt, answer in pairs if (row := tokenize(chat, prompt, answer, 1 << 20))]
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+    tokenized = [tokenize(chat, prompt, answer, NO_LIMIT) for prompt, answer in pairs]
+    rows = [row for row in tokenized if row]
+    by_length = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     totals = [0.0] * len(rows)
-    for at in range(0, len(order), batch_size):
-        part = order[at : at + batch_size]
-        packed = pack(model, [rows[i].prompt_group for i in part], padding_id(tokenizer))
-        sums = packed.sums(token_logprobs(next_token_logits(model, packed), packed.targets))
-        for i, total in zip(part, sums.tolist(), strict=True):
+    for start in range(0, len(by_length), batch_size):
+        batch = by_length[start : start + batch_size]
+        packed = pack(model, [rows[i].prompt_group for i in batch], padding_id(tokenizer))
+        logprobs = token_logprobs(next_token_logits(model, packed), packed.targets)
+        for i, total in zip(batch, packed.sums(logprobs).tolist(), strict=True):
             totals[i] = total
     return totals, [float(len(row.answer)) for row in rows]

@@ -1,19 +1,28 @@
-"""Intervals and calibration, from counts and probabilities.
+"""Intervals, calibration and correlation, from counts and probabilities.
 
-Nothing here makes up a figure: without data there is no mean, no share and no calibration error.
+Nothing here makes up a value: without data there is no mean, no proportion and no error.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 Z95 = 1.959964
+"""Standard normal quantile of a two-sided 95 % interval."""
 
 
 class Proportion(NamedTuple):
-    """A share with its 95 % interval."""
+    """A proportion with its 95 % interval.
+
+    Attributes:
+        value: The proportion, from 0 to 1.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        n: Number of observations.
+    """
 
     value: float
     low: float
@@ -22,29 +31,41 @@ class Proportion(NamedTuple):
 
 
 def wilson(successes: float, n: int) -> Proportion:
-    """Wilson score interval of a binomial share.
+    """Compute the Wilson score interval of a binomial proportion.
+
+    Args:
+        successes: Number of successes; a tie may count as half.
+        n: Number of trials.
 
     Raises:
-        ValueError: without data.
+        ValueError: If there are no trials.
     """
     if n == 0:
-        raise ValueError("there is no share of nothing")
+        raise ValueError("there is no proportion of nothing")
     share, spread = successes / n, Z95**2 / n
-    centre = (share + spread / 2) / (1 + spread)
+    center = (share + spread / 2) / (1 + spread)
     half = Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Proportion(share, max(0.0, centre - half), min(1.0, centre + half), n)
+    return Proportion(share, max(0.0, center - half), min(1.0, center + half), n)
 
 
 def proportion(successes: float, n: int) -> dict[str, Any]:
-    """A share as it is written to files: the fields of :class:`Proportion`, or just ``{"n": 0}`` without data."""
+    """Return a proportion as files store it.
+
+    Args:
+        successes: Number of successes; a tie may count as half.
+        n: Number of trials.
+
+    Returns:
+        The fields of :class:`Proportion`, or ``{"n": 0}`` without data.
+    """
     return wilson(successes, n)._asdict() if n else {"n": 0}
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean.
+    """Return the arithmetic mean.
 
     Raises:
-        ValueError: without data.
+        ValueError: If there are no values.
     """
     if not values:
         raise ValueError("there is no mean of nothing")
@@ -52,12 +73,26 @@ def mean(values: Sequence[float]) -> float:
 
 
 def means(**series: Sequence[float]) -> dict[str, float]:
-    """The mean of each series by its name; a series without data is left out."""
+    """Return the mean of each series by name; a series without data is left out."""
     return {name: mean(values) for name, values in series.items() if values}
 
 
+def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return Pearson's correlation, or None if a series is constant or has fewer than two values."""
+    try:
+        return statistics.correlation(first, second)
+    except statistics.StatisticsError:
+        return None
+
+
 class Bin(NamedTuple):
-    """One bin of a reliability diagram."""
+    """One bin of a reliability diagram.
+
+    Attributes:
+        predicted: Mean predicted probability.
+        observed: Share of predictions that came true.
+        n: Number of predictions.
+    """
 
     predicted: float
     observed: float
@@ -65,7 +100,16 @@ class Bin(NamedTuple):
 
 
 def reliability(predicted: Sequence[float], happened: Sequence[float], bins: int = 10) -> list[Bin]:
-    """Equal-width bins of predicted probability against observed frequency; empty bins are left out."""
+    """Compare predicted probabilities with observed frequencies.
+
+    Args:
+        predicted: Probabilities, from 0 to 1.
+        happened: For each of them 1 if it came true, else 0.
+        bins: Number of bins of equal width.
+
+    Returns:
+        The bins that are not empty.
+    """
     members: list[list[int]] = [[] for _ in range(bins)]
     for i, p in enumerate(predicted):
         members[min(int(p * bins), bins - 1)].append(i)
@@ -77,10 +121,10 @@ def reliability(predicted: Sequence[float], happened: Sequence[float], bins: int
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """Mean distance between predicted and observed, weighted by the size of the bins.
+    """Return the mean distance of predicted from observed, weighted by the size of the bins.
 
     Raises:
-        ValueError: without data.
+        ValueError: If all bins are empty.
     """
     total = sum(b.n for b in bins)
     if not total:

@@ -1,7 +1,8 @@
-"""The cell check: does a reward model order built pairs rightly in every corner, before a policy is optimised against it?
+"""Test sets of a reward model: does it order built pairs rightly before a policy is optimized?
 
-A model that has only learnt to like refusals looks well in the loss and in held-out accuracy, and shows where harmful and benign
-requests meet complying and refusing answers; so may any other two attributes. Each pair says in its source which cell it is of.
+A reward model that has only learned to like refusals looks good by its loss and its held-out
+accuracy. It fails where harmful and benign requests meet complying and refusing answers; the same
+holds for any other two attributes. The source of each pair names the test set that it belongs to.
 """
 
 from __future__ import annotations
@@ -16,22 +17,35 @@ from cai.evaluate.statistics import mean
 from cai.models.scalar import load_scalar_model
 from cai.records import Preference
 from cai.train.ppo.rewards import ensemble_paths
-from cai.train.reward.trainer import score_texts
+from cai.train.reward.scoring import score_texts
 
 
 def check_test_sets(
-    reward_name: str, pairs: Sequence[Preference], *, least: float = 0.0, chat_format: str = ""
+    reward_name: str,
+    pairs: Sequence[Preference],
+    *,
+    min_accuracy: float = 0.0,
+    chat_format: str = "",
 ) -> dict[str, dict[str, float]]:
-    """Per cell its pairs ``n``, the share ``right`` and the mean ``lead`` of the better answer's score, by all members of an ensemble.
+    """Measure a reward model on test sets, and stop if it fails one.
+
+    Args:
+        reward_name: The reward model; the members of an ensemble are averaged.
+        pairs: Built pairs with their labels.
+        min_accuracy: Share of the pairs that must be right in each test set.
+        chat_format: Name of the chat format; empty for the model's own.
+
+    Returns:
+        For each test set the number of pairs ``n``, the share that is ``right``, and the mean
+        ``lead`` of the better answer's score.
 
     Raises:
-        RunFailed: naming the cells in which less than the share ``least`` is right.
+        RunFailed: If the reward model fails a test set.
     """
-    texts = [
-        (p.comparison.prompt, text)
-        for p in pairs
-        for text in (p.comparison.first, p.comparison.second)
-    ]
+    texts = []
+    for pair in pairs:
+        texts.append((pair.comparison.prompt, pair.comparison.first))
+        texts.append((pair.comparison.prompt, pair.comparison.second))
     members = [
         score_texts(load_scalar_model(name), texts, chat_format)
         for name in ensemble_paths(reward_name)
@@ -41,22 +55,19 @@ def check_test_sets(
     for pair, (first, second) in zip(pairs, scores.tolist(), strict=True):
         if pair.p_first is not None and pair.p_first != 0.5:
             leads[pair.source].append(first - second if pair.p_first > 0.5 else second - first)
-    test_sets = {
-        name: {
-            "n": len(found),
-            "right": mean([0.5 if lead == 0 else float(lead > 0) for lead in found]),
-            "lead": mean(found),
-        }
-        for name, found in sorted(leads.items())
-    }
-    if bad := [
+    test_sets = {}
+    for name, of_set in sorted(leads.items()):
+        right = [0.5 if lead == 0 else float(lead > 0) for lead in of_set]
+        test_sets[name] = {"n": len(of_set), "right": mean(right), "lead": mean(of_set)}
+    failures = [
         f"{name}: {test_set['right']:.0%} of {test_set['n']} right"
         for name, test_set in test_sets.items()
-        if test_set["right"] < least
-    ]:
+        if test_set["right"] < min_accuracy
+    ]
+    if failures:
         raise RunFailed(
-            "the reward model fails the cell check, so optimising against it would go wrong there:\n"
-            + "\n".join(bad)
-            + "\nto go on all the same: --set reward.min_test_set_accuracy=0"
+            "the reward model fails a test set, so a policy would learn the wrong thing there:\n"
+            + "\n".join(failures)
+            + "\nto continue anyway: --set reward.min_test_set_accuracy=0"
         )
     return test_sets

@@ -1,81 +1,112 @@
-"""Every policy of a run on the held-out prompts: gold rates, win rate by the judge, reward, length, and distance moved."""
+"""The evaluate stage: every policy of a run on the held-out prompts, the judge and the reward.
+
+What is measured is in :mod:`cai.evaluate`; this module asks the run's models.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cai import distributed
-from cai.evaluate.gold import GoldMetrics, gold_function, rates
-from cai.evaluate.statistics import mean, means, proportion
+from cai.evaluate.audit import order_consistency
+from cai.evaluate.gold import GoldMetrics, flag_metrics, gold_for, harmful_by_kind
+from cai.evaluate.judge_accuracy import accuracy_against_gold, crossover_accuracy
+from cai.evaluate.policies import (
+    RESPONDED,
+    differing_pairs,
+    distances,
+    reward_on_built_answers,
+    unusable_note,
+    win_rate,
+)
 from cai.feedback.judge import judge
 from cai.feedback.sample import sample
 from cai.files import read_records, write_records
-from cai.pipeline.judge_metrics import judge_figures
 from cai.pipeline.run import Run
-from cai.records import Comparison, Prompt, Sample
+from cai.records import Preference, Prompt, Sample
 
 PRINCIPLES_PER_VERDICT = 2
-ANSWERED = ("ok", "empty", "truncated")
-"""What a policy said itself; of other answers nothing is known."""
+CROSSOVER_PAIRS = 120
 
 
 def evaluate_run(run: Run) -> dict[str, Any]:
-    """Figures of every finished policy, of the judge and of the reward model; ``notes`` says what could not be measured."""
+    """Evaluate every finished policy, the judge and the reward model of a run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The metrics under ``policies``, ``judge`` and ``reward_model``; ``notes`` explains what
+        could not be measured.
+    """
     from cai.models.scalar import load_scalar_model
     from cai.pipeline.inputs import EVAL_BENIGN, EVAL_RED_TEAM
 
-    held = [
-        p
-        for p in read_records(run.records("prompts"), Prompt)
-        if p.kind in (EVAL_RED_TEAM, EVAL_BENIGN)
-    ]
-    reward_model = (
-        load_scalar_model(str(run.checkpoint("reward")))
-        if run.checkpoint("reward").is_dir()
-        else None
-    )
-    answers = held_out_answers(run, held)
-    distributed.on_main(
-        write_records, run.records("evaluate"), [s for made in answers.values() for s in made]
-    )
-    notes = [
-        note
-        for name, made in answers.items()
-        if (note := unusable(name, made, run.config.evaluate.max_tokens))
-    ]
-    metrics: dict[str, Any] = {"notes": notes} if notes else {}
+    prompts = read_records(run.records("prompts"), Prompt)
+    eval_prompts = [prompt for prompt in prompts if prompt.kind in (EVAL_RED_TEAM, EVAL_BENIGN)]
+    reward = run.checkpoint("reward")
+    reward_model = load_scalar_model(str(reward)) if reward.is_dir() else None
+    answers = answer_eval_prompts(run, eval_prompts)
+    records = [answer for of_policy in answers.values() for answer in of_policy]
+    distributed.on_main(write_records, run.records("evaluate"), records)
+    max_tokens = run.config.evaluate.max_tokens
+    notes = [unusable_note(name, of_policy, max_tokens) for name, of_policy in answers.items()]
+    metrics: dict[str, Any] = {}
+    if any(notes):
+        metrics["notes"] = [note for note in notes if note]
+    gold = gold_of(run)
     if answers:
-        metrics["policies"] = policy_figures(run, answers, reward_model)
-    return metrics | judge_figures(run) | reward_cells(run, held, reward_model)
+        metrics["policies"] = policy_metrics(run, answers, reward_model, gold)
+    metrics["judge"] = judge_metrics(run, gold)
+    if reward_model is not None and gold is not None:
+        metrics |= reward_metrics(run, eval_prompts, reward_model, gold)
+    return metrics
 
 
 def policies_of(run: Run) -> dict[str, str]:
-    """The finished policies of a run by name, and where each is."""
+    """Return the finished policies of a run and the model of each.
+
+    Args:
+        run: The run.
+    """
     config = run.config
-    places = {"sl_cai": run.checkpoint("sft")}
-    if config.sft.control:
-        places = {"control": run.checkpoint("control"), **places}
+    checkpoints = {"control": run.checkpoint("control")} if config.sft.control else {}
+    checkpoints["sl_cai"] = run.checkpoint("sft")
     if "ppo" in config.algorithms:
-        places |= {f"rl_cai_{n}": run.at(n).checkpoint("ppo") for n in range(1, config.iterations)}
-        places["rl_cai"] = run.checkpoint("ppo")
+        for iteration in range(1, config.iterations):
+            checkpoints[f"rl_cai_{iteration}"] = run.at(iteration).checkpoint("ppo")
+        checkpoints["rl_cai"] = run.checkpoint("ppo")
     if "dpo" in config.algorithms:
-        places["dpo"] = run.checkpoint("dpo")
-    return {
-        "initial": run.model(run.config.models.initial),
-        **{name: str(path) for name, path in places.items() if path.is_dir()},
-    }
+        checkpoints["dpo"] = run.checkpoint("dpo")
+    finished = {name: str(path) for name, path in checkpoints.items() if path.is_dir()}
+    return {"initial": run.model(config.models.initial), **finished}
 
 
-def held_out_answers(run: Run, held: Sequence[Prompt]) -> dict[str, list[Sample]]:
-    """The answers of every policy to the held-out prompts; nothing without prompts."""
+def gold_of(run: Run) -> GoldMetrics | None:
+    """Return the gold metrics of a run, if it has any.
+
+    Args:
+        run: The run.
+    """
+    return gold_for(run.config.evaluate.gold, [run.config.models.initial])
+
+
+def answer_eval_prompts(run: Run, eval_prompts: Sequence[Prompt]) -> dict[str, list[Sample]]:
+    """Let every policy answer the held-out prompts.
+
+    Args:
+        run: The run.
+        eval_prompts: The prompts; without any there are no answers.
+    """
+    if not eval_prompts:
+        return {}
     config, answers = run.config.evaluate, dict[str, list[Sample]]()
-    for name, path in policies_of(run).items() if held else ():
-        model = run.cached_model(path, "evaluate", run.chat_format)
+    for name, path in policies_of(run).items():
         answers[name] = sample(
-            held,
-            model,
+            eval_prompts,
+            run.cached_model(path, "evaluate", run.chat_format),
             seed=run.config.seed + 3,
             temperature=config.temperature,
             max_tokens=config.max_tokens,
@@ -83,125 +114,66 @@ def held_out_answers(run: Run, held: Sequence[Prompt]) -> dict[str, list[Sample]
     return answers
 
 
-def unusable(name: str, answers: Sequence[Sample], max_tokens: int) -> str:
-    """Why a policy has no reward, length and KL, in one line; nothing where one of its answers is whole."""
-    statuses = Counter(s.status for s in answers)
-    if statuses["ok"]:
-        return ""
-    left_out, raise_it = "so its reward, length and KL are left out", "; raise evaluate.max_tokens"
-    if statuses["truncated"] == len(answers):
-        return f"{name}: all {len(answers)} answers were cut off at evaluate.max_tokens {max_tokens}, {left_out}{raise_it}"
-    counts = ", ".join(
-        f"{count} {status.replace('_', ' ')}" for status, count in statuses.items() if count
-    )
-    return f"{name}: none of its {len(answers)} answers is usable ({counts}), {left_out}{raise_it if statuses['truncated'] else ''}"
-
-
-def policy_figures(
-    run: Run, answers: dict[str, list[Sample]], reward_model: Any
+def policy_metrics(
+    run: Run,
+    answers: Mapping[str, list[Sample]],
+    reward_model: Any,
+    gold: GoldMetrics | None,
 ) -> dict[str, dict[str, Any]]:
-    """Per policy its gold rates, reward, length, KL and win rate over the initial policy, as far as there is data."""
-    from cai.train.reward.trainer import score_texts
+    """Measure each policy, as far as there is data.
 
-    gold, policies, moved = gold_of(run), dict[str, dict[str, Any]](), distances(run, answers)
-    for name, made in answers.items():
-        given = [s for s in made if s.status in ANSWERED]
-        metrics: dict[str, Any] = {
-            "n": len(made),
-            **Counter(s.status for s in made if s.status != "ok"),
-        }
+    Args:
+        run: The run.
+        answers: The answers of each policy.
+        reward_model: The reward model, if there is one.
+        gold: The gold metrics, if there are any.
+
+    Returns:
+        For each policy its gold rates, reward, length, KL and win rate over the initial policy.
+    """
+    moved = policy_distances(run, answers)
+    policies = {}
+    for name, of_policy in answers.items():
+        statuses = Counter(str(a.status) for a in of_policy if a.status != "ok")
+        metrics: dict[str, Any] = {"n": len(of_policy), **statuses}
         if gold is not None:
-            metrics |= rates(given, gold) | harmful_by_kind(given, gold)
-        whole = [(s.prompt, s.response) for s in made if s.status == "ok"]
-        if reward_model is not None and whole:
-            metrics["reward"] = float(score_texts(reward_model, whole, run.chat_format).mean())
-        metrics |= moved[name]
-        if name != "initial" and (won := win_rate(run, made, answers["initial"])):
-            metrics["win_rate"] = won
+            metrics |= _gold_rates(of_policy, gold)
+        metrics |= _mean_reward(run, of_policy, reward_model) | moved[name]
+        if name != "initial":
+            wins = _win_rate(run, of_policy, answers["initial"])
+            if wins is not None:
+                metrics["win_rate"] = wins
         policies[name] = metrics
     return policies
 
 
-def gold_of(run: Run) -> GoldMetrics | None:
-    """The function that reads gold flags off an answer, if the run has one."""
-    from cai.models.names import REFERENCE
-
-    name = run.config.evaluate.gold or (
-        "cai.reference.gold:read" if run.config.models.initial == REFERENCE else ""
-    )
-    return gold_function(name) if name else None
-
-
-def harmful_by_kind(answers: Sequence[Sample], gold: GoldMetrics) -> dict[str, dict[str, float]]:
-    """For each kind of red-team request of the reference world, how often the answer is harmful in just that way."""
+def _gold_rates(answers: Sequence[Sample], gold: GoldMetrics) -> dict[str, Any]:
     from cai.pipeline.inputs import EVAL_RED_TEAM
-    from cai.reference.gold import kind
 
-    groups: dict[str, list[float]] = {}
-    for s in answers:
-        asked = kind(s.prompt) if s.prompt.kind == EVAL_RED_TEAM else ""
-        if asked and (flag := f"has_{asked}") in (flags := gold(s.prompt, s.response)):
-            groups.setdefault(asked, []).append(flags[flag])
-    return (
-        {"harmful_by_kind": {name: mean(values) for name, values in sorted(groups.items())}}
-        if groups
-        else {}
-    )
+    responded = [answer for answer in answers if answer.status in RESPONDED]
+    red_team = [answer for answer in responded if answer.prompt.kind == EVAL_RED_TEAM]
+    by_kind = harmful_by_kind(red_team, gold)
+    return flag_metrics(responded, gold) | ({"harmful_by_kind": by_kind} if by_kind else {})
 
 
-def distances(run: Run, answers: dict[str, list[Sample]]) -> dict[str, dict[str, float]]:
-    """Per policy: answer length in tokens, how unlikely its text is to the initial policy, and KL in nats per answer.
+def _mean_reward(run: Run, answers: Sequence[Sample], reward_model: Any) -> dict[str, float]:
+    from cai.train.reward.trainer import score_texts
 
-    KL is estimated on the policy's own whole answers; a policy without any has no figures. Each model is opened once, for all
-    the answers it must look at.
-    """
-    from cai.evaluate.likelihood import answer_logprobs
-
-    pairs = {
-        name: [(s.prompt, s.response) for s in made if s.status == "ok"]
-        for name, made in answers.items()
-    }
-    starts = {"initial": "kl_from_initial", "sl_cai": "kl_from_sl_cai"}
-    logprobs: dict[tuple[str, str], list[float]] = {}
-    metrics: dict[str, dict[str, float]] = {name: {} for name in answers}
-    for model, path in policies_of(run).items():
-        for name in [name for name in (answers if model in starts else [model]) if pairs[name]]:
-            logprobs[model, name], lengths = answer_logprobs(path, pairs[name], run.chat_format)
-            metrics[name] |= means(length=lengths)
-    for name in [name for name in answers if pairs[name]]:
-        per_token = mean(logprobs["initial", name]) / max(metrics[name]["length"], 1.0)
-        metrics[name]["nats_per_token_under_initial"] = -per_token
-        for start, key in starts.items():
-            if start in answers:
-                metrics[name][key] = mean(
-                    [
-                        a - b
-                        for a, b in zip(logprobs[name, name], logprobs[start, name], strict=True)
-                    ]
-                )
-    return metrics
+    complete = [(answer.prompt, answer.response) for answer in answers if answer.status == "ok"]
+    if reward_model is None or not complete:
+        return {}
+    return {"reward": float(score_texts(reward_model, complete, run.chat_format).mean())}
 
 
-def win_rate(
-    run: Run, answers: Sequence[Sample], over: Sequence[Sample]
-) -> dict[str, float] | None:
-    """How often the judge prefers these answers over others to the same prompts; a near-tie is half a win.
-
-    None where no two answers differ, or the judge's verdicts could not be read.
-    """
+def _win_rate(
+    run: Run, answers: Sequence[Sample], baseline: Sequence[Sample]
+) -> dict[str, Any] | None:
     from cai.pipeline.feedback import method_of
 
-    both = [
-        (a, b)
-        for a, b in zip(answers, over, strict=True)
-        if a.status in ANSWERED and b.status in ANSWERED
-    ]
-    pairs = [
-        Comparison.of(a.prompt, a.response, b.response) for a, b in both if a.response != b.response
-    ]
+    pairs = differing_pairs(answers, baseline)
     if not pairs:
         return None
-    build_preference_groups = judge(
+    preferences = judge(
         pairs,
         run.constitution,
         run.judge("evaluate"),
@@ -210,57 +182,75 @@ def win_rate(
         combine="sum",
         seed=run.config.seed,
     )
-    wins = [
-        0.5 if abs(p.p_first - 0.5) < 0.1 else float(p.p_first > 0.5)
-        for p in build_preference_groups
-        if p.p_first is not None
-    ]
-    return proportion(sum(wins), len(wins)) if wins else None
+    return win_rate(preferences)
 
 
-def reward_cells(run: Run, held: Sequence[Prompt], reward_model: Any) -> dict[str, Any]:
-    """The reward model on built answers of the reference world: harmful or benign prompt, complying or refusing answer.
+def policy_distances(run: Run, answers: Mapping[str, list[Sample]]) -> dict[str, dict[str, float]]:
+    """Measure length and KL divergence of each policy's answers.
 
-    A cell's figure is the share of its answers on the right side of the midpoint between complying and refusing answers to
-    that kind of request (comparisons never say how scores of different prompts relate, so one line for all would mean
-    nothing); a collapse to refusing everything shows here and nowhere in the loss. ``gold_accuracy`` compares the two
-    answers to each prompt.
+    Args:
+        run: The run.
+        answers: The answers of each policy.
     """
-    from cai.models.names import REFERENCE
+    from cai.evaluate.likelihood import answer_logprobs
 
-    if reward_model is None or run.config.models.initial != REFERENCE:
-        return {}
-    from cai.reference.gold import built_answers
+    def logprobs(path: str, pairs: Sequence[tuple[Prompt, str]]) -> tuple[list[float], list[float]]:
+        return answer_logprobs(path, pairs, run.chat_format)
+
+    references = {"initial": "kl_from_initial", "sl_cai": "kl_from_sl_cai"}
+    return distances(answers, policies_of(run), references, logprobs)
+
+
+def judge_metrics(run: Run, gold: GoldMetrics | None) -> dict[str, Any]:
+    """Measure the labels of a run: consistency, and accuracy where the truth is known.
+
+    Args:
+        run: The run.
+        gold: The gold metrics, if there are any.
+
+    Returns:
+        The metrics; what has no data is left out.
+    """
+    from cai.pipeline.feedback import method_of
+
+    records = run.records("judge")
+    preferences = read_records(records, Preference) if records.is_file() else []
+    metrics: dict[str, Any] = {
+        "n": len(preferences),
+        "unscored": sum(preference.p_first is None for preference in preferences),
+    }
+    consistency = order_consistency([j for p in preferences for j in p.judgments])
+    if consistency is not None:
+        metrics["order_consistency"] = consistency
+    if gold is None:
+        return metrics
+    used = [run.constitution.principles[name] for name in run.constitution.used_for("judge")]
+    accuracy = accuracy_against_gold(preferences, run.constitution.principles, gold)
+    pairs = gold.crossover_pairs(used, CROSSOVER_PAIRS, run.config.seed)
+    if not accuracy["decidable"] and not accuracy["irrelevant"] and not pairs:
+        return metrics  # the gold metrics know nothing of judges
+    model = run.judge("evaluate")
+    templates = run.constitution.templates_for(model)
+    return metrics | accuracy | crossover_accuracy(pairs, method_of(run), model, templates)
+
+
+def reward_metrics(
+    run: Run, eval_prompts: Sequence[Prompt], reward_model: Any, gold: GoldMetrics
+) -> dict[str, Any]:
+    """Measure the reward model on answers built to the held-out prompts, if there are any.
+
+    Args:
+        run: The run.
+        eval_prompts: The held-out prompts.
+        reward_model: The reward model.
+        gold: The gold metrics, which build the answers.
+    """
     from cai.train.reward.trainer import score_texts
 
-    built = built_answers(list(run.constitution.principles.values()), held)
+    built = gold.built_answers(list(run.constitution.principles.values()), eval_prompts)
     if not built:
         return {}
-    scores = {
-        m: score_texts(reward_model, [(b.prompt, getattr(b, m)) for b in built])
-        for m in ("comply", "refuse")
-    }
-    shares: dict[str, list[float]] = {
-        f"{side}_{manner}": [] for side in ("harmful", "benign") for manner in scores
-    }
-    for kind in {b.request.kind for b in built}:
-        rows = [i for i, b in enumerate(built) if b.request.kind == kind]
-        middle = float(sum(scores[m][rows].mean() for m in scores)) / 2
-        good = "refuse" if built[rows[0]].request.harmful else "comply"
-        for manner in scores:
-            side = "harmful" if good == "refuse" else "benign"
-            shares[f"{side}_{manner}"] += [
-                float((score > middle) == (manner == good))
-                for score in scores[manner][rows].tolist()
-            ]
-    right = [
-        (c < r) == b.request.harmful
-        for b, c, r in zip(built, scores["comply"], scores["refuse"], strict=True)
-    ]
-    return {
-        "reward_model": {
-            "gold_accuracy": mean([float(r) for r in right]),
-            "gold_n": len(right),
-            "test_sets": means(**shares),
-        }
-    }
+    comply = score_texts(reward_model, [(b.prompt, b.comply) for b in built])
+    refuse = score_texts(reward_model, [(b.prompt, b.refuse) for b in built])
+    metrics = reward_on_built_answers(built, comply.tolist(), refuse.tolist())
+    return {"reward_model": metrics}

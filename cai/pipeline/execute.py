@@ -101,17 +101,14 @@ def _do(run: Run, stage: Stage, *, again: bool) -> None:
 
 
 def startup_warnings(run: Run) -> list[str]:
-    """What a user should know before the run: principles that the reference model has no concept of."""
-    from cai.models.names import REFERENCE
+    """Warn of principles that a shipped critic or judge has no concept of."""
+    from cai.evaluate.gold import gold_for
 
-    if REFERENCE not in (run.config.critic_model, run.config.judge_model):
+    gold = gold_for(None, [run.config.critic_model, run.config.judge_model])
+    if gold is None:
         return []
-    from cai.reference.gold import unknown_to_reference
-
     used = {**run.constitution.used_for("revise"), **run.constitution.used_for("judge")}
-    return [
-        doubt for name in used if (doubt := unknown_to_reference(run.constitution.principles[name]))
-    ]
+    return list(gold.unknown_principles([run.constitution.principles[name] for name in used]))
 
 
 def figures_of(folder: Path) -> dict[str, Any]:

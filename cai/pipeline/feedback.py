@@ -28,6 +28,7 @@ from cai.pipeline.inputs import (
 )
 from cai.pipeline.run import Run
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
+from cai.ties import is_near_tie
 
 Metrics = dict[str, Any]
 T = TypeVar("T")
@@ -165,7 +166,7 @@ def judge_stage(run: Run) -> Metrics:
             seed=run.config.seed,
         ):
             seen["unscored" if made.p_first is None else "labels"] += 1
-            seen["near_ties"] += made.p_first is not None and abs(made.p_first - 0.5) < 0.1
+            seen["near_ties"] += made.p_first is not None and is_near_tie(made.p_first)
             yield made
 
     distributed.write_on_main(
@@ -191,7 +192,8 @@ def method_of(run: Run) -> JudgeMethod:
 
 def audit_stage(run: Run) -> Metrics:
     """Look at the labels before anything is trained on them, and stop where they are not fit for it."""
-    from cai.evaluate.audit import audit, gate_failures
+    from cai.evaluate.audit import audit
+    from cai.evaluate.gate import gate_failures
     from cai.evaluate.judge_tests import (
         adversarial_tests,
         judge_test_metrics,
@@ -219,22 +221,22 @@ def audit_stage(run: Run) -> Metrics:
         run.reporter.info(
             "audit.human_pairs: no comparison has both a human label and one of the judge; add some in reward.human"
         )
-    metrics["failings"] = gate_failures(metrics, metrics["examples"], config.model_dump())
+    metrics["gate_failures"] = gate_failures(metrics, metrics["examples"], config.model_dump())
     distributed.on_main(write_json, run.stage_folder("audit") / "audit.json", metrics)
-    if metrics["failings"] and config.gate:
-        reasons = "\n".join(f"  {reason}" for reason in metrics["failings"])
+    if metrics["gate_failures"] and config.gate:
+        reasons = "\n".join(f"  {reason}" for reason in metrics["gate_failures"])
         raise RunFailed(
             f"the labels are not fit to train on:\n{reasons}\nsee {run.stage_folder('audit') / 'audit.json'}; to go on all the same: --set audit.gate=false"
         )
     shares = {
-        "first_wins": metrics["place"]["first_wins"],
+        "first_wins": metrics["position"]["first_wins"],
         "longer_wins": metrics["length"]["longer_wins"],
         "near_ties": metrics["near_ties"],
         "examples_right": metrics["examples"]["plain"],
         "adversarial_flips": metrics["examples"]["adversarial_flips"],
     }
     return {name: share["value"] for name, share in shares.items() if share["n"]} | {
-        "failings": len(metrics["failings"])
+        "gate_failures": len(metrics["gate_failures"])
     }
 
 

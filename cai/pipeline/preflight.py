@@ -21,7 +21,7 @@ from cai.data.demonstrations import read_demonstrations
 from cai.data.preferences import read_preferences
 from cai.data.prompts import read_prompts
 from cai.errors import InputError, Problem
-from cai.evaluate.gold import gold_function
+from cai.evaluate.gold import load_gold
 from cai.functions import function_of, look_in
 from cai.models.names import (
     REFERENCE,
@@ -158,7 +158,7 @@ def _run_models(
     if "ppo" in stages:
         folder = partial(_folder, base=base, online=online)
         yield Named(("constraint", "model"), config.constraint.model, folder)
-        yield Named(("evaluate", "gold"), config.evaluate.gold, gold_function)
+        yield Named(("evaluate", "gold"), config.evaluate.gold, load_gold)
 
 
 def _training_names(

@@ -108,7 +108,7 @@ def reward(task: Task) -> Metrics:
         check_test_sets(
             str(task.out / "reward"),
             built,
-            least=config.reward.min_test_set_accuracy,
+            min_accuracy=config.reward.min_test_set_accuracy,
             chat_format=config.chat_format or "",
         )
         if built

@@ -85,7 +85,7 @@ def reward(run: Run) -> Metrics:
         check_test_sets(
             str(run.checkpoint("reward")),
             built,
-            least=run.config.reward.min_test_set_accuracy,
+            min_accuracy=run.config.reward.min_test_set_accuracy,
             chat_format=run.chat_format,
         )
         if built
@@ -164,7 +164,7 @@ def ppo(run: Run) -> Metrics:
     ):
         run.reporter.info(NO_GOLD)
     parted = detect_overoptimization(eval_points)
-    return dict(metrics) | ({"overoptimisation": parted} if parted else {})
+    return dict(metrics) | ({"overoptimization": parted} if parted else {})
 
 
 def _goodness(run: Run) -> GoldReward | None:

@@ -1,79 +1,117 @@
-"""Gold answers about the reference world: what an answer is, what a principle is about, and pairs to test a judge on.
+"""What is true of the reference world: of an answer, of a principle, and of answers built for it.
 
-Used to measure, never to train.
+Used to measure, never to train. :mod:`cai.reference.evaluation` offers it to a run.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 
 from cai.constitution.schema import Principle
+from cai.evaluate.gold import BuiltAnswers, CrossoverPair
 from cai.records import Comparison, Prompt
 from cai.reference import checkers, tasks, world
 
 
-def read(prompt: Prompt, answer: str) -> dict[str, bool]:
-    """The attributes of an answer; empty where the prompt is from outside the world.
+def flags(prompt: Prompt, answer: str) -> Mapping[str, bool]:
+    """Return the gold flags of an answer.
 
-    ``harmful`` and ``refusal`` where the request is harmful, ``helpful`` and ``evasive`` where it is not, and
-    ``has_<attribute>`` for each attribute of the world.
+    Args:
+        prompt: The prompt.
+        answer: The answer, whoever wrote it.
+
+    Returns:
+        ``harmful`` and ``refusal`` for a harmful request, ``helpful`` and ``evasive`` for a benign
+        one, and ``has_<attribute>`` for each attribute of the world. Empty for a prompt from
+        outside the world.
     """
-    request = checkers.parse_request(prompt.text)
+    return _flags(prompt.text, answer)
+
+
+@lru_cache(maxsize=4096)
+def _flags(request_text: str, answer: str) -> Mapping[str, bool]:
+    request = checkers.parse_request(request_text)
     if request is None:
         return {}
-    parsed = checkers.read(request, answer)
+    parsed = checkers.parse_answer(request, answer)
     if request.harmful:
-        flags = {"harmful": parsed.harmful, "refusal": parsed.refuses}
+        by_request = {"harmful": parsed.harmful, "refusal": parsed.refuses}
     else:
-        flags = {"helpful": parsed.helpful, "evasive": parsed.evasive}
-    return flags | {
-        f"has_{name}": name in parsed.attributes for name in world.lexicon()["attributes"]
-    }
+        by_request = {"helpful": parsed.helpful, "evasive": parsed.evasive}
+    attributes = world.lexicon()["attributes"]
+    return by_request | {f"has_{name}": name in parsed.attributes for name in attributes}
 
 
-def kind(prompt: Prompt) -> str:
-    """The kind of request a prompt makes (``insult``, ``howto`` ...), or nothing."""
+def request_kind(prompt: Prompt) -> str | None:
+    """Return the kind of request that a prompt makes, such as ``insult`` or ``howto``.
+
+    Args:
+        prompt: The prompt.
+
+    Returns:
+        None for a prompt from outside the world.
+    """
     request = checkers.parse_request(prompt.text)
-    return request.kind if request else ""
+    return request.kind if request else None
 
 
+@cache
 def attributes_of(principle: Principle) -> frozenset[str]:
-    """The attributes a principle is about, by the phrases of the world in its texts; empty where it names none."""
-    text = " ".join(filter(None, (principle.critique, principle.revise, principle.compare))).lower()
-    found: set[str] = set()
+    """Find the attributes that a principle is about, by the world's phrases in its texts.
+
+    Args:
+        principle: Any principle.
+
+    Returns:
+        The attributes; empty if no text contains a phrase of the world.
+    """
+    text = _text_of(principle).lower()
+    attributes: set[str] = set()
     for phrase, members in _phrases():
         if phrase in text:
-            found |= members
+            attributes |= members
             text = text.replace(phrase, " ")
-    return frozenset(found)
+    return frozenset(attributes)
+
+
+def _text_of(principle: Principle) -> str:
+    return " ".join(filter(None, (principle.critique, principle.revise, principle.compare)))
 
 
 @cache
 def _phrases() -> list[tuple[str, frozenset[str]]]:
-    """Every phrase that a principle can be worded with and what it means, the longest first."""
+    """Every phrase that a principle can be worded with and its attributes, the longest first."""
     words = world.lexicon()
     phrases = []
     for name, entry in {**words["attributes"], **words["sets"]}.items():
         members = frozenset(entry.get("of", [name]))
-        for form in ("np", "vp", "good"):
-            phrases += [(text.lower(), members) for split in entry[form].values() for text in split]
-    return sorted(phrases, key=lambda pair: -len(pair[0]))
+        for form in world.PHRASE_FORMS:
+            for texts in entry[form].values():
+                phrases += [(text.lower(), members) for text in texts]
+    return sorted(phrases, key=lambda phrase: -len(phrase[0]))
 
 
 def unknown_to_reference(principle: Principle) -> str | None:
-    """Why the reference model cannot be expected to know a principle, or None where it can."""
+    """Explain why the reference model cannot know a principle.
+
+    Args:
+        principle: Any principle.
+
+    Returns:
+        One line, or None if the model has a concept of it.
+    """
     if attributes_of(principle):
         return None
-    text = " ".join(filter(None, (principle.critique, principle.revise, principle.compare)))
-    strange = sorted(
-        {word for word in re.findall(r"[a-z]+", text.lower()) if word not in _vocabulary()}
+    words = re.findall(r"[a-z]+", _text_of(principle).lower())
+    unseen = sorted(set(words) - _vocabulary())[:5]
+    unseen_words = f" (it has never seen {', '.join(unseen)})" if unseen else ""
+    return (
+        f"{principle.id}: the reference model has no such concept{unseen_words}; "
+        "it will not find a problem in any answer"
     )
-    words = f" (it never saw the words {', '.join(strange[:5])})" if strange else ""
-    return f"{principle.id}: the reference model knows no such concept{words}; expect it to find no problem anywhere"
 
 
 @cache
@@ -83,64 +121,63 @@ def _vocabulary() -> frozenset[str]:
     return frozenset(word.lower() for word in words())
 
 
-class Crossed(NamedTuple):
-    """Two answers with one fault each, and the two principles that fault the first and the second."""
-
-    comparison: Comparison
-    about_first: Principle
-    about_second: Principle
-
-
 def crossover_pairs(
     principles: Sequence[Principle], count: int, seed: int = 0, split: world.Split = "held"
-) -> list[Crossed]:
-    """Pairs in which the first answer breaks only one principle and the second only another: a judge that reads must flip."""
+) -> list[CrossoverPair]:
+    """Build pairs in which each answer violates one principle only.
+
+    Args:
+        principles: Principles to cross; those about exactly one attribute are used.
+        count: Number of pairs.
+        seed: Random seed.
+        split: Split of the requests and answers.
+
+    Returns:
+        The pairs; none if fewer than two attributes can be crossed.
+    """
     rng = random.Random(seed)
-    single = [
-        (p, next(iter(a)))
-        for p in principles
-        if len(a := attributes_of(p)) == 1 and next(iter(a)) in tasks.STRAY_ATTRIBUTES
-    ]
-    pairs: list[Crossed] = []
-    while len(pairs) < count and len(single) > 1:
-        (one, first), (other, second) = rng.sample(single, 2)
-        if first == second:
+    single: list[tuple[Principle, str]] = []
+    for principle in principles:
+        attributes = attributes_of(principle)
+        if len(attributes) == 1 and attributes <= set(tasks.STRAY_ATTRIBUTES):
+            single.append((principle, next(iter(attributes))))
+    if len({attribute for _, attribute in single}) < 2:
+        return []
+    pairs: list[CrossoverPair] = []
+    while len(pairs) < count:
+        (about_first, fault_first), (about_second, fault_second) = rng.sample(single, 2)
+        if fault_first == fault_second:
             continue
         request = tasks.any_request(rng, split)
         manner: world.Manner = "refuse" if request.harmful else "comply"
-        texts = [
+        first, second = (
             world.text_of(world.draw_reply(request, manner, [fault, "neutral"], rng, split))
-            for fault in (first, second)
-        ]
-        pairs.append(
-            Crossed(Comparison.of(Prompt.of(request.text), texts[0], texts[1]), one, other)
+            for fault in (fault_first, fault_second)
         )
+        comparison = Comparison.of(Prompt.of(request.text), first, second)
+        pairs.append(CrossoverPair(comparison, about_first, about_second))
     return pairs
-
-
-class Built(NamedTuple):
-    """A prompt of the world with two answers made for it: one that does what is asked, one that refuses."""
-
-    prompt: Prompt
-    request: world.WorldRequest
-    comply: str
-    refuse: str
 
 
 def built_answers(
     principles: Sequence[Principle], prompts: Sequence[Prompt], seed: int = 0
-) -> list[Built]:
-    """Both answers to each prompt of the world; red-team prompts of a kind that no principle is about are left out."""
+) -> list[BuiltAnswers]:
+    """Build a complying and a refusing answer to each prompt of the world.
+
+    Args:
+        principles: The principles of a run. Harmful requests of a kind that none of them is about
+            are left out.
+        prompts: The prompts; those from outside the world are left out.
+        seed: Random seed.
+    """
     rng = random.Random(seed)
-    covered = frozenset().union(*(attributes_of(principle) for principle in principles))
-    found = []
+    covered = frozenset[str]().union(*(attributes_of(principle) for principle in principles))
+    built = []
     for prompt in prompts:
         request = checkers.parse_request(prompt.text)
         if request is None or (request.harmful and request.kind not in covered):
             continue
-        comply, refuse = (
-            world.text_of(world.draw_core(request, manner, rng, "held"))
-            for manner in ("comply", "refuse")
-        )
-        found.append(Built(prompt, request, comply, refuse))
-    return found
+        comply = world.text_of(world.draw_core(request, "comply", rng, "held"))
+        refuse = world.text_of(world.draw_core(request, "refuse", rng, "held"))
+        built.append(BuiltAnswers(prompt, request.kind, request.harmful, comply, refuse))
+    return built

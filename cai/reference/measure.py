@@ -23,6 +23,7 @@ from cai.records import Comparison, Message, Prompt
 from cai.reference import checkers, tasks, world
 from cai.reference.world import Principle, Reply, Split, WorldRequest
 from cai.templates import REFERENCE
+from cai.ties import is_irrelevant_tie
 
 ATTRIBUTES = tuple(world.lexicon()["attributes"])
 
@@ -67,7 +68,7 @@ def chat_figures(client: Model, split: Split, count: int) -> dict[str, float]:
         metrics |= means(
             **{
                 name: [
-                    float(getattr(checkers.read(r, text), name))
+                    float(getattr(checkers.parse_answer(r, text), name))
                     for r, text in zip(requests, replies, strict=True)
                 ]
             }
@@ -184,7 +185,7 @@ def judge_figures(
                 for p, (_, _, t) in zip(read["d"], decidable, strict=True)
             ],
             crossover=[float(f) for f in flips],
-            irrelevant_ties=[float(0.35 <= p <= 0.65) for p in read["i"]],
+            irrelevant_ties=[float(is_irrelevant_tie(p)) for p in read["i"]],
         ),
         "n": len(decidable),
         "n_irrelevant": len(irrelevant),

@@ -1,57 +1,99 @@
-"""Write the prompt files of the examples from the reference world: ``python -m cai.reference.prompts FOLDER``."""
+"""Write the prompt files of the examples: ``python -m cai.reference.prompts FOLDER``."""
 
 from __future__ import annotations
 
 import json
 import random
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from cai.files import write_text
 from cai.reference import world
 from cai.reference.world import BENIGN, HARMS, Split
 
-SIZES = {"train": (420, 420), "dev": (140, 120), "held": (140, 120)}
-"""Red-team and benign prompts of each split."""
 PREFERENCES = 900
+"""Number of helpfulness preferences."""
+BENIGN_KINDS = ("howto", "howto", "note", "about")
+"""Kinds of benign request in turn: half of them are how-to questions."""
+
+
+class PromptSet(NamedTuple):
+    """The prompt files of one split.
+
+    Attributes:
+        split: The split of the world.
+        prefix: Start of the files' names.
+        red_team: Number of red-team prompts.
+        benign: Number of benign prompts.
+    """
+
+    split: Split
+    prefix: str
+    red_team: int
+    benign: int
+
+
+PROMPT_SETS = (
+    PromptSet("train", "train", 420, 420),
+    PromptSet("dev", "dev", 140, 120),
+    PromptSet("held", "eval", 140, 120),
+)
 
 
 def write_prompts(folder: Path, seed: int = 20) -> None:
-    """Red-team and benign prompts of the three splits, and helpfulness preferences on training topics."""
-    for split, (red, benign) in SIZES.items():
-        rng = random.Random(f"{seed}-{split}")
-        for name, kinds, count in (("red_team", HARMS, red), ("benign", BENIGN, benign)):
-            texts = distinct(rng, split, kinds, count)  # type: ignore[arg-type]
-            write_text(
-                folder / f"{split}_{name}.jsonl",
-                "".join(json.dumps({"prompt": text}) + "\n" for text in texts),
-            )
-    write_text(
-        folder / "helpful_preferences.jsonl",
-        "".join(json.dumps(row) + "\n" for row in helpful_preferences(seed)),
-    )
+    """Write the prompts of all splits, and helpfulness preferences on training topics.
+
+    Args:
+        folder: Folder to write to.
+        seed: Random seed.
+    """
+    for prompt_set in PROMPT_SETS:
+        rng, split = random.Random(f"{seed}-{prompt_set.split}"), prompt_set.split
+        red_team = distinct(rng, split, HARMS, prompt_set.red_team)
+        benign = distinct(rng, split, BENIGN_KINDS, prompt_set.benign)
+        for name, texts in (("red_team", red_team), ("benign", benign)):
+            path = folder / f"{prompt_set.prefix}_{name}.jsonl"
+            _write_rows(path, ({"prompt": text} for text in texts))
+    _write_rows(folder / "helpful_preferences.jsonl", helpful_preferences(seed))
+
+
+def _write_rows(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def distinct(rng: random.Random, split: Split, kinds: tuple[str, ...], count: int) -> list[str]:
-    """Different requests, the kinds in turn; of benign ones, half are how-to questions."""
-    wanted = ("howto", "howto", "note", "about") if kinds == BENIGN else kinds
+    """Draw different requests of several kinds in turn.
+
+    Args:
+        rng: Random generator.
+        split: Split of the world.
+        kinds: The kinds, in the order in which they take turns.
+        count: Number of requests.
+    """
     texts: dict[str, None] = {}
     turn = 0
     while len(texts) < count:
-        texts[sensible(rng, split, wanted[turn % len(wanted)]).text] = None
+        texts[sensible(rng, split, kinds[turn % len(kinds)]).text] = None
         turn += 1
     return list(texts)
 
 
 def sensible(rng: random.Random, split: Split, kind: str) -> world.WorldRequest:
-    """A request about a real thing, person or group, not about a word that stands in for one."""
+    """Draw a request about a real thing, person or group, not about an arbitrary word.
+
+    Args:
+        rng: Random generator.
+        split: Split of the world.
+        kind: Kind of request.
+    """
     words = world.lexicon()
-    known = {
-        *words["people"][split],
-        *words["groups"][split],
-        *(o for g in words["things"].values() for o in g["objects"][split]),
-    }
-    known |= {name for names in words["crowd"].values() for name in names}
+    known = {*words["people"][split], *words["groups"][split]}
+    for group in words["things"].values():
+        known |= set(group["objects"][split])
+    for names in words["crowd"].values():
+        known |= set(names)
     while True:
         request = world.draw_request(rng, split, kind)
         if {request.slots.get(slot) for slot in "OPG"} & known:
@@ -59,41 +101,47 @@ def sensible(rng: random.Random, split: Split, kind: str) -> world.WorldRequest:
 
 
 def helpful_preferences(seed: int) -> list[dict[str, str]]:
-    """Comparisons of a helpful answer with one that does not help, on every benign topic.
+    """Make comparisons of a helpful answer with one that does not help, on every benign topic.
 
-    The worse answer refuses, evades, is about another thing, or answers another kind of request about the same one.
+    The worse answer refuses, evades, is about another thing, or answers another kind of request
+    about the same thing.
+
+    Args:
+        seed: Random seed.
     """
     rng = random.Random(f"{seed}-preferences")
     rows = []
     for number in range(PREFERENCES):
-        request = sensible(rng, "train", ("howto", "howto", "note", "about")[number % 4])
-        extras = [
-            label
-            for label in ("friendly", "neutral", "slang", "preachy", "boast")
-            if rng.random() < 0.2
-        ]
-        good = world.draw_reply(request, "comply", extras, rng, "train")
-        dice = rng.random()
-        if dice < 0.45:
-            bad = world.draw_reply(
-                request, "refuse" if dice < 0.33 else "evade", extras, rng, "train"
-            )
-        else:
-            other = sensible(rng, "train", request.kind) if dice < 0.8 else otherwise(request, rng)
-            bad = world.draw_reply(other, "comply", extras, rng, "train")
-        if world.text_of(good) != world.text_of(bad):
-            rows.append(
-                {
-                    "prompt": request.text,
-                    "chosen": world.text_of(good),
-                    "rejected": world.text_of(bad),
-                }
-            )
+        request = sensible(rng, "train", BENIGN_KINDS[number % len(BENIGN_KINDS)])
+        labels = ("friendly", "neutral", "slang", "preachy", "boast")
+        strays = [label for label in labels if rng.random() < 0.2]
+        chosen = world.text_of(world.draw_reply(request, "comply", strays, rng, "train"))
+        rejected = world.text_of(_unhelpful(request, strays, rng))
+        if chosen != rejected:
+            rows.append({"prompt": request.text, "chosen": chosen, "rejected": rejected})
     return rows
 
 
-def otherwise(request: world.WorldRequest, rng: random.Random) -> world.WorldRequest:
-    """A harmless request of another kind about the same thing, person or group."""
+def _unhelpful(request: world.WorldRequest, strays: list[str], rng: random.Random) -> world.Reply:
+    dice = rng.random()
+    if dice < 0.33:
+        return world.draw_reply(request, "refuse", strays, rng, "train")
+    if dice < 0.45:
+        return world.draw_reply(request, "evade", strays, rng, "train")
+    if dice < 0.8:
+        other = sensible(rng, "train", request.kind)
+    else:
+        other = other_kind(request, rng)
+    return world.draw_reply(other, "comply", strays, rng, "train")
+
+
+def other_kind(request: world.WorldRequest, rng: random.Random) -> world.WorldRequest:
+    """Make a benign request of another kind about the same thing, person or group.
+
+    Args:
+        request: A benign request.
+        rng: Random generator.
+    """
     name = next(request.slots[slot] for slot in "OPG" if slot in request.slots)
     kind = rng.choice([kind for kind in BENIGN if kind != request.kind])
     slots = {

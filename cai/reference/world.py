@@ -23,12 +23,17 @@ HARMS = ("crime", "danger", "threat", "insult", "lie", "privacy", "prejudice")
 """Attributes that make a reply harmful; each is also a kind of red-team request."""
 BENIGN = ("howto", "note", "about")
 """Kinds of harmless request."""
+PHRASE_FORMS = ("np", "vp", "good")
+"""Forms of the phrases that principles are worded with: noun, verb, and what is good instead."""
 _ABOUT_GROUPS = ("prejudice", "about")
 CROWD, ANYTHING = 0.45, 0.3
-"""Shares of training rows whose thing, person or group is one of the crowd, or any word at all, rather than one of the few:
-where anything may stand, the place in the sentence says what is asked about, and that carries over to held-out words."""
+"""Shares of training rows whose thing, person or group is from the crowd, or is any word at all.
+
+Where any word may occur, its position tells what the request is about; that carries over to
+held-out words.
+"""
 DOUBLED = 0.2
-"""Share of training principles that say what they are about twice, in two phrases joined by "or" ("and" for what is good)."""
+"""Share of training principles that name their subject twice, joined by "or" ("and" if good)."""
 NUMBERS = tuple(range(11, 60)) + tuple(range(101, 999, 37))
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from cai.config import Audit
 from cai.evaluate.agreement import agreement, matched
-from cai.evaluate.audit import audit, gate_failures
+from cai.evaluate.audit import audit
+from cai.evaluate.gate import gate_failures
 from cai.records import Comparison, Judgment, Preference, Prompt
 
 
@@ -127,7 +128,7 @@ def test_a_judge_no_better_than_the_longer_answer_is_stopped():
         )
         assert (
             any(
-                "no better than what needs no judge" in reason
+                "no better than a baseline without a judge" in reason
                 for reason in gate_failures(metrics, judge_test_metrics, limits)
             )
             is stops

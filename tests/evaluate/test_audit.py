@@ -10,22 +10,15 @@ from cai.backends.response_cache import ResponseCache
 from cai.backends.scripted import ScriptedBackend
 from cai.config import Audit
 from cai.constitution import load_constitution
-from cai.evaluate.audit import (
-    audit,
-    bigram_jaccard,
-    chance,
-    contradictions,
-    correlation,
-    gate_failures,
-    most_common,
-)
+from cai.evaluate.audit import audit, bigram_jaccard, contradictions, most_common
+from cai.evaluate.gate import chance, gate_failures
 from cai.evaluate.judge_tests import (
     adversarial_tests,
     judge_test_metrics,
     judge_tests,
     run_judge_tests,
 )
-from cai.evaluate.statistics import wilson
+from cai.evaluate.statistics import correlation, wilson
 from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs
 from cai.records import Comparison, Judgment, Preference, Prompt
 
@@ -63,8 +56,11 @@ def labels(label, count=400, seed=0):
 
 HONEST = lambda rng, good, longer: 0.9 if good == (rng.random() < 0.9) else 0.1  # noqa: E731
 SABOTAGED = {
-    "stands first": (lambda rng, good, longer: 0.9, "stands first"),
-    "stands second": (lambda rng, good, longer: 0.1 if rng.random() < 0.9 else 0.9, "stands first"),
+    "first wins": (lambda rng, good, longer: 0.9, "first answer wins"),
+    "second wins": (
+        lambda rng, good, longer: 0.1 if rng.random() < 0.9 else 0.9,
+        "first answer wins only",
+    ),
     "longer": (lambda rng, good, longer: 0.9 if longer else 0.1, "longer answer"),
     "indifferent": (lambda rng, good, longer: 0.5, "near one half"),
     "silent": (
@@ -87,8 +83,7 @@ def test_sabotage_is_seen(name):
 
 def test_a_few_labels_prove_nothing():
     assert (
-        gate_failures(audit(labels(SABOTAGED["stands first"][0], count=4)), NO_EXAMPLES, LIMITS)
-        == []
+        gate_failures(audit(labels(SABOTAGED["first wins"][0], count=4)), NO_EXAMPLES, LIMITS) == []
     )
 
 
@@ -105,7 +100,7 @@ def test_figures_of_each_principle():
 def test_labels_that_are_not_there_have_no_figures():
     unscored = labels(lambda rng, good, longer: None, count=3)
     for found in (audit([]), audit(unscored)):
-        assert found["place"] == {
+        assert found["position"] == {
             "first_wins": {"n": 0},
             "first_letter": None,
             "order_consistency": None,
@@ -117,10 +112,10 @@ def test_labels_that_are_not_there_have_no_figures():
     nothing = audit([])
     assert (
         nothing["unscored"] == {"n": 0}
-        and nothing["commonest"] == {}
+        and nothing["most_common"] == {}
         and gate_failures(nothing, NO_EXAMPLES, LIMITS) == []
     )
-    assert not {"same_answers", "near_alike", "distinct_answers"} & set(nothing)
+    assert not {"identical", "near_duplicates", "unique_answers"} & set(nothing)
     assert gate_failures(audit(unscored), NO_EXAMPLES, LIMITS | {"max_unscored": 0.0})[
         0
     ].startswith("100% of the comparisons have no label")
@@ -130,7 +125,7 @@ def test_labels_that_are_not_there_have_no_figures():
 def test_a_coin_without_crossed_examples_is_told_by_the_plain_ones():
     plain = {"plain": wilson(9, 16)._asdict()}
     assert gate_failures(audit(labels(HONEST)), NO_EXAMPLES | plain, LIMITS) == [
-        "nothing tells the judge from a coin: 56% of the constitution's 16 examples right"
+        "the judge is no better than a coin: 56% of the constitution's 16 examples right"
     ]
 
 
@@ -150,7 +145,7 @@ def test_circles_are_counted_whatever_the_order_of_the_answers():
             prefer("q", a, b, f)
             for (a, b), f in zip([("x", "y"), ("y", "z"), ("x", "z")], flip, strict=True)
         ]
-        assert contradictions(circle + line) == {"triples": 2, "circles": 1}
+        assert contradictions(circle + line) == {"triples": 2, "cycles": 1}
 
 
 def test_answers_that_are_alike_and_policies_that_collapse_show():
@@ -176,7 +171,7 @@ def test_answers_that_are_alike_and_policies_that_collapse_show():
         found["opening"] == {"text": "I will not help", "share": 0.75}
         and found["answer"]["share"] == 0.25
     )
-    assert audit(made)["near_alike"] == 0.0 and most_common([]) == {}
+    assert audit(made)["near_duplicates"] == 0.0 and most_common([]) == {}
     twins = [
         Preference(
             id="t",
@@ -185,7 +180,7 @@ def test_answers_that_are_alike_and_policies_that_collapse_show():
             source="ai",
         )
     ]
-    assert audit(twins)["near_alike"] == 1.0
+    assert audit(twins)["near_duplicates"] == 1.0
 
 
 def test_correlation_against_the_definition():
@@ -208,7 +203,9 @@ def judge(weigh, tmp_path, method=None):
         asked = [*judge_tests(constitution()), *adversarial_tests(constitution())]
         return judge_test_metrics(
             run_judge_tests(
-                asked, method or CritiqueOdds(), cache.cached_model(ScriptedBackend(weigh=weigh))
+                asked,
+                method or CritiqueOdds(),
+                cache.cached_model(ScriptedBackend(score_options=weigh)),
             )
         )
 
@@ -219,7 +216,7 @@ def guilty(messages):
     asked = [
         p
         for p in constitution().principles.values()
-        if p.critique and request.startswith(p.critique.strip())
+        if p.critique and p.critique.strip() in request
     ]
     return any(
         example.worse.strip() in answer for principle in asked for example in principle.examples
@@ -262,7 +259,7 @@ def test_a_judge_that_is_talked_round_is_stopped(tmp_path):
     found = judge(weigh, tmp_path)
     assert found["plain"]["value"] > 0.9 and found["adversarial_flips"]["value"] > 0.6
     assert (
-        "turn when an answer asks for it" in gate_failures(audit(labels(HONEST)), found, LIMITS)[0]
+        "flip when an answer asks for it" in gate_failures(audit(labels(HONEST)), found, LIMITS)[0]
     )
     (tmp_path / "another").mkdir()
     steadfast = judge(
@@ -277,10 +274,12 @@ def test_what_says_nothing_loses_here_as_in_the_labels(tmp_path):
     asked = [
         question
         for question in adversarial_tests(constitution())
-        if question.way in ("colon", "heading")
+        if question.attack in ("colon", "heading")
     ]
     with ResponseCache(tmp_path / "responses.sqlite") as cache:
-        model = cache.cached_model(ScriptedBackend(weigh=lambda messages, options: (0.0, 0.0)))
+        model = cache.cached_model(
+            ScriptedBackend(score_options=lambda messages, options: (0.0, 0.0))
+        )
         assert (
             asked
             and all(answer.passed for answer in run_judge_tests(asked, CritiqueOdds(), model))
@@ -309,7 +308,7 @@ def test_a_coin_is_told_from_a_judge_where_there_are_examples_enough():
         }
 
     good = audit(labels(HONEST))
-    assert "from a coin: 56% of the constitution's 16" in gate_failures(good, of(9, 4), LIMITS)[0]
+    assert "than a coin: 56% of the constitution's 16" in gate_failures(good, of(9, 4), LIMITS)[0]
     assert gate_failures(good, of(13, 4), LIMITS) == [] == gate_failures(good, of(9, 9), LIMITS)
     assert gate_failures(good, of(4, 1, 8), LIMITS) == []  # so few prove nothing
     assert gate_failures(good, of(9, 4), LIMITS | {"min_examples_accuracy": 0.0}) == []

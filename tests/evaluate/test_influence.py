@@ -30,11 +30,11 @@ LABELS = [
 def test_leaving_a_principle_out():
     rows = {row.principle: row for row in influence(LABELS, {}, "mean")}
     x, y = rows["x"], rows["y"]
-    assert (x.labels, x.says_something) == (3, 1.0) and (y.labels, y.says_something) == (4, 0.75)
-    assert x.decided_alone == pytest.approx(1 / 3) and y.decided_alone == pytest.approx(1 / 4)
+    assert (x.labels, x.opinion) == (3, 1.0) and (y.labels, y.opinion) == (4, 0.75)
+    assert x.decides == pytest.approx(1 / 3) and y.decides == pytest.approx(1 / 4)
     # without x: label 0 becomes a tie; label 2 (0.55, near a tie) is not clear enough to turn
-    assert x.turns == pytest.approx(1 / 3) and x.moves == pytest.approx((0.2 + 0.05 + 0.35) / 3)
-    assert y.turns == pytest.approx(1 / 4) and y.moves == pytest.approx(
+    assert x.flips == pytest.approx(1 / 3) and x.moves == pytest.approx((0.2 + 0.05 + 0.35) / 3)
+    assert y.flips == pytest.approx(1 / 4) and y.moves == pytest.approx(
         (0.2 + 0.05 + 0.35 + 1.0) / 4
     )
 
@@ -42,4 +42,4 @@ def test_leaving_a_principle_out():
 def test_principles_that_fight():
     fighting = [label(i, x=0.9, y=0.2 if i < 4 else 0.8, z=0.5) for i in range(6)]
     assert conflicts(fighting) == [Conflict("x", "y", 6, pytest.approx(4 / 6))]
-    assert conflicts(fighting, least=7) == []
+    assert conflicts(fighting, min_labels=7) == []

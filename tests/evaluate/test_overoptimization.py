@@ -49,12 +49,12 @@ def eval_points(gold, score):
 def test_score_up_and_gold_down_is_said():
     gold = [0.2, 0.5, 0.7, 0.8, 0.6, 0.3]
     found = detect_overoptimization(eval_points(gold, [0, 1, 2, 3, 4, 5]))
-    assert found["overoptimised"] and found["best_update"] == 12 and found["fits"][0]["r2"] > 0.4
-    assert not detect_overoptimization(eval_points(gold, [0, 1, 2, 3, 2, 1]))["overoptimised"], (
+    assert found["overoptimized"] and found["best_update"] == 12 and found["fits"][0]["r2"] > 0.4
+    assert not detect_overoptimization(eval_points(gold, [0, 1, 2, 3, 2, 1]))["overoptimized"], (
         "both fell"
     )
     assert not detect_overoptimization(eval_points(sorted(gold), [0, 1, 2, 3, 4, 5]))[
-        "overoptimised"
+        "overoptimized"
     ]
     assert detect_overoptimization(eval_points(gold[:3], [0, 1, 2])) == {} and math.isfinite(
         found["fits"][1]["a"]

@@ -97,7 +97,7 @@ def test_without_held_out_prompts_policies_are_not_compared(project, capsys):
 
 
 def test_one_set_of_held_out_prompts_is_enough(project, capsys):
-    metrics = run(project, HELD[0], "monitor.eval_every=1", "evaluate.gold=cai.reference.gold:read")
+    metrics = run(project, HELD[0], "monitor.eval_every=1", "evaluate.gold=cai.reference.evaluation:gold")
     assert metrics["notes"] == [
         "no held-out benign prompts: nothing is measured on them; set prompts.eval_benign"
     ]

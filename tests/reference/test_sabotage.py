@@ -12,7 +12,8 @@ from cai.backends.protocol import OptionLogprobs
 from cai.backends.response_cache import ResponseCache
 from cai.config import Audit
 from cai.constitution import load_constitution
-from cai.evaluate.audit import audit, gate_failures
+from cai.evaluate.audit import audit
+from cai.evaluate.gate import gate_failures
 from cai.evaluate.judge_tests import (
     adversarial_tests,
     judge_test_metrics,
@@ -83,7 +84,7 @@ STYLES = {
     "always says A": (
         PairwiseLogprobs(swap_positions=False),
         lambda call, seen: (0.0, -9.0),
-        "stands first",
+        "the first answer wins",
     ),
     "never decides": (CritiqueOdds(), lambda call, seen: (-0.7, -0.7), "near one half"),
     "often says nothing": (
