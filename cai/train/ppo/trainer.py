@@ -213,7 +213,7 @@ def rewarded(
     if len(known):
         multiplier.update(known.tolist())
     metrics = {"constraint": float(known.mean())} if len(known) else {}
-    mixed = multiplier.mixed(scores, scales[1].apply(rollout.constraints, rollout))
+    mixed = multiplier.combine(scores, scales[1].apply(rollout.constraints, rollout))
     return rollout._replace(scores=mixed), metrics | {"multiplier": multiplier.value}
 
 
@@ -265,7 +265,10 @@ def compute_targets(rollout: Rollout, kl_coef: float, config: PPO) -> Targets:
         advantages, returns = gae(rewards, rollout.values, learnt, config.gamma, config.gae_lambda)
         return Targets(whiten(advantages, learnt), returns)
     against = {"rloo": rloo_advantages, "grpo": grpo_advantages}[config.method]
-    advantages = against(rewards.sum(1), config.rollout.samples_per_prompt, rollout.scored).unsqueeze(1) * learnt
+    advantages = (
+        against(rewards.sum(1), config.rollout.samples_per_prompt, rollout.scored).unsqueeze(1)
+        * learnt
+    )
     return Targets(advantages, torch.zeros_like(advantages))
 
 
