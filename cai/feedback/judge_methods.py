@@ -44,8 +44,8 @@ class JudgeMethod(Protocol):
 
     Attributes:
         name: The name that judgments record.
-        template: The name of the prompt template whose digest judgments record; empty for a method
-            that writes its own prompt.
+        template: The name of the prompt template whose digest judgments record; empty or missing
+            for a method that writes its own prompt.
     """
 
     @property
@@ -339,9 +339,11 @@ def as_method(method: JudgeMethod | str, seed: int = 0) -> JudgeMethod:
     """
     if isinstance(method, str):
         return judge_method(method, seed=seed)
-    is_class = isinstance(method, type)
-    if is_class or not all(callable(getattr(method, n, None)) for n in ("requests", "parse")):
-        actual = f"the class {method.__name__}" if is_class else type(method).__name__
+    actual = type(method).__name__
+    if isinstance(method, type):
+        actual = f"the class {method.__name__}"
+    is_method = all(callable(getattr(method, name, None)) for name in ("requests", "parse"))
+    if isinstance(method, type) or not is_method:
         names = ", ".join(JUDGE_METHODS)
         raise ArgumentError(
             "method",
@@ -374,9 +376,11 @@ def score_all(
         for (comparison, _), principle in zip(questions, principles, strict=True)
     ]
     responses = iter(model([request for requests in grouped for request in requests]))
-    template = templates.hash(method.template) if method.template else ""
+    template = getattr(method, "template", "")
     judgments = []
     for principle, requests in zip(principles, grouped, strict=True):
         judgment = method.parse(principle, requests, [next(responses) for _ in requests])
-        judgments.append(judgment.model_copy(update={"template": template}))
+        if template:
+            judgment = judgment.model_copy(update={"template": templates.hash(template)})
+        judgments.append(judgment)
     return judgments

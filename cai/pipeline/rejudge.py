@@ -141,7 +141,8 @@ def _first_difference(one: Revision, other: Revision) -> int:
         (
             i
             for i, (a, b) in enumerate(pairs)
-            if (a.principle, a.principle_hash) != (b.principle, b.principle_hash)
+            # an edited prompt template changes the texts, and leaves the principle as it was
+            if a.model_copy(update={"reason": ""}) != b.model_copy(update={"reason": ""})
         ),
         len(one.steps),
     )
@@ -163,8 +164,8 @@ def _judged(run: Run) -> list[LabelEffect]:
 
 
 def _touched(row: LabelEffect) -> bool:
-    return [(r.principle, r.principle_hash) for r in row.before.judgments] != [
-        (r.principle, r.principle_hash) for r in row.after.judgments
+    return [(r.principle, r.principle_hash, r.template) for r in row.before.judgments] != [
+        (r.principle, r.principle_hash, r.template) for r in row.after.judgments
     ]
 
 

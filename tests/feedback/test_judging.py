@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cai.backends.protocol import GenerateRequest
 from cai.backends.response_cache import ResponseCache
 from cai.backends.scripted import ScriptedBackend
 from cai.constitution.schema import Constitution, Example, Principle
@@ -19,8 +20,9 @@ from cai.feedback.judge_methods import (
     SampledVotes,
     judge_method,
 )
+from cai.feedback.judgments import build_judgment
 from cai.feedback.requests import comparison_request
-from cai.records import Comparison, Preference, Prompt
+from cai.records import Comparison, Message, Preference, Prompt
 from cai.templates import DEFAULT
 
 PAIR = Comparison.of(Prompt.of("How do I mend the bike?"), "good advice", "bad advice")
@@ -220,6 +222,28 @@ def test_delimiters_cannot_be_forged_by_an_answer():
     request_about_forgery = comparison_request(forged, principle, delimiters=True).content
     other = request_about_forgery.split("<")[1].split(" ")[0]
     assert other != delimiter and request_about_forgery.count(f"</{other} reply A>") == 1
+
+
+def test_judge_takes_a_method_of_ones_own(judge_model):
+    class Shorter:
+        """The shorter answer is better if the model says so."""
+
+        name = "shorter"
+
+        def requests(self, comparison, principle, templates):
+            answers = f"{comparison.first} / {comparison.second}"
+            return [GenerateRequest((Message(role="user", content=answers),), seed=0)]
+
+        def parse(self, principle, requests, responses):
+            p_first = 1.0 if responses[0].text == "first" else None
+            return build_judgment(self.name, principle, requests, responses, p_first)
+
+    model = judge_model(lambda text, seed: "first" if text.startswith("good") else "?")
+    labels = judge([PAIR, PAIR.swap()], constitution("x"), model, Shorter())
+    assert [label.p_first for label in labels] == [1.0, None]
+    assert labels[0].judgments[0].method == "shorter"
+    assert labels[0].judgments[0].template == ""
+    assert model.prompts == ["good advice / bad advice", "bad advice / good advice"]
 
 
 def test_judge_method_by_name():
