@@ -11,6 +11,7 @@ from cai.files import sha256
 from cai.keys import digest
 from cai.pipeline.run import FORMAT, Run
 from cai.pipeline.stages import Stage
+from cai.templates import combined_hash
 
 Origin = dict[str, Any]
 
@@ -18,8 +19,10 @@ Origin = dict[str, Any]
 def origin(run: Run, stage: Stage) -> Origin:
     """All that a stage's result depends on: its settings, what it reads, the constitution if it reads it, and its own version."""
     settings = run.config.model_dump(mode="json")
+    reads_constitution = stage.uses_constitution(run.config)
     made_from = {
-        "format": [FORMAT, stage.code],
+        # the shipped templates are code; a project's own are part of its constitution's hash
+        "format": [FORMAT, stage.code, *([combined_hash()] if reads_constitution else [])],
         "settings": {"seed": run.config.seed, **{name: settings[name] for name in stage.sections}},
         "stages": {name: run.output_digest(name) for name in stage.inputs},
         "files": {
@@ -27,7 +30,7 @@ def origin(run: Run, stage: Stage) -> Origin:
             for name in stage.reads(run.config)
         },
         "models": _models(run) if "models" in stage.sections else {},
-        "constitution": run.constitution.hash if stage.uses_constitution(run.config) else "",
+        "constitution": run.constitution.hash if reads_constitution else "",
     }
     return dict(json.loads(json.dumps(made_from)))  # as it comes back from the disk
 
