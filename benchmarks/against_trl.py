@@ -99,6 +99,7 @@ def preferences_of(options: argparse.Namespace, model: str) -> list[Any]:
 def ours(options: argparse.Namespace, model: str) -> dict[str, Any]:
     from cai.config import DPO, PPO, SFT, PPORollout, Reward, Training
     from cai.train.dpo import train_dpo
+    from cai.train.options import TrainerOptions
     from cai.train.ppo.trainer import train_ppo
     from cai.train.reward.trainer import train_reward
     from cai.train.sft import train_sft
@@ -122,11 +123,8 @@ def ours(options: argparse.Namespace, model: str) -> dict[str, Any]:
         stamps.append(time.perf_counter())
         seen.append(row.get("loss", row.get("score")))
 
-    alike: dict[str, Any] = {
-        "training": training,
-        "log": log,
-        "save_every": float("inf"),
-    }  # neither side keeps states
+    # neither side saves states
+    shared = TrainerOptions(training=training, log=log, save_every=float("inf"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         if options.stage == "sft":
@@ -135,12 +133,12 @@ def ours(options: argparse.Namespace, model: str) -> dict[str, Any]:
                 model,
                 out,
                 SFT(**same),
-                **alike,
+                options=shared,
             )
         elif options.stage == "reward":
-            train_reward(rows, model, out, Reward(**same, eval_fraction=0.0), **alike)
+            train_reward(rows, model, out, Reward(**same, eval_fraction=0.0), options=shared)
         elif options.stage == "dpo":
-            train_dpo(rows, model, out, DPO(**same), **alike)
+            train_dpo(rows, model, out, DPO(**same), options=shared)
         else:
             extra = {
                 key.removeprefix("ppo."): value
@@ -160,7 +158,9 @@ def ours(options: argparse.Namespace, model: str) -> dict[str, Any]:
                 reward_model(model),
                 out,
                 config,
-                **alike,
+                training=training,
+                log=log,
+                save_every=float("inf"),
             )
     return {"stamps": stamps, "seen": seen}
 

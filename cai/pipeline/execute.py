@@ -171,7 +171,7 @@ def collect(run: Run) -> dict[str, Any]:
         metrics["ppo"] = {
             key: ppo[key] for key in ("kl", "reward_before", "reward_after") if key in ppo
         }
-    measured = {"accuracy": reward.get("eval_accuracy"), "n": reward.get("held_out")}
+    measured = {"accuracy": reward.get("eval_accuracy"), "n": reward.get("eval_pairs")}
     if any(value is not None for value in measured.values()):
         metrics["reward_model"] = {
             key: value for key, value in measured.items() if value is not None

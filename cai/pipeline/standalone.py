@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cai import distributed
 from cai.config import TrainingConfig
@@ -17,6 +17,9 @@ from cai.models.names import find_model
 from cai.pipeline.reporter import Reporter
 from cai.pipeline.run import training_log
 from cai.records import Preference, Prompt
+
+if TYPE_CHECKING:
+    from cai.train.options import TrainerOptions
 
 Metrics = dict[str, Any]
 Log = Callable[[dict[str, float]], None]
@@ -42,14 +45,12 @@ class Task(NamedTuple):
         return find_model(self.config.model, self.base)
 
     @property
-    def how(self) -> dict[str, Any]:
-        """What all trainers are told alike."""
-        return {
-            "training": self.config.training,
-            "chat_format": self.config.chat_format or "",
-            "seed": self.config.seed,
-            "log": self.log,
-        }
+    def options(self) -> TrainerOptions:
+        """The options that all trainers share."""
+        from cai.train.options import TrainerOptions
+
+        config = self.config
+        return TrainerOptions(config.training, config.chat_format or "", config.seed, self.log)
 
     def files(self, names: Sequence[str]) -> list[Path]:
         return [self.base / name for name in names]
@@ -85,19 +86,19 @@ def sft(task: Task) -> Metrics:
 
     rows, left_out = _demonstrations(task)
     config = task.config
-    metrics = train_sft(rows, task.model, task.out / "sft", config.sft, **task.how)
+    metrics = train_sft(rows, task.model, task.out / "sft", config.sft, options=task.options)
     return {**metrics, "left_out": left_out}
 
 
 def reward(task: Task) -> Metrics:
     """Train a reward model on the preferences."""
     from cai.evaluate.test_sets import check_test_sets
-    from cai.train.reward.ensemble import train_ensemble
+    from cai.train.reward.trainer import train_reward
 
     preferences, left_out = _preferences(task, "reward")
     config = task.config
-    metrics = train_ensemble(
-        preferences, task.start, task.out / "reward", config.reward, **task.how
+    metrics = train_reward(
+        preferences, task.start, task.out / "reward", config.reward, options=task.options
     )
     built = [
         p
@@ -149,6 +150,7 @@ def ppo(task: Task) -> Metrics:
     )
     texts = Detokenizer([*held, *prompts], task.start, config.chat_format or "")
     score = reward_scorer(model, config.reward.ensemble.combine, texts)
+    options = task.options
     return dict(
         train_ppo(
             prompts,
@@ -161,7 +163,10 @@ def ppo(task: Task) -> Metrics:
             eval_prompts=held,
             ptx_examples=_demonstrations(task)[0] if config.ppo.ptx_coef else (),
             constraint=load_constraint(config.constraint, task.base, texts),
-            **task.how,
+            training=options.training,
+            chat_format=options.chat_format,
+            seed=options.seed,
+            log=options.log,
         )
     )
 
@@ -172,7 +177,7 @@ def dpo(task: Task) -> Metrics:
 
     preferences, left_out = _preferences(task, "dpo")
     config = task.config
-    metrics = train_dpo(preferences, task.start, task.out / "dpo", config.dpo, **task.how)
+    metrics = train_dpo(preferences, task.start, task.out / "dpo", config.dpo, options=task.options)
     return {**metrics, "left_out": left_out}
 
 

@@ -22,6 +22,7 @@ from cai.pipeline.run import Run
 from cai.records import Prompt
 
 if TYPE_CHECKING:
+    from cai.train.options import TrainerOptions
     from cai.train.ppo.judge_reward import Rater
     from cai.train.ppo.monitor import GoldReward
 
@@ -42,7 +43,7 @@ def sft(run: Run) -> Metrics:
             run.model(run.config.models.initial),
             run.checkpoint("sft"),
             run.config.sft,
-            **_how(run, "sft"),
+            options=_options(run, "sft"),
         )
     )
 
@@ -57,7 +58,7 @@ def control(run: Run) -> Metrics:
             run.model(run.config.models.initial),
             run.checkpoint("control"),
             run.config.sft,
-            **_how(run, "control"),
+            options=_options(run, "control"),
         )
     )
 
@@ -65,13 +66,17 @@ def control(run: Run) -> Metrics:
 def reward(run: Run) -> Metrics:
     """Train the reward model on AI and human preferences together, starting from the SL-CAI policy."""
     from cai.evaluate.test_sets import check_test_sets
-    from cai.train.reward.ensemble import train_ensemble
+    from cai.train.reward.trainer import train_reward
 
     preferences, skipped = preferences_of(run)
     named = run.config.models.reward
     base = run.model(named) if named else str(run.checkpoint("sft"))
-    measured = train_ensemble(
-        preferences, base, run.checkpoint("reward"), run.config.reward, **_how(run, "reward")
+    measured = train_reward(
+        preferences,
+        base,
+        run.checkpoint("reward"),
+        run.config.reward,
+        options=_options(run, "reward"),
     )
     sources = {
         s: sum(p.source == s for p in preferences) for s in sorted({p.source for p in preferences})
@@ -107,7 +112,7 @@ def dpo(run: Run) -> Metrics:
             str(run.checkpoint("sft")),
             run.checkpoint("dpo"),
             run.config.dpo,
-            **_how(run, "dpo"),
+            options=_options(run, "dpo"),
         )
     )
 
@@ -142,6 +147,7 @@ def ppo(run: Run) -> Metrics:
     judged = (
         JudgedScore(texts, _rater(run, shard=False)) if config.reward_source == "judge" else None
     )
+    options = _options(run, "ppo")
     metrics = train_ppo(
         mixed,
         policy,
@@ -154,7 +160,10 @@ def ppo(run: Run) -> Metrics:
         gold=_goodness(run),
         ptx_examples=sft_rows(run) if config.ptx_coef else (),
         constraint=load_constraint(run.config.constraint, run.base, texts),
-        **_how(run, "ppo"),
+        training=options.training,
+        chat_format=options.chat_format,
+        seed=options.seed,
+        log=options.log,
     )
     eval_points = metrics.get("eval_points", [])
     if (
@@ -194,19 +203,15 @@ def _goodness(run: Run) -> GoldReward | None:
     return goodness if gold else None
 
 
-def _how(run: Run, stage: str) -> dict[str, Any]:
-    """What all trainers are told alike."""
+def _options(run: Run, stage: str) -> TrainerOptions:
+    """The options that all trainers share."""
     from cai.train.engine import with_trackers
+    from cai.train.options import TrainerOptions
 
     log = with_trackers(
         run.log(stage), run.config.trackers, f"{run.folder.name}-{run.named(stage)}", run.folder
     )
-    return {
-        "training": run.config.training,
-        "chat_format": run.chat_format,
-        "seed": run.config.seed,
-        "log": log,
-    }
+    return TrainerOptions(run.config.training, run.chat_format, run.config.seed, log)
 
 
 def _rater(run: Run, *, shard: bool = True) -> Rater:

@@ -1,1 +1,1 @@
-"""The training stages: supervised fine-tuning, reward model, rollout, PPO. Short loops over ``cai.rl``."""
+"""The trainers: SFT, reward models, PPO and DPO, as short loops over the losses of ``cai.rl``."""

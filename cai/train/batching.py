@@ -1,13 +1,14 @@
-"""From texts to token ids, once per text, and the plan of batches in which rows of like length stand together."""
+"""Tokenize examples, and plan batches and micro-batches of rows of similar length."""
 
 from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from cai.keys import shuffled
 from cai.models.chat_template.format import ChatFormat
@@ -15,92 +16,173 @@ from cai.models.packing.layout import PromptGroup
 from cai.records import Prompt
 
 ANY_LENGTH = 1 << 20
-"""A ``max_length`` that leaves nothing out."""
+"""A ``max_length`` that no example exceeds."""
 MICRO_BATCH_COST = 1 / 32
-"""What a further part costs beside its tokens, as a share of a full one: weights are read and gradients added once more."""
+"""Fixed cost of a micro-batch, as a fraction of the tokens of a full one.
+
+Each reads all weights and adds to all gradients, however few tokens it holds.
+"""
+WINDOW_BATCHES = 8
+"""Batches among whose rows an epoch sorts by length."""
 
 
 class TokenizedExample(NamedTuple):
-    """The token ids of a prompt and of an answer to it, its end of turn included."""
+    """Token ids of a prompt and of an answer to it.
+
+    Attributes:
+        prompt: The prompt, as the chat template writes it.
+        answer: The answer with its stop token.
+    """
 
     prompt: list[int]
     answer: list[int]
 
     @property
     def ids(self) -> list[int]:
+        """The tokens of prompt and answer."""
         return self.prompt + self.answer
 
     @property
     def prompt_group(self) -> PromptGroup:
+        """The example as a prompt with one answer, to be packed."""
         return PromptGroup(self.prompt, [self.answer])
 
 
 def tokenize(
     chat: ChatFormat, prompt: Prompt, answer: str, max_length: int, *, ended: bool = True
 ) -> TokenizedExample | None:
-    """A prompt with an answer, or None where they are too long together. An answer that has not ``ended`` was cut off.
+    """Tokenize a prompt with an answer.
 
-    One that has ended ends in its stop token, as in a rollout, and not in what a template writes behind it.
+    An answer that has ended closes with its stop token, as in a rollout. What the template writes
+    after that token is left out.
+
+    Args:
+        chat: How the model writes conversations.
+        prompt: The conversation so far.
+        answer: The text of the answer.
+        max_length: Maximum tokens of prompt and answer together.
+        ended: False for an answer that was cut off, which has no stop token.
+
+    Returns:
+        The example, or None if it is longer than ``max_length``.
     """
-    before, added = chat.answered(prompt.messages, answer)
-    if not ended:
-        added = added[: added.rfind(answer) + len(answer)] if answer and answer in added else added
-    prompt_ids, answer_ids = chat.continued(before, added)
+    prompt_text, answer_text = chat.answered(prompt.messages, answer)
+    if not ended and answer and answer in answer_text:
+        answer_text = answer_text[: answer_text.rfind(answer) + len(answer)]
+    prompt_ids, answer_ids = chat.continued(prompt_text, answer_text)
+    if ended:
+        answer_ids = _ended(chat, answer_ids)
+    example = TokenizedExample(prompt_ids, answer_ids)
+    return example if len(example.ids) <= max_length else None
+
+
+def _ended(chat: ChatFormat, answer_ids: list[int]) -> list[int]:
+    """Close an answer with its stop token."""
     eos = chat.tokenizer.eos_token_id
-    if ended and chat.chat_format == "transcript" and eos is not None and answer_ids[-1:] != [eos]:
+    if chat.chat_format == "transcript" and eos is not None and answer_ids[-1:] != [eos]:
         answer_ids = [*answer_ids, eos]
-    if ended and (end := chat.end_of_turn) in answer_ids:
-        answer_ids = answer_ids[: answer_ids.index(end) + 1]
-    row = TokenizedExample(prompt_ids, answer_ids)
-    return row if len(row.ids) <= max_length else None
+    stop = chat.end_of_turn
+    return answer_ids[: answer_ids.index(stop) + 1] if stop in answer_ids else answer_ids
 
 
 def rows_key(rows: Iterable[TokenizedExample]) -> str:
-    """Digest of tokenised rows, in order."""
-    whole = hashlib.sha256()
+    """Compute a digest of tokenized examples and their order."""
+    digest = hashlib.sha256()
     for row in rows:
-        whole.update(
-            array("q", [len(row.prompt), *row.prompt, len(row.answer), *row.answer]).tobytes()
-        )
-    return whole.hexdigest()
+        numbers = [len(row.prompt), *row.prompt, len(row.answer), *row.answer]
+        digest.update(array("q", numbers).tobytes())
+    return digest.hexdigest()
 
 
-def bucket_by_length(sizes: Sequence[int], tokens: int, distributed: int = 1) -> list[list[int]]:
-    """All rows in parts of like size, largest first, that hold at most ``tokens`` for each of the processes, padding counted.
+# -- micro-batches ---------------------------------------------------------------------------
 
-    They are cut where that costs least: a part costs its tokens, padding counted, and ``MICRO_BATCH_COST`` of a full one for being a part.
+
+def bucket_by_length(
+    lengths: Sequence[int], max_tokens: int, processes: int = 1
+) -> list[list[int]]:
+    """Cut rows into micro-batches of similar length that cost least to compute.
+
+    A micro-batch of ``n`` rows, the longest of ``l`` tokens, costs each process
+    ``ceil(n / processes) * l`` tokens, padding included, and ``MICRO_BATCH_COST * max_tokens``.
+
+    Args:
+        lengths: Tokens of each row.
+        max_tokens: Maximum tokens of a micro-batch on one process, padding included. A longer row
+            gets a micro-batch of its own.
+        processes: Number of processes that share a micro-batch.
+
+    Returns:
+        Indices of the rows, longest first, by micro-batch.
     """
-    order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
-    size = torch.tensor([sizes[i] for i in order], dtype=torch.float64)
-    cost = torch.zeros(len(order) + 1, dtype=torch.float64)  # of the first rows
-    begins, first = (
-        [0],
-        0,
-    )  # where the last of their parts begins, and where it may begin at the earliest
-    for end in range(1, len(order) + 1):
-        while (
-            end - first > distributed
-            and -(-(end - first) // distributed) * sizes[order[first]] > tokens
-        ):
-            first += 1
-        rows = (torch.arange(end - first, 0, -1) + distributed - 1) // distributed
-        found = cost[first:end] + rows * size[first:end]
-        cost[end], best = found.min(0)
-        cost[end] += MICRO_BATCH_COST * tokens
-        begins.append(first + int(best))
-    parts, end = list[list[int]](), len(order)
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    length = torch.tensor([lengths[row] for row in order], dtype=torch.float64)
+    begin = 0  # of the largest micro-batch that ends at the current row
+
+    def costs(end: int) -> tuple[int, Tensor]:
+        nonlocal begin
+        while end - begin > processes and padded_tokens(end - begin, begin) > max_tokens:
+            begin += 1
+        rows_per_process = (torch.arange(end - begin, 0, -1) + processes - 1) // processes
+        return begin, rows_per_process * length[begin:end] + MICRO_BATCH_COST * max_tokens
+
+    def padded_tokens(rows: int, longest_row: int) -> int:
+        return -(-rows // processes) * lengths[order[longest_row]]
+
+    return [order[begin:end] for begin, end in min_cost_partition(len(order), costs)]
+
+
+def min_cost_partition(
+    count: int, costs: Callable[[int], tuple[int, Tensor]]
+) -> list[tuple[int, int]]:
+    """Cut a sequence into consecutive parts whose costs add up to the least.
+
+    With ``cost(b, e)`` the cost of a part of the items from ``b`` up to ``e``, the least cost of
+    cutting the first ``e`` items is::
+
+        best(0) = 0
+        best(e) = min over b < e of  best(b) + cost(b, e)
+
+    Args:
+        count: Number of items.
+        costs: From an end ``e`` to the first ``b`` at which a part that ends there may begin, and
+            ``cost(b, e)`` for that ``b`` and all later ones up to ``e - 1``. It is called for the
+            ends 1 to ``count``, in order.
+
+    Returns:
+        Begin and end of each part, in order.
+    """
+    best = torch.zeros(count + 1, dtype=torch.float64)
+    last_begin = [0] * (count + 1)
+    for end in range(1, count + 1):
+        first, part_costs = costs(end)
+        best[end], index = (best[first:end] + part_costs).min(0)
+        last_begin[end] = first + int(index)
+    parts: list[tuple[int, int]] = []
+    end = count
     while end:
-        parts.append(order[begins[end] : end])
-        end = begins[end]
+        parts.append((last_begin[end], end))
+        end = last_begin[end]
     return parts[::-1]
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, *key: object) -> Iterator[list[int]]:
-    """Indices of one epoch in batches: a keyed shuffle, sorted by length within windows of eight batches, batches shuffled."""
+    """Cut one epoch into batches of rows of similar length, in a keyed random order.
+
+    The rows are shuffled, sorted by length within windows of eight batches, and the batches are
+    shuffled again.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_size: Rows per batch; the last batch of a window may have fewer.
+        key: What the random order depends on.
+
+    Yields:
+        Indices of the rows of a batch; each row is in one batch.
+    """
     order = shuffled(range(len(lengths)), *key)
-    window = batch_size * 8
-    batches = []
-    for at in range(0, len(order), window):
-        part = sorted(order[at : at + window], key=lambda i: lengths[i])
-        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    window_size = batch_size * WINDOW_BATCHES
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window_size):
+        window = sorted(order[start : start + window_size], key=lambda row: lengths[row])
+        batches += [window[at : at + batch_size] for at in range(0, len(window), batch_size)]
     yield from shuffled(batches, *key, "batches")

@@ -1,4 +1,4 @@
-"""Checkpoints are plain ``save_pretrained`` folders, published by rename."""
+"""Checkpoints: plain ``save_pretrained`` folders, published by a rename."""
 
 from __future__ import annotations
 
@@ -14,31 +14,40 @@ from cai import distributed
 from cai.errors import LimitReached
 from cai.quiet import quiet
 from cai.train.engine import Engine
-from cai.train.lora import merged, save_adapters
+from cai.train.lora import merge_adapters, save_adapters
 
 
 def save(
     engine: Engine, tokenizer: PreTrainedTokenizerBase, out: Path, base: str, card: str = ""
 ) -> None:
-    """Write model and tokenizer to ``out``: to a neighbour first, then renamed, so that a half-written one is never there.
+    """Write a trained model and its tokenizer to a folder. Collective.
 
-    Adapters are merged into the weights, so that anything can open the folder; by themselves they stand in ``out/adapter``.
-    ``card`` becomes the folder's ``README.md``.
+    Adapters are merged into the weights, so that any tool can load the folder, and are also saved
+    on their own in ``out/adapter``.
+
+    Args:
+        engine: The engine that trained the model.
+        tokenizer: The model's tokenizer.
+        out: The folder; it appears complete or not at all.
+        base: Name of the model that training started from.
+        card: Text of the folder's ``README.md``; empty: none.
+
+    Raises:
+        LimitReached: If the disk is full.
     """
-    weights = {
-        name.removeprefix("model."): t
-        for name, t in engine.weights().items()
-        if name.startswith("model.")
-    }
+    all_weights = engine.weights()
     if distributed.is_main():
         model: PreTrainedModel = engine.unwrapped.model
-        for (
-            twin,
-            weight,
-        ) in model.all_tied_weights_keys.items():  # gathered from shards they are two; one is kept
-            weights[twin] = weights[weight]
+        weights = {
+            name.removeprefix("model."): tensor
+            for name, tensor in all_weights.items()
+            if name.startswith("model.")
+        }
+        # tied weights that are gathered from shards become two tensors; one is enough
+        for twin, original in model.all_tied_weights_keys.items():
+            weights[twin] = weights[original]
         with published(out) as partial, quiet():
-            model.save_pretrained(partial, state_dict=merged(model, weights))
+            model.save_pretrained(partial, state_dict=merge_adapters(model, weights))
             tokenizer.save_pretrained(partial)
             if card:
                 (partial / "README.md").write_text(card, encoding="utf-8")
@@ -47,21 +56,20 @@ def save(
 
 
 @contextlib.contextmanager
-def published(place: Path) -> Iterator[Path]:
-    """A neighbour of a folder to write to; it takes the folder's place when all is written.
+def published(folder: Path) -> Iterator[Path]:
+    """Provide a neighboring folder to write to, which replaces ``folder`` at the end.
 
     Raises:
-        LimitReached: if the disk is full; what was there before stays.
+        LimitReached: If the disk is full; ``folder`` keeps its previous content.
     """
-    partial = place.with_name(f"{place.name}.partial")
+    partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         yield partial
-        shutil.rmtree(place, ignore_errors=True)
-        partial.rename(place)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise LimitReached(
-            f"{place}: cannot be written: {error}; free some space and run again"
-        ) from None
+        message = f"{folder}: cannot be written: {error}; free some space and run again"
+        raise LimitReached(message) from None

@@ -1,128 +1,142 @@
-"""Direct preference optimisation: from labels to a policy without a reward model (arXiv 2305.18290)."""
+"""Direct preference optimization: train a policy on labels directly (arXiv 2305.18290)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from cai.config import DPO, Training
+from cai.config import DPO
 from cai.errors import InputError
+from cai.files import StrPath
 from cai.models.chat_template.format import ChatFormat
 from cai.models.heads import Policy
-from cai.models.load import fingerprint
 from cai.models.packing.layout import PackedBatch, pack
 from cai.models.packing.padding import padding_id
 from cai.records import Preference
 from cai.rl.losses import dpo_loss, ipo_loss, token_logprobs
-from cai.train.batching import bucket_by_length, epoch_batches
-from cai.train.checkpoint import save
-from cai.train.engine import Engine, StepLoss
-from cai.train.load import load_policy, micro_batch_tokens_of
-from cai.train.loop import Log, MicroBatch, first_and_last_decile, fit
-from cai.train.model_card import model_card
-from cai.train.resume import SAVE_EVERY, Resume
+from cai.train.batching import bucket_by_length
+from cai.train.engine import StepLoss
+from cai.train.load import micro_batch_tokens_of
+from cai.train.loop import MicroBatch, first_and_last_decile
+from cai.train.options import TrainerOptions
 from cai.train.reward.dataset import (
     PreferenceGroup,
     build_preference_groups,
-    flatten_pairs,
     groups_key,
+    pair_batch,
 )
+from cai.train.trainer import Trainer, TrainerSetup
 
 
 def train_dpo(
     preferences: Sequence[Preference],
-    base: str,
-    out: Path,
+    base: StrPath,
+    out: StrPath,
     config: DPO,
     *,
-    training: Training | None = None,
-    chat_format: str = "",
-    seed: int = 0,
-    log: Log = lambda _: None,
-    save_every: float = SAVE_EVERY,
+    options: TrainerOptions | None = None,
 ) -> dict[str, float]:
-    """Fine-tune ``base`` on labelled comparisons, with ``base`` as it starts for the reference, and save it to ``out``.
+    """Optimize a policy on labeled comparisons, with the policy as it starts for the reference.
 
-    All comparisons of a prompt stand in one element of a batch. Labels are soft; ``config.label_smoothing`` moves them towards
-    one half (conservative DPO). The reference is read once, before the first step.
+    All comparisons of a prompt are in one batch. An interrupted training continues from its last
+    saved state when it is started again.
+
+    Args:
+        preferences: Labeled comparisons; those without a label are counted and left out.
+        base: Model to start from: ``reference``, a folder, or a hub id.
+        out: Folder to save the trained model to.
+        config: Settings of the training.
+        options: Options that all trainers share; None: their defaults.
+
+    Returns:
+        ``pairs`` and ``prompts`` trained on, comparisons dropped by reason, optimizer ``steps``,
+        ``skipped_steps``, the mean loss of the first and of the last tenth of the steps,
+        ``loss_first`` and ``loss_last``, and ``margin_last``, the mean lead of the implicit reward
+        of the better answer in the last tenth.
+
+    Raises:
+        InputError: If no comparison can be trained on.
+        RunFailed: If training diverges.
     """
-    training = training or Training()
-    policy, tokenizer = load_policy(base, training)
-    chat, pad_id = ChatFormat(tokenizer, chat_format), padding_id(tokenizer)
-    groups, left_out = build_preference_groups(
+    setup = TrainerSetup.of("dpo", base, out, config, options)
+    policy, tokenizer = setup.load_policy()
+    chat = ChatFormat(tokenizer, setup.options.chat_format)
+    dataset = build_preference_groups(
         preferences, chat, config.max_length, smoothing=config.label_smoothing
     )
+    groups = dataset.groups
     if not groups:
-        raise InputError("there is no labelled pair to train on")
-    by_mean, loss_of = (True, ipo_loss) if config.loss == "ipo" else (False, dpo_loss)
+        raise InputError(f"there is no labeled pair to train on: {dataset.why_empty()}")
+    is_ipo = config.loss == "ipo"
+    loss_of_pairs = ipo_loss if is_ipo else dpo_loss
+    # read once, before the first step: the policy is its own reference, without a second copy
     reference = reference_logprobs(
-        policy, groups, pad_id, mean=by_mean, tokens=micro_batch_tokens_of(training, policy.model)
+        policy,
+        groups,
+        padding_id(tokenizer),
+        mean=is_ipo,
+        max_tokens=micro_batch_tokens_of(setup.options.training, policy.model),
     )
-    sizes = [group.prompt_group.size for group in groups]
-    plan = [
-        batch
-        for epoch in range(config.epochs)
-        for batch in epoch_batches(sizes, config.batch_size, seed, "dpo", epoch)
-    ]
-    engine = Engine(policy, learning_rate=config.learning_rate, steps=len(plan))
+    trainer = Trainer(
+        setup,
+        policy,
+        tokenizer,
+        lengths=[group.prompt_group.size for group in groups],
+        data_key=groups_key(groups),
+    )
 
-    def loss(part: MicroBatch, batch: Sequence[int]) -> StepLoss:
-        chosen = [groups[i] for i in part.rows]
-        packed = pack(policy.model, [group.prompt_group for group in chosen], pad_id)
-        now = answer_logprobs(engine.model(packed)[0], packed, mean=by_mean)
-        before = torch.cat([reference[i] for i in part.rows]).to(now.device)
-        first, second, labels = flatten_pairs(chosen, now.device)
-        p = torch.tensor([label.p_first for label in labels], device=now.device)
-        counts = torch.tensor(
-            [n for e, n in zip(chosen, part.counts, strict=True) for _ in e.labels],
-            device=now.device,
+    def loss(micro_batch: MicroBatch, batch: Sequence[int]) -> StepLoss:
+        """Sum the losses of the pairs, divided by the number of pairs in the batch."""
+        rows = [groups[row] for row in micro_batch.rows]
+        packed = trainer.pack(group.prompt_group for group in rows)
+        logits, _ = trainer.engine.model(packed)
+        now = sequence_logprobs(logits, packed, mean=is_ipo)
+        before = torch.cat([reference[row] for row in micro_batch.rows]).to(now.device)
+        pairs = pair_batch(rows, now.device, micro_batch.counts)
+        weight = pairs.weight / sum(len(groups[row].labels) for row in batch)
+        losses = loss_of_pairs(
+            now[pairs.first],
+            now[pairs.second],
+            before[pairs.first],
+            before[pairs.second],
+            pairs.p_first,
+            config.beta,
         )
-        counts = counts / sum(len(groups[i].labels) for i in batch)
-        each = loss_of(now[first], now[second], before[first], before[second], p, config.beta)
-        moved = (now - before).detach()
-        margin = config.beta * (moved[first] - moved[second]) * (2 * p - 1)
-        return StepLoss((each * counts).sum(), {"margin": (margin * counts).sum()})
+        log_ratio = (now - before).detach()
+        lead = config.beta * (log_ratio[pairs.first] - log_ratio[pairs.second])
+        margin = lead * (2 * pairs.p_first - 1)
+        return StepLoss((losses * weight).sum(), {"margin": (margin * weight).sum()})
 
-    made_from = [
-        "dpo",
-        fingerprint(base),
-        config.model_dump(),
-        training.model_dump(),
-        chat_format,
-        seed,
-        groups_key(groups),
-    ]
-    resume = Resume(out, made_from, save_every)
-    history = fit(
-        engine,
-        plan,
-        sizes,
-        loss,
-        tokens=micro_batch_tokens_of(training, policy.model),
-        resume=resume,
-        log=log,
-    )
-    first, last = first_and_last_decile(history["loss"])
+    history = trainer.fit(loss)
+    loss_first, loss_last = first_and_last_decile(history["loss"])
+    _, margin_last = first_and_last_decile(history["margin"])
     metrics = {
         "pairs": sum(len(group.labels) for group in groups),
         "prompts": len(groups),
-        **left_out,
-        "steps": len(plan),
-        "skipped_steps": engine.skipped,
-        "loss_first": first,
-        "loss_last": last,
-        "margin_last": first_and_last_decile(history["margin"])[1],
+        **dataset.dropped,
+        "steps": len(trainer.plan),
+        "skipped_steps": trainer.engine.skipped,
+        "loss_first": loss_first,
+        "loss_last": loss_last,
+        "margin_last": margin_last,
     }
-    save(engine, tokenizer, out, base, model_card("dpo", base, config, training, metrics))
-    resume.clear()
+    trainer.save(metrics)
     return metrics
 
 
-def answer_logprobs(logits: Tensor, packed: PackedBatch, *, mean: bool = False) -> Tensor:
-    """Log-probability ``[A]`` of each answer, summed over its tokens or (IPO) their mean."""
+def sequence_logprobs(logits: Tensor, packed: PackedBatch, *, mean: bool = False) -> Tensor:
+    """Compute the log-probability of each answer.
+
+    Args:
+        logits: Logits that predict the answers' tokens, ``[N, V]``.
+        packed: The batch that they were computed for.
+        mean: Divide by the number of tokens (IPO) instead of summing over them (DPO).
+
+    Returns:
+        One log-probability per answer, ``[A]``.
+    """
     sums = packed.sums(token_logprobs(logits, packed.targets))
     return sums / packed.lengths() if mean else sums
 
@@ -134,16 +148,25 @@ def reference_logprobs(
     pad_id: int,
     *,
     mean: bool = False,
-    tokens: int = 1_024,
+    max_tokens: int = 1_024,
 ) -> list[Tensor]:
-    """What the policy, as it is now, thinks of the answers of every element, on the CPU."""
-    found: dict[int, Tensor] = {}
-    for part in bucket_by_length([group.prompt_group.size for group in groups], tokens):
-        packed = pack(policy.model, [groups[i].prompt_group for i in part], pad_id)
-        values = answer_logprobs(policy(packed)[0], packed, mean=mean).cpu()
-        found |= dict(
-            zip(
-                part, values.split([len(groups[i].prompt_group.answers) for i in part]), strict=True
-            )
-        )
-    return [found[i] for i in range(len(groups))]
+    """Compute the log-probabilities of all answers under the policy as it is now.
+
+    Args:
+        policy: The policy.
+        groups: The answers, by prompt.
+        pad_id: Token id to pad rows with.
+        mean: As in :func:`sequence_logprobs`.
+        max_tokens: Maximum tokens to read at once, padding included.
+
+    Returns:
+        For each group the log-probabilities of its answers, ``[A]``, on the CPU.
+    """
+    logprobs: dict[int, Tensor] = {}
+    for rows in bucket_by_length([group.prompt_group.size for group in groups], max_tokens):
+        packed = pack(policy.model, [groups[row].prompt_group for row in rows], pad_id)
+        logits, _ = policy(packed)
+        values = sequence_logprobs(logits, packed, mean=mean).cpu()
+        answers = [len(groups[row].prompt_group.answers) for row in rows]
+        logprobs |= zip(rows, torch.split(values, answers), strict=True)
+    return [logprobs[row] for row in range(len(groups))]

@@ -1,10 +1,11 @@
-"""The loop that supervised fine-tuning, the reward model and DPO share: batches by plan, cut into passes, shared among processes."""
+"""The loop of SFT, DPO and reward modeling: planned batches, cut into micro-batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from cai import distributed
 from cai.errors import RunFailed
@@ -13,70 +14,107 @@ from cai.train.engine import Engine, StepLoss
 from cai.train.resume import Resume
 
 Log = Callable[[dict[str, Any]], None]
+"""Called with the metrics of each step."""
 
 
-class MicroBatch(NamedTuple):
-    """Rows that one process reads at once; each counts with its weight, 0 for one that only keeps the process company."""
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows that one process reads at once.
+
+    Attributes:
+        rows: Indices of the rows.
+        counts: Weight of each row: 1, or 0 for a row that another process counts and this one reads
+            only because all processes must take part in every micro-batch.
+    """
 
     rows: tuple[int, ...]
     counts: tuple[float, ...]
 
     def sorted(self, key: Callable[[int], Any]) -> MicroBatch:
-        """The same pass with its rows in the order of a key of them."""
+        """Return the same rows in the order of a key, each with its weight."""
         pairs = sorted(zip(self.rows, self.counts, strict=True), key=lambda pair: key(pair[0]))
         return MicroBatch(tuple(row for row, _ in pairs), tuple(count for _, count in pairs))
 
 
-def micro_batches(batch: Sequence[int], sizes: Sequence[int], tokens: int) -> list[MicroBatch]:
-    """A batch in parts of like size that hold at most ``tokens`` on a process, padding counted, and this process's share of each.
+LossFunction = Callable[[MicroBatch, Sequence[int]], StepLoss]
+"""From a micro-batch and all rows of its batch to what the micro-batch adds to the batch's loss."""
 
-    Every process gets as many passes. One that is left without a row reads another's and counts it as nothing.
+
+def micro_batches(
+    batch: Sequence[int], lengths: Sequence[int], max_tokens: int
+) -> list[MicroBatch]:
+    """Cut a batch into this process's micro-batches.
+
+    Every process gets the same number of them, because all must step together.
+
+    Args:
+        batch: Indices of the rows of the batch.
+        lengths: Tokens of each row of the data.
+        max_tokens: Maximum tokens of a micro-batch on one process, padding included.
     """
-    found = list[MicroBatch]()
-    for part in bucket_by_length([sizes[row] for row in batch], tokens, distributed.count()):
-        rows = [batch[i] for i in part]
-        mine = distributed.share(rows)
-        found.append(
-            MicroBatch(tuple(mine), (1.0,) * len(mine))
-            if mine
-            else MicroBatch(tuple(rows[:1]), (0.0,))
-        )
-    return found
+    result: list[MicroBatch] = []
+    batch_lengths = [lengths[row] for row in batch]
+    for bucket in bucket_by_length(batch_lengths, max_tokens, distributed.count()):
+        rows = [batch[i] for i in bucket]
+        own = distributed.share(rows)
+        if own:
+            result.append(MicroBatch(tuple(own), (1.0,) * len(own)))
+        else:
+            result.append(MicroBatch((rows[0],), (0.0,)))
+    return result
 
 
 def fit(
     engine: Engine,
     plan: Sequence[Sequence[int]],
-    sizes: Sequence[int],
-    loss: Callable[[MicroBatch, Sequence[int]], StepLoss],
+    lengths: Sequence[int],
+    loss: LossFunction,
     *,
-    tokens: int,
+    max_tokens: int,
     resume: Resume,
     log: Log,
 ) -> dict[str, list[float]]:
-    """Work through a plan of batches of row numbers; ``loss`` gives the part that a pass has in its batch's loss.
+    """Take one optimizer step per batch of a plan. Continue from a saved state if there is one.
 
-    Killed, it goes on from its last kept state. Returns the figures of every step, by name.
+    Args:
+        engine: The model and its optimizer.
+        plan: The batches, as indices of rows.
+        lengths: Tokens of each row.
+        loss: Computes the loss of a micro-batch.
+        max_tokens: Maximum tokens of a micro-batch on one process.
+        resume: Where states are saved.
+        log: Called with the metrics of each step.
+
+    Returns:
+        The metrics of all steps, by name. A step's metric that is not finite is left out.
+
+    Raises:
+        RunFailed: If no step had a finite loss.
     """
-    kept = resume.load({"model": engine})
-    history: dict[str, list[float]] = kept.get("history", {})
-    done = kept.get("done", 0)
+    saved = resume.load({"model": engine})
+    history: dict[str, list[float]] = saved.get("history", {})
+    steps_done = saved.get("done", 0)
     engine.model.train()
-    for number, batch in enumerate(plan[done:], start=done + 1):
+    for step, batch in enumerate(plan[steps_done:], start=steps_done + 1):
         metrics = engine.step(
-            [partial(loss, part, batch) for part in micro_batches(batch, sizes, tokens)]
+            [
+                partial(loss, micro_batch, batch)
+                for micro_batch in micro_batches(batch, lengths, max_tokens)
+            ]
         )
-        skipped = {"rows": list(batch)} if metrics.pop("skipped", 0) else {}
+        was_skipped = bool(metrics.pop("skipped", 0))
         for name, value in metrics.items():
             history.setdefault(name, []).append(value)
-        resume.save(number, {"model": engine}, history=history)
-        log({"step": number, "steps": len(plan), **metrics, **skipped})
+        resume.save(step, {"model": engine}, history=history)
+        # the rows of a skipped step are logged, so that the culprit can be found
+        skipped_rows = {"rows": list(batch)} if was_skipped else {}
+        log({"step": step, "steps": len(plan), **metrics, **skipped_rows})
     if not history.get("loss"):
-        raise RunFailed("no step of the training had a finite gradient; lower the rate")
+        raise RunFailed("no training step had a finite gradient; lower the learning rate")
     return history
 
 
 def first_and_last_decile(values: Sequence[float]) -> tuple[float, float]:
-    """Means of the first and of the last tenth of some figures."""
-    label = max(1, len(values) // 10)
-    return sum(values[:label]) / label, sum(values[-label:]) / label
+    """Compute the means of the first and of the last tenth of some values."""
+    count = max(1, len(values) // 10)
+    return sum(values[:count]) / count, sum(values[-count:]) / count

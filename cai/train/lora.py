@@ -1,4 +1,4 @@
-"""Low-rank adapters (arXiv 2106.09685) by way of ``peft``: put in, switched off, merged and saved."""
+"""Low-rank adapters (LoRA, arXiv 2106.09685) by way of ``peft``: add, switch off, merge, save."""
 
 from __future__ import annotations
 
@@ -13,54 +13,66 @@ from transformers.pytorch_utils import Conv1D
 
 from cai.config import Training
 from cai.errors import InputError, Problem
+from cai.models.scalar import HEADS
+
+ADAPTER = "default"
+"""peft's name for an adapter that was given none."""
 
 
 def add_adapters(model: PreTrainedModel, training: Training) -> None:
-    """Freeze a model and put adapters into the linear layers of its trunk; a new scalar head stays trainable."""
+    """Freeze a model, except for a scalar head, and add adapters to the linear layers of its trunk.
+
+    Args:
+        model: The model; it is changed in place.
+        training: ``lora_rank``, ``lora_alpha`` and ``lora_targets``.
+
+    Raises:
+        InputError: If peft is not installed, or no layer has one of the wanted names.
+    """
     peft = _peft()
-    trunk = model.base_model
-    linear = [
-        name for name, module in trunk.named_modules() if isinstance(module, nn.Linear | Conv1D)
-    ]
-    targets = [
-        name
-        for name in linear
-        if not training.lora_targets or name.rsplit(".", 1)[-1] in training.lora_targets
-    ]
-    if not targets:
-        known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
-        raise InputError(
-            [
-                Problem(
-                    "training.lora_targets",
-                    f"none of {', '.join(training.lora_targets or ())} is a linear layer; there are {known}",
-                )
-            ]
-        )
+    trunk: nn.Module = model.base_model
     config = peft.LoraConfig(
         r=training.lora_rank,
         lora_alpha=training.lora_alpha,
-        target_modules=targets,
+        target_modules=_target_modules(model, trunk, training.lora_targets),
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in trunk.modules()),
     )
     head = [
-        p for name, p in model.named_parameters() if name.split(".")[0] in ("score", "classifier")
+        parameter for name, parameter in model.named_parameters() if name.split(".")[0] in HEADS
     ]
-    prefix = f"{model.base_model_prefix}." if trunk is not model else ""
-    config.target_modules = {prefix + name for name in targets}
     peft.inject_adapter_in_model(config, model)
     for parameter in head:
         parameter.requires_grad_(True)
 
 
+def _target_modules(
+    model: PreTrainedModel, trunk: nn.Module, wanted: tuple[str, ...] | None
+) -> set[str]:
+    """Name the linear layers of a trunk, all or those wanted, as modules of the whole model."""
+    linear = [
+        name for name, module in trunk.named_modules() if isinstance(module, nn.Linear | Conv1D)
+    ]
+    targets = [name for name in linear if not wanted or _last(name) in wanted]
+    if not targets:
+        known = ", ".join(sorted({_last(name) for name in linear}))
+        message = f"none of {', '.join(wanted or ())} is a linear layer; there are {known}"
+        raise InputError([Problem("training.lora_targets", message)])
+    prefix = "" if trunk is model else f"{model.base_model_prefix}."
+    return {prefix + name for name in targets}
+
+
+def _last(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
 @contextlib.contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
-    """Within it a model is what it was before its adapters were put in: the reference policy without a second copy."""
-    layers = [
-        module
-        for module in model.modules()
-        if isinstance(module, _peft().tuners.tuners_utils.BaseTunerLayer)
-    ]
+    """Switch a model's adapters off meanwhile.
+
+    It then computes what it did before training: a reference policy without a second copy.
+    """
+    kind = _peft().tuners.tuners_utils.BaseTunerLayer
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, kind)]
     for layer in layers:
         layer.enable_adapters(False)
     try:
@@ -70,51 +82,74 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def merged(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a model with adapters as those of the plain model that computes the same."""
-    config: Any = getattr(model, "peft_config", {}).get("default")
-    if config is None:
+def merge_adapters(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Merge adapters into the weights they adapt.
+
+    peft merges in place. That would change the model in the middle of training, and a process that
+    holds only shards of the weights could not do it. So this works on gathered weights.
+
+    Args:
+        model: The model, with or without adapters.
+        weights: All its weights, by name.
+
+    Returns:
+        The weights of the plain model that computes the same.
+    """
+    if not _has_adapters(model):
         return weights
-    scale, found = config.lora_alpha / config.r, dict[str, Tensor]()
-    for name, tensor in weights.items():
-        if ".lora_" in name:
-            continue
-        if name.endswith(".base_layer.weight"):
-            layer = name.removesuffix(".base_layer.weight")
-            if f"{layer}.lora_A.default.weight" in weights:
-                change = (
-                    weights[f"{layer}.lora_B.default.weight"]
-                    @ weights[f"{layer}.lora_A.default.weight"]
-                    * scale
-                )
-                tensor = tensor + (change.T if config.fan_in_fan_out else change)
-        found[name.replace(".base_layer.", ".")] = tensor
-    return found
+    merged = {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in weights.items()
+        if ".lora_" not in name
+    }
+    for name, layer in model.named_modules():
+        if isinstance(layer, _peft().tuners.lora.LoraLayer):
+            adapter: Any = layer
+            change = (
+                weights[f"{name}.lora_B.{ADAPTER}.weight"]
+                @ weights[f"{name}.lora_A.{ADAPTER}.weight"]
+                * adapter.scaling[ADAPTER]
+            )
+            # not in place: on one process these are the very weights that are being trained
+            weight = merged[f"{name}.weight"]
+            merged[f"{name}.weight"] = weight + (change.T if adapter.fan_in_fan_out else change)
+    return merged
 
 
 def save_adapters(model: PreTrainedModel, weights: dict[str, Tensor], base: str, out: Path) -> None:
-    """Write the adapters alone, as ``PeftModel.from_pretrained(base, out)`` reads them."""
+    """Write a model's adapters alone, as ``PeftModel.from_pretrained(base, out)`` reads them.
+
+    Args:
+        model: The model; without adapters nothing is written.
+        weights: All its weights, by name.
+        base: Name of the model that the adapters belong to.
+        out: The folder to make.
+    """
     from safetensors.torch import save_file
 
-    config: Any = getattr(model, "peft_config", {}).get("default")
-    if config is None:
+    if not _has_adapters(model):
         return
-    out.mkdir(parents=True)
-    adapters = {
-        f"base_model.model.{name.replace('.default', '')}": t.contiguous()
-        for name, t in weights.items()
-        if ".lora_" in name
-    }
-    save_file(adapters, out / "adapter_model.safetensors", metadata={"format": "pt"})
+    peft = _peft()
+    adapters = peft.get_peft_model_state_dict(
+        model, state_dict=weights, adapter_name=ADAPTER, save_embedding_layers=False
+    )
+    tensors = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in adapters.items()}
+    config: Any = model.peft_config[ADAPTER]
     config.base_model_name_or_path = base
+    out.mkdir(parents=True)
+    save_file(tensors, out / peft.utils.SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     config.save_pretrained(out)
 
 
+def _has_adapters(model: PreTrainedModel) -> bool:
+    return ADAPTER in getattr(model, "peft_config", {})
+
+
 def _peft() -> Any:
+    """Import peft, which only the ``lora`` extra installs."""
     try:
         import peft
     except ImportError:
-        raise InputError(
-            [Problem("training.lora_rank", "needs peft: pip install 'cai[lora]'")]
-        ) from None
+        message = "needs peft: pip install 'cai[lora]'"
+        raise InputError([Problem("training.lora_rank", message)]) from None
     return peft

@@ -1,81 +1,96 @@
-"""The card that lies beside a trained model: what it is, what it was made from and how, and what was measured."""
+"""The model card beside a trained model: what it is, how it was trained, and its metrics."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import ModelCard, ModelCardData
 
 from cai.config import Section, Training
+from cai.models.load import resolve
 
-STAGES = {
-    "sft": (
-        "AutoModelForCausalLM",
-        "text-generation",
-        "A policy fine-tuned on answers to imitate.",
-    ),
-    "reward": (
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+
+
+class Kind(NamedTuple):
+    """What a stage's checkpoint is.
+
+    Attributes:
+        title: Heading of the card.
+        summary: One sentence.
+        model_class: The class of transformers that opens it.
+        task: The hub's name of what it does (``pipeline_tag``).
+    """
+
+    title: str
+    summary: str
+    model_class: str
+    task: str
+
+
+CAUSAL_LM = ("AutoModelForCausalLM", "text-generation")
+KINDS = {
+    "sft": Kind("SFT policy", "A policy fine-tuned on example answers.", *CAUSAL_LM),
+    "reward": Kind(
+        "Reward model",
+        "A reward model: one score per conversation, read at its last token.",
         "AutoModelForSequenceClassification",
         "text-classification",
-        "A reward model: one score per conversation, read at its last token.",
     ),
-    "ppo": (
-        "AutoModelForCausalLM",
-        "text-generation",
-        "A policy optimised against a reward under a KL penalty.",
+    "ppo": Kind(
+        "PPO policy", "A policy optimized against a reward, with a KL penalty.", *CAUSAL_LM
     ),
-    "dpo": (
-        "AutoModelForCausalLM",
-        "text-generation",
-        "A policy optimised on preferences, without a reward model (DPO).",
-    ),
+    "dpo": Kind("DPO policy", "A policy optimized on preferences by DPO.", *CAUSAL_LM),
 }
 
 
 def model_card(
     stage: str, base: str, config: Section, training: Training, metrics: Mapping[str, Any]
 ) -> str:
-    """The text of a ``README.md`` in the form of the model hubs."""
-    opens, task, what = STAGES[stage]
-    measured = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    adapters = (
-        "\n\nTrained by adapters, which are merged here; by themselves they stand in `adapter/`."
-        if training.lora_rank
-        else ""
+    """Write a model card in the format of the Hugging Face hub.
+
+    Args:
+        stage: ``sft``, ``reward``, ``ppo`` or ``dpo``.
+        base: Name of the model that training started from.
+        config: Settings of the stage.
+        training: Settings of all training stages.
+        metrics: What the stage measured; the numbers among them are shown.
+
+    Returns:
+        The text of the ``README.md``.
+    """
+    kind = KINDS[stage]
+    settings = {
+        stage: config.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+    }
+    card = ModelCard.from_template(
+        ModelCardData(
+            library_name="transformers",
+            pipeline_tag=kind.task,
+            tags=["cai", "constitutional-ai", stage],
+            base_model=None if Path(resolve(base)).is_dir() else base,
+        ),
+        template_path=str(TEMPLATE),
+        title=kind.title,
+        summary=kind.summary,
+        model_class=kind.model_class,
+        base_name=base,
+        has_adapters=training.lora_rank is not None,
+        is_reward=stage == "reward",
+        metrics=_rows(metrics),
+        settings=json.dumps(settings, indent=2),
     )
-    normalised = (
-        "\n\nA score is the head's output less `reward_mean`, over `reward_std`, both in `config.json`; by itself it means nothing, only"
-        " differences between answers to one prompt do."
-    )
-    return f"""---
-library_name: transformers
-pipeline_tag: {task}
-tags: [cai, constitutional-ai, {stage}]
----
-{what} Made by `cai` from `{base}`.{adapters}{normalised if stage == "reward" else ""}
-
-```python
-from transformers import {opens}
-model = {opens}.from_pretrained("this folder")
-```
-
-## Measured
-
-{_table(measured)}
-
-## Settings
-
-```json
-{json.dumps({stage: config.model_dump(mode="json"), "training": training.model_dump(mode="json")}, indent=2)}
-```
-"""
+    return str(card)
 
 
-def _table(metrics: Mapping[str, float]) -> str:
-    rows = [
-        f"| {name.replace('_', ' ')} | {value:.4g} |"
-        if isinstance(value, float)
-        else f"| {name.replace('_', ' ')} | {value} |"
+def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of each number among the metrics, as the card shows them."""
+    return [
+        (name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
         for name, value in metrics.items()
+        if isinstance(value, int | float)
     ]
-    return "\n".join(["| | |", "|---|---|", *rows])

@@ -1,8 +1,10 @@
-"""Where a trainer stands, kept on disk now and then, so that a killed stage goes on from its last kept step.
+"""Save the state of a training now and then, so that a killed stage continues from there.
 
-All that training draws is keyed on the step, so weights, optimiser moments, the place in the schedule and what was measured are the
-whole state; there is no generator to keep. Tensors go into safetensors, the rest into JSON. A state is written beside its
-place, its sha256 sums last, and then renamed; a folder without sums, or with a byte that is not what it was, is not used.
+Every random draw of a training is keyed on the step. So the weights, the moments of the optimizer,
+the number of steps done and the metrics so far are the whole state; there is no random generator to
+save. Tensors are written as safetensors and everything else as JSON. A state is written to a
+neighboring folder, its SHA-256 sums last, and then renamed. A folder without sums, or with a file
+that does not match them, is not used.
 """
 
 from __future__ import annotations
@@ -17,102 +19,120 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from cai import distributed
 from cai.files import read_json, sha256
 from cai.keys import digest
 from cai.train.checkpoint import published
-from cai.train.engine import Engine
+from cai.train.engine import Engine, EngineState
 
 SAVE_EVERY = 300.0
-"""Seconds between two kept states."""
-SAVE_SHARE = 0.05
-"""Where keeping a state takes long, states are further apart, so that no more of the time goes into it."""
+"""Default number of seconds between two saved states."""
+MAX_SAVE_SHARE = 0.05
+"""Largest fraction of the time spent on saving; if saving is slow, states are further apart."""
 SUMS = "sha256.json"
+STATE = "state.json"
 
 
 class Resume:
-    """The kept states of one training, in ``<out>.resume``. ``made_from`` names all that its result depends on."""
+    """The saved states of one training, in ``<out>.resume``.
+
+    Args:
+        out: Folder that the training will write its result to.
+        made_from: All that the result depends on. A state saved under other inputs is not used.
+        every: Seconds between two saved states; 0: save after every step.
+    """
 
     def __init__(self, out: Path, made_from: Sequence[object], every: float = SAVE_EVERY) -> None:
         self.folder = out.with_name(out.name + ".resume")
-        self.key, self.every = digest(list(made_from)), every
-        self._saved, self._took = time.monotonic(), 0.0
+        self.key = digest(list(made_from))
+        self.every = every
+        self._last_saved = time.monotonic()
+        self._seconds_to_save = 0.0
 
     def load(self, engines: Mapping[str, Engine]) -> dict[str, Any]:
-        """Put the newest usable state into the engines and return the rest of it; empty where there is none."""
-        for state in sorted(
-            self.folder.glob("step-*[0-9]"), key=lambda path: -int(path.name.removeprefix("step-"))
-        ):
-            if not _is_whole(state):
-                print(f"warning: {state} is not as it was written and is not used", file=sys.stderr)
+        """Restore the newest usable state. Collective.
+
+        Args:
+            engines: The engines to restore, by the names they were saved under.
+
+        Returns:
+            What was saved with them, and the number of steps ``done``; empty if there is no state.
+        """
+        for folder in sorted(self.folder.glob("step-*[0-9]"), key=_step_of, reverse=True):
+            if not _is_intact(folder):
+                print(f"warning: {folder} is damaged and is not used", file=sys.stderr)
                 continue
-            kept: dict[str, Any] = read_json(state / "state.json")
-            if kept["key"] != self.key:
+            state: dict[str, Any] = read_json(folder / STATE)
+            if state["key"] != self.key:
                 continue  # of another training: other data, settings or code
             for name, engine in engines.items():
-                engine.restore(load_file(state / f"{name}.safetensors"), kept["engines"][name])
-            return kept
+                tensors = load_file(folder / f"{name}.safetensors")
+                engine.restore(tensors, state["engines"][name])
+            return state
         return {}
 
     def save(self, done: int, engines: Mapping[str, Engine], **rest: object) -> None:
-        """Keep the state after ``done`` steps, if it is time; the one before it goes only when this one is there."""
+        """Save the state after ``done`` steps if it is time. Collective.
+
+        Args:
+            done: Number of steps done.
+            engines: The engines to save, by name.
+            rest: What else :meth:`load` should return; JSON values.
+        """
         started = time.monotonic()
-        pause = max(self.every, self._took / SAVE_SHARE) if self.every else 0.0
-        if not _due(next(iter(engines.values())), started - self._saved >= pause):
+        pause = max(self.every, self._seconds_to_save / MAX_SAVE_SHARE) if self.every else 0.0
+        is_due = started - self._last_saved >= pause
+        if not _main_decides(next(iter(engines.values())), decision=is_due):
             return
-        kept = {
-            name: engine.state() for name, engine in engines.items()
-        }  # all processes have a part in it
+        states = {name: engine.state() for name, engine in engines.items()}
         if distributed.is_main():
-            self._write(done, kept, rest)
+            self._write(done, states, rest)
         distributed.wait()
-        self._saved = time.monotonic()
-        self._took = self._saved - started
+        self._last_saved = time.monotonic()
+        self._seconds_to_save = self._last_saved - started
 
     def _write(
-        self,
-        done: int,
-        kept: Mapping[str, tuple[dict[str, Tensor], dict[str, Any]]],
-        rest: Mapping[str, object],
+        self, done: int, states: Mapping[str, EngineState], rest: Mapping[str, object]
     ) -> None:
-        place = self.folder / f"step-{done}"
-        states = {}
-        with published(place) as partial:
-            for name, (tensors, states[name]) in kept.items():
-                save_file(tensors, partial / f"{name}.safetensors")
-            (partial / "state.json").write_text(
-                json.dumps({"key": self.key, "done": done, "engines": states, **rest})
-            )
+        """Publish a state, then remove the older ones."""
+        folder = self.folder / f"step-{done}"
+        values = {name: state.values for name, state in states.items()}
+        with published(folder) as partial:
+            for name, state in states.items():
+                save_file(state.tensors, partial / f"{name}.safetensors")
+            content = {"key": self.key, "done": done, "engines": values, **rest}
+            (partial / STATE).write_text(json.dumps(content), encoding="utf-8")
             sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
-            (partial / SUMS).write_text(json.dumps(sums))
+            (partial / SUMS).write_text(json.dumps(sums), encoding="utf-8")
         for other in self.folder.iterdir():
-            if other != place:
+            if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
 
     def clear(self) -> None:
-        """Forget all states: the training is done."""
+        """Remove all states: the training is complete."""
         if distributed.is_main():
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _due(engine: Engine, here: bool) -> bool:
-    """Whether the main process says that it is time; clocks differ, and all must do the same."""
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _main_decides(engine: Engine, *, decision: bool) -> bool:
+    """Let all processes follow the main one's decision; their clocks differ. Collective."""
     if distributed.count() == 1:
-        return here
-    said = torch.tensor(float(here and distributed.is_main()), device=engine.accelerator.device)
-    return bool(engine.total(said))
+        return decision
+    vote = float(decision and distributed.is_main())
+    return bool(engine.total(torch.tensor(vote, device=engine.accelerator.device)))
 
 
-def _is_whole(state: Path) -> bool:
-    """Whether every file of a state is what was written."""
-    if not (state / SUMS).is_file():
-        return False
+def _is_intact(folder: Path) -> bool:
+    """Tell whether every file of a state is as it was written."""
     try:
-        sums: dict[str, str] = read_json(state / SUMS)
-    except ValueError:
+        sums: dict[str, str] = read_json(folder / SUMS)
+    except (OSError, ValueError):
         return False
     return all(
-        (state / name).is_file() and sha256(state / name) == known for name, known in sums.items()
+        (folder / name).is_file() and sha256(folder / name) == known for name, known in sums.items()
     )

@@ -1,99 +1,98 @@
-"""Supervised fine-tuning: the SL half's last step (arXiv 2212.08073, section 3.1)."""
+"""Supervised fine-tuning, the last step of the supervised half (arXiv 2212.08073, section 3.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from cai.config import SFT, Training
+from cai.config import SFT
 from cai.errors import InputError
+from cai.files import StrPath
 from cai.models.chat_template.format import ChatFormat
-from cai.models.load import fingerprint
-from cai.models.packing.layout import pack
-from cai.models.packing.padding import padding_id
 from cai.records import Prompt
 from cai.rl.losses import language_model_loss, token_logprobs
-from cai.train.batching import epoch_batches, rows_key, tokenize
-from cai.train.checkpoint import save
-from cai.train.engine import Engine, StepLoss
-from cai.train.load import load_policy, micro_batch_tokens_of
-from cai.train.loop import Log, MicroBatch, first_and_last_decile, fit
-from cai.train.model_card import model_card
-from cai.train.resume import SAVE_EVERY, Resume
+from cai.train.batching import TokenizedExample, rows_key, tokenize
+from cai.train.engine import StepLoss
+from cai.train.loop import MicroBatch, first_and_last_decile
+from cai.train.options import TrainerOptions
+from cai.train.trainer import Trainer, TrainerSetup
 
 
 def train_sft(
     rows: Sequence[tuple[Prompt, str]],
-    base: str,
-    out: Path,
+    base: StrPath,
+    out: StrPath,
     config: SFT,
     *,
-    training: Training | None = None,
-    chat_format: str = "",
-    seed: int = 0,
-    log: Log = lambda _: None,
-    save_every: float = SAVE_EVERY,
+    options: TrainerOptions | None = None,
 ) -> dict[str, float]:
-    """Fine-tune ``base`` on (prompt, answer) rows and save it to ``out``; only answer tokens are learnt.
+    """Fine-tune a language model on answers to prompts.
 
-    The loss of a step is divided by the number of its answer tokens. Killed, it goes on from its last kept state
-    (``save_every`` seconds). Returns rows, steps and first and last loss.
+    Only the tokens of the answers are learned, their stop tokens included. An interrupted training
+    continues from its last saved state when it is started again.
+
+    Args:
+        rows: Prompts with the answers to imitate.
+        base: Model to start from: ``reference``, a folder, or a hub id.
+        out: Folder to save the trained model to.
+        config: Settings of the training.
+        options: Options that all trainers share; None: their defaults.
+
+    Returns:
+        ``rows`` trained on, rows ``dropped_too_long``, optimizer ``steps``, ``skipped_steps``, and
+        the mean loss of the first and of the last tenth of the steps, ``loss_first`` and
+        ``loss_last``.
+
+    Raises:
+        InputError: If there are no rows, or none fits ``config.max_length``.
+        RunFailed: If training diverges.
     """
-    training = training or Training()
-    policy, tokenizer = load_policy(base, training)
-    chat, pad_id = ChatFormat(tokenizer, chat_format), padding_id(tokenizer)
-    tokenized = [
-        row for prompt, answer in rows if (row := tokenize(chat, prompt, answer, config.max_length))
-    ]
-    if not tokenized:
-        raise InputError("there is nothing to fine-tune on: no row fits into sft.max_length")
-    sizes = [len(row.ids) for row in tokenized]
-    plan = [
-        batch
-        for epoch in range(config.epochs)
-        for batch in epoch_batches(sizes, config.batch_size, seed, "sft", epoch)
-    ]
-    engine = Engine(policy, learning_rate=config.learning_rate, steps=len(plan))
-
-    def loss(part: MicroBatch, batch: Sequence[int]) -> StepLoss:
-        packed = pack(policy.model, [tokenized[i].prompt_group for i in part.rows], pad_id)
-        logits, _ = engine.model(packed)
-        counted = torch.tensor(part.counts, device=logits.device)[packed.answer_index]
-        in_batch = sum(len(tokenized[i].answer) for i in batch)
-        return StepLoss(
-            language_model_loss(token_logprobs(logits, packed.targets), counted, in_batch)
-        )
-
-    made_from = [
-        "sft",
-        fingerprint(base),
-        config.model_dump(),
-        training.model_dump(),
-        chat_format,
-        seed,
-        rows_key(tokenized),
-    ]
-    resume = Resume(out, made_from, save_every)
-    history = fit(
-        engine,
-        plan,
-        sizes,
-        loss,
-        tokens=micro_batch_tokens_of(training, policy.model),
-        resume=resume,
-        log=log,
+    setup = TrainerSetup.of("sft", base, out, config, options)
+    policy, tokenizer = setup.load_policy()
+    chat = ChatFormat(tokenizer, setup.options.chat_format)
+    examples = _tokenize_rows(rows, chat, config.max_length)
+    trainer = Trainer(
+        setup,
+        policy,
+        tokenizer,
+        lengths=[len(example.ids) for example in examples],
+        data_key=rows_key(examples),
     )
-    first, last = first_and_last_decile(history["loss"])
+
+    def loss(micro_batch: MicroBatch, batch: Sequence[int]) -> StepLoss:
+        """Sum the negative log-likelihood over answer tokens, divided by those of the batch."""
+        packed = trainer.pack(examples[row].prompt_group for row in micro_batch.rows)
+        logits, _ = trainer.engine.model(packed)
+        logprobs = token_logprobs(logits, packed.targets)
+        weights = torch.tensor(micro_batch.counts, device=logits.device)[packed.answer_index]
+        tokens_in_batch = sum(len(examples[row].answer) for row in batch)
+        return StepLoss(language_model_loss(logprobs, weights, tokens_in_batch))
+
+    history = trainer.fit(loss)
+    loss_first, loss_last = first_and_last_decile(history["loss"])
     metrics = {
-        "rows": len(tokenized),
-        "dropped_too_long": len(rows) - len(tokenized),
-        "steps": len(plan),
-        "skipped_steps": engine.skipped,
-        "loss_first": first,
-        "loss_last": last,
+        "rows": len(examples),
+        "dropped_too_long": len(rows) - len(examples),
+        "steps": len(trainer.plan),
+        "skipped_steps": trainer.engine.skipped,
+        "loss_first": loss_first,
+        "loss_last": loss_last,
     }
-    save(engine, tokenizer, out, base, model_card("sft", base, config, training, metrics))
-    resume.clear()
+    trainer.save(metrics)
     return metrics
+
+
+def _tokenize_rows(
+    rows: Sequence[tuple[Prompt, str]], chat: ChatFormat, max_length: int
+) -> list[TokenizedExample]:
+    """Tokenize the rows that fit."""
+    if not rows:
+        raise InputError("there are no rows to fine-tune on")
+    tokenized = [tokenize(chat, prompt, answer, max_length) for prompt, answer in rows]
+    examples = [example for example in tokenized if example is not None]
+    if not examples:
+        raise InputError(
+            f"no row fits sft.max_length: all {len(rows)} have more than {max_length} tokens"
+        )
+    return examples

@@ -369,16 +369,18 @@ def test_margins_are_read_and_never_negative(tmp_path):
 def test_real_pairs_teach_more_than_chance(tmp_path):
     """1,200 pairs of people that nobody here wrote, a trained model of 260,000 weights, a fifth held out, three such fifths."""
     from cai.config import Reward
+    from cai.train.options import TrainerOptions
     from cai.train.reward.trainer import train_reward
 
     people = read_preferences(MATERIAL / "hh-rlhf-harmless-test-0000-1199.jsonl").preferences
     base = str(MATERIAL.parent / "models/stories260K")
     config = Reward(epochs=3, batch_size=16, learning_rate=1e-3, eval_fraction=0.2, max_length=480)
     found = [
-        train_reward(people, base, tmp_path / str(seed), config, seed=seed) for seed in range(3)
+        train_reward(people, base, tmp_path / str(seed), config, options=TrainerOptions(seed=seed))
+        for seed in range(3)
     ]
-    held = sum(f["held_out"] for f in found)
-    right = sum(f["held_out"] * f["eval_accuracy"] for f in found) / held
-    shorter = 1 - sum(f["held_out"] * f["longer_is_better"] for f in found) / held
+    held = sum(f["eval_pairs"] for f in found)
+    right = sum(f["eval_pairs"] * f["eval_accuracy"] for f in found) / held
+    shorter = 1 - sum(f["eval_pairs"] * f["longer_is_better"] for f in found) / held
     print(f"held out {held}: right {right:.3f}, shorter wins {shorter:.3f}")
     assert right > 0.5 + 1.96 * (0.25 / held) ** 0.5  # beyond what a coin does in 39 of 40 tries

@@ -22,7 +22,8 @@ from cai.models.packing.logits import next_token_logits
 from cai.models.packing.padding import padding_id
 from cai.models.scalar import load_scalar_model
 from cai.records import Comparison, Preference, Prompt
-from cai.train.reward.trainer import score_texts, train_reward
+from cai.train.reward.scoring import score_texts
+from cai.train.reward.trainer import train_reward
 from cai.train.sft import train_sft
 
 HEADERS = (

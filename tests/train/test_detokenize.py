@@ -17,7 +17,8 @@ from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.detokenize import Detokenizer
 from cai.train.ppo.rewards import reward_scorer
 from cai.train.ppo.trainer import train_ppo
-from cai.train.reward.trainer import score_texts, train_reward
+from cai.train.reward.scoring import score_texts
+from cai.train.reward.trainer import train_reward
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from cai.models.packing.layout import PromptGroup
 from cai.rl.losses import dpo_loss, ipo_loss
 from cai.train.dpo import reference_logprobs, train_dpo
 from cai.train.load import load_policy
+from cai.train.options import TrainerOptions
 from cai.train.reward.dataset import PairLabel, PreferenceGroup, smoothed
 
 
@@ -96,7 +97,9 @@ def test_smoothing_flips_a_share_of_each_label():
 def test_it_learns_which_answer_is_better(tiny, tmp_path, loss):
     config = DPO(epochs=6, batch_size=8, learning_rate=2e-3, beta=0.1, loss=loss)
     rows = []
-    metrics = train_dpo(preferences(), tiny, tmp_path / loss, config, log=rows.append)
+    metrics = train_dpo(
+        preferences(), tiny, tmp_path / loss, config, options=TrainerOptions(log=rows.append)
+    )
     start = math.log(2) if loss == "dpo" else 25.0
     assert rows[0]["loss"] == pytest.approx(
         start, rel=1e-3
@@ -107,5 +110,5 @@ def test_it_learns_which_answer_is_better(tiny, tmp_path, loss):
 
 
 def test_nothing_to_train_on_is_said(tiny, tmp_path):
-    with pytest.raises(InputError, match="no labelled pair"):
+    with pytest.raises(InputError, match="no labeled pair"):
         train_dpo([], tiny, tmp_path / "x", DPO(epochs=1))

@@ -12,10 +12,12 @@ from cai.config import PPO, SFT, PPORollout, Reward
 from cai.errors import InputError, RunFailed
 from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
+from cai.train.options import TrainerOptions
 from cai.train.ppo import trainer as ppo_module
 from cai.train.ppo.trainer import train_ppo
 from cai.train.reward import trainer as reward_module
-from cai.train.reward.trainer import score_texts, train_reward
+from cai.train.reward.scoring import score_texts
+from cai.train.reward.trainer import train_reward
 from cai.train.sft import train_sft
 
 
@@ -58,14 +60,14 @@ def test_engines_that_are_not_known_are_refused(tiny, tmp_path, monkeypatch, ask
 
 def test_one_pair_is_enough_to_train_and_nothing_is_nan(tiny, tmp_path):
     metrics = train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(eval_fraction=0.0))
-    assert metrics["pairs"] == 1 and metrics["held_out"] == 0 and finite(tmp_path / "r")
+    assert metrics["pairs"] == 1 and metrics["eval_pairs"] == 0 and finite(tmp_path / "r")
     measured = {
         "eval_accuracy",
         "longer_is_better",
-        "score_with_length",
+        "score_length_correlation",
         "calibration_error",
         "format_bias",
-        "dressed_turned",
+        "format_bias_max_flipped",
     }
     assert (
         not measured & set(metrics)
@@ -105,7 +107,7 @@ def test_a_nan_in_one_batch_of_the_reward_model_is_skipped_and_said_with_its_row
         tiny,
         tmp_path / "r",
         Reward(batch_size=8, eval_fraction=0.0, epochs=2),
-        log=rows.append,
+        options=TrainerOptions(log=rows.append),
     )
     assert metrics["skipped_steps"] == 1 and [bool(row.get("rows")) for row in rows[:4]] == [
         False,

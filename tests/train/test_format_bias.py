@@ -64,10 +64,10 @@ def test_labels_that_dress_turns_round_are_counted(tiny, tmp_path):
     ]
     metrics = train_reward(told, tiny, tmp_path / "r", CONFIG)
     assert (
-        set(metrics["format_bias"]) == set(STYLES) and metrics["format_bias"]["bold"]["turned"] > 0
+        set(metrics["format_bias"]) == set(STYLES) and metrics["format_bias"]["bold"]["flipped"] > 0
     )
-    assert metrics["dressed_turned"] == max(
-        way["turned"] for way in metrics["format_bias"].values()
+    assert metrics["format_bias_max_flipped"] == max(
+        way["flipped"] for way in metrics["format_bias"].values()
     )
 
 

@@ -17,9 +17,11 @@ from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.records import Comparison, Preference, Prompt
 from cai.train.dpo import train_dpo
+from cai.train.options import TrainerOptions
 from cai.train.ppo.rewards import ConstraintReward
 from cai.train.ppo.trainer import train_ppo
-from cai.train.reward.trainer import score_texts, train_reward
+from cai.train.reward.scoring import score_texts
+from cai.train.reward.trainer import train_reward
 
 WORDS = ["<pad>", "<end>", *"abcdefghij"]
 REWARDS = torch.linspace(-1, 1, len(WORDS))[torch.tensor([5, 3, 8, 0, 11, 2, 9, 6, 1, 10, 4, 7])]
@@ -155,7 +157,11 @@ def test_dpo_finds_the_same_policy_from_preferences_of_the_same_reward(small, tm
     scores = {word: float(REWARDS[i]) for i, word in enumerate(WORDS)}
     config = DPO(epochs=150, batch_size=64, learning_rate=1e-2, beta=beta)
     train_dpo(
-        preferences(600, scores, 1, "soft"), small, tmp_path / "dpo", config, chat_format="plain"
+        preferences(600, scores, 1, "soft"),
+        small,
+        tmp_path / "dpo",
+        config,
+        options=TrainerOptions(chat_format="plain"),
     )
     # words that were never compared are left where the model puts them, so the compared ones are held against each other
     reference, found = chances(small)[2:], chances(tmp_path / "dpo")[2:]
@@ -175,7 +181,7 @@ def test_a_reward_model_recovers_the_scores_behind_the_choices(
         small,
         tmp_path / "reward",
         config,
-        chat_format="plain",
+        options=TrainerOptions(chat_format="plain"),
     )
     scalar = load_scalar_model(str(tmp_path / "reward"))
     words = WORDS[2:]

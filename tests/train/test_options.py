@@ -18,9 +18,11 @@ from cai.rl.advantages import grpo_advantages, rloo_advantages
 from cai.train.dpo import train_dpo
 from cai.train.load import load_policy
 from cai.train.lora import without_adapters
+from cai.train.options import TrainerOptions
 from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.trainer import prompt_batches, train_ppo
-from cai.train.reward.trainer import score_texts, train_reward
+from cai.train.reward.scoring import score_texts
+from cai.train.reward.trainer import train_reward
 from cai.train.sft import train_sft
 
 ROWS = [(prompt, GOOD) for prompt in PROMPTS]
@@ -40,7 +42,11 @@ def test_adapters_merged_are_what_peft_computes(name, request, tmp_path):
 
     base = request.getfixturevalue(name)
     train_sft(
-        ROWS, base, tmp_path / "out", SFT(epochs=4, batch_size=8, learning_rate=1e-2), training=LORA
+        ROWS,
+        base,
+        tmp_path / "out",
+        SFT(epochs=4, batch_size=8, learning_rate=1e-2),
+        options=TrainerOptions(training=LORA),
     )
     merged, _ = load_language_model(str(tmp_path / "out"), dtype=torch.float32)
     plain, _ = load_language_model(base, dtype=torch.float32)
@@ -62,7 +68,7 @@ def test_only_adapters_are_trained_and_they_learn(tiny, tmp_path):
         tiny,
         tmp_path / "out",
         SFT(epochs=10, batch_size=8, learning_rate=2e-2),
-        training=LORA,
+        options=TrainerOptions(training=LORA),
     )
     assert metrics["loss_last"] < 0.6 * metrics["loss_first"]
     before, after = load_file(f"{tiny}/model.safetensors"), weights(tmp_path / "out")
@@ -76,7 +82,7 @@ def test_a_reward_model_with_adapters_keeps_its_head(tiny, tmp_path):
         tiny,
         tmp_path / "r",
         Reward(epochs=6, batch_size=8, learning_rate=1e-2, eval_fraction=0.0),
-        training=LORA,
+        options=TrainerOptions(training=LORA),
     )
     scores = score_texts(
         load_scalar_model(str(tmp_path / "r")), [(PROMPTS[0], GOOD), (PROMPTS[0], BAD)]
@@ -135,8 +141,14 @@ def test_a_layer_that_is_not_there_is_said_with_those_that_are(tiny):
 )
 def test_less_memory_gives_the_same_weights(tiny, tmp_path, how):
     config = SFT(epochs=2, batch_size=8, learning_rate=1e-3)
-    train_sft(ROWS, tiny, tmp_path / "plain", config, training=Training(precision="float32"))
-    train_sft(ROWS, tiny, tmp_path / "other", config, training=how)
+    train_sft(
+        ROWS,
+        tiny,
+        tmp_path / "plain",
+        config,
+        options=TrainerOptions(training=Training(precision="float32")),
+    )
+    train_sft(ROWS, tiny, tmp_path / "other", config, options=TrainerOptions(training=how))
     one, other = weights(tmp_path / "plain"), weights(tmp_path / "other")
     assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)
 
@@ -172,7 +184,11 @@ def test_bfloat16_passes_keep_float32_weights_and_learn_alike(tiny, tmp_path):
     config, losses = SFT(epochs=8, batch_size=8, learning_rate=5e-3), {}
     for precision in ("float32", "bfloat16"):
         losses[precision] = train_sft(
-            ROWS, tiny, tmp_path / precision, config, training=Training(precision=precision)
+            ROWS,
+            tiny,
+            tmp_path / precision,
+            config,
+            options=TrainerOptions(training=Training(precision=precision)),
         )["loss_last"]
         assert all(w.dtype == torch.float32 for w in weights(tmp_path / precision).values())
     assert losses["float32"] != losses["bfloat16"] and losses["bfloat16"] == pytest.approx(
@@ -427,14 +443,18 @@ def test_dpo_with_adapters(tiny, tmp_path):
         tiny,
         tmp_path / "d",
         DPO(epochs=6, batch_size=8, learning_rate=1e-2),
-        training=LORA,
+        options=TrainerOptions(training=LORA),
     )
     assert metrics["loss_last"] < 0.5 * math.log(2)
 
 
 def test_a_card_lies_beside_the_model(tiny, tmp_path):
     metrics = train_sft(
-        ROWS, tiny, tmp_path / "out", SFT(epochs=1, batch_size=8, learning_rate=1e-3), training=LORA
+        ROWS,
+        tiny,
+        tmp_path / "out",
+        SFT(epochs=1, batch_size=8, learning_rate=1e-3),
+        options=TrainerOptions(training=LORA),
     )
     card = (tmp_path / "out/README.md").read_text()
     assert (

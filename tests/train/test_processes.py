@@ -1,4 +1,4 @@
-"""Two processes train what one trains: the same losses, gradients and weights, rows of unequal length and an odd one included."""
+"""Two processes train what one trains: the same losses, gradients and weights."""
 
 import json
 import os
@@ -9,61 +9,63 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-SCRIPT = Path(__file__).with_name("stages_together.py")
+SCRIPT = Path(__file__).with_name("train_all_stages.py")
 STAGES = ("sft", "reward", "dpo", "ppo")
 
 
-def run(base, out, distributed=1, tokens=16_384, lora=0, sharded="whole"):
+def run(base, out, processes=1, max_tokens=16_384, lora_rank=0, sharding="whole"):
+    """Run all stages and return what they report."""
     out.mkdir()
-    launch = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(distributed)]
-        if distributed > 1
-        else []
-    )
+    launcher = []
+    if processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone"]
+        launcher += ["--nproc_per_node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, *launch, SCRIPT, base, out, str(tokens), str(lora), sharded]
+    arguments = [base, out, str(max_tokens), str(lora_rank), sharding]
+    command = [sys.executable, *launcher, SCRIPT, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-6000:]
-    said = json.loads((out / "said.json").read_text())
-    assert said["processes"] == distributed
-    return said
-
-
-def near(one, other, within):
-    return one.keys() == other.keys() and all(
-        abs(one[name] - other[name]) <= within * (1 + abs(one[name])) for name in one
-    )
+    report = json.loads((out / "report.json").read_text())
+    assert report["processes"] == processes
+    return report
 
 
 @pytest.fixture(scope="module")
-def standalone(tiny, tmp_path_factory):
-    out = tmp_path_factory.mktemp("alone") / "out"
+def one_process(tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("one") / "out"
     return out, run(tiny, out)
 
 
-def same(standalone, out, said, within=2e-4):
-    folder, expected = standalone
-    assert len(said["rows"]) == len(expected["rows"]) > 12
-    assert all(
-        near(a, b, 100 * within) for a, b in zip(expected["rows"], said["rows"], strict=True)
+def near(a, b, tolerance):
+    return a.keys() == b.keys() and all(
+        abs(a[name] - b[name]) <= tolerance * (1 + abs(a[name])) for name in a
     )
+
+
+def assert_same(one_process, out, report, tolerance=2e-4):
+    folder, expected = one_process
+    assert len(report["rows"]) == len(expected["rows"]) > 12
+    for a, b in zip(expected["rows"], report["rows"], strict=True):
+        assert near(a, b, 100 * tolerance)
     for stage in STAGES:
-        one, other = (load_file(place / stage / "model.safetensors") for place in (folder, out))
-        assert one.keys() == other.keys()
-        assert all((one[name] - other[name]).abs().max() < within for name in one), stage
+        a, b = (load_file(place / stage / "model.safetensors") for place in (folder, out))
+        assert a.keys() == b.keys()
+        for name in a:
+            assert (a[name] - b[name]).abs().max() < tolerance, f"{stage}: {name}"
 
 
-def test_two_processes_are_as_one(tiny, tmp_path, standalone):
-    said = run(tiny, tmp_path / "out", distributed=2, tokens=60)
-    assert said["wrapped"] == ["1", "DistributedDataParallel"]
-    same(standalone, tmp_path / "out", said)
+def test_ddp_matches_one_process(tiny, tmp_path, one_process):
+    report = run(tiny, tmp_path / "out", processes=2, max_tokens=60)
+    assert report["wrappers"] == ["1", "DistributedDataParallel"]
+    assert_same(one_process, tmp_path / "out", report)
 
 
-def test_two_processes_that_share_the_weights_are_as_one(tiny, tmp_path, standalone):
-    said = run(tiny, tmp_path / "out", distributed=2, tokens=60, sharded="sharded")
-    assert said["wrapped"] == ["3", "FSDPModule"]  # two layers and the rest
-    same(standalone, tmp_path / "out", said)
+def test_fsdp_matches_one_process(tiny, tmp_path, one_process):
+    report = run(tiny, tmp_path / "out", processes=2, max_tokens=60, sharding="sharded")
+    assert report["wrappers"] == ["3", "FSDPModule"]  # two layers and the rest
+    assert_same(one_process, tmp_path / "out", report)
 
 
-def test_passes_of_few_tokens_add_up_to_the_batch(tiny, tmp_path, standalone):
-    same(standalone, tmp_path / "out", run(tiny, tmp_path / "out", tokens=40))
+def test_gradient_accumulation_matches_the_full_batch(tiny, tmp_path, one_process):
+    report = run(tiny, tmp_path / "out", max_tokens=40)
+    assert_same(one_process, tmp_path / "out", report)

@@ -14,11 +14,13 @@ from cai.models.scalar import load_scalar_model
 from cai.records import Comparison, Judgment, Preference
 from cai.rl.losses import preference_loss
 from cai.train.batching import tokenize
+from cai.train.options import TrainerOptions
 from cai.train.ppo.rewards import Ensemble, ensemble_paths, length_cost, mixed, reward_scorer
 from cai.train.reward.dataset import PairLabel, PreferenceGroup, build_preference_groups
-from cai.train.reward.ensemble import train_ensemble
+from cai.train.reward.labels import length_coefficient
 from cai.train.reward.metrics import eval_metrics
-from cai.train.reward.trainer import length_coefficient, score_texts, score_trees, train_reward
+from cai.train.reward.scoring import score_prompt_groups, score_texts
+from cai.train.reward.trainer import train_reward
 
 TEXTS = ("I am glad to help.", "You are a fool.", "Have a lovely day. Then check the boat twice.")
 
@@ -47,7 +49,7 @@ def test_the_answers_of_a_prompt_stand_together_once(tiny):
         *ranking(PROMPTS[1])[:1],
         *ranking(PROMPTS[0], p=(0.0, 0.0, 0.0), source="ai"),
     ]
-    groups, left_out = build_preference_groups(rows, chat(tiny), 200, weights={"ai": 0.5})
+    groups, left_out = build_preference_groups(rows, chat(tiny), 200, source_weights={"ai": 0.5})
     assert [len(e.prompt_group.answers) for e in groups] == [3, 2] and [
         len(e.labels) for e in groups
     ] == [6, 1]
@@ -55,12 +57,12 @@ def test_the_answers_of_a_prompt_stand_together_once(tiny):
         left_out.values()
     )
     assert (
-        build_preference_groups(rows, chat(tiny), 200, weights={"human": 0})[1]["weight_zero"] == 4
+        build_preference_groups(rows, chat(tiny), 200, source_weights={"human": 0})[1]["dropped_weight_zero"] == 4
     )
     same = Preference(
         id="s", comparison=Comparison.of(PROMPTS[2], "Yes.", "Yes. "), p_first=1.0, source="x"
     )
-    assert build_preference_groups([same], chat(tiny), 200)[1]["answers_alike"] == 1
+    assert build_preference_groups([same], chat(tiny), 200)[1]["dropped_identical"] == 1
 
 
 def moved(tiny, tmp_path, rows, monkeypatch, **config):
@@ -84,7 +86,7 @@ def moved(tiny, tmp_path, rows, monkeypatch, **config):
         tiny,
         tmp_path / "r",
         Reward(batch_size=8, eval_fraction=0.0, **config),
-        training=Training(precision="float32"),
+        options=TrainerOptions(training=Training(precision="float32")),
     )
     return torch.cat([g.flatten() for g in seen["gradient"]])
 
@@ -226,7 +228,7 @@ def test_what_a_token_is_worth_against_a_grid(tiny):
 
 def test_an_ensemble_is_several_and_says_where_they_differ(tiny, tmp_path):
     rows = [row for prompt in PROMPTS for row in ranking(prompt)]
-    metrics = train_ensemble(
+    metrics = train_reward(
         rows,
         tiny,
         tmp_path / "r",
@@ -275,7 +277,9 @@ def test_held_out_figures_against_a_count(tiny):
         for row in ranking(prompt, source="ai" if i % 2 else "human")
     ]
     groups, _ = build_preference_groups(rows, ChatFormat(scalar.tokenizer), 200)
-    found = eval_metrics(score_trees(scalar, [group.prompt_group for group in groups]), groups)
+    found = eval_metrics(
+        score_prompt_groups(scalar, [group.prompt_group for group in groups]), groups
+    )
     right, longer = [], []
     for row in rows:
         scores = score_texts(
@@ -295,10 +299,10 @@ def test_held_out_figures_against_a_count(tiny):
             0.5 if sizes[0] == sizes[1] else float((sizes[0] > sizes[1]) == (row.p_first > 0.5))
         )
     assert found["eval_accuracy"] == pytest.approx(sum(right) / len(right)) and found[
-        "held_out"
+        "eval_pairs"
     ] == len(rows)
     assert found["longer_is_better"] == pytest.approx(sum(longer) / len(longer))
-    assert {"accuracy_ai", "accuracy_human", "accuracy_sure", "accuracy_unsure"} < set(found)
+    assert {"accuracy_ai", "accuracy_human", "accuracy_certain", "accuracy_uncertain"} < set(found)
 
 
 def test_held_out_figures_by_length_principle_and_calibration():
@@ -338,14 +342,14 @@ def test_held_out_figures_by_length_principle_and_calibration():
 
 def test_held_out_figures_that_no_label_says_anything_about_are_left_out():
     tie = PreferenceGroup("x", PromptGroup([1], [[2, 3], [4, 5]]), [PairLabel(0, 1, 0.55)])
-    assert eval_metrics(torch.tensor([]), []) == {"held_out": 0}
+    assert eval_metrics(torch.tensor([]), []) == {"eval_pairs": 0}
     found = eval_metrics(torch.tensor([1.0, 0.0]), [tie])
-    assert set(found) == {"held_out", "calibration_error"} and found["held_out"] == 1
+    assert set(found) == {"eval_pairs", "calibration_error"} and found["eval_pairs"] == 1
 
 
 def test_an_ensemble_without_held_out_labels_has_no_accuracy(tiny, tmp_path):
     rows = [row for prompt in PROMPTS[:2] for row in ranking(prompt)]
-    metrics = train_ensemble(
+    metrics = train_reward(
         rows,
         tiny,
         tmp_path / "r",

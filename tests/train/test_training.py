@@ -20,7 +20,8 @@ from cai.train.engine import Engine, StepLoss
 from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.rollout import collect_rollout, prompt_groups_of
 from cai.train.ppo.trainer import compute_targets, prompt_batches, train_ppo
-from cai.train.reward.trainer import score_texts, train_reward
+from cai.train.reward.scoring import score_texts
+from cai.train.reward.trainer import train_reward
 from cai.train.sft import train_sft
 
 PROMPTS = [
@@ -84,9 +85,9 @@ def test_sft_learns_the_answers_and_is_the_same_twice(tiny, tmp_path):
 
 
 def test_nothing_to_train_on_is_said(tiny, tmp_path):
-    with pytest.raises(InputError, match="nothing to fine-tune on"):
+    with pytest.raises(InputError, match="no rows to fine-tune on"):
         train_sft([], tiny, tmp_path / "a", SFT())
-    with pytest.raises(InputError, match="no labelled pair"):
+    with pytest.raises(InputError, match="no labeled pair"):
         train_reward([], tiny, tmp_path / "a", Reward())
 
 
@@ -106,7 +107,7 @@ def test_reward_model_learns_hard_labels(tiny, tmp_path):
         tmp_path / "r",
         Reward(epochs=3, batch_size=8, learning_rate=5e-3, eval_fraction=0.2),
     )
-    assert metrics["held_out"] > 0 and metrics["eval_accuracy"] == 1.0
+    assert metrics["eval_pairs"] > 0 and metrics["eval_accuracy"] == 1.0
     scalar = load_scalar_model(str(tmp_path / "r"))
     scores = score_texts(
         scalar, [(Prompt.of("Paint the roof."), GOOD), (Prompt.of("Paint the roof."), BAD)]
@@ -169,7 +170,7 @@ def test_unlabelled_preferences_are_counted_not_learnt(tiny, tmp_path):
     metrics = train_reward(
         [*preferences(), unscored], tiny, tmp_path / "r", Reward(batch_size=8, eval_fraction=0.0)
     )
-    assert metrics["unlabelled"] == 1 and metrics["pairs"] == len(PROMPTS)
+    assert metrics["dropped_unlabeled"] == 1 and metrics["pairs"] == len(PROMPTS)
 
 
 # -- PPO ---------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from cai.models.scalar import load_scalar_model
 from cai.rl.masked import masked_mean
 from cai.train.batching import ANY_LENGTH, TokenizedExample, tokenize
 from cai.train.ppo.detokenize import Detokenizer
-from cai.train.reward.trainer import score_rows
+from cai.train.reward.scoring import score_rows
 
 if TYPE_CHECKING:
     from cai.train.ppo.rollout import Rollout

@@ -1,37 +1,35 @@
-"""Several reward models on the same labels: where they differ, they guess (arXiv 2310.02743)."""
+"""Where the models of an ensemble of reward models are: the first in a folder, the others in it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from cai import distributed
-from cai.config import Reward
-from cai.records import Preference
-from cai.train.reward.trainer import train_reward
 
 
-def train_ensemble(
-    preferences: Sequence[Preference], base: str, out: Path, config: Reward, **how: Any
-) -> dict[str, float]:
-    """Train ``config.ensemble.size`` reward models; the first is ``out`` itself, the others stand in it as ``member-1`` and so on.
+def member_folders(out: Path, size: int) -> dict[int, Path]:
+    """Name the folders in which the further members of an ensemble are trained, beside ``out``.
 
-    ``how`` is handed to :func:`~cai.train.reward.trainer.train_reward`. Killed, the member it was at goes on and those before it are trained again. Returns
-    the figures of the first, and the held-out accuracy of each where there is one.
+    Args:
+        out: Folder of the first member.
+        size: Number of reward models, the first included.
+
+    Returns:
+        A folder for each of the members 1 to ``size - 1``.
     """
-    members = range(1, config.ensemble.size)
-    places = [out.with_name(f"{out.name}.member-{number}") for number in members]
-    accuracies = {}
-    for number, place in zip(members, places, strict=True):
-        measured = train_reward(preferences, base, place, config, member=number, **how)
-        if "eval_accuracy" in measured:
-            accuracies[f"eval_accuracy_{number}"] = measured["eval_accuracy"]
-    metrics = train_reward(preferences, base, out, config, **how)
+    return {member: out.with_name(f"{out.name}.member-{member}") for member in range(1, size)}
+
+
+def adopt_members(out: Path, folders: Mapping[int, Path]) -> None:
+    """Move trained members into the folder of the first one, as ``member-1`` and so on.
+
+    Collective.
+    """
     if distributed.is_main():
-        for number, place in zip(members, places, strict=True):
-            shutil.rmtree(out / f"member-{number}", ignore_errors=True)
-            place.rename(out / f"member-{number}")
+        for member, folder in folders.items():
+            target = out / f"member-{member}"
+            shutil.rmtree(target, ignore_errors=True)
+            folder.rename(target)
     distributed.wait()
-    return metrics | accuracies

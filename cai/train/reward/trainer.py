@@ -1,267 +1,163 @@
-"""The reward model: pairwise loss with soft labels, for human and AI labels alike (arXiv 2212.08073, section 4.1)."""
+"""Train reward models on pairs with soft labels, of people and AI alike (arXiv 2212.08073, 4.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
-import torch
-from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from cai.config import Reward, Training
-from cai.errors import InputError
-from cai.keys import seed_for, uniform
+from cai.config import Reward
+from cai.files import StrPath
 from cai.models.chat_template.format import ChatFormat
-from cai.models.load import context_length, default_micro_batch_tokens, fingerprint
-from cai.models.packing.layout import PromptGroup, pack
-from cai.models.packing.padding import padding_id
-from cai.models.scalar import ScalarModel, answer_scores
-from cai.records import Preference, Prompt
+from cai.models.heads import Scalar
+from cai.models.load import context_length
+from cai.models.scalar import ScalarModel
+from cai.records import Preference
 from cai.rl.losses import preference_loss
-from cai.train.batching import (
-    ANY_LENGTH,
-    TokenizedExample,
-    bucket_by_length,
-    epoch_batches,
-    tokenize,
-)
-from cai.train.checkpoint import save
-from cai.train.engine import Engine, StepLoss
-from cai.train.load import load_scalar, micro_batch_tokens_of
-from cai.train.loop import Log, MicroBatch, fit
-from cai.train.model_card import model_card
-from cai.train.resume import SAVE_EVERY, Resume
-from cai.train.reward.dataset import (
-    PreferenceGroup,
-    build_preference_groups,
-    flatten_pairs,
-    groups_key,
-)
-from cai.train.reward.format_bias import STYLE_TIE, format_bias_metrics, style_ties
+from cai.train.engine import StepLoss
+from cai.train.loop import MicroBatch
+from cai.train.options import TrainerOptions
+from cai.train.reward.dataset import PreferenceGroup, groups_key, pair_batch
+from cai.train.reward.ensemble import adopt_members, member_folders
+from cai.train.reward.format_bias import format_bias_metrics, format_bias_summary
+from cai.train.reward.labels import RewardLabels, count_labels, prepare_labels
 from cai.train.reward.metrics import eval_metrics
+from cai.train.reward.scoring import score_prompt_groups, score_rows
+from cai.train.trainer import Trainer, TrainerSetup
 
 
 def train_reward(
     preferences: Sequence[Preference],
-    base: str,
-    out: Path,
+    base: StrPath,
+    out: StrPath,
     config: Reward,
     *,
-    training: Training | None = None,
-    chat_format: str = "",
-    seed: int = 0,
-    member: int = 0,
-    log: Log = lambda _: None,
-    save_every: float = SAVE_EVERY,
-) -> dict[str, float]:
-    """Train a reward model on labelled comparisons and save it to ``out``.
+    options: TrainerOptions | None = None,
+) -> dict[str, Any]:
+    """Train a reward model, or an ensemble of them, on labeled comparisons.
 
-    All comparisons of a prompt stand in one element of a batch, each answer is read once. Where a label came from is looked at
-    only for ``config.source_weights``. Prompts of a keyed share ``config.eval_fraction`` are kept for measuring (``eval_metrics``).
-    The scores are then shifted and scaled to mean 0 and deviation 1 over the answers of the training pairs; both numbers stand
-    in the saved config. ``member`` is the number within an ensemble: another head to start with, another order of the rows.
+    All comparisons of a prompt are in one batch, and each answer is read once. The scores of the
+    trained model are shifted and scaled to mean 0 and standard deviation 1 over the answers it was
+    trained on. An ensemble has ``config.ensemble.size`` models, which differ in the initialization
+    of the head and in the order of the rows; where they differ in their scores, they are guessing
+    (arXiv 2310.02743). An interrupted training continues from its last saved state when it is
+    started again.
+
+    Args:
+        preferences: Labeled comparisons; those without a label are counted and left out.
+        base: Model to start from: ``reference``, a folder, or a hub id. A reward model may be the
+            base of another one, which gets a new head.
+        out: Folder to save the reward model to; further members of an ensemble are in ``member-1``
+            and so on inside it.
+        config: Settings of the training.
+        options: Options that all trainers share; None: their defaults.
+
+    Returns:
+        ``pairs`` and ``prompts`` trained on, comparisons dropped by reason, ``skipped_steps``, and
+        what :func:`~cai.train.reward.metrics.eval_metrics` and
+        :func:`~cai.train.reward.format_bias.format_bias_metrics` measure on held-out prompts. The
+        metrics are those of the first model; ``eval_accuracy_1`` and so on are of the others.
+
+    Raises:
+        InputError: If no comparison can be trained on, or all labels are one half.
+        RunFailed: If training diverges.
     """
-    training = training or Training()
-    key = [seed, *(["member", member] if member else [])]
-    torch.manual_seed(seed_for(*key, "reward head"))
-    scalar, tokenizer = load_scalar(base, training, new_head=True)
-    # the base may be a reward model itself, with the mean and deviation of another head in its config
-    scalar.model.config.reward_mean, scalar.model.config.reward_std = 0.0, 1.0
-    chat, pad_id = ChatFormat(tokenizer, chat_format), padding_id(tokenizer)
+    setup = TrainerSetup.of("reward", base, out, config, options)
+    folders = member_folders(setup.out, config.ensemble.size)
+    accuracies: dict[str, float] = {}
+    # the first model comes last, so that its folder appears when the ensemble is complete
+    for member, folder in folders.items():
+        metrics = _train_member(preferences, replace(setup, out=folder, member=member), config)
+        if "eval_accuracy" in metrics:
+            accuracies[f"eval_accuracy_{member}"] = metrics["eval_accuracy"]
+    metrics = _train_member(preferences, setup, config)
+    adopt_members(setup.out, folders)
+    return metrics | accuracies
 
-    def kept_back(prompt: str) -> bool:
-        return uniform(seed, "held out", prompt) < config.eval_fraction
 
-    even = style_ties(
-        [p for p in preferences if not kept_back(p.comparison.prompt.id)],
-        config.format_augmentation,
-        seed,
+def _train_member(
+    preferences: Sequence[Preference], setup: TrainerSetup, config: Reward
+) -> dict[str, Any]:
+    """Train one reward model."""
+    scalar, tokenizer = setup.load_scalar()
+    # the base may be a reward model itself, normalized for the scores of the head it had
+    set_normalization(scalar, mean=0.0, std=1.0)
+    chat = ChatFormat(tokenizer, setup.options.chat_format)
+    labels = prepare_labels(preferences, chat, config, setup.options.seed)
+    trainer = Trainer(
+        setup,
+        scalar,
+        tokenizer,
+        lengths=[group.prompt_group.size for group in labels.train],
+        data_key=groups_key(labels.train),
     )
-    labels = [*preferences, *even]
-    groups, left_out = build_preference_groups(
-        labels,
-        chat,
-        config.max_length,
-        weights=config.source_weights,
-        smoothing=config.label_smoothing,
-    )
-    held = [group for group in groups if kept_back(group.prompt)]
-    kept = [group for group in groups if not kept_back(group.prompt)]
-    train = [
-        told for group in kept if (told := _without_near_ties(group, config.min_margin)).labels
-    ]
-    if not train:
-        raise InputError("there is no labelled pair to train a reward model on")
-    if all(label.p_first == 0.5 for group in train for label in group.labels):
-        raise InputError("there is nothing to learn for a reward model: all labels are one half")
-    sizes = [group.prompt_group.size for group in train]
-    plan = [
-        batch
-        for epoch in range(config.epochs)
-        for batch in epoch_batches(sizes, config.batch_size, *key, "reward", epoch)
-    ]
-    engine = Engine(scalar, learning_rate=config.learning_rate, steps=len(plan))
-    worth = length_coefficient(train) if config.length_control else 0.0
-
-    def loss(part: MicroBatch, batch: Sequence[int]) -> StepLoss:
-        chosen = [train[i] for i in part.rows]
-        packed = pack(scalar.model, [group.prompt_group for group in chosen], pad_id)
-        first, second, labels = flatten_pairs(chosen, scalar.model.device)
-        scores = engine.model(packed)
-        p, margin, weight = (
-            torch.tensor([getattr(e, n) for e in labels], device=scores.device)
-            for n in ("p_first", "margin", "weight")
-        )
-        scores = scores + worth * packed.lengths()
-        each = preference_loss(scores[first], scores[second], p, margin)
-        share = _shares(chosen, part.counts, config.weight_by_prompt).to(scores.device) * weight
-        return StepLoss(
-            (each * share).sum() / _whole([train[i] for i in batch], config.weight_by_prompt)
-        )
-
-    made_from = [
-        "reward",
-        fingerprint(base),
-        config.model_dump(),
-        training.model_dump(),
-        chat_format,
-        key,
-        groups_key(train),
-    ]
-    resume = Resume(out, made_from, save_every)
-    fit(
-        engine,
-        plan,
-        sizes,
-        loss,
-        tokens=micro_batch_tokens_of(training, scalar.model),
-        resume=resume,
-        log=log,
-    )
-    model, found = scalar.model.eval(), ScalarModel(scalar.model, tokenizer)
-    with engine.summon_full_params():
-        everything = score_trees(found, [group.prompt_group for group in train])
-        model.config.reward_mean, model.config.reward_std = (
-            float(everything.mean()),
-            float(everything.std().clamp(min=1e-3)),
-        )
-        metrics = eval_metrics(
-            score_trees(found, [group.prompt_group for group in held]),
-            held,
-            model.config.reward_std,
-        )
-        unseen = [p for p in preferences if kept_back(p.comparison.prompt.id)]
-        styled = format_bias_metrics(
-            lambda rows: score_rows(found, rows), unseen, chat, context_length(model), seed
-        )
-    pairs, every = (sum(len(group.labels) for group in group) for group in (train, kept))
-    turned = [way["turned"] for way in styled.values() if "turned" in way]
-    metrics = {
-        "pairs": pairs,
-        "prompts": len(train),
-        "near_ties_left_out": every - pairs,
-        **left_out,
-        "skipped_steps": engine.skipped,
-        **({"length_coefficient": worth} if config.length_control else {}),
-        **metrics,
-        **({"format_bias": styled} if styled else {}),
-        **({"dressed_turned": max(turned)} if turned else {}),
+    _fit(trainer, labels)
+    scalar.eval()
+    with trainer.engine.summon_full_params():
+        _normalize(scalar, tokenizer, labels.train)
+        measured = _measure(scalar, labels, chat, setup.options.seed)
+    metrics: dict[str, Any] = {
+        "pairs": count_labels(labels.train),
+        "prompts": len(labels.train),
+        **labels.dropped,
+        "skipped_steps": trainer.engine.skipped,
     }
-    save(engine, tokenizer, out, base, model_card("reward", base, config, training, metrics))
-    resume.clear()
+    if config.length_control:
+        metrics["length_coefficient"] = labels.length_coefficient
+    metrics |= measured
+    trainer.save(metrics)
     return metrics
 
 
-def length_coefficient(groups: Sequence[PreferenceGroup]) -> float:
-    """What a token more is worth to whoever labelled, in log-odds: the logistic fit of the labels on the answers' lengths alone.
+def _fit(trainer: Trainer, labels: RewardLabels) -> None:
+    """Minimize the cross-entropy between labels and the odds that score differences stand for."""
 
-    Added to the scores while they are learnt and left away after, it takes the liking for long answers upon itself.
-    """
-    labels = [
-        (e, len(el.prompt_group.answers[e.first]) - len(el.prompt_group.answers[e.second]))
-        for el in groups
-        for e in el.labels
-    ]
-    longer, p, weight = (
-        torch.tensor(v, dtype=torch.float64)
-        for v in zip(*((d, e.p_first, e.weight) for e, d in labels), strict=True)
+    def loss(micro_batch: MicroBatch, batch: Sequence[int]) -> StepLoss:
+        """Sum the weighted losses of the pairs, divided by the weights of the batch."""
+        groups = [labels.train[row] for row in micro_batch.rows]
+        packed = trainer.pack(group.prompt_group for group in groups)
+        scores = trainer.engine.model(packed)
+        scores = scores + labels.length_coefficient * packed.lengths()
+        pairs = pair_batch(groups, scores.device, micro_batch.counts)
+        losses = preference_loss(
+            scores[pairs.first], scores[pairs.second], pairs.p_first, pairs.margin
+        )
+        weight_in_batch = sum(label.weight for row in batch for label in labels.train[row].labels)
+        return StepLoss((losses * pairs.weight).sum() / weight_in_batch)
+
+    trainer.fit(loss)
+
+
+def set_normalization(scalar: Scalar, *, mean: float, std: float) -> None:
+    """Set the shift and scale of a reward model's scores, which are saved in its config."""
+    scalar.model.config.reward_mean = mean
+    scalar.model.config.reward_std = std
+
+
+def _normalize(
+    scalar: Scalar, tokenizer: PreTrainedTokenizerBase, groups: Sequence[PreferenceGroup]
+) -> None:
+    """Bring the scores of the training answers to mean 0 and standard deviation 1."""
+    scores = score_prompt_groups(
+        ScalarModel(scalar.model, tokenizer), [group.prompt_group for group in groups]
     )
-    worth = torch.zeros((), dtype=torch.float64)
-    for _ in range(50):  # Newton's method; the loss is convex in the one unknown
-        said = torch.sigmoid(worth * longer)
-        curvature = (weight * longer**2 * said * (1 - said)).sum()
-        worth = worth - (weight * longer * (said - p)).sum() / curvature.clamp(min=1e-9)
-    return float(worth.clamp(-1, 1))
+    std = float(scores.std().clamp(min=1e-3))
+    set_normalization(scalar, mean=float(scores.mean()), std=std)
 
 
-def _shares(groups: Sequence[PreferenceGroup], counts: Sequence[float], per_prompt: bool) -> Tensor:
-    """How much each label counts, ``[P]``: all alike, or all prompts alike."""
-    return torch.tensor(
-        [
-            n / (len(e.labels) if per_prompt else 1)
-            for e, n in zip(groups, counts, strict=True)
-            for _ in e.labels
-        ]
+def _measure(scalar: Scalar, labels: RewardLabels, chat: ChatFormat, seed: int) -> dict[str, Any]:
+    """Measure a normalized reward model on held-out prompts."""
+    model = ScalarModel(scalar.model, chat.tokenizer)
+    groups = labels.held_out
+    scores = score_prompt_groups(model, [group.prompt_group for group in groups])
+    format_bias = format_bias_metrics(
+        lambda rows: score_rows(model, rows),
+        labels.held_out_preferences,
+        chat,
+        context_length(scalar.model),
+        seed,
     )
-
-
-def _whole(groups: Sequence[PreferenceGroup], per_prompt: bool) -> float:
-    """What the weights of a batch add up to."""
-    return sum(
-        label.weight / (len(e.labels) if per_prompt else 1) for e in groups for label in e.labels
-    )
-
-
-def _without_near_ties(group: PreferenceGroup, least: float) -> PreferenceGroup:
-    """The element with its telling labels, and of its answers those that one of them is about."""
-    labels = [
-        label
-        for label in group.labels
-        if abs(label.p_first - 0.5) >= least or label.source == STYLE_TIE
-    ]
-    used = sorted({i for label in labels for i in (label.first, label.second)})
-    labels = [
-        label._replace(first=used.index(label.first), second=used.index(label.second))
-        for label in labels
-    ]
-    return PreferenceGroup(
-        group.prompt,
-        PromptGroup(group.prompt_group.prompt, [group.prompt_group.answers[i] for i in used]),
-        labels,
-    )
-
-
-# -- scoring -----------------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def score_trees(scalar: ScalarModel, prompt_groups: Sequence[PromptGroup]) -> Tensor:
-    """The score ``[A]`` of every answer of every tree, on the CPU, in order."""
-    model, tokenizer = scalar
-    starts = [0]
-    for prompt_group in prompt_groups:
-        starts.append(starts[-1] + len(prompt_group.answers))
-    scores = torch.empty(starts[-1])
-    for part in bucket_by_length(
-        [prompt_group.size for prompt_group in prompt_groups],
-        default_micro_batch_tokens(model.device),
-    ):
-        places = [place for i in part for place in range(starts[i], starts[i + 1])]
-        scores[places] = answer_scores(
-            model, pack(model, [prompt_groups[i] for i in part], padding_id(tokenizer))
-        ).cpu()
-    return scores
-
-
-def score_rows(scalar: ScalarModel, rows: Sequence[TokenizedExample]) -> Tensor:
-    """The score ``[N]`` of each row, on the CPU, in order."""
-    return score_trees(scalar, [row.prompt_group for row in rows])
-
-
-def score_texts(
-    scalar: ScalarModel, items: Sequence[tuple[Prompt, str]], chat_format: str = ""
-) -> Tensor:
-    """The reward ``[N]`` of each (prompt, answer)."""
-    chat = ChatFormat(scalar.tokenizer, chat_format)
-    rows = [tokenize(chat, prompt, answer, ANY_LENGTH) for prompt, answer in items]
-    return score_rows(scalar, [row for row in rows if row])
+    scale = scalar.model.config.reward_std
+    return eval_metrics(scores, groups, scale) | format_bias_summary(format_bias)

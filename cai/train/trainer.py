@@ -1,0 +1,158 @@
+"""What SFT, DPO and reward modeling share: fixed data, planned batches, resumption, a checkpoint.
+
+A training function opens the base model and tokenizes its data, makes a :class:`Trainer`, calls
+:meth:`Trainer.fit` with the loss that is its algorithm, and :meth:`Trainer.save` with its metrics::
+
+    setup = TrainerSetup.of("sft", base, out, config, options)
+    policy, tokenizer = setup.load_policy()
+    ...
+    trainer = Trainer(setup, policy, tokenizer, lengths=lengths, data_key=rows_key(examples))
+    history = trainer.fit(loss)
+    trainer.save(metrics)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from cai.config import DPO, SFT, Reward
+from cai.files import StrPath
+from cai.keys import seed_for
+from cai.models.heads import Policy, Scalar
+from cai.models.load import fingerprint
+from cai.models.packing.layout import PackedBatch, PromptGroup, pack
+from cai.models.packing.padding import padding_id
+from cai.train.batching import epoch_batches
+from cai.train.checkpoint import save
+from cai.train.engine import Engine
+from cai.train.load import load_policy, load_scalar, micro_batch_tokens_of
+from cai.train.loop import LossFunction, fit
+from cai.train.model_card import model_card
+from cai.train.options import TrainerOptions
+from cai.train.resume import Resume
+
+
+@dataclass(frozen=True)
+class TrainerSetup:
+    """What a training starts from, how it is done, and where its result goes.
+
+    Attributes:
+        stage: Name of the algorithm.
+        base: Name of the model to start from.
+        out: Folder of the checkpoint.
+        config: Settings of the algorithm.
+        options: Options that all trainers share.
+        member: Number of the model in an ensemble; 0 for the first or only one.
+    """
+
+    stage: Literal["sft", "dpo", "reward"]
+    base: str
+    out: Path
+    config: SFT | DPO | Reward
+    options: TrainerOptions
+    member: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        stage: Literal["sft", "dpo", "reward"],
+        base: StrPath,
+        out: StrPath,
+        config: SFT | DPO | Reward,
+        options: TrainerOptions | None,
+    ) -> TrainerSetup:
+        """Make a setup from the arguments of a training function."""
+        return cls(stage, os.fspath(base), Path(out), config, options or TrainerOptions())
+
+    @property
+    def key(self) -> list[object]:
+        """What the random draws of this training depend on."""
+        return [self.options.seed, *(["member", self.member] if self.member else [])]
+
+    def load_policy(self) -> tuple[Policy, PreTrainedTokenizerBase]:
+        """Open the base model as a policy to train, and its tokenizer."""
+        torch.manual_seed(seed_for(*self.key, "adapters"))  # new adapters are drawn at random
+        return load_policy(self.base, self.options.training)
+
+    def load_scalar(self) -> tuple[Scalar, PreTrainedTokenizerBase]:
+        """Open the base model under a new scalar head, and its tokenizer."""
+        torch.manual_seed(seed_for(*self.key, "reward head"))
+        return load_scalar(self.base, self.options.training, new_head=True)
+
+
+class Trainer:
+    """Trains a model on rows that are fixed in advance.
+
+    Args:
+        setup: What to train, how, and where the result goes.
+        model: The module to train.
+        tokenizer: Its tokenizer.
+        lengths: Tokens of each row.
+        data_key: Digest of the rows; a state saved with other rows is not resumed.
+
+    Attributes:
+        plan: The batches of all epochs, as indices of rows; one optimizer step each.
+        engine: The model with its optimizer; call ``engine.model`` in a loss function.
+        max_tokens: Maximum tokens of a micro-batch.
+    """
+
+    def __init__(
+        self,
+        setup: TrainerSetup,
+        model: Policy | Scalar,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        lengths: Sequence[int],
+        data_key: str,
+    ) -> None:
+        config, options = setup.config, setup.options
+        self.setup = setup
+        self.model = model
+        self.tokenizer = tokenizer
+        self.lengths = lengths
+        self.plan: list[list[int]] = []
+        for epoch in range(config.epochs):
+            self.plan += epoch_batches(lengths, config.batch_size, *setup.key, setup.stage, epoch)
+        self.engine = Engine(model, learning_rate=config.learning_rate, steps=len(self.plan))
+        self.max_tokens = micro_batch_tokens_of(options.training, model.model)
+        made_from = [
+            setup.stage,
+            fingerprint(setup.base),
+            config.model_dump(),
+            options.training.model_dump(),
+            options.chat_format,
+            setup.key,
+            data_key,
+        ]
+        self._resume = Resume(setup.out, made_from, options.save_every)
+        self._pad_id = padding_id(tokenizer)
+
+    def pack(self, prompt_groups: Iterable[PromptGroup]) -> PackedBatch:
+        """Pack prompts with their answers as the model reads them."""
+        return pack(self.model.model, list(prompt_groups), self._pad_id)
+
+    def fit(self, loss: LossFunction) -> dict[str, list[float]]:
+        """Take all steps of the plan; see :func:`cai.train.loop.fit`."""
+        return fit(
+            self.engine,
+            self.plan,
+            self.lengths,
+            loss,
+            max_tokens=self.max_tokens,
+            resume=self._resume,
+            log=self.setup.options.log,
+        )
+
+    def save(self, metrics: dict[str, Any]) -> None:
+        """Publish the checkpoint with its model card, and remove the saved states."""
+        setup = self.setup
+        card = model_card(setup.stage, setup.base, setup.config, setup.options.training, metrics)
+        save(self.engine, self.tokenizer, setup.out, setup.base, card)
+        self._resume.clear()
