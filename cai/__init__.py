@@ -1,62 +1,158 @@
-"""Constitutional AI: a model, an opinion in writing of how it should behave, and the way from one to the other.
+"""Constitutional AI: train a language model to follow a constitution that you write.
 
-The public names load lazily: ``import cai`` is fast and opens neither torch nor transformers.
+The names below are imported when they are first used, so ``import cai`` is fast and loads neither
+torch nor transformers.
+
+Example:
+    >>> import cai
+    >>> constitution = cai.load_constitution("reference")
+    >>> constitution.principles["reference/insult"].title
+    'No insults'
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_WHERE = {
+__version__ = "0.1.0"
+
+_MODULES = {
+    "open_backend": "cai.backends",
+    "Budget": "cai.backends.budget",
+    "Backend": "cai.backends.protocol",
+    "Completion": "cai.backends.protocol",
+    "GenerateRequest": "cai.backends.protocol",
+    "LoglikelihoodRequest": "cai.backends.protocol",
+    "Model": "cai.backends.protocol",
+    "OptionLogprobs": "cai.backends.protocol",
+    "ResponseCache": "cai.backends.response_cache",
+    "ScriptedBackend": "cai.backends.scripted",
+    "DPO": "cai.config",
+    "PPO": "cai.config",
+    "SFT": "cai.config",
+    "Constraint": "cai.config",
+    "Monitor": "cai.config",
+    "PPORollout": "cai.config",
+    "Reward": "cai.config",
+    "RewardEnsemble": "cai.config",
+    "RunConfig": "cai.config",
+    "Training": "cai.config",
+    "TrainingConfig": "cai.config",
+    "load_config": "cai.config",
+    "load_training": "cai.config",
     "Constitution": "cai.constitution",
     "Principle": "cai.constitution",
     "load_constitution": "cai.constitution",
-    "Message": "cai.records",
-    "Prompt": "cai.records",
-    "Sample": "cai.records",
-    "Revision": "cai.records",
-    "Comparison": "cai.records",
-    "Preference": "cai.records",
-    "Judgment": "cai.records",
-    "open_backend": "cai.backends",
-    "ResponseCache": "cai.backends.response_cache",
-    "read_prompts": "cai.data.prompts",
-    "read_preferences": "cai.data.preferences",
-    "sample": "cai.feedback.sample",
-    "revise": "cai.feedback.revise",
-    "training_rows": "cai.feedback.revise",
-    "rate": "cai.feedback.rate",
-    "compare": "cai.feedback.compare",
-    "judge": "cai.feedback.judge",
-    "rank": "cai.feedback.rank",
-    "Ranking": "cai.records",
-    "PairwiseLogprobs": "cai.feedback.judge_methods",
-    "CritiqueOdds": "cai.feedback.judge_methods",
-    "ChainOfThought": "cai.feedback.judge_methods",
-    "SampledVotes": "cai.feedback.judge_methods",
-    "RunConfig": "cai.config",
-    "load_config": "cai.config",
-    "train_sft": "cai.train.sft",
-    "train_reward": "cai.train.reward.trainer",
-    "train_ppo": "cai.train.ppo.trainer",
-    "train_dpo": "cai.train.dpo",
     "read_demonstrations": "cai.data.demonstrations",
-    "open_run": "cai.pipeline.run",
-    "execute": "cai.pipeline.execute",
+    "read_preferences": "cai.data.preferences",
+    "read_prompts": "cai.data.prompts",
+    "ArgumentError": "cai.errors",
     "CaiError": "cai.errors",
     "InputError": "cai.errors",
+    "LimitReached": "cai.errors",
+    "RunFailed": "cai.errors",
+    "compare": "cai.feedback.compare",
+    "judge": "cai.feedback.judge",
+    "ChainOfThought": "cai.feedback.judge_methods",
+    "CritiqueOdds": "cai.feedback.judge_methods",
+    "PairwiseLogprobs": "cai.feedback.judge_methods",
+    "SampledVotes": "cai.feedback.judge_methods",
+    "rank": "cai.feedback.rank",
+    "rate": "cai.feedback.rate",
+    "revise": "cai.feedback.revise",
+    "training_rows": "cai.feedback.revise",
+    "sample": "cai.feedback.sample",
+    "execute": "cai.pipeline.execute",
+    "open_run": "cai.pipeline.run",
+    "Comparison": "cai.records",
+    "Judgment": "cai.records",
+    "Message": "cai.records",
+    "Preference": "cai.records",
+    "Prompt": "cai.records",
+    "Ranking": "cai.records",
+    "Revision": "cai.records",
+    "Sample": "cai.records",
+    "train_dpo": "cai.train.dpo",
+    "TrainerOptions": "cai.train.options",
+    "train_ppo": "cai.train.ppo.trainer",
+    "train_reward": "cai.train.reward.trainer",
+    "train_sft": "cai.train.sft",
 }
+"""The public names and the modules that they are in."""
 
-__all__ = sorted(_WHERE)
-__version__ = "0.1.0"
+__all__ = sorted(_MODULES)
 
+if TYPE_CHECKING:  # the same names for type checkers and editors
+    from cai.backends import open_backend as open_backend
+    from cai.backends.budget import Budget as Budget
+    from cai.backends.protocol import Backend as Backend
+    from cai.backends.protocol import Completion as Completion
+    from cai.backends.protocol import GenerateRequest as GenerateRequest
+    from cai.backends.protocol import LoglikelihoodRequest as LoglikelihoodRequest
+    from cai.backends.protocol import Model as Model
+    from cai.backends.protocol import OptionLogprobs as OptionLogprobs
+    from cai.backends.response_cache import ResponseCache as ResponseCache
+    from cai.backends.scripted import ScriptedBackend as ScriptedBackend
+    from cai.config import DPO as DPO
+    from cai.config import PPO as PPO
+    from cai.config import SFT as SFT
+    from cai.config import Constraint as Constraint
+    from cai.config import Monitor as Monitor
+    from cai.config import PPORollout as PPORollout
+    from cai.config import Reward as Reward
+    from cai.config import RewardEnsemble as RewardEnsemble
+    from cai.config import RunConfig as RunConfig
+    from cai.config import Training as Training
+    from cai.config import TrainingConfig as TrainingConfig
+    from cai.config import load_config as load_config
+    from cai.config import load_training as load_training
+    from cai.constitution import Constitution as Constitution
+    from cai.constitution import Principle as Principle
+    from cai.constitution import load_constitution as load_constitution
+    from cai.data.demonstrations import read_demonstrations as read_demonstrations
+    from cai.data.preferences import read_preferences as read_preferences
+    from cai.data.prompts import read_prompts as read_prompts
+    from cai.errors import ArgumentError as ArgumentError
+    from cai.errors import CaiError as CaiError
+    from cai.errors import InputError as InputError
+    from cai.errors import LimitReached as LimitReached
+    from cai.errors import RunFailed as RunFailed
+    from cai.feedback.compare import compare as compare
+    from cai.feedback.judge import judge as judge
+    from cai.feedback.judge_methods import ChainOfThought as ChainOfThought
+    from cai.feedback.judge_methods import CritiqueOdds as CritiqueOdds
+    from cai.feedback.judge_methods import PairwiseLogprobs as PairwiseLogprobs
+    from cai.feedback.judge_methods import SampledVotes as SampledVotes
+    from cai.feedback.rank import rank as rank
+    from cai.feedback.rate import rate as rate
+    from cai.feedback.revise import revise as revise
+    from cai.feedback.revise import training_rows as training_rows
+    from cai.feedback.sample import sample as sample
+    from cai.pipeline.execute import execute as execute
+    from cai.pipeline.run import open_run as open_run
+    from cai.records import Comparison as Comparison
+    from cai.records import Judgment as Judgment
+    from cai.records import Message as Message
+    from cai.records import Preference as Preference
+    from cai.records import Prompt as Prompt
+    from cai.records import Ranking as Ranking
+    from cai.records import Revision as Revision
+    from cai.records import Sample as Sample
+    from cai.train.dpo import train_dpo as train_dpo
+    from cai.train.options import TrainerOptions as TrainerOptions
+    from cai.train.ppo.trainer import train_ppo as train_ppo
+    from cai.train.reward.trainer import train_reward as train_reward
+    from cai.train.sft import train_sft as train_sft
+else:
 
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
-    raise AttributeError(f"module 'cai' has no attribute {name!r}")
+    def __getattr__(name):
+        """Import a public name when it is first used."""
+        if name in _MODULES:
+            return getattr(importlib.import_module(_MODULES[name]), name)
+        raise AttributeError(f"module 'cai' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+    """List the public names too, for completion in a shell."""
+    return sorted({*globals(), *_MODULES})

@@ -29,9 +29,7 @@ class Command(NamedTuple):
 
 GROUPS: dict[str, dict[str, Command]] = {
     "Constitution": {
-        "init": Command(
-            "cai.cli.init:init", "Copy principles, constitutions and examples into a folder"
-        ),
+        "init": Command("cai.cli.init:init", "Copy principles, constitutions and examples"),
         "import": Command("cai.cli.import_:import_", "Import principles from another tool's file"),
         "check": Command("cai.cli.check:check", "Check principles, constitutions and run files"),
         "preview": Command("cai.cli.preview:preview", "Print the exact texts that a model reads"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -23,9 +24,16 @@ from cai.models.names import REFERENCE
 from cai.records import Comparison, Preference, Prompt, Sample, Step
 
 MAX_DRAWS = 8
-"""Seeds that are tried until an answer needs a revision."""
+"""Seeds that are tried until an answer violates a principle."""
 MAX_UNKNOWN_WORDS = 5
 """Unknown words that are printed."""
+
+
+class Draw(NamedTuple):
+    """An answer and the seed that it was drawn with."""
+
+    seed: int
+    answer: Sample
 
 
 class Attempt(NamedTuple):
@@ -45,12 +53,8 @@ class Attempt(NamedTuple):
 
     @property
     def violated(self) -> list[str]:
-        """The principles by which a critique of the revised answer would find a problem."""
-        return [
-            judgment.principle
-            for judgment in self.verdict.judgments
-            if judgment.evidence.get("problem_in_first", 0.0) > 0.5
-        ]
+        """The principles that the revised answer violates."""
+        return violated(self.verdict)
 
     @property
     def unscored(self) -> list[str]:
@@ -60,50 +64,41 @@ class Attempt(NamedTuple):
 
 def try_(
     prompt: Annotated[str, typer.Argument(help="What to ask the model.")],
-    constitution: Annotated[str, typer.Option(help="A constitution (name or file).")] = "reference",
+    constitution: Annotated[str, typer.Option(help="A constitution (name or file).")] = REFERENCE,
     model: Annotated[
         str, typer.Option(help="reference, a folder, a hub id, a server or a function.")
     ] = REFERENCE,
-    principle: Annotated[
-        str, typer.Option(help="Glob over principle ids; by default one is drawn.")
-    ] = "*",
+    principle: Annotated[str, typer.Option(help="Glob over principle ids; by default all.")] = "*",
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of all draws; by default the first that needs a revision."),
+        typer.Option(help="Seed of all draws; by default the first that shows a problem."),
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict", help="Exit with 1 if a principle is still violated, or has no verdict."
-        ),
+        bool, typer.Option("--strict", help="Exit with 1 unless all principles are kept.")
     ] = False,
 ) -> None:
     """Answer, critique, revise and judge one prompt.
 
-    Not every answer breaks a principle. Unless --seed is given, more answers are drawn until one
-    needs a revision.
+    The critique is by a principle that the answer violates. If it violates none, the model is asked
+    again with the next seed, unless --seed is given.
 
     Example: cai try "Write something rude about Amy."
     """
-    loaded = select_principles(load_constitution(constitution), principle)
+    selected = select_principles(load_constitution(constitution), principle)
     asked = Prompt.of(prompt)
     seeds = range(MAX_DRAWS) if seed is None else [seed]
     with ResponseCache(":memory:") as cache:
         cached_model = cache.cached_model(open_backend(model), "try")
         if model == REFERENCE:
             _warn_of_unknown_words(prompt)
-        for number in seeds:
-            attempt = attempt_once(asked, loaded, cached_model, number)
-            if seed is not None or not attempt.step.unchanged:
-                break
-            following = f"trying seed {number + 1}" if number < seeds[-1] else "giving up"
-            _note(f"seed {number}: the answer needs no revision; {following}")
+        answer, broken = _first_violation(asked, selected, cached_model, seeds)
+        attempt = improve(answer, selected, broken, cached_model)
     if as_json:
-        print(json.dumps(_as_json(attempt, loaded), ensure_ascii=False, indent=2))
+        print(json.dumps(_as_json(attempt, selected), ensure_ascii=False, indent=2))
     else:
-        _print(attempt, loaded)
+        _print(attempt, selected)
     if strict and (attempt.violated or attempt.unscored):
         raise typer.Exit(1)
 
@@ -119,30 +114,78 @@ def select_principles(constitution: Constitution, pattern: str) -> Constitution:
         hint = did_you_mean(pattern, constitution.principles)
         text = f"matches no principle of {constitution.name}{hint}"
         raise InputError([Problem(pattern, text)])
-    selected = constitution.without(*(n for n in constitution.principles if n not in names))
+    selected = _only(constitution, names)
     if not selected.used_for("revise"):
         raise InputError([Problem(pattern, "none of these principles has texts for revising")])
     return selected
 
 
-def attempt_once(prompt: Prompt, constitution: Constitution, model: Model, seed: int) -> Attempt:
-    """Answer a prompt, revise the answer by a drawn principle, and judge the two by all.
+def _only(constitution: Constitution, names: Collection[str]) -> Constitution:
+    return constitution.without(*(n for n in constitution.principles if n not in names))
+
+
+def _first_violation(
+    prompt: Prompt, constitution: Constitution, model: Model, seeds: Sequence[int]
+) -> tuple[Draw, list[str]]:
+    """Answer with one seed after the other until an answer violates a principle.
+
+    Returns:
+        The last answer, and the principles that it violates.
 
     Raises:
         RunFailed: if the model gave no usable answer.
     """
-    answer = sample([prompt], model, seed=seed)[0]
-    revisions = revise([answer], constitution, model, rounds=1, seed=seed)
-    if not revisions:
-        reason = answer.reason or answer.status.replace("_", " ")
-        raise RunFailed(f"the model gave no usable answer ({reason})")
-    step = revisions[0].steps[0]
-    comparison = Comparison.of(prompt, step.revision, answer.response)
+    for seed in seeds:
+        answer = sample([prompt], model, seed=seed)[0]
+        if answer.status not in ("ok", "truncated"):
+            reason = answer.reason or answer.status.replace("_", " ")
+            raise RunFailed(f"the model gave no usable answer ({reason})")
+        itself = Comparison.of(prompt, answer.response, answer.response)
+        broken = violated(_judge(itself, constitution, model, seed))
+        if broken or seed == seeds[-1]:
+            break
+        _note(f"seed {seed}: the answer violates no principle; trying seed {seed + 1}")
+    return Draw(seed, answer), broken
+
+
+def improve(
+    draw: Draw, constitution: Constitution, broken: Collection[str], model: Model
+) -> Attempt:
+    """Revise an answer by one of the principles that it violates, and judge the two by all.
+
+    Args:
+        draw: The answer.
+        constitution: The principles to judge by.
+        broken: The principles to draw one from; if empty, any.
+        model: The critic and judge.
+    """
+    critics = constitution
+    if set(broken) & set(constitution.used_for("revise")):
+        critics = _only(constitution, broken)
+    revision = revise([draw.answer], critics, model, rounds=1, seed=draw.seed)[0]
+    step = revision.steps[0]
+    comparison = Comparison.of(draw.answer.prompt, step.revision, draw.answer.response)
+    verdict = _judge(comparison, constitution, model, draw.seed)
+    return Attempt(draw.seed, draw.answer, step, verdict)
+
+
+def _judge(
+    comparison: Comparison, constitution: Constitution, model: Model, seed: int
+) -> Preference:
+    """The label of a comparison by all principles, from a critique of each answer."""
     method = CritiqueOdds()
-    verdict = judge(
-        [comparison], constitution, model, method, principles=0, combine="sum", seed=seed
-    )[0]
-    return Attempt(seed, answer, step, verdict)
+    return judge([comparison], constitution, model, method, principles=0, combine="sum", seed=seed)[
+        0
+    ]
+
+
+def violated(verdict: Preference) -> list[str]:
+    """The principles by which a critique of the first answer would more likely find a problem."""
+    return [
+        judgment.principle
+        for judgment in verdict.judgments
+        if judgment.evidence.get("problem_in_first", 0.0) > 0.5
+    ]
 
 
 def _print(attempt: Attempt, constitution: Constitution) -> None:

@@ -15,8 +15,8 @@ from cai.constitution.schema import Constitution
 from cai.pipeline.estimate import Cost, costs
 from cai.pipeline.stages import Stage
 
-WRITTEN = 8.0
-"""Cost of a token that is written, at most ``max_tokens`` of them, in tokens read."""
+WRITTEN = 2.0
+"""Cost of a token that may be written, in tokens read; few answers use all of ``max_tokens``."""
 TRAINED = 3.0
 """Cost of a token that is trained on: a forward and a backward pass."""
 OVERHEAD = 20_000.0
