@@ -34,6 +34,7 @@ cai.train_ppo(
     PPO(num_updates=2, rollout=PPORollout(batch_size=16, max_tokens=90)),
 )
 
-print(
-    f"{drafts[0].prompt.text}\n  before: {drafts[0].response}\n  revised: {revisions[0].final}\n  policy: {work / 'ppo'}"
-)
+print(drafts[0].prompt.text)
+print(f"  before: {drafts[0].response}")
+print(f"  revised: {revisions[0].final}")
+print(f"  policy: {work / 'ppo'}")
