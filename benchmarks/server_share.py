@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from cai.backends.protocol import Completion, GenerateRequest
-from cai.backends.server import ServerBackend, Settings
+from cai.backends.server import ServerBackend, ServerSettings
 from cai.data.prompts import read_prompts
 from cai.shipped import reference_model
 
@@ -80,7 +80,7 @@ def theirs(
 
 def ours(url: str, model: str, texts: list[GenerateRequest], at_once: int) -> dict[str, float]:
     """Requests and tokens a second by a server backend, its start-up probe left out."""
-    backend = ServerBackend(f"{url}#{model}", settings=Settings(concurrency=at_once))
+    backend = ServerBackend(f"{url}#{model}", settings=ServerSettings(concurrency=at_once))
     list(backend.respond(texts[:1]))
     started = time.perf_counter()
     found = [answer for _, answer in backend.respond(texts)]
@@ -88,7 +88,7 @@ def ours(url: str, model: str, texts: list[GenerateRequest], at_once: int) -> di
     answers = [
         answer
         for answer in found
-        if isinstance(answer, Completion) and answer.finish in ("stop", "length")
+        if isinstance(answer, Completion) and answer.finish_reason in ("stop", "length")
     ]
     if len(answers) != len(texts):
         raise SystemExit(f"cai: only {len(answers)} of {len(texts)} calls were answered")

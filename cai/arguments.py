@@ -1,89 +1,97 @@
-"""Checks for arguments of the Python API: one line names the argument, its value and what it may be."""
+"""Checks for arguments of the Python API.
+
+Each raises an ``ArgumentError`` of one line: the argument, what it must be, and what it was.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
-from typing import Any
 
 from cai.constitution.schema import Constitution, Use
 from cai.errors import ArgumentError, did_you_mean
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """A whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise ArgumentError(name, f"must be a whole number of at least {least}, not {value!r}")
+def check_count(name: str, value: object, minimum: int = 1) -> None:
+    """Check that an argument is a whole number of at least ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
+        raise ArgumentError(name, f"must be a whole number of at least {minimum}, not {value!r}")
 
 
-def check_number(name: str, value: object, least: float = 0.0) -> None:
-    """A finite number of at least ``least``."""
+def check_number(name: str, value: object, minimum: float = 0.0) -> None:
+    """Check that an argument is a finite number of at least ``minimum``."""
     if (
         isinstance(value, bool)
         or not isinstance(value, Real)
         or not math.isfinite(value)
-        or value < least
+        or value < minimum
     ):
-        raise ArgumentError(name, f"must be a number of at least {least:g}, not {value!r}")
+        raise ArgumentError(name, f"must be a number of at least {minimum:g}, not {value!r}")
 
 
 def check_choice(name: str, value: object, known: Iterable[str]) -> None:
-    """One of the known names."""
+    """Check that an argument is one of the known names."""
     known = list(known)
     if value not in known:
-        raise ArgumentError(
-            name,
-            f"must be one of {', '.join(known)}, not {value!r}{did_you_mean(str(value), known)}",
-        )
+        hint = did_you_mean(str(value), known)
+        raise ArgumentError(name, f"must be one of {', '.join(known)}, not {value!r}{hint}")
 
 
 def check_records(name: str, values: object, kind: type) -> None:
-    """A list (or tuple) of records of one kind."""
+    """Check that an argument is a list or tuple of records of one kind."""
     if not isinstance(values, Sequence) or isinstance(values, str):
-        raise ArgumentError(
-            name, f"must be a list of {kind.__name__} records, not {type(values).__name__}"
-        )
-    for number, value in enumerate(values):
+        actual = type(values).__name__
+        raise ArgumentError(name, f"must be a list of {kind.__name__} records, not {actual}")
+    for index, value in enumerate(values):
         if not isinstance(value, kind):
-            raise ArgumentError(
-                f"{name}[{number}]", f"must be a {kind.__name__}, not {type(value).__name__}"
-            )
+            actual = type(value).__name__
+            raise ArgumentError(f"{name}[{index}]", f"must be a {kind.__name__}, not {actual}")
 
 
 def check_sampling(temperature: object, max_tokens: object) -> None:
-    """What a model is sampled with."""
+    """Check the sampling arguments of a model."""
     check_number("temperature", temperature)
     check_count("max_tokens", max_tokens)
 
 
-def check_constitution(constitution: object, use: Use | None = None, principles: int | None = None) -> None:
-    """A constitution that can draw ``principles`` different principles for a use; 0 stands for all."""
+def check_constitution(
+    constitution: object, use: Use | None = None, principles: int | None = None
+) -> None:
+    """Check that an argument is a constitution with enough principles for its use.
+
+    Args:
+        constitution: The argument.
+        use: What principles are drawn for; at least one must have a weight for it.
+        principles: How many different principles are drawn at once; 0 means all.
+    """
     if not isinstance(constitution, Constitution):
+        actual = type(constitution).__name__
         raise ArgumentError(
-            "constitution",
-            f"must be a Constitution from cai.load_constitution, not {type(constitution).__name__}",
+            "constitution", f"must be a Constitution from cai.load_constitution, not {actual}"
         )
     if use is None:
         return
-    there = len(constitution.used_for(use))
-    if not there:
+    available = len(constitution.used_for(use))
+    if not available:
         raise ArgumentError(
-            "constitution", f"the constitution {constitution.name!r} draws no principle to {use} by"
+            "constitution", f"the constitution {constitution.name!r} has no principles to {use} by"
         )
-    if principles is not None:
-        check_count("principles", principles, 0)
-        if principles > there:
-            raise ArgumentError(
-                "principles",
-                f"must be at most {there}, the principles that {constitution.name!r} draws to {use} by, not {principles}",
-            )
-
-
-def check_model(model: Any) -> None:
-    """What a memo gives for a backend, not the backend itself."""
-    if not callable(model) or not hasattr(model, "fingerprint"):
+    if principles is None:
+        return
+    check_count("principles", principles, 0)
+    if principles > available:
         raise ArgumentError(
-            "model",
-            f"must come from ResponseCache(path).cached_model(backend), not {type(model).__name__}",
+            "principles",
+            f"must be at most {available}, the number of principles that {constitution.name!r} "
+            f"has to {use} by, not {principles}",
+        )
+
+
+def check_model(model: object) -> None:
+    """Check that an argument is a model with a cache, not the backend itself."""
+    if not callable(model) or not hasattr(model, "fingerprint"):
+        actual = type(model).__name__
+        raise ArgumentError(
+            "model", f"must come from ResponseCache(path).cached_model(backend), not {actual}"
         )

@@ -1,19 +1,19 @@
-"""Text from outside: made valid Unicode, freed of API keys, and only then cut to a length."""
+"""Clean text from outside: make it valid Unicode, remove API keys, and only then shorten it."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable
-from itertools import takewhile
 from typing import Any
 from urllib.parse import quote
 
 HIDDEN = "***"
+"""Replacement for an API key."""
 EXCERPT = 300
-"""Characters of a server's message that are kept."""
+"""Default length of an excerpt, in characters."""
 SECRET_LENGTH = 8
-"""A shorter key is a placeholder such as "EMPTY"; replacing it would only garble messages."""
+"""Shorter keys are placeholders such as "EMPTY"; replacing those would only garble messages."""
 _SECRET_VARIABLE = re.compile(r"(?:API_?KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 _SECRET_SHAPE = re.compile(
     r"\bsk-[\w*-]{8,}|\b(?:hf|gsk|xai|nvapi)[-_][A-Za-z0-9]{20,}|(?<=Bearer )[^\s\"',;]{8,}"
@@ -26,9 +26,10 @@ _PASSWORD_IN_URL = re.compile(r"//[^/#?]*@")
 
 
 def clean(text: str) -> str:
-    """The text as valid Unicode: split surrogate pairs are joined, lone surrogates become U+FFFD.
+    """Make a text valid Unicode: join split surrogate pairs, replace lone surrogates by U+FFFD.
 
-    JSON escapes and Python functions can hold lone surrogates; UTF-8 files and tokenizers cannot.
+    JSON escapes and Python functions can produce lone surrogates; neither UTF-8 files nor
+    tokenizers can represent them.
     """
     if text.isascii():
         return text
@@ -40,7 +41,15 @@ def clean(text: str) -> str:
 
 
 def clean_json(value: Any, change: Callable[[str], str] = clean) -> Any:
-    """A parsed JSON value with every string in it cleaned, names of fields included."""
+    """Clean every string in a parsed JSON value, including the names of fields.
+
+    Args:
+        value: What ``json.loads`` returned.
+        change: The function to apply to each string.
+
+    Returns:
+        The value with its strings changed.
+    """
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list):
@@ -51,34 +60,51 @@ def clean_json(value: Any, change: Callable[[str], str] = clean) -> Any:
 
 
 def redact(text: str) -> str:
-    """The text without API keys: those in the environment, whole or cut, and what looks like one."""
+    """Hide the API keys in a text: those in the environment, whole or cut, and key-like strings."""
     for name, value in os.environ.items():
-        if _SECRET_VARIABLE.search(name) and len(value.strip()) >= SECRET_LENGTH:
-            for key in (quote(value.strip(), safe=""), value.strip()):
-                text = _without(text.replace(key, HIDDEN), key)
+        key = value.strip()
+        if _SECRET_VARIABLE.search(name) and len(key) >= SECRET_LENGTH:
+            for spelling in (quote(key, safe=""), key):
+                text = _hide_prefixes(text.replace(spelling, HIDDEN), spelling)
     text = _SECRET_IN_QUERY.sub(rf"\g<1>{HIDDEN}", text)
     return _SECRET_SHAPE.sub(HIDDEN, text)
 
 
-def _without(text: str, key: str) -> str:
-    """The text without a key, or the beginning of it where a server cut the key."""
-    kept = []
-    while (at := text.find(key[:SECRET_LENGTH])) >= 0:
-        kept += [text[:at], HIDDEN]
-        text = text[at:]
-        same = (a == b for a, b in zip(key, text, strict=False))
-        text = text[sum(takewhile(bool, same)) :]
-    return "".join([*kept, text])
+def _hide_prefixes(text: str, key: str) -> str:
+    """Hide the beginnings of a key, which remain where a server cut its message."""
+    pieces = []
+    while (start := text.find(key[:SECRET_LENGTH])) >= 0:
+        pieces += [text[:start], HIDDEN]
+        text = text[start:]
+        text = text[_common_prefix_length(key, text) :]
+    return "".join([*pieces, text])
+
+
+def _common_prefix_length(a: str, b: str) -> int:
+    length = 0
+    for char_a, char_b in zip(a, b, strict=False):
+        if char_a != char_b:
+            break
+        length += 1
+    return length
 
 
 def excerpt(text: str, limit: int = EXCERPT) -> str:
-    """A server's or library's message as one short printable line without keys."""
-    # keys go before anything is cut, or half a key could stay
+    """Shorten a message of a server or library to one printable line without keys.
+
+    Args:
+        text: The message.
+        limit: Maximum length of the result, in characters.
+
+    Returns:
+        The line; it ends in "..." if it was cut.
+    """
+    # keys are removed before anything is cut, or half a key could remain
     text = redact(clean(text))[: 4 * limit]
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
 
 
 def holds_secret(url: str) -> bool:
-    """Whether a URL (or several, with commas between them) names a user, a password or a key."""
+    """Return whether a URL, or a list of URLs, contains a user, password or key."""
     return bool(_PASSWORD_IN_URL.search(url) or _SECRET_IN_QUERY.search(url))

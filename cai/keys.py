@@ -1,7 +1,7 @@
-"""Content ids and keyed draws: the whole of the randomness in ``cai`` outside a model.
+"""Content ids and keyed random draws: all randomness in ``cai`` outside of a model.
 
-A draw depends on nothing but its arguments, so the order of work, the number of workers, a resume, or one more option in
-the list leave every other draw as it was. There is no global generator.
+A draw depends on its arguments only. The order of the work, the number of workers, a resumed run or
+one more option in a list leave every other draw as it was. There is no global generator.
 """
 
 from __future__ import annotations
@@ -18,48 +18,65 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(","
 
 
 def digest(value: object, length: int = 16) -> str:
-    """Hex sha256 (first ``length`` digits) of the canonical JSON of ``value``: the same content, the same id."""
+    """Hash a value by its content: equal values have equal digests.
+
+    Args:
+        value: A text, or anything that JSON can represent.
+        length: Number of hexadecimal digits to return, at most 64.
+
+    Returns:
+        The first ``length`` digits of the SHA-256 of the text, or of the canonical JSON.
+    """
     text = value if isinstance(value, str) else _CANONICAL.encode(value)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
 def seed_for(*parts: object) -> int:
-    """A 31-bit seed that belongs to these parts alone (a run's seed, a record's id, a step)."""
+    """Derive a 31-bit seed from its arguments, such as a run's seed, a record's id and a step."""
     return int(digest([str(part) for part in parts], 15), 16) & 0x7FFFFFFF
 
 
 def uniform(*parts: object) -> float:
-    """A number in (0, 1) that belongs to these parts alone."""
-    return _fraction(_CANONICAL.encode([str(part) for part in parts]))
+    """Derive a uniform number in (0, 1) from its arguments."""
+    return _unit_fraction(_CANONICAL.encode([str(part) for part in parts]))
 
 
-def _fraction(text: str) -> float:
-    """The first 52 bits of a text's sha256, as a number in (0, 1)."""
+def _unit_fraction(text: str) -> float:
+    """Map the first 52 bits of the SHA-256 of a text to (0, 1)."""
     return ((int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) >> 4) + 0.5) / (1 << 52)
 
 
-_quoted = lru_cache(maxsize=4096)(_CANONICAL.encode)
+_encode_key = lru_cache(maxsize=4096)(_CANONICAL.encode)
 
 
 def draw_many(weights: Mapping[str, float], count: int, *parts: object) -> list[str]:
-    """Draw up to ``count`` different keys with probability proportional to weight, by weighted rendezvous hashing.
+    """Draw different keys with probability proportional to weight, by weighted rendezvous hashing.
 
-    Every key gets an exponential clock ``-ln(u) / weight`` with ``u`` hashed from the key and ``parts``; those that ring
-    first are drawn, in that order. Adding or removing a key moves only the draws which that key wins or won.
+    Every key gets an exponential arrival time ``-ln(u) / weight``, with ``u`` hashed from the key
+    and ``parts``. The keys that arrive first are drawn, in that order. Adding or removing a key
+    changes only the draws that this key wins.
+
+    Args:
+        weights: The weight of each key; keys of weight zero are never drawn.
+        count: Number of keys to draw; fewer are returned if fewer have a weight above zero.
+        *parts: What the draw depends on, such as a seed and a record's id.
+
+    Returns:
+        The drawn keys, in the order of their arrival.
 
     Raises:
-        ValueError: if no weight is above zero.
+        ValueError: If no weight is above zero.
     """
-    # the clock of a key is keyed on uniform(key, *parts); what they have in common is encoded once
-    common = "".join(f",{_CANONICAL.encode(str(part))}" for part in parts)
-    clocks = {
-        key: -math.log(_fraction(f"[{_quoted(key)}{common}]")) / weight
+    # u is uniform(key, *parts); the encoding of the parts is shared by all keys
+    encoded_parts = "".join(f",{_CANONICAL.encode(str(part))}" for part in parts)
+    arrivals = {
+        key: -math.log(_unit_fraction(f"[{_encode_key(key)}{encoded_parts}]")) / weight
         for key, weight in weights.items()
         if weight > 0
     }
-    if not clocks:
+    if not arrivals:
         raise ValueError("nothing to draw from: no option has a weight above zero")
-    return sorted(clocks, key=lambda key: (clocks[key], key))[:count]
+    return sorted(arrivals, key=lambda key: (arrivals[key], key))[:count]
 
 
 def draw(weights: Mapping[str, float], *parts: object) -> str:
@@ -68,6 +85,6 @@ def draw(weights: Mapping[str, float], *parts: object) -> str:
 
 
 def shuffled(items: Sequence[T], *parts: object) -> list[T]:
-    """The items in an order that belongs to ``parts`` alone."""
+    """Return the items in a random order that depends on ``parts`` only."""
     order = sorted(range(len(items)), key=lambda i: uniform(i, *parts))
     return [items[i] for i in order]

@@ -1,14 +1,14 @@
-"""The nouns: frozen records that carry what is needed to read each of them alone.
+"""Records: frozen data that the functions of ``cai`` read and return.
 
-``Prompt -> Sample -> Revision`` for the supervised half, ``Comparison -> Preference`` for the other. A record knows which
-model, which principle (id and hash) and which seed made it. There is no label by default: where a model gave none,
-``status`` says why.
+``Prompt -> Sample -> Revision`` is the supervised half, ``Comparison -> Preference`` the other one.
+Each record names the model, the principle (id and hash) and the seed that produced it. A label is
+never a default value: where a model gave none, ``status`` says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,35 +17,66 @@ from cai.errors import ArgumentError
 from cai.keys import digest
 
 Role = Literal["system", "user", "assistant"]
+"""The author of a message."""
 Status = Literal["ok", "empty", "truncated", "unscored", "too_long", "filtered", "failed"]
+"""Whether a record can be used, or why it cannot.
+
+- ``ok``: it can be used.
+- ``empty``: the model returned no text.
+- ``truncated``: the text was cut off at ``max_tokens``.
+- ``unscored``: the judge returned nothing that could be read as a verdict.
+- ``too_long``: the prompt did not fit into the model's context.
+- ``filtered``: the server withheld the text.
+- ``failed``: the request failed.
+"""
 Text = Annotated[
     str, BeforeValidator(lambda value: clean(value) if isinstance(value, str) else value)
 ]
-"""A string without lone surrogates, wherever it comes from: a file, a server, or a Python function."""
+"""A string without lone surrogates, whether it comes from a file, a server or Python code."""
 
 
 class Record(BaseModel):
+    """Base class of all records: frozen, without extra fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Message(Record):
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: Who speaks: ``system``, ``user`` or ``assistant``.
+        content: The text.
+    """
 
     role: Role
     content: Text
 
 
 class Provenance(Record):
-    """How a model's text came to be, enough to make it again."""
+    """Where a model's text comes from: enough to generate it again.
 
-    model: str  # fingerprint of the model
+    Attributes:
+        model: Fingerprint of the model.
+        seed: Seed of the request.
+        temperature: Sampling temperature; 0 is greedy.
+        max_tokens: Maximum number of tokens in the response.
+    """
+
+    model: str
     seed: int
     temperature: float
     max_tokens: int
 
 
 class Prompt(Record):
-    """A conversation that ends with a user turn. ``kind`` names the set it came from (``red_team``, ``benign`` ...)."""
+    """A conversation that ends with a user turn.
+
+    Attributes:
+        id: Digest of the messages.
+        messages: The turns, oldest first.
+        kind: The set that the prompt belongs to, such as ``red_team`` or ``benign``.
+    """
 
     id: str
     messages: tuple[Message, ...] = Field(min_length=1)
@@ -53,14 +84,19 @@ class Prompt(Record):
 
     @classmethod
     def of(cls, messages: str | Sequence[Message], kind: str = "prompt") -> Prompt:
-        """A prompt with the id of its content.
+        """Make a prompt and give it the id of its content.
+
+        Args:
+            messages: The text of a single user turn, or the turns of a conversation.
+            kind: The set that the prompt belongs to.
+
+        Returns:
+            The prompt.
 
         Raises:
-            ArgumentError: if there are no messages, or the last one is not a user turn with a text.
+            ArgumentError: If there are no messages, or the last one is not a user turn with a text.
         """
-        turns = _turns(
-            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        )
+        turns = _turns(messages)
         if not turns or turns[-1].role != "user":
             raise ArgumentError("prompt", "must end with a user turn")
         if not turns[-1].content.strip():
@@ -69,58 +105,83 @@ class Prompt(Record):
 
     @property
     def text(self) -> str:
-        """The last user turn."""
+        """Text of the last user turn."""
         return self.messages[-1].content
 
     def with_answer(self, answer: str) -> tuple[Message, ...]:
+        """Return the conversation continued by an assistant turn."""
         return (*self.messages, Message(role="assistant", content=answer))
 
 
 def _turns(messages: object) -> tuple[Message, ...]:
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
     if not isinstance(messages, Sequence):
-        raise ArgumentError(
-            "prompt", f"must be a text or a list of messages, not {type(messages).__name__}"
-        )
+        actual = type(messages).__name__
+        raise ArgumentError("prompt", f"must be a text or a list of messages, not {actual}")
     try:
         return tuple(Message.model_validate(message) for message in messages)
     except ValidationError as error:
-        raise ArgumentError(
-            "prompt", f"holds something that is not a message: {error.errors()[0]['msg']}"
-        ) from None
+        detail = error.errors()[0]["msg"]
+        raise ArgumentError("prompt", f"contains an invalid message: {detail}") from None
 
 
 class Sample(Record):
-    """An answer of a model to a prompt; ``draw`` numbers the answers to one prompt."""
+    """A model's response to a prompt.
+
+    Attributes:
+        id: Digest of the prompt, the provenance and the draw.
+        prompt: The prompt.
+        response: The response; empty if there is none.
+        draw: Number of this response among those to the same prompt, from 0.
+        status: Whether the response can be used.
+        reason: Why it cannot: the server's message or the limit that was reached.
+        provenance: The model and the sampling values.
+        reasoning: What a reasoning model wrote before its response; it is never judged.
+    """
 
     id: str
     prompt: Prompt
     response: Text
     draw: int = 0
     status: Status = "ok"
-    reason: Text = ""  # why it is not ok, in the words of the server or the limit that was reached
+    reason: Text = ""
     provenance: Provenance
-    reasoning: Text = (
-        ""  # what the model wrote before its answer, where it thinks aloud; never judged
-    )
+    reasoning: Text = ""
 
 
 class Step(Record):
-    """One round of critique and revision by one principle."""
+    """One round of critique and revision by one principle.
+
+    Attributes:
+        principle: Id of the principle.
+        principle_hash: Hash of the principle's texts.
+        critique: The critique; empty if the response is revised without one.
+        revision: The revised response; the previous one if the status is not ``ok``.
+        unchanged: Whether the revision equals the previous response.
+        status: Whether the step succeeded; after a failed critique no revision is requested.
+        reason: Why it did not.
+        reasoning: What a reasoning model wrote before the critique and before the revision.
+    """
 
     principle: str
     principle_hash: str
-    critique: Text  # empty when revising directly
-    revision: Text  # the reply before where the status is not ok
+    critique: Text
+    revision: Text
     unchanged: bool
-    status: Status = "ok"  # of the critique where that failed: no revision is asked for then
-    reason: Text = ""  # why it is not ok
-    reasoning: tuple[
-        Text, ...
-    ] = ()  # before the critique and before the revision, where the critic thinks aloud
+    status: Status = "ok"
+    reason: Text = ""
+    reasoning: tuple[Text, ...] = ()
 
 
 class Revision(Record):
-    """A sample and its rounds of critique and revision."""
+    """A sample and its rounds of critique and revision.
+
+    Attributes:
+        id: Digest of the sample's id and the steps.
+        sample: The original response.
+        steps: The rounds, in order.
+    """
 
     id: str
     sample: Sample
@@ -128,14 +189,23 @@ class Revision(Record):
 
     @property
     def final(self) -> str:
-        """The last revision that is a usable text; the sample's own response where there is none."""
-        return next(
-            (s.revision for s in reversed(self.steps) if s.status == "ok"), self.sample.response
-        )
+        """The last successful revision; the sample's own response if there is none."""
+        for step in reversed(self.steps):
+            if step.status == "ok":
+                return step.revision
+        return self.sample.response
 
 
 class Comparison(Record):
-    """Two answers to one prompt, with the name of the model each came from."""
+    """Two answers to one prompt.
+
+    Attributes:
+        id: Digest of the prompt's id and both answers.
+        prompt: The prompt.
+        first: The answer that the judge sees first.
+        second: The answer that the judge sees second.
+        origins: Names of the models that wrote the first and the second answer, if known.
+    """
 
     id: str
     prompt: Prompt
@@ -147,6 +217,17 @@ class Comparison(Record):
     def of(
         cls, prompt: Prompt, first: str, second: str, origins: tuple[str, str] = ("", "")
     ) -> Comparison:
+        """Make a comparison and give it the id of its content.
+
+        Args:
+            prompt: The prompt.
+            first: The answer that the judge sees first.
+            second: The answer that the judge sees second.
+            origins: Names of the models that wrote the two answers.
+
+        Returns:
+            The comparison.
+        """
         first, second = clean(first), clean(second)
         return cls(
             id=digest([prompt.id, first, second]),
@@ -157,17 +238,28 @@ class Comparison(Record):
         )
 
     def swap(self) -> Comparison:
-        """The same two answers in the other order."""
-        return Comparison.of(
-            self.prompt, self.second, self.first, (self.origins[1], self.origins[0])
-        )
+        """Return the same two answers in the other order."""
+        origins = (self.origins[1], self.origins[0])
+        return Comparison.of(self.prompt, self.second, self.first, origins)
 
 
 class Judgment(Record):
-    """What one look of the judge by one principle said, with its evidence.
+    """A judge's verdict on a comparison by one principle, with its evidence.
 
-    ``p_first`` is the probability that the first answer is the better one; ``evidence`` holds the numbers it was read
-    from (per order the letters' probabilities, or per answer the probability that a critique finds a problem).
+    Attributes:
+        principle: Id of the principle.
+        principle_hash: Hash of the principle's texts.
+        method: Name of the judge method, such as ``option_logprobs``.
+        p_first: Probability that the first answer is the better one; None if there is no verdict.
+        status: Whether there is a verdict.
+        reason: What went wrong with some or all of the judge's responses.
+        evidence: The numbers behind the verdict, by name: the probability of an option for each
+            order of the answers, or the probability that a critique finds a problem in each answer.
+        text: The text that the judge wrote, for methods that let it write.
+        template: Digest of the template of the judge's prompt.
+        seeds: Seeds of the sampled responses, for methods that sample.
+        temperature: Temperature of the sampled responses, for methods that sample.
+        tokens: Number of tokens read and written.
     """
 
     principle: str
@@ -175,64 +267,72 @@ class Judgment(Record):
     method: str
     p_first: float | None
     status: Status = "ok"
-    reason: Text = (
-        ""  # what went wrong with the judge's answers, those that a label could do without too
-    )
+    reason: Text = ""
     evidence: dict[str, float] = {}
     text: Text = ""
-    template: str = ""  # digest of the template that asked
-    seeds: tuple[int, ...] = ()  # of the samples, where the verdict was sampled
-    temperature: float | None = None  # likewise
-    tokens: tuple[int, int] = (0, 0)  # read and written
+    template: str = ""
+    seeds: tuple[int, ...] = ()
+    temperature: float | None = None
+    tokens: tuple[int, int] = (0, 0)
 
     def swap(self) -> Judgment:
-        flipped = None if self.p_first is None else 1 - self.p_first
-        return self.model_copy(update={"p_first": flipped})
+        """Return the same verdict for the answers in the other order."""
+        return self.model_copy(update={"p_first": _complement(self.p_first)})
 
 
 class Preference(Record):
-    """A comparison with its label: the probability that the first answer is the better one, or a status that says why
-    there is none. ``source`` names where the label came from; nothing that trains reads it."""
+    """A comparison with its label, or with the reason why it has none.
+
+    Attributes:
+        id: Digest of the comparison and the judgments, or of the row that the label was read from.
+        comparison: The two answers.
+        p_first: Probability that the first answer is the better one; None if there is no label.
+        status: ``ok`` exactly if there is a label.
+        source: Where the label comes from, such as ``ai`` or ``human``; training does not read it.
+        margin: By how much the better answer leads, in units of reward, if the annotator said so.
+        judgments: The verdicts by principle that the label combines.
+        judge: Fingerprint of the judge; empty for labels by people.
+    """
 
     id: str
     comparison: Comparison
     p_first: float | None = Field(default=None, ge=0, le=1)
     status: Status = "ok"
     source: Text
-    margin: float = Field(
-        default=0.0, ge=0
-    )  # by how much the better one leads, in units of a reward, where somebody said so
+    margin: float = Field(default=0.0, ge=0)
     judgments: tuple[Judgment, ...] = ()
-    judge: str = ""  # fingerprint of the model that judged
+    judge: str = ""
 
     @model_validator(mode="after")
     def _label_or_reason(self) -> Preference:
         if (self.p_first is None) == (self.status == "ok"):
-            raise ValueError(
-                "a preference has either a label or a status that says why there is none"
-            )
+            raise ValueError("a preference needs either a label or a status that says why not")
         return self
 
     def swap(self) -> Preference:
-        """The same judgement of the same answers in the other order."""
-        flipped = None if self.p_first is None else 1 - self.p_first
-        judgments = tuple(judgment.swap() for judgment in self.judgments)
+        """Return the same label for the answers in the other order."""
         return self.model_copy(
             update={
                 "comparison": self.comparison.swap(),
-                "p_first": flipped,
-                "judgments": judgments,
+                "p_first": _complement(self.p_first),
+                "judgments": tuple(judgment.swap() for judgment in self.judgments),
             }
         )
 
 
-def dump(record: Record) -> dict[str, Any]:
-    """The record as plain JSON values."""
-    return record.model_dump(mode="json")
+def _complement(p_first: float | None) -> float | None:
+    return None if p_first is None else 1 - p_first
 
 
 class Ranking(Record):
-    """Answers to one prompt, best first; by their ``strengths`` the one beats the other with ``sigmoid(s_one - s_other)``."""
+    """Answers to one prompt, best first.
+
+    Attributes:
+        prompt: The prompt.
+        answers: The answers, best first.
+        strengths: Bradley-Terry strength of each answer: answer ``i`` beats answer ``j`` with
+            probability ``sigmoid(strengths[i] - strengths[j])``.
+    """
 
     prompt: Prompt
     answers: tuple[Text, ...]

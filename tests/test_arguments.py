@@ -96,7 +96,7 @@ def test_revise(model, drafts, options, says):
 def test_revise_needs_a_constitution_with_principles(model, drafts):
     refused("constitution: must be a Constitution", cai.revise, drafts, "harmless", model)
     refused(
-        "constitution: the constitution 't' draws no principle to revise by",
+        "constitution: the constitution 't' has no principles to revise by",
         cai.revise,
         drafts,
         EMPTY,
@@ -124,7 +124,7 @@ def test_training_rows(model, drafts):
         ({"principles": -1}, "principles:"),
         (
             {"principles": 99},
-            "principles: must be at most 3, the principles that 't' draws to judge by, not 99",
+            "principles: must be at most 3, the number of principles that 't' has to judge by, not 99",
         ),
         ({"principles": 1.5}, "principles:"),
     ],
@@ -163,7 +163,7 @@ def test_a_method_is_an_object_or_a_name(model):
         cai.PairwiseLogprobs(),
     )
     refused(
-        "constitution: the constitution 't' draws no principle to judge by",
+        "constitution: the constitution 't' has no principles to judge by",
         cai.judge,
         [PAIR],
         EMPTY,
@@ -220,9 +220,9 @@ def test_methods(kind):
         ((), "prompt: must end with a user turn"),
         (7, "prompt: must be a text"),
         ([Message(role="assistant", content="Hello")], "prompt: must end with a user turn"),
-        (["Hi"], "prompt: holds something"),
+        (["Hi"], "prompt: contains an invalid message"),
         ([Message(role="user", content=" ")], "prompt: is empty"),
-        ([{"role": "boss", "content": "Hi"}], "prompt: holds something"),
+        ([{"role": "boss", "content": "Hi"}], "prompt: contains an invalid message"),
     ],
 )
 def test_prompts(messages, says):
@@ -238,7 +238,7 @@ def test_a_prompt_is_made_of_messages_in_any_list():
 
 
 def test_backends():
-    refused("spec: must be the name, folder or address of a model, not ''", cai.open_backend, "")
+    refused("spec: must be the name, folder or URL of a model, not ''", cai.open_backend, "")
     refused("spec:", cai.open_backend, None)
 
 

@@ -1,4 +1,21 @@
-"""Backends: the reference model, a transformers model in this process, or any function that makes one."""
+"""Backends: models that respond to requests.
+
+A backend is the embedded reference model, a transformers model in this process, a server, or any
+Python object with the methods of :class:`Backend`. A response cache in front of it makes sure that
+no request is sent twice.
+
+Example:
+    >>> import cai
+    >>> from cai.backends import GenerateRequest, LoglikelihoodRequest, open_backend
+    >>> conversation = (cai.Message(role="user", content="How do I wash the dog?"),)
+    >>> generate = GenerateRequest(conversation, seed=0, max_tokens=64)
+    >>> score = LoglikelihoodRequest(conversation, options=("To", "No"))
+    >>> with cai.ResponseCache(":memory:") as cache:
+    ...     model = cache.cached_model(open_backend("reference"))
+    ...     completion, option_logprobs = model([generate, score])
+    >>> completion.finish_reason, len(option_logprobs.logprobs)
+    ('stop', 2)
+"""
 
 from __future__ import annotations
 
@@ -15,41 +32,65 @@ from cai.backends.protocol import (
 from cai.errors import ArgumentError, InputError, Problem
 from cai.files import StrPath
 from cai.functions import function_of
+from cai.models.names import is_function, is_server
 
-__all__ = ["Backend", "Choice", "Choose", "Complete", "Completion", "open_backend"]
+__all__ = [
+    "Backend",
+    "Completion",
+    "GenerateRequest",
+    "LoglikelihoodRequest",
+    "OptionLogprobs",
+    "open_backend",
+]
+_MEMBERS = ("fingerprint", "render", "respond", "stop")
 
 
-def open_backend(spec: StrPath, chat_format: str = "", enable_thinking: bool = False) -> Backend:
+def open_backend(spec: StrPath, chat_format: str = "", *, enable_thinking: bool = False) -> Backend:
     """Open a backend by its name.
 
-    ``reference`` is the embedded model; ``http://host:8000/v1#model`` is a server that speaks the OpenAI protocol;
-    ``package.module:function`` is called without arguments and returns a backend; anything else is a model folder or a hub
-    id, opened in this process. ``chat_format`` is the chat format (see ``ChatFormat``); with ``enable_thinking`` a model that can think
-    aloud before it answers may.
+    Args:
+        spec: ``reference`` is the embedded model. ``http://host:8000/v1#model`` is a model on a
+            server that speaks the OpenAI protocol. ``package.module:function`` is a function that
+            takes no arguments and returns a backend. Anything else is a model folder or a hub id.
+        chat_format: ``chat`` (the model's own template), ``transcript`` ("Human: / Assistant:", for
+            base models) or ``plain`` (the bare texts); empty for ``chat`` if the model has a
+            template, else ``transcript``. A function ignores it.
+        enable_thinking: Whether a reasoning model may reason before it answers.
+
+    Returns:
+        The backend. The model itself is loaded when it is first needed.
 
     Raises:
-        InputError: if there is no such function.
-        ArgumentError: if ``spec`` is empty or not a name.
+        ArgumentError: If ``spec`` is empty or not a name.
+        InputError: If there is no such function or model, or a package is missing.
     """
     if not isinstance(spec, str | os.PathLike) or not os.fspath(spec):
-        raise ArgumentError("spec", f"must be the name, folder or address of a model, not {spec!r}")
+        raise ArgumentError("spec", f"must be the name, folder or URL of a model, not {spec!r}")
     spec = os.fspath(spec)
-    if spec.startswith(("http://", "https://")):
-        return _server(spec, chat_format, enable_thinking)
-    module_name, colon, _ = spec.partition(":")
-    if colon and "/" not in module_name and not Path(spec).exists():
-        backend: Backend = function_of(spec)()
-        return backend
-    from cai.backends.local import LocalBackend  # transformers and torch are heavy
+    if is_server(spec):
+        return _open_server(spec, chat_format, enable_thinking=enable_thinking)
+    if is_function(spec) and not Path(spec).exists():
+        return _call_factory(spec)
+    from cai.backends.local import LocalBackend  # imports torch and transformers
 
-    return LocalBackend(spec, chat_format, enable_thinking)
+    return LocalBackend(spec, chat_format, enable_thinking=enable_thinking)
 
 
-def _server(spec: str, chat_format: str, enable_thinking: bool) -> Backend:
+def _call_factory(spec: str) -> Backend:
+    backend: Backend = function_of(spec)()
+    missing = [name for name in _MEMBERS if not hasattr(backend, name)]
+    if missing:
+        kind = type(backend).__name__
+        message = f"returned {kind}, which is not a backend: it has no {', '.join(missing)}"
+        raise InputError([Problem(spec, message)])
+    return backend
+
+
+def _open_server(spec: str, chat_format: str, *, enable_thinking: bool) -> Backend:
     try:
         from cai.backends.server import ServerBackend
     except ImportError:
         raise InputError(
-            [Problem(spec, 'asking a server needs the openai package: pip install "cai[server]"')]
+            [Problem(spec, 'needs the openai package: pip install "cai[server]"')]
         ) from None
-    return ServerBackend(spec, chat_format, enable_thinking)
+    return ServerBackend(spec, chat_format, enable_thinking=enable_thinking)

@@ -1,19 +1,20 @@
-"""The OpenAI-compatible protocol: what is sent for a call, and how what comes back is read, strictly.
-
-Two dialects: ``chat`` sends the turns and lets the server render them; ``text`` sends the paper's "Human: / Assistant:"
-transcript (or the bare texts) to a base model.
-"""
+"""The OpenAI-compatible protocol: build the fields of a request, and interpret the response."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, ValidationError
+from typing import Any
 
 from cai import templates
+from cai.backends.openai_schema import (
+    Body,
+    ChatBody,
+    ChatChoice,
+    Dialect,
+    MalformedResponse,
+    TextChoice,
+)
+from cai.backends.option_matching import logprobs_from_first_token, logprobs_from_votes
 from cai.backends.protocol import (
     Completion,
     FinishReason,
@@ -25,15 +26,14 @@ from cai.backends.protocol import (
 )
 from cai.cleaning import excerpt
 
-Dialect = Literal["chat", "transcript", "plain"]
-TOP = 20
-"""Log-probabilities asked for at the position of a verdict: the most that servers give."""
-VOTE_SAMPLES, VOTE_TOKENS = 8, 8
-"""Samples taken where a server gives no log-probabilities, and their length."""
-VERDICT_PREFIXES = "(*_\"'`[ "
-"""What models like to put before a verdict."""
+TOP_LOGPROBS = 20
+"""Number of first tokens whose log-probabilities are requested: the most that servers give."""
+VOTE_SAMPLES = 8
+"""Number of answers that are sampled from a server without log-probabilities."""
+VOTE_TOKENS = 8
+"""Maximum length of such an answer."""
 
-FINISHES: dict[str, FinishReason] = {
+FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",
     "eos_token": "stop",
@@ -46,133 +46,26 @@ FINISHES: dict[str, FinishReason] = {
     "content_filter": "filtered",
     "safety": "filtered",
 }
-"""The finish reasons that say how an answer ended; after any other one (``tool_calls``, ``error`` ...) it is ``failed``."""
-BROKEN_OFF = {"abort", "cancelled", "error", "insufficient_system_resource"}
-"""The finish reasons after which a second attempt may go better."""
-MOST_TOKENS = 1_000_000_000
+"""What the finish reasons of servers mean; any other (``tool_calls`` ...) is a failure."""
+INTERRUPTED = {"abort", "cancelled", "error", "insufficient_system_resource"}
+"""Finish reasons after which another attempt may succeed."""
 
 
-class MalformedResponse(Exception):
-    """An answer that is not what the protocol says; the text is what was wrong."""
-
-
-class BrokenOff(Exception):
-    """An answer that the server itself did not finish; the text is its reason."""
-
-
-class _Top(BaseModel):
-    token: str
-    logprob: FiniteFloat
-
-
-class _Position(BaseModel):
-    top_logprobs: list[_Top] = []
-
-
-class _ChatLogprobs(BaseModel):
-    content: list[_Position] | None = None
-
-
-class _TextLogprobs(BaseModel):
-    top_logprobs: list[dict[str, FiniteFloat]] | None = None
-
-
-class _Message(BaseModel):
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None  # the older name
-
-
-class _ChatChoice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: _ChatLogprobs | None = None
-
-    @property
-    def said(self) -> str | None:
-        return self.message.content
-
-    @property
-    def reasoning(self) -> str:
-        return self.message.reasoning or self.message.reasoning_content or ""
-
-    @property
-    def first_token(self) -> dict[str, float] | None:
-        if self.logprobs is None or not self.logprobs.content:
-            return None
-        return {top.token: top.logprob for top in self.logprobs.content[0].top_logprobs} or None
-
-
-class _TextChoice(BaseModel):
-    text: str | None = None
-    finish_reason: str | None = None
-    logprobs: _TextLogprobs | None = None
-
-    @property
-    def said(self) -> str | None:
-        return self.text
-
-    @property
-    def reasoning(self) -> str:
-        return ""
-
-    @property
-    def first_token(self) -> dict[str, float] | None:
-        if self.logprobs is None or not self.logprobs.top_logprobs:
-            return None
-        return dict(self.logprobs.top_logprobs[0]) or None
-
-
-def _count(value: object) -> int:
-    """A number of tokens; 0 where the server gives something that cannot be one."""
-    return value if isinstance(value, int) and 0 <= value <= MOST_TOKENS else 0
-
-
-Tokens = Annotated[int, BeforeValidator(_count)]
-
-
-class _Usage(BaseModel):
-    prompt_tokens: Tokens = 0
-    completion_tokens: Tokens = 0
-
-
-class _Body(BaseModel):
-    model: str = ""
-    usage: _Usage | None = None
-
-
-class ChatBody(_Body):
-    """The body of an answer to ``/chat/completions``."""
-
-    choices: list[_ChatChoice] = Field(min_length=1)
-
-
-class TextBody(_Body):
-    """The body of an answer to ``/completions``."""
-
-    choices: list[_TextChoice] = Field(min_length=1)
-
-
-Body = ChatBody | TextBody
-
-
-def parse(data: object, dialect: Dialect) -> Body:
-    """Check a decoded body.
-
-    Raises:
-        Malformed: if it has no choices, a field of another type, or a log-probability that is no number.
-    """
-    try:
-        return (ChatBody if dialect == "chat" else TextBody).model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise MalformedResponse(
-            f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
-        ) from None
+class InterruptedResponse(Exception):
+    """An answer that the server did not finish; the message says why."""
 
 
 def render(request: Request, dialect: Dialect) -> str:
-    """What a model of the ``text`` dialects reads; for ``chat``, the turns one under the other."""
+    """Return the text of a request.
+
+    Args:
+        request: The request.
+        dialect: How it is sent.
+
+    Returns:
+        What the model reads, for ``transcript`` and ``plain``. For ``chat`` the server has the
+        template, so the turns are listed in a form of our own.
+    """
     if dialect == "plain":
         return "".join(m.content for m in request.messages)
     if dialect == "transcript":
@@ -180,182 +73,161 @@ def render(request: Request, dialect: Dialect) -> str:
     return "\n".join(f"<{m.role}>\n{m.content}" for m in request.messages)
 
 
-def request(
-    request: Request, model: str, dialect: Dialect, *, logprobs: bool = True, quiet: bool = False
+def request_fields(
+    request: Request,
+    model: str,
+    dialect: Dialect,
+    *,
+    logprobs: bool = True,
+    disable_thinking: bool = False,
 ) -> dict[str, Any]:
-    """The fields of the request for a call; ``top_p`` is spelt out since servers have defaults of their own.
+    """Build the arguments of the client's ``create`` method.
 
-    ``quiet`` asks the server's chat template not to let the model think aloud.
+    Args:
+        request: The request.
+        model: Name of the model on the server.
+        dialect: How the request is sent.
+        logprobs: Whether the server gives log-probabilities; otherwise options are scored by
+            sampling several answers.
+        disable_thinking: Whether to ask the server's chat template for no reasoning.
+
+    Returns:
+        The arguments, by name.
     """
+    # servers have default values of their own, so top_p is always set
     fields: dict[str, Any] = {"model": model, "top_p": 1.0}
     if dialect == "chat":
         fields["messages"] = [m.model_dump() for m in request.messages]
-        if quiet:
+        if disable_thinking:
             fields["extra_body"] = {"chat_template_kwargs": {"enable_thinking": False}}
     else:
         fields["prompt"] = render(request, dialect)
         if dialect == "transcript":
             fields["stop"] = [templates.TRANSCRIPT_STOP]
     if isinstance(request, GenerateRequest):
-        chance = {"seed": request.seed % (1 << 31)} if request.temperature else {}
-        return (
-            fields | {"temperature": request.temperature, "max_tokens": request.max_tokens} | chance
-        )
-    if logprobs:
-        asked = {"logprobs": True, "top_logprobs": TOP} if dialect == "chat" else {"logprobs": TOP}
-        return (
-            fields | {"temperature": 1.0, "max_tokens": 1} | asked
-        )  # what is drawn is not looked at
-    return fields | {"temperature": 1.0, "max_tokens": VOTE_TOKENS, "seed": 0, "n": VOTE_SAMPLES}
+        fields |= {"temperature": request.temperature, "max_tokens": request.max_tokens}
+        if request.temperature:
+            fields["seed"] = request.seed % (1 << 31)
+        return fields
+    if not logprobs:
+        sampling = {"temperature": 1.0, "max_tokens": VOTE_TOKENS, "seed": 0, "n": VOTE_SAMPLES}
+        return fields | sampling
+    # the sampled token is ignored; only the log-probabilities at its position matter
+    fields |= {"temperature": 1.0, "max_tokens": 1}
+    if dialect == "chat":
+        return fields | {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+    return fields | {"logprobs": TOP_LOGPROBS}
 
 
 def completion(body: Body, request: GenerateRequest) -> Completion:
-    """The answer to a :class:`GenerateRequest` call.
+    """Interpret the response to a generate request.
+
+    Args:
+        body: What the server sent.
+        request: The request.
+
+    Returns:
+        The completion.
 
     Raises:
-        Malformed: if there is no text.
-        BrokenOff: if the server did not finish the answer.
+        MalformedResponse: If there is no text.
+        InterruptedResponse: If the server did not finish the answer.
     """
-    first = body.choices[0]
-    silent = first.said is None and not first.reasoning
-    if silent and not first.finish_reason:
+    choice = body.choices[0]
+    has_text = choice.content is not None or bool(choice.reasoning)
+    if not has_text and not choice.finish_reason:
         raise MalformedResponse("choices.0: no text")
-    finish_reason, note = _finish(body, request.max_tokens)
+    finish_reason, reason = _ending(body, request.max_tokens)
     if finish_reason in ("filtered", "failed"):
-        return Completion("", finish_reason, *_tokens(body), note)
-    if silent:
+        return Completion("", finish_reason, *body.tokens, reason)
+    if not has_text:
         raise MalformedResponse("choices.0: no text")
-    reasoning, said = (
-        _split(first.said or "") if not first.reasoning else (first.reasoning, first.said or "")
-    )
-    return Completion(
-        said.strip() if isinstance(body, ChatBody) else said,
-        finish_reason,
-        *_tokens(body),
-        reasoning=reasoning,
-    )
+    reasoning, text = choice.reasoning, choice.content or ""
+    if not reasoning:
+        reasoning, text = _split_reasoning(text)
+    if isinstance(body, ChatBody):
+        text = text.strip()
+    return Completion(text, finish_reason, *body.tokens, reasoning=reasoning)
 
 
-def _finish(body: Body, max_tokens: int) -> tuple[FinishReason, str]:
-    """How the first answer ended, and why where it did not end well.
+def _ending(body: Body, max_tokens: int) -> tuple[FinishReason, str]:
+    """Return how the first answer ended, and why if it did not end well.
 
-    A whole answer has a finish reason. Servers such as llama.cpp and Ollama leave it null in every part of a stream but the
-    last, so a body without one was put together from a stream. The number of tokens, which also comes last, then says whether
-    the answer reached its limit; without that number the end of the stream is missing, and the text may be half a sentence.
+    A whole answer has a finish reason. Servers such as llama.cpp and Ollama leave it null in all
+    parts of a stream but the last, so a body without one was put together from a stream. The number
+    of tokens, which also comes last, then shows whether the answer reached its limit. Without that
+    number the end of the stream is missing, and the text may be cut in the middle of a sentence.
 
     Raises:
-        BrokenOff: if the server did not finish the answer.
+        InterruptedResponse: If the server did not finish the answer.
     """
     reason = body.choices[0].finish_reason
     if reason:
-        return _known(reason)
-    written = _tokens(body)[1]
-    if not written:
-        raise BrokenOff("it has neither a finish_reason nor a number of tokens")
-    return ("length" if written >= max_tokens else "stop"), ""
+        return _interpret(reason)
+    _, generated = body.tokens
+    if not generated:
+        raise InterruptedResponse("it has neither a finish_reason nor a number of tokens")
+    return ("length" if generated >= max_tokens else "stop"), ""
 
 
-def _known(reason: str) -> tuple[FinishReason, str]:
-    """What a finish reason means, in any case of letters."""
+def _interpret(reason: str) -> tuple[FinishReason, str]:
+    """Return what a server's finish reason means, in upper or lower case, and why it is bad."""
     name = reason.strip().lower()
-    if name in BROKEN_OFF:
-        raise BrokenOff(f"finish_reason {excerpt(reason, 60)!r}")
-    finish_reason = FINISHES.get(name, "failed")
-    return finish_reason, f"finish_reason {excerpt(reason, 60)!r}" if finish_reason in (
-        "filtered",
-        "failed",
-    ) else ""
+    shown = f"finish_reason {excerpt(reason, 60)!r}"
+    if name in INTERRUPTED:
+        raise InterruptedResponse(shown)
+    finish_reason = FINISH_REASONS.get(name, "failed")
+    return finish_reason, shown if finish_reason in ("filtered", "failed") else ""
 
 
-def _split(text: str) -> tuple[str, str]:
-    """(thoughts, answer) of a text whose thoughts the server did not take out."""
-    before, closed, after = text.partition("</think>")
-    if closed:
+def _split_reasoning(text: str) -> tuple[str, str]:
+    """Return the reasoning and the answer of a text that still has its reasoning tags."""
+    before, closing_tag, after = text.partition("</think>")
+    if closing_tag:
         return before.replace("<think>", "").strip(), after
-    return (
-        (text.replace("<think>", "").strip(), "")
-        if text.lstrip().startswith("<think>")
-        else ("", text)
-    )
+    if text.lstrip().startswith("<think>"):
+        return text.replace("<think>", "").strip(), ""
+    return "", text
 
 
 def option_logprobs(
     body: Body, request: LoglikelihoodRequest, *, logprobs: bool = True
 ) -> OptionLogprobs:
-    """The answer to a :class:`LoglikelihoodRequest` call, from the log-probabilities of the first token or from the votes of samples.
+    """Interpret the response to a loglikelihood request.
 
-    Only the beginning of an answer is looked at, so one that was cut or has no finish reason is as good as another.
+    Only the beginning of an answer matters, so it may be cut off or have no finish reason.
+
+    Args:
+        body: What the server sent.
+        request: The request.
+        logprobs: Whether log-probabilities were requested, or several answers.
+
+    Returns:
+        The log-probabilities of the options.
 
     Raises:
-        Malformed: if log-probabilities were asked for and are missing.
-        BrokenOff: if the server did not finish the answer.
+        MalformedResponse: If log-probabilities were requested and are missing.
+        InterruptedResponse: If the server did not finish the answer.
     """
-    found: list[_ChatChoice | _TextChoice] = [*body.choices]
-    ends: list[tuple[FinishReason, str]] = [
-        _known(c.finish_reason) if c.finish_reason else ("stop", "") for c in found
-    ]
-    usable = [
-        c
-        for c, (finish_reason, _) in zip(found, ends, strict=True)
-        if finish_reason in ("stop", "length")
-    ]
-    tokens_in = _tokens(body)[0]
+    usable: list[ChatChoice | TextChoice] = []
+    problems: list[tuple[FinishReason, str]] = []
+    for choice in body.choices:
+        finish_reason, reason = _interpret(choice.finish_reason or "stop")
+        if finish_reason in ("stop", "length"):
+            usable.append(choice)
+        else:
+            problems.append((finish_reason, reason))
+    tokens_in, _ = body.tokens
     if not usable:
-        answer = failed(request, ends[0][1], ends[0][0])
-        assert isinstance(answer, OptionLogprobs)
-        return replace(answer, tokens_in=tokens_in)
+        finish_reason, reason = problems[0]
+        response = failed(request, reason, finish_reason)
+        assert isinstance(response, OptionLogprobs)
+        return replace(response, tokens_in=tokens_in)
     if not logprobs:
-        return OptionLogprobs(
-            votes(request.options, [c.said or "" for c in usable]), tokens_in, votes=len(usable)
-        )
-    tokens = usable[0].first_token
-    if tokens is None:
+        answers = [choice.content or "" for choice in usable]
+        scores = logprobs_from_votes(request.options, answers)
+        return OptionLogprobs(scores, tokens_in, votes=len(answers))
+    first_token = usable[0].first_token
+    if first_token is None:
         raise MalformedResponse("choices.0: no log-probabilities")
-    return OptionLogprobs(weights(request.options, tokens), tokens_in)
-
-
-def weights(options: Sequence[str], tokens: Mapping[str, float]) -> tuple[float, ...]:
-    """Log-probability of each option, summed over the first tokens that begin it and no other option.
-
-    An option that none of the listed tokens begins is as improbable as can be; where that is true of all, nothing can be
-    read, and all are NaN.
-    """
-    totals = [0.0] * len(options)
-    for token, logprob in tokens.items():
-        start = token.replace("Ġ", " ").replace("▁", " ").strip().lstrip(VERDICT_PREFIXES)
-        begun = [
-            i
-            for i, option in enumerate(options)
-            if start and (option.startswith(start) or _begins(start, option))
-        ]
-        if len(begun) == 1:
-            totals[begun[0]] += math.exp(min(logprob, 0.0))
-    if not any(totals):
-        return (math.nan,) * len(options)
-    return tuple(math.log(total) if total else -math.inf for total in totals)
-
-
-def votes(options: Sequence[str], texts: Sequence[str]) -> tuple[float, ...]:
-    """The logarithm of each option's share of the texts that begin with one of the options; NaN where none does."""
-    # the longest option first: one may begin another
-    order = sorted(range(len(options)), key=lambda i: -len(options[i]))
-    counts = [0] * len(options)
-    for text in texts:
-        start = text.strip().lstrip(VERDICT_PREFIXES)
-        for i in order:
-            if _begins(start, options[i]):
-                counts[i] += 1
-                break
-    total = sum(counts)
-    return tuple(
-        (math.log(count / total) if count else -math.inf) if total else math.nan for count in counts
-    )
-
-
-def _begins(text: str, option: str) -> bool:
-    """Whether a text begins with an option as a whole word: "A." does, "And" does not."""
-    return text.startswith(option) and not text[len(option) : len(option) + 1].isalnum()
-
-
-def _tokens(body: Body) -> tuple[int, int]:
-    return (body.usage.prompt_tokens, body.usage.completion_tokens) if body.usage else (0, 0)
+    return OptionLogprobs(logprobs_from_first_token(request.options, first_token), tokens_in)

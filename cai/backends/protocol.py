@@ -1,4 +1,4 @@
-"""What a backend is: something that completes conversations and weighs options, many at a time."""
+"""The protocol of a backend: requests in, responses out, many at a time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,26 @@ from cai.cleaning import clean
 from cai.records import Message
 
 FinishReason = Literal["stop", "length", "too_long", "filtered", "failed"]
-"""How an answer ended: by itself, at its length limit, never begun, held back by the server, or not to be had at all."""
+"""How a response ended.
+
+- ``stop``: the model ended it.
+- ``length``: it reached ``max_tokens``.
+- ``too_long``: the prompt does not fit into the context, so nothing was generated.
+- ``filtered``: the server withheld it.
+- ``failed``: the request failed.
+"""
 
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """A call that asks for the next answer of a conversation."""
+    """A request for the next turn of a conversation.
+
+    Attributes:
+        messages: The conversation.
+        seed: Seed of the sampling; equal requests get equal responses.
+        temperature: Sampling temperature; 0 is greedy.
+        max_tokens: Maximum number of tokens in the response.
+    """
 
     messages: tuple[Message, ...]
     seed: int
@@ -26,79 +40,142 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class LoglikelihoodRequest:
-    """A call that asks with what probability the next answer begins with each of the options."""
+    """A request for the probability that the next turn begins with each of several options.
+
+    Attributes:
+        messages: The conversation.
+        options: The texts to score, such as ``("A", "B")``.
+    """
 
     messages: tuple[Message, ...]
     options: tuple[str, ...]
 
 
 Request = GenerateRequest | LoglikelihoodRequest
+"""Anything that a backend responds to."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The answer to a :class:`GenerateRequest` call."""
+    """The response to a :class:`GenerateRequest`.
+
+    Attributes:
+        text: The generated text; empty if there is none.
+        finish_reason: How it ended.
+        tokens_in: Number of prompt tokens.
+        tokens_out: Number of generated tokens, reasoning included.
+        reason: Why there is no usable text; empty if there is one.
+        reasoning: What a reasoning model wrote before its answer; not part of ``text``.
+    """
 
     text: str
     finish_reason: FinishReason
     tokens_in: int
     tokens_out: int
-    reason: str = ""  # why it failed
-    reasoning: str = (
-        ""  # what a model that thinks aloud wrote before its answer; no part of the answer
-    )
+    reason: str = ""
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)
 class OptionLogprobs:
-    """The answer to a :class:`LoglikelihoodRequest` call: natural logarithms of the options' probabilities, not normalised."""
+    """The response to a :class:`LoglikelihoodRequest`.
+
+    Attributes:
+        logprobs: Natural logarithm of each option's probability, not normalized over the options;
+            NaN if nothing is known.
+        tokens_in: Number of prompt tokens.
+        finish_reason: How the response ended.
+        votes: Number of samples that the probabilities were estimated from; 0 if they are the
+            model's own.
+        reason: Why there are no probabilities; empty if there are.
+    """
 
     logprobs: tuple[float, ...]
     tokens_in: int
     finish_reason: FinishReason = "stop"
-    votes: int = (
-        0  # samples the probabilities are shares of, where a server gives no log-probabilities
-    )
+    votes: int = 0
     reason: str = ""
+
+    @property
+    def tokens_out(self) -> int:
+        """Number of generated tokens that count: none."""
+        return 0
 
 
 Response = Completion | OptionLogprobs
+"""Anything that a backend returns."""
 
 
 def failed(request: Request, reason: str, finish_reason: FinishReason = "failed") -> Response:
-    """The answer of a call that has none, with the reason."""
+    """Return the response to a request that has no result.
+
+    Args:
+        request: The request.
+        reason: What went wrong.
+        finish_reason: The kind of failure.
+
+    Returns:
+        A response of the request's type, without text or probabilities.
+    """
     if isinstance(request, LoglikelihoodRequest):
-        return OptionLogprobs((math.nan,) * len(request.options), 0, finish_reason, reason=reason)
+        logprobs = (math.nan,) * len(request.options)
+        return OptionLogprobs(logprobs, 0, finish_reason, reason=reason)
     return Completion("", finish_reason, 0, 0, reason)
 
 
-def cleaned(answer: Response) -> Response:
-    """The answer without lone surrogates, whatever backend or function it comes from."""
-    if isinstance(answer, OptionLogprobs):
-        return replace(answer, reason=clean(answer.reason))
+def clean_response(response: Response) -> Response:
+    """Return a response without lone surrogates, which any backend or function may produce."""
+    if isinstance(response, OptionLogprobs):
+        return replace(response, reason=clean(response.reason))
     return replace(
-        answer, text=clean(answer.text), reasoning=clean(answer.reasoning), reason=clean(answer.reason)
+        response,
+        text=clean(response.text),
+        reasoning=clean(response.reasoning),
+        reason=clean(response.reason),
     )
 
 
 class Backend(Protocol):
-    """A model that can be asked. ``fingerprint`` names its function: equal fingerprints give equal answers."""
+    """A model that responds to requests.
+
+    Attributes:
+        fingerprint: Identifies what the model computes. Backends with equal fingerprints give equal
+            responses, so responses are cached by it.
+    """
 
     fingerprint: str
 
     def render(self, request: Request) -> str:
-        """The exact text the model would read."""
+        """Return the exact text that the model reads."""
         ...
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        """Answer all calls, yielding ``(index, answer)`` as they are ready, in any order."""
+        """Respond to every request, in any order.
+
+        Args:
+            requests: The requests.
+
+        Yields:
+            The index of a request and its response, as soon as it is ready.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Make the current :meth:`respond` start no more requests.
+
+        Responses to requests that are already in flight are still yielded; then it ends.
+        """
         ...
 
 
 class Model(Protocol):
-    """What the verbs call: a model by way of the memo. Answers come in the order of the calls."""
+    """A backend with a cache in front of it, as the functions of ``cai`` take it."""
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Fingerprint of the backend."""
+        ...
 
-    def __call__(self, requests: Sequence[Request]) -> list[Response]: ...
+    def __call__(self, requests: Sequence[Request]) -> list[Response]:
+        """Return the responses, in the order of the requests."""
+        ...

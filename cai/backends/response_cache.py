@@ -1,23 +1,24 @@
-"""The memory of all model calls of a run: one SQLite file, one row per call, keyed on everything the answer depends on.
+"""A cache of all model responses of a run: one SQLite file with one row per request.
 
-A call is a pure function of (model fingerprint, exact rendered prompt, sampling values, seed), so resuming after a kill,
-re-running after an edit, removing duplicates and counting tokens are all the same thing: looking up that key.
+A response depends only on the model, the exact prompt, the sampling values and the seed. The key of
+a row is a digest of these. Resuming after a crash, running again after an edit, removing duplicates
+and counting tokens are therefore all the same operation: a lookup by key.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NamedTuple
 
 from cai import distributed
-from cai.backends.budget import Budget
+from cai.backends.budget import Budget, Usage
 from cai.backends.protocol import (
     Backend,
     Completion,
@@ -25,83 +26,115 @@ from cai.backends.protocol import (
     OptionLogprobs,
     Request,
     Response,
-    cleaned,
+    clean_response,
 )
 from cai.errors import InputError, LimitReached, Problem
 from cai.files import StrPath
 from cai.keys import digest
+from cai.templates import Templates, TemplateSet
 
+FORMAT = 2
+"""Version of the file; other versions are refused."""
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS calls (
-    key TEXT PRIMARY KEY, stage TEXT NOT NULL, kind TEXT NOT NULL, answer TEXT NOT NULL,
+CREATE TABLE IF NOT EXISTS responses (
+    key TEXT PRIMARY KEY, stage TEXT NOT NULL, kind TEXT NOT NULL, response TEXT NOT NULL,
     tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
-_VERSION = 1
-_ROWS, _SECONDS = 64, 0.5
-"""Answers wait for one another before they are stored, but only so many and so long."""
+_ROWS_PER_WRITE = 64
+_SECONDS_PER_WRITE = 0.5
+"""Responses are written in groups, at the latest after this time."""
 
 Progress = Callable[[int, int], None]
-"""Called with (answered, all) requests of a batch while it is answered, and once when it is done."""
+"""Receives the number of requests that are done, and of all requests."""
 
 
-@dataclass
-class Usage:
-    """What a stage asked for: ``requests`` went to the model, ``cached`` were remembered (or asked twice in one go)."""
+class _Row(NamedTuple):
+    """A response to be stored."""
 
-    requests: int = 0
-    cached: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
+    key: str
+    stage: str
+    response: Response
 
 
 class ResponseCache:
-    """The store of answers. ``cached_model(backend, stage)`` gives what the verbs call."""
+    """A file of responses, and the count of what was used to get them.
+
+    Use it as a context manager, and pass what :meth:`cached_model` returns to the functions of
+    ``cai``.
+
+    Args:
+        path: The SQLite file, created if needed; ``:memory:`` keeps the responses in memory only.
+        budget: Limits on all requests ever stored in the file and made now; none by default.
+
+    Attributes:
+        path: The file.
+        budget: The limits.
+        usage: What was used since the cache was opened, by stage.
+
+    Raises:
+        InputError: If the file is not a cache, is of another version, or cannot be written.
+        LimitReached: If the disk is full or another process locks the file.
+    """
 
     def __init__(self, path: StrPath, budget: Budget | None = None) -> None:
-        path = Path(path)
-        self.path, self.budget = path, budget or Budget()
+        self.path = Path(path)
+        self.budget = budget or Budget()
         self.usage: dict[str, Usage] = {}
+        self._db = self._open()
+        self._total = Usage()
+        for stored in self.totals().values():
+            self._total.requests += stored.requests
+            self._total.tokens_in += stored.tokens_in
+            self._total.tokens_out += stored.tokens_out
+
+    def _open(self) -> sqlite3.Connection:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > _VERSION:
-                raise InputError(
-                    [
-                        Problem(
-                            str(path), f"was written by a newer version of cai (format {version})"
-                        )
-                    ]
-                )
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version={_VERSION}")
-        except (
-            sqlite3.OperationalError
-        ) as error:  # full, locked, not to be written; what it holds is well
-            raise LimitReached(
-                f"{path}: {error}; what was answered before is kept, free some space and run again"
-            ) from None
-        except sqlite3.DatabaseError as error:
-            raise InputError(
-                [
-                    Problem(
-                        str(path),
-                        f"cannot be used as the memory of a run: {error}; move it away to start anew",
-                    )
-                ]
-            ) from None
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError([Problem(str(path), f"cannot be written: {error.strerror}")]) from None
-        before = self.totals().values()
-        self._ever = Usage(
-            sum(c.requests for c in before),
-            0,
-            sum(c.tokens_in for c in before),
-            sum(c.tokens_out for c in before),
-        )
+            raise self._unusable(f"cannot be written: {error.strerror}") from None
+        try:
+            with self._disk_errors():
+                db = sqlite3.connect(self.path, timeout=30)
+                try:
+                    self._prepare(db)
+                except BaseException:
+                    db.close()
+                    raise
+                return db
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(
+                f"is not a response cache ({error}); move it away to start over"
+            ) from None
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Check the version of the file before anything is written to it; create the table."""
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        is_new = version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        if version != FORMAT and not is_new:
+            age = "a newer" if version > FORMAT else "an older"
+            raise self._unusable(
+                f"was written by {age} version of cai (format {version}, not {FORMAT}); "
+                "move it away to start over"
+            )
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.executescript(_SCHEMA)
+        db.execute(f"PRAGMA user_version={FORMAT}")
+
+    def _unusable(self, message: str) -> InputError:
+        return InputError([Problem(str(self.path), message)])
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Turn a full or locked disk into a limit: what is stored is intact."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise LimitReached(
+                f"{self.path}: {error}; all stored responses are kept, "
+                "free some space and run again"
+            ) from None
 
     def __enter__(self) -> ResponseCache:
         return self
@@ -122,81 +155,85 @@ class ResponseCache:
         *,
         shard: bool = True,
     ) -> CachedModel:
-        """A function from calls to answers, in order, that asks the backend only for what is not remembered.
+        """Put the cache in front of a backend.
 
-        ``shard``: all processes ask for the same, and each has a share of it answered.
+        Args:
+            backend: Responds to requests that are not in the cache.
+            stage: Name under which usage is counted.
+            progress: Called with the number of requests done and their total.
+            shard: Whether several processes that send the same requests each do a share of them.
+
+        Returns:
+            A model that maps requests to responses.
         """
-        return CachedModel(self, backend, stage, progress, shard)
+        return CachedModel(self, backend, stage, progress, shard=shard)
 
     def find(self, keys: Sequence[str]) -> dict[str, Response]:
-        """The remembered answers among ``keys``."""
-        found: dict[str, Response] = {}
-        for at in range(0, len(keys), 500):
-            chunk = keys[at : at + 500]
-            judge_test_metrics = ",".join("?" * len(chunk))
-            for key, kind, answer in self._db.execute(
-                f"SELECT key, kind, answer FROM calls WHERE key IN ({judge_test_metrics})", chunk
-            ):
-                found[key] = _decoded(kind, answer)
-        return found
+        """Return the stored responses among ``keys``, by key."""
+        rows = self._db.execute(
+            "SELECT key, kind, response FROM responses"
+            " WHERE key IN (SELECT value FROM json_each(?))",
+            [json.dumps(keys)],
+        )
+        return {key: _decode(kind, text) for key, kind, text in rows}
 
     def store(self, rows: Sequence[tuple[str, str, Response]]) -> None:
-        """Remember ``(key, stage, answer)`` rows in one transaction."""
-        values = [
-            (key, stage, type(a).__name__, _encoded(a), a.tokens_in, getattr(a, "tokens_out", 0))
-            for key, stage, a in rows
-        ]
-        try:
-            with self._db:
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?)", values
-                )
-        except sqlite3.OperationalError as error:
-            raise LimitReached(
-                f"{self.path}: {error}; what was answered before is kept, free some space and run again"
-            ) from None
+        """Store responses in one transaction.
 
-    def spend(self, stage: str, answer: Response) -> None:
-        """Count one answer of a model, for its stage and against the budget."""
-        for counts in (self.usage.setdefault(stage, Usage()), self._ever):
-            counts.requests += 1
-            counts.tokens_in += answer.tokens_in
-            counts.tokens_out += getattr(answer, "tokens_out", 0)
-
-    def calls_left(self) -> int | None:
-        """How many calls the budget still has room for; None where they have no limit."""
-        return (
-            None
-            if math.isinf(self.budget.requests)
-            else max(0, math.ceil(self.budget.requests) - self._ever.requests)
-        )
-
-    def check_budget(self) -> None:
-        """Stop where the budget is used up.
+        Args:
+            rows: Key, stage and response of each row.
 
         Raises:
-            LimitReached: naming the limit; what was answered is kept.
+            LimitReached: If the disk is full.
         """
-        if reached := self.budget.used_up(
-            self._ever.requests, self._ever.tokens_in, self._ever.tokens_out
-        ):
-            raise LimitReached(
-                f"the budget is used up ({reached}); what was answered is kept, run again with a larger one to go on"
-            )
+        values = [
+            (key, stage, *_encode(response), response.tokens_in, response.tokens_out)
+            for key, stage, response in rows
+        ]
+        statement = "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?)"
+        with self._disk_errors(), self._db:
+            self._db.executemany(statement, values)
+
+    def count(self, stage: str, response: Response) -> None:
+        """Count a response of the model, for its stage and against the budget."""
+        self.usage.setdefault(stage, Usage()).add(response)
+        self._total.add(response)
+
+    def requests_left(self) -> int | None:
+        """Return how many more requests the budget allows; None if there is no limit."""
+        return self.budget.requests_left(self._total)
+
+    def limit_reached(self) -> LimitReached | None:
+        """Return an error that names the limits of the budget that are reached, if any."""
+        exceeded = self.budget.exceeded(self._total)
+        if not exceeded:
+            return None
+        return LimitReached(
+            f"the budget is used up ({exceeded}); all responses are kept, "
+            "run again with a larger budget to continue"
+        )
 
     def totals(self) -> dict[str, Usage]:
-        """Per stage, the calls ever made and their tokens, over all runs of the command."""
+        """Return the requests and tokens behind all stored responses, by stage."""
         rows = self._db.execute(
-            "SELECT stage, COUNT(*), SUM(tokens_in), SUM(tokens_out) FROM calls GROUP BY stage"
+            "SELECT stage, COUNT(*), SUM(tokens_in), SUM(tokens_out) FROM responses GROUP BY stage"
         )
         return {
-            stage: Usage(requests, 0, tokens_in or 0, tokens_out or 0)
+            stage: Usage(requests, 0, tokens_in, tokens_out)
             for stage, requests, tokens_in, tokens_out in rows
         }
 
 
 class CachedModel:
-    """Asks one backend for one stage, by way of the memo."""
+    """A backend with a cache in front of it, for one stage; see :meth:`ResponseCache.cached_model`.
+
+    Attributes:
+        cache: The cache.
+        backend: Responds to requests that are not in the cache.
+        stage: Name under which usage is counted.
+        progress: Called with the number of requests done and their total.
+        shard: Whether several processes each do a share of the requests.
+    """
 
     def __init__(
         self,
@@ -204,118 +241,178 @@ class CachedModel:
         backend: Backend,
         stage: str,
         progress: Progress | None,
+        *,
         shard: bool = True,
     ) -> None:
-        self.cache, self.backend, self.stage, self.progress = cache, backend, stage, progress
+        self.cache = cache
+        self.backend = backend
+        self.stage = stage
+        self.progress = progress
         self.shard = shard and distributed.count() > 1
 
     @property
     def fingerprint(self) -> str:
+        """Fingerprint of the backend."""
         return self.backend.fingerprint
 
+    @property
+    def template_set(self) -> TemplateSet:
+        """The prompt templates that the backend's model reads."""
+        return Templates.for_model(self.backend).base
+
     def __call__(self, requests: Sequence[Request]) -> list[Response]:
-        """The answers to ``requests``, in order."""
+        """Return the responses, in the order of the requests.
+
+        Args:
+            requests: The requests; equal ones are sent once.
+
+        Returns:
+            One response for each request.
+
+        Raises:
+            LimitReached: If the budget does not suffice; all responses so far are stored.
+        """
         keys = [
-            key_of(self.backend.fingerprint, self.backend.render(request), request)
+            cache_key(self.fingerprint, self.backend.render(request), request)
             for request in requests
         ]
-        answers = self.cache.find(list(dict.fromkeys(keys)))
+        responses = self.cache.find(list(dict.fromkeys(keys)))
         missing = {
-            key: request for key, request in zip(keys, requests, strict=True) if key not in answers
+            key: request
+            for key, request in zip(keys, requests, strict=True)
+            if key not in responses
         }
-        self.cache.usage.setdefault(self.stage, Usage()).cached += len(requests) - len(missing)
-        asked = dict(islice(missing.items(), self.cache.calls_left()))
-        done = len(requests) - len(missing)
-        total = done + len(asked)
+        usage = self.cache.usage.setdefault(self.stage, Usage())
+        usage.cached += len(requests) - len(missing)
+        affordable = dict(islice(missing.items(), self.cache.requests_left()))
         if self.shard:
-            answers |= self._shared(asked, done, total)
+            responses |= self._respond_sharded(affordable)
         else:
-            answers |= self._answered(asked, done, total)
-        self._tell(total, total)
-        if len(asked) < len(missing):
-            self.cache.check_budget()
-        return [answers[key] for key in keys]
+            responses |= self._respond(affordable, done=len(responses))
+        if len(affordable) < len(missing):
+            self._check_budget()
+        return [responses[key] for key in keys]
 
-    def _shared(self, missing: dict[str, Request], done: int, total: int) -> dict[str, Response]:
-        """The answers to ``missing``, of which every process gets a share."""
-        distributed.wait()  # all must have seen the same before the first answer is stored
-        share = {key: missing[key] for key in distributed.share(list(missing))}
-        mine = self._answered(share, done, total)
-        found: dict[str, Response] = {}
-        for number, part in enumerate(distributed.gather(mine)):
-            found |= part
-            if number != distributed.rank():
-                for answer in part.values():
-                    self.cache.spend(self.stage, answer)
-        return found
+    def _check_budget(self) -> None:
+        if error := self.cache.limit_reached():
+            raise error
 
-    def _answered(self, missing: dict[str, Request], done: int, total: int) -> dict[str, Response]:
-        """The backend's answers, each stored as soon as its batch is done."""
-        answers: dict[str, Response] = {}
-        names = list(missing)
-        pending: list[tuple[str, str, Response]] = []
-        stored = time.monotonic()
-        if missing:
-            self.cache.check_budget()
-        try:
-            for i, raw in _within(
-                self.backend.respond(list(missing.values())), self.cache, len(missing)
-            ):
-                answers[names[i]] = answer = cleaned(raw)
-                if answer.finish_reason != "failed":  # what failed may work another time
-                    pending.append((names[i], self.stage, answer))
-                self.cache.spend(self.stage, answer)
-                done += 1
-                if len(pending) >= _ROWS or time.monotonic() - stored > _SECONDS:
-                    self.cache.store(pending)
-                    pending, stored = [], time.monotonic()
-                    if done < total:  # the caller reports the end, once
-                        self._tell(done, total)
-        finally:
-            self.cache.store(pending)
-        return answers
+    def _respond_sharded(self, missing: dict[str, Request]) -> dict[str, Response]:
+        """Let every process respond to its share of the requests, and gather all responses."""
+        # every process must look up its keys before the first response is stored
+        distributed.wait()
+        own_keys = distributed.share(list(missing))
+        own = self._respond({key: missing[key] for key in own_keys}, done=0)
+        responses: dict[str, Response] = {}
+        for rank, shard in enumerate(distributed.gather(own)):
+            responses |= shard
+            if rank != distributed.rank():
+                for response in shard.values():
+                    self.cache.count(self.stage, response)
+        return responses
 
-    def _tell(self, done: int, total: int) -> None:
+    def _respond(self, missing: dict[str, Request], done: int) -> dict[str, Response]:
+        """Get responses from the backend and store them as they come in.
+
+        When the budget is used up, the backend is stopped. The responses to requests that are
+        already in flight are still stored, since they have to be paid for.
+        """
+        if not missing:
+            self._report(done, done)
+            return {}
+        self._check_budget()
+        keys, total = list(missing), done + len(missing)
+        responses: dict[str, Response] = {}
+        limit: LimitReached | None = None
+        with _Writer(self.cache) as writer:
+            for index, raw in self.backend.respond(list(missing.values())):
+                response = clean_response(raw)
+                responses[keys[index]] = response
+                self.cache.count(self.stage, response)
+                # a failed request may succeed when it is sent again, so it is not stored
+                if response.finish_reason != "failed":
+                    writer.add(_Row(keys[index], self.stage, response))
+                if writer.flush_if_due():
+                    self._report(done + len(responses), total)
+                if limit is None and len(responses) < len(missing):
+                    limit = self.cache.limit_reached()
+                    if limit:
+                        self.backend.stop()
+        self._report(done + len(responses), total)
+        if len(responses) < len(missing):
+            raise limit or self._incomplete(len(responses), len(missing))
+        return responses
+
+    def _incomplete(self, received: int, expected: int) -> InputError:
+        message = f"respond() yielded {received} of {expected} responses; it must yield every one"
+        return InputError([Problem(f"backend {self.fingerprint}", message)])
+
+    def _report(self, done: int, total: int) -> None:
         if self.progress:
             self.progress(done, total)
 
 
-def _within(
-    answers: Iterator[tuple[int, Response]], cache: ResponseCache, count: int
-) -> Iterator[tuple[int, Response]]:
-    """The answers until the budget is used up, and then those that are on their way and will have to be paid."""
-    for number, item in enumerate(answers, start=1):
-        yield item
-        if number == count:
-            continue
-        try:
-            cache.check_budget()
-        except LimitReached as reached:
-            if isinstance(answers, Generator):
-                yield answers.throw(
-                    reached
-                )  # which a backend with calls on their way raises again after the last of them
-                yield from answers
-            raise
+class _Writer:
+    """Stores responses in groups; what is left is stored on exit, whatever happens."""
+
+    def __init__(self, cache: ResponseCache) -> None:
+        self.cache = cache
+        self._pending: list[_Row] = []
+        self._written = time.monotonic()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.cache.store(self._pending)
+
+    def add(self, row: _Row) -> None:
+        self._pending.append(row)
+
+    def flush_if_due(self) -> bool:
+        """Store the pending rows if they are many or old; return whether they were stored."""
+        age = time.monotonic() - self._written
+        if len(self._pending) < _ROWS_PER_WRITE and age <= _SECONDS_PER_WRITE:
+            return False
+        self.cache.store(self._pending)
+        self._pending, self._written = [], time.monotonic()
+        return True
 
 
-def key_of(fingerprint: str, render: str, request: Request) -> str:
-    """The identity of a call: the model's function, the exact text it reads, and what is done with it."""
-    values = vars(
-        request
-    ).copy()  # shallow: a deep copy of the messages would cost more than all else here
-    values.pop("messages")
-    if isinstance(request, GenerateRequest) and request.temperature == 0:
-        values.pop("seed")  # a greedy answer has no chance in it
-    return digest([fingerprint, render, type(request).__name__, values], 40)
+def cache_key(fingerprint: str, rendered: str, request: Request) -> str:
+    """Return the key of a request: a digest of all that its response depends on.
+
+    Args:
+        fingerprint: Identifies what the model computes.
+        rendered: The exact text that the model reads.
+        request: The request.
+
+    Returns:
+        40 hexadecimal digits.
+    """
+    if isinstance(request, GenerateRequest):
+        kind = "generate"
+        # greedy decoding has no randomness, so the seed does not matter
+        seed = None if request.temperature == 0 else request.seed
+        values: dict[str, Any] = {
+            "seed": seed,
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+        }
+    else:
+        kind = "loglikelihood"
+        values = {"options": request.options}
+    return digest([fingerprint, rendered, kind, values], 40)
 
 
-def _encoded(answer: Response) -> str:
-    return json.dumps(vars(answer), ensure_ascii=True)
+def _encode(response: Response) -> tuple[str, str]:
+    """Return the kind and the JSON text of a response."""
+    kind = "option_logprobs" if isinstance(response, OptionLogprobs) else "completion"
+    return kind, json.dumps(vars(response), ensure_ascii=True)
 
 
-def _decoded(kind: str, text: str) -> Response:
+def _decode(kind: str, text: str) -> Response:
     values = json.loads(text)
-    if kind == OptionLogprobs.__name__:
+    if kind == "option_logprobs":
         return OptionLogprobs(**values | {"logprobs": tuple(values["logprobs"])})
-    return cleaned(Completion(**values))
+    return clean_response(Completion(**values))

@@ -1,4 +1,4 @@
-"""A backend whose answers come from a Python function: for tests, for examples, and for judges that are rules."""
+"""A backend that calls Python functions: for tests, for examples, and for judges that are rules."""
 
 from __future__ import annotations
 
@@ -14,36 +14,59 @@ from cai.backends.protocol import (
 from cai.records import Message
 
 Reply = Callable[[Sequence[Message], int], str]
-"""From a conversation and a seed to the answer."""
-Weigh = Callable[[Sequence[Message], tuple[str, ...]], Sequence[float]]
-"""From a conversation and options to the logarithm of each option's probability."""
+"""Maps a conversation and a seed to the next turn."""
+ScoreOptions = Callable[[Sequence[Message], tuple[str, ...]], Sequence[float]]
+"""Maps a conversation and options to the logarithm of each option's probability."""
 
 
 class ScriptedBackend:
-    """Answers by calling ``reply`` and ``weigh``; ``name`` stands in for a model's fingerprint."""
+    """Responds by calling Python functions.
+
+    Args:
+        reply: Writes the next turn; needed for ``GenerateRequest``.
+        score_options: Scores options; needed for ``LoglikelihoodRequest``.
+        name: The fingerprint. Change it when the functions change, or old responses are reused.
+    """
 
     def __init__(
-        self, reply: Reply | None = None, weigh: Weigh | None = None, name: str = "scripted"
+        self,
+        reply: Reply | None = None,
+        score_options: ScoreOptions | None = None,
+        name: str = "scripted",
     ) -> None:
-        self.fingerprint, self._reply, self._weigh = name, reply, weigh
+        self.fingerprint = name
+        self._reply = reply
+        self._score_options = score_options
+        self._stopped = False
 
     def render(self, request: Request) -> str:
+        """Return the turns as lines of ``role: content``."""
         return "\n".join(f"{m.role}: {m.content}" for m in request.messages)
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        for i, request in enumerate(requests):
-            tokens_in = len(self.render(request).split())
-            if isinstance(request, LoglikelihoodRequest):
-                if self._weigh is None:
-                    raise NotImplementedError(f"{self.fingerprint} cannot weigh options")
-                yield (
-                    i,
-                    OptionLogprobs(
-                        tuple(map(float, self._weigh(request.messages, request.options))), tokens_in
-                    ),
-                )
-            else:
-                if self._reply is None:
-                    raise NotImplementedError(f"{self.fingerprint} cannot reply")
-                text = self._reply(request.messages, request.seed)
-                yield i, Completion(text, "stop", tokens_in, len(text.split()))
+        """Respond to the requests one after the other; tokens are counted as words.
+
+        Raises:
+            NotImplementedError: If the function for a type of request is missing.
+        """
+        self._stopped = False
+        for index, request in enumerate(requests):
+            if self._stopped:
+                return
+            yield index, self._response(request)
+
+    def stop(self) -> None:
+        """Make the current :meth:`respond` end."""
+        self._stopped = True
+
+    def _response(self, request: Request) -> Response:
+        tokens_in = len(self.render(request).split())
+        if isinstance(request, LoglikelihoodRequest):
+            if self._score_options is None:
+                raise NotImplementedError(f"{self.fingerprint} has no function to score options")
+            logprobs = self._score_options(request.messages, request.options)
+            return OptionLogprobs(tuple(map(float, logprobs)), tokens_in)
+        if self._reply is None:
+            raise NotImplementedError(f"{self.fingerprint} has no function to reply")
+        text = self._reply(request.messages, request.seed)
+        return Completion(text, "stop", tokens_in, len(text.split()))

@@ -1,4 +1,4 @@
-"""What carries calls to a server: connections that refuse endless bodies, and a thread in which many calls wait at once."""
+"""Transport to servers: limited response sizes, and a thread that runs many requests at once."""
 
 from __future__ import annotations
 
@@ -13,35 +13,46 @@ from cai.errors import CaiError
 
 
 class CappedTransport(httpx.AsyncHTTPTransport):
-    """Refuses bodies over a size, and packed ones, whose size says nothing."""
+    """Refuses response bodies over a size, and compressed ones, whose true size is unknown.
 
-    def __init__(self, cap: int, **options: Any) -> None:
+    Args:
+        max_bytes: Maximum size of a body.
+        **options: Options of ``httpx.AsyncHTTPTransport``.
+    """
+
+    def __init__(self, max_bytes: int, **options: Any) -> None:
         super().__init__(**options)
-        self.cap = cap
+        self.max_bytes = max_bytes
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; reading the body of the response raises if it is too large.
+
+        Raises:
+            httpx.DecodingError: If the body is compressed.
+        """
         response = await super().handle_async_request(request)
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             raise httpx.DecodingError(
-                "the server packs its answers although it was asked not to", request=request
+                "the server compresses its responses although it was asked not to", request=request
             )
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
-        response.stream = _CappedStream(stream, self.cap)
+        response.stream = _CappedStream(stream, self.max_bytes)
         return response
 
 
 class _CappedStream(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream, cap: int) -> None:
-        self.stream, self.cap = stream, cap
+    def __init__(self, stream: httpx.AsyncByteStream, max_bytes: int) -> None:
+        self.stream = stream
+        self.max_bytes = max_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        seen = 0
+        received = 0
         async for chunk in self.stream:
-            seen += len(chunk)
-            if seen > self.cap:
-                raise httpx.DecodingError(f"the answer is longer than {self.cap} bytes")
+            received += len(chunk)
+            if received > self.max_bytes:
+                raise httpx.DecodingError(f"the response is longer than {self.max_bytes} bytes")
             yield chunk
 
     async def aclose(self) -> None:
@@ -49,39 +60,47 @@ class _CappedStream(httpx.AsyncByteStream):
 
 
 class Worker(threading.Thread):
-    """Runs a coroutine to its end in a thread, keeps what it raised, and tells when it is over."""
+    """Runs a coroutine in a thread of its own.
 
-    def __init__(self, work: Coroutine[Any, Any, None], tell: Callable[[], None]) -> None:
+    Args:
+        work: The coroutine.
+        on_end: Called in the thread when the coroutine has ended, whether it raised or not.
+
+    Attributes:
+        error: What the coroutine raised; None if it did not raise.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, None], on_end: Callable[[], None]) -> None:
         super().__init__(daemon=True)
-        self._work, self._tell, self._loop = work, tell, asyncio.new_event_loop()
-        self._task: asyncio.Task[None] | None = None
         self.error: BaseException | None = None
+        self._work = work
+        self._on_end = on_end
+        self._loop = asyncio.new_event_loop()
+        self._task: asyncio.Task[None] | None = None
 
     def run(self) -> None:
+        """Run the coroutine to its end; called by ``start()``."""
         asyncio.set_event_loop(self._loop)
         try:
-            self._task = self._loop.create_task(self._work)
-            self._loop.run_until_complete(self._task)
-        except asyncio.CancelledError:
-            pass
-        except BaseExceptionGroup as group:
-            self.error = _first(group)
-        except BaseException as error:
-            self.error = error
+            task = self._task = self._loop.create_task(self._work)
+            self._loop.run_until_complete(asyncio.wait({task}))
+            if not task.cancelled():
+                self.error = _main_error(task.exception())
         finally:
             self._loop.close()
-        self._tell()
+            self._on_end()
 
-    def stop(self) -> None:
-        """End the work, if it has not ended, and wait for it."""
+    def cancel(self) -> None:
+        """Cancel the coroutine if it still runs, and wait for its end."""
         if self._task is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._task.cancel)
         self.join()
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error of ours in a group if there is one, else the first of all."""
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        leaves.append(_first(error) if isinstance(error, BaseExceptionGroup) else error)
-    return next((leaf for leaf in leaves if isinstance(leaf, CaiError)), leaves[0])
+def _main_error(error: BaseException | None) -> BaseException | None:
+    """Return the error that matters in a group: one that the user can act on, or the first."""
+    if isinstance(error, BaseExceptionGroup):
+        error = error.subgroup(CaiError) or error
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from cai.backends import ping
+from cai.backends import ping, server_address
 from cai.config import ParsedConfig, RunConfig, TrainingConfig, parse_config
 from cai.constitution.load import find_constitution, load_constitution
 from cai.constitution.schema import Constitution
@@ -265,13 +265,13 @@ def _folder(name: str, base: Path, online: bool) -> None:
 
 
 def _server(spec: str, online: bool, chat_format: str) -> None:
-    if problem := ping.form_problem(spec):
+    if problem := server_address.form_problem(spec):
         raise InputError(problem)
     if absent := [name for name in ("openai", "httpx2") if not _is_installed(name)]:
         packages = " and ".join(absent)
         raise InputError(f'asking a server needs {packages}: pip install "cai[server]"')
     model = spec.partition("#")[2]
-    problems = [ping.ping(url, model, chat_format) for url in ping.urls_of(spec)] if online else []
+    problems = [ping.ping(url, model, chat_format) for url in server_address.urls_of(spec)] if online else []
     if any(problems):
         raise InputError([Problem("", problem) for problem in problems if problem])
 

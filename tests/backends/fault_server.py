@@ -1,117 +1,117 @@
 """A server that speaks the OpenAI protocol and misbehaves by script."""
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from cai.backends.server import ServerBackend, ServerSettings
 
+PROBES = 3
+"""Requests that a backend sends first, to find out what the server can do."""
+RESET = "reset"
+"""What a script returns to close the connection without a response."""
+FAST = {"first_wait": 0.01, "deadline": 20.0, "attempts": 4}
+
+
+def after_probes(*response):
+    """A script that sends the same (status, headers, body) for every request but the probes."""
+    return lambda number, fields: response if number > PROBES else None
+
 
 class FaultServer:
-    """A small chat model that counts the words of its last turn; ``script(number, fields)`` may answer in its place."""
+    """Counts the words of the last turn; ``script(number, fields)`` may respond instead."""
 
     def __init__(self, script=lambda number, fields: None, logprobs=True, seeds=True):
         self.script, self.logprobs, self.seeds = script, logprobs, seeds
-        self.requests, self.lock, self.headers = [], threading.Lock(), []
-        outer = self
+        self.requests, self.headers = [], []
+        self.lock = threading.Lock()
+        self.server = _Server(("127.0.0.1", 0), _handler(self))
+        # a short poll interval, since shutdown() waits for it
+        serve = {"poll_interval": 0.01}
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs=serve, daemon=True)
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with outer.lock:
-                    outer.requests.append(fields)
-                    outer.headers.append(dict(self.headers))
-                    number = len(outer.requests)
-                found = outer.script(number, fields)
-                if found == "reset":
-                    self.connection.close()
-                    return
-                status, headers, body = found or (200, {}, outer.body(fields, number))
-                data = (
-                    body
-                    if isinstance(body, bytes)
-                    else (body if isinstance(body, str) else json.dumps(body)).encode()
-                )
-                self.send_response(status)
-                for name, value in {
-                    "Content-Type": "application/json",
-                    "Content-Length": str(len(data)),
-                    **headers,
-                }.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args):
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request, address):
-                pass
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+    def received(self, fields, headers):
+        """Keep a request; returns its number, from 1."""
+        with self.lock:
+            self.requests.append(fields)
+            self.headers.append(headers)
+            return len(self.requests)
 
     def body(self, fields, number):
-        text = fields["messages"][-1]["content"]
-        said = f"{len(text.split())} words" + ("" if self.seeds else f" {number}")
-        option_logprobs = {
-            "index": 0,
-            "message": {"role": "assistant", "content": said},
-            "finish_reason": "stop",
-        }
+        word_count = len(fields["messages"][-1]["content"].split())
+        text = f"{word_count} words" + ("" if self.seeds else f" {number}")
+        choice = _choice(text)
         if fields.get("logprobs") and self.logprobs:
-            option_logprobs["logprobs"] = {
-                "content": [
-                    {
-                        "token": " Pro",
-                        "logprob": -0.1,
-                        "top_logprobs": [
-                            {"token": " Pro", "logprob": -0.1},
-                            {"token": "No", "logprob": -2.4},
-                            {"token": "yes", "logprob": -9.0},
-                        ],
-                    }
-                ]
-            }
-        choices = [option_logprobs] * fields.get("n", 1)
+            likeliest = {" Pro": -0.1, "No": -2.4, "yes": -9.0}
+            top = [{"token": token, "logprob": value} for token, value in likeliest.items()]
+            choice["logprobs"] = {"content": [top[0] | {"top_logprobs": top}]}
+        choices = [choice]
         if "n" in fields:
-            choices = [
-                {
-                    **option_logprobs,
-                    "message": {
-                        "role": "assistant",
-                        "content": "Problem: x" if i < 6 else "No problem." if i < 7 else "?",
-                    },
-                }
-                for i in range(fields["n"])
-            ]
-        return {
-            "model": "m",
-            "choices": choices,
-            "usage": {"prompt_tokens": 7, "completion_tokens": 2},
-        }
+            samples = ["Problem: x"] * 6 + ["No problem."] + ["?"] * (fields["n"] - 7)
+            choices = [_choice(sample) for sample in samples]
+        usage = {"prompt_tokens": 7, "completion_tokens": 2}
+        return {"model": "m", "choices": choices, "usage": usage}
 
     def __enter__(self):
         self.thread.start()
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exception):
         self.server.shutdown()
         self.server.server_close()
 
     @property
-    def spec(self):
-        return f"http://127.0.0.1:{self.server.server_port}/v1#m"
+    def url(self):
+        return f"http://127.0.0.1:{self.server.server_port}/v1"
 
-    def backend(self, **limits):
-        return ServerBackend(
-            self.spec,
-            settings=ServerSettings(
-                **{"first_wait": 0.01, "deadline": 5.0, "attempts": 4, **limits}
-            ),
-        )
+    @property
+    def spec(self):
+        return f"{self.url}#m"
+
+    def backend(self, **settings):
+        return ServerBackend(self.spec, settings=ServerSettings(**{**FAST, **settings}))
+
+
+def _choice(text):
+    return {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "stop",
+    }
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request, address):
+        pass
+
+
+def _handler(outer):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            number = outer.received(fields, dict(self.headers))
+            response = outer.script(number, fields)
+            if response == RESET:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            status, headers, body = response or (200, {}, outer.body(fields, number))
+            if not isinstance(body, bytes):
+                body = (body if isinstance(body, str) else json.dumps(body)).encode()
+            length = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+            self.send_response(status)
+            for name, value in (length | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    return Handler

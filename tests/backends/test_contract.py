@@ -1,4 +1,4 @@
-"""What every backend owes its callers, whatever answers behind it."""
+"""What every backend must do, whatever is behind it."""
 
 import math
 
@@ -7,16 +7,13 @@ import pytest
 pytest.importorskip("openai")
 
 from fault_server import FaultServer
+from request_helpers import conversation, respond
 
 from cai.backends.local import LocalBackend
 from cai.backends.protocol import Completion, GenerateRequest, LoglikelihoodRequest, OptionLogprobs
 from cai.backends.response_cache import ResponseCache
 from cai.backends.scripted import ScriptedBackend
 from cai.records import Message
-
-
-def talk(text):
-    return (Message(role="user", content=text),)
 
 
 def scripted():
@@ -27,14 +24,7 @@ def scripted():
 
 
 @pytest.fixture(
-    params=[
-        "scripted",
-        "tiny",
-        "tiny_gpt2",
-        "transcript",
-        "server",
-        "server without log-probabilities",
-    ]
+    params=["scripted", "tiny", "tiny_gpt2", "transcript", "server", "server without logprobs"]
 )
 def backend(request):
     if request.param == "scripted":
@@ -48,89 +38,102 @@ def backend(request):
         yield LocalBackend(request.getfixturevalue(request.param))
 
 
-CALLS = [
+REQUESTS = [
     *(
-        GenerateRequest(talk(f"How do I wash the {animal}?"), seed=seed, max_tokens=6)
+        GenerateRequest(conversation(f"How do I wash the {animal}?"), seed=seed, max_tokens=6)
         for animal in ("dog", "cat")
         for seed in (1, 2)
     ),
-    GenerateRequest(talk("How do I wash the dog?"), seed=1, temperature=0.0, max_tokens=3),
+    GenerateRequest(conversation("How do I wash the dog?"), seed=1, temperature=0.0, max_tokens=3),
     *(
-        LoglikelihoodRequest(talk(f"Is the {animal} wet?"), ("Problem", "No problem"))
+        LoglikelihoodRequest(conversation(f"Is the {animal} wet?"), ("Problem", "No problem"))
         for animal in ("dog", "cat", "horse")
     ),
 ]
 
 
-def answers(backend, requests):
-    found = list(backend.respond(requests))
-    assert sorted(i for i, _ in found) == list(range(len(requests))), "each call is answered once"
-    return [answer for _, answer in sorted(found, key=lambda pair: pair[0])]
-
-
-def test_each_call_is_answered_once_by_an_answer_of_its_kind(backend):
-    for request, answer in zip(CALLS, answers(backend, CALLS), strict=True):
-        assert answer.finish_reason in ("stop", "length") and answer.tokens_in > 0
-        if isinstance(request, LoglikelihoodRequest):
-            assert isinstance(answer, OptionLogprobs) and len(answer.logprobs) == 2
-            assert (
-                all(value <= 1e-6 for value in answer.logprobs)
-                and sum(map(math.exp, answer.logprobs)) <= 1 + 1e-6
-            )
+def test_every_request_gets_one_response_of_its_type(backend):
+    pairs = list(backend.respond(REQUESTS))
+    assert sorted(index for index, _ in pairs) == list(range(len(REQUESTS)))
+    for index, response in pairs:
+        assert response.finish_reason in ("stop", "length")
+        assert response.tokens_in > 0
+        if isinstance(REQUESTS[index], LoglikelihoodRequest):
+            assert isinstance(response, OptionLogprobs)
+            assert len(response.logprobs) == 2
+            assert all(value <= 1e-6 for value in response.logprobs)
+            assert sum(map(math.exp, response.logprobs)) <= 1 + 1e-6
         else:
-            assert isinstance(answer, Completion) and answer.tokens_out >= 0
+            assert isinstance(response, Completion)
+            assert response.tokens_out >= 0
 
 
-def test_the_same_call_has_the_same_answer_whatever_stands_beside_it(backend):
-    together = answers(backend, CALLS)
-    for request, found in zip(CALLS, together, strict=True):
-        (standalone,) = answers(backend, [request])
+def test_responses_do_not_depend_on_other_requests(backend):
+    for request, batched in zip(REQUESTS, respond(backend, REQUESTS), strict=True):
+        (standalone,) = respond(backend, [request])
         if isinstance(request, LoglikelihoodRequest):
-            assert standalone.logprobs == pytest.approx(found.logprobs, abs=1e-4)
+            assert standalone.logprobs == pytest.approx(batched.logprobs, abs=1e-4)
         else:
-            assert standalone.text == found.text
+            assert standalone.text == batched.text
 
 
-def test_nothing_is_asked_for_nothing(backend):
+def test_no_requests_no_responses(backend):
     assert list(backend.respond([])) == []
 
 
-def test_what_differs_reads_differently_and_has_a_name(backend):
-    assert isinstance(backend.fingerprint, str) and backend.fingerprint
+def test_fingerprint_and_rendered_prompts(backend):
+    assert isinstance(backend.fingerprint, str)
+    assert backend.fingerprint
+    reply = Message(role="assistant", content="x")
     texts = [
         backend.render(GenerateRequest(messages, seed=0))
         for messages in (
-            talk("a b"),
-            talk("a c"),
-            (*talk("a b"), Message(role="assistant", content="x"), *talk("y")),
+            conversation("a b"),
+            conversation("a c"),
+            (*conversation("a b"), reply, *conversation("y")),
         )
     ]
-    assert len(set(texts)) == 3 and backend.render(CALLS[0]) == backend.render(CALLS[1])
+    assert len(set(texts)) == 3
+    assert backend.render(REQUESTS[0]) == backend.render(REQUESTS[1])
 
 
-def test_whoever_leaves_early_leaves_no_trouble(backend):
-    stream = backend.respond(CALLS)
+def test_closing_the_iterator_early_is_harmless(backend):
+    stream = backend.respond(REQUESTS)
     next(stream)
     stream.close()
-    assert len(answers(backend, CALLS)) == len(CALLS)
+    assert len(respond(backend, REQUESTS)) == len(REQUESTS)
 
 
-def test_the_memo_asks_it_only_once(backend, tmp_path):
+def test_stop_ends_the_current_respond_only(backend):
+    backend.stop()  # nothing runs: nothing happens
+    many = REQUESTS * 100
+    stream = backend.respond(many)
+    first = next(stream)
+    backend.stop()
+    received = [first, *stream]
+    assert 1 <= len(received) < len(many)
+    assert len({index for index, _ in received}) == len(received)
+    assert len(respond(backend, REQUESTS)) == len(REQUESTS)
+
+
+def test_cache_sends_every_request_once(backend, tmp_path):
     with ResponseCache(tmp_path / "m") as cache:
-        first = cache.cached_model(backend, "s")(CALLS)
-        again = cache.cached_model(backend, "s")(CALLS)
-        assert first == again and cache.totals()["s"].requests == len(CALLS)
+        first = cache.cached_model(backend, "s")(REQUESTS)
+        second = cache.cached_model(backend, "s")(REQUESTS)
+        assert first == second
+        assert cache.totals()["s"].requests == len(REQUESTS)
 
 
-def test_a_prompt_beyond_the_context_says_by_how_much(tiny):
-    long = talk("word " * 600)
-    completion, option_logprobs = answers(
+def test_prompt_beyond_the_context_has_a_reason(tiny):
+    long = conversation("word " * 600)
+    completion, option_logprobs = respond(
         LocalBackend(tiny),
         [GenerateRequest(long, seed=1, max_tokens=6), LoglikelihoodRequest(long, ("yes", "no"))],
     )
-    assert (completion.finish_reason, option_logprobs.finish_reason) == ("too_long", "too_long")
-    assert (
-        completion.reason
-        == f"prompt of {completion.tokens_in} tokens + 6 for the answer is beyond the model's context of 512"
+    assert completion.finish_reason == option_logprobs.finish_reason == "too_long"
+    assert completion.reason == (
+        f"prompt of {completion.tokens_in} tokens plus 6 for the response exceeds "
+        "the model's context of 512"
     )
-    assert option_logprobs.reason.startswith(f"prompt of {option_logprobs.tokens_in} tokens + ")
+    assert option_logprobs.reason.startswith(f"prompt of {option_logprobs.tokens_in} tokens plus ")
+    assert all(map(math.isnan, option_logprobs.logprobs))

@@ -1,71 +1,67 @@
-"""The embedded model behind a real server answers as it does in this process.
+"""The embedded model behind a real server responds as it does in this process.
 
-Needs a server that serves ``cai/reference/model`` in bfloat16, named in ``CAI_SERVER`` as ``http://host:port/v1#model``
-(see CONTRIBUTING.md); skipped, and said so, where there is none.
+Needs a server that serves ``cai/reference/model`` in bfloat16, named in ``CAI_SERVER`` as
+``http://host:port/v1#model`` (see CONTRIBUTING.md); skipped without one.
 """
 
+import math
 import os
 import random
 
 import pytest
+from request_helpers import respond
 
 from cai.backends import open_backend
 from cai.backends.protocol import GenerateRequest, LoglikelihoodRequest
 from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs
+from cai.records import Comparison, Prompt
 from cai.reference import measure, tasks, world
-from cai.templates import REFERENCE
 
 SERVER = os.environ.get("CAI_SERVER", "")
 pytestmark = pytest.mark.skipif(
-    not SERVER, reason="CAI_SERVER names no server of the reference model"
+    not SERVER, reason="CAI_SERVER does not name a server of the reference model"
 )
 
 
 def both(requests):
-    found = []
-    for spec in (SERVER, "reference"):
-        backend = open_backend(spec)
-        answers = dict(backend.respond(requests))
-        found.append([answers[i] for i in range(len(requests))])
-    return found
+    """The responses of the server and of this process."""
+    return [respond(open_backend(spec), requests) for spec in (SERVER, "reference")]
 
 
-def test_greedy_answers_are_the_same():
+def first_option_share(response):
+    first, second = response.logprobs
+    return 1 / (1 + math.exp(second - first))
+
+
+def test_greedy_responses_are_the_same():
     rng = random.Random(0)
+    prompts = [Prompt.of(tasks.any_request(rng, "held").text) for _ in range(100)]
     requests = [
-        GenerateRequest(
-            measure.Prompt.of(tasks.any_request(rng, "held").text).messages,
-            seed=0,
-            temperature=0.0,
-            max_tokens=90,
-        )
-        for _ in range(100)
+        GenerateRequest(prompt.messages, seed=0, temperature=0.0, max_tokens=90)
+        for prompt in prompts
     ]
-    served, here = both(requests)
-    same = sum(a.text == b.text for a, b in zip(served, here, strict=True))
-    print(f"{same} of {len(requests)} answers equal")
-    assert same >= 0.8 * len(
-        requests
-    )  # all of them where the server computes in float32; bfloat16 decides near-ties otherwise
-    assert all(a.tokens_in == b.tokens_in for a, b in zip(served, here, strict=True))
+    served, local = both(requests)
+    equal = sum(a.text == b.text for a, b in zip(served, local, strict=True))
+    print(f"{equal} of {len(requests)} responses equal")
+    # all of them if the server computes in float32; bfloat16 resolves near-ties differently
+    assert equal >= 0.8 * len(requests)
+    assert all(a.tokens_in == b.tokens_in for a, b in zip(served, local, strict=True))
 
 
 @pytest.mark.parametrize("method", [PairwiseLogprobs(), CritiqueOdds()], ids=lambda m: m.name)
 def test_verdicts_are_the_same(method):
     requests = []
     for case in measure.cases(60, "held", 0):
-        other = world.repair(case.principle, case.request, case.reply, random.Random(0), "held")
-        pair = measure.Comparison.of(
-            measure.Prompt.of(case.request.text), world.text_of(case.reply), world.text_of(other)
-        )
-        requests += method.requests(pair, measure._constitution(case.principle), REFERENCE)
+        repaired = world.repair(case.principle, case.request, case.reply, random.Random(0), "held")
+        prompt = Prompt.of(case.request.text)
+        pair = Comparison.of(prompt, world.text_of(case.reply), world.text_of(repaired))
+        requests += method.requests(pair, measure._constitution(case.principle))
     assert all(isinstance(request, LoglikelihoodRequest) for request in requests)
-    served, here = both(requests)
-    from cai.feedback.judgments import option_probability
-
+    served, local = both(requests)
     gaps = sorted(
-        abs(option_probability(a, 0) - option_probability(b, 0))
-        for a, b in zip(served, here, strict=True)
+        abs(first_option_share(a) - first_option_share(b))
+        for a, b in zip(served, local, strict=True)
     )
     print(f"median gap {gaps[len(gaps) // 2]:.4f}, largest {gaps[-1]:.4f} of {len(gaps)}")
-    assert gaps[len(gaps) // 2] < 0.01 and gaps[int(0.95 * len(gaps))] < 0.05
+    assert gaps[len(gaps) // 2] < 0.01
+    assert gaps[int(0.95 * len(gaps))] < 0.05

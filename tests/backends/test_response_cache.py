@@ -1,6 +1,5 @@
-"""The memo: nothing is asked twice, nothing answered is lost, and the key is everything the answer depends on."""
+"""The cache: no request is sent twice, no response is lost, and the key holds all that matters."""
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -8,16 +7,12 @@ import sys
 import textwrap
 
 import pytest
+from request_helpers import conversation
 
-from cai.backends.protocol import GenerateRequest, LoglikelihoodRequest
-from cai.backends.response_cache import ResponseCache, key_of
+from cai.backends.protocol import Completion, GenerateRequest, LoglikelihoodRequest
+from cai.backends.response_cache import ResponseCache, cache_key
 from cai.backends.scripted import ScriptedBackend
 from cai.errors import InputError, LimitReached
-from cai.records import Message
-
-
-def talk(text):
-    return (Message(role="user", content=text),)
 
 
 def backend(log=None, name="m"):
@@ -29,66 +24,139 @@ def backend(log=None, name="m"):
     return ScriptedBackend(reply, lambda messages, options: range(len(options)), name)
 
 
-def test_equal_calls_are_made_once_and_answers_keep_their_order(tmp_path):
+def test_equal_requests_are_sent_once(tmp_path):
     log = []
-    requests = [GenerateRequest(talk(t), seed=1) for t in ("a", "b", "a", "c")]
+    requests = [GenerateRequest(conversation(t), seed=1) for t in ("a", "b", "a", "c")]
+    expected = ["a 1", "b 1", "a 1", "c 1"]
     with ResponseCache(tmp_path / "m.sqlite") as cache:
-        texts = [a.text for a in cache.cached_model(backend(log), "s")(requests)]
-        assert texts == ["a 1", "b 1", "a 1", "c 1"] and log == ["a", "b", "c"]
+        assert [r.text for r in cache.cached_model(backend(log), "s")(requests)] == expected
+        assert log == ["a", "b", "c"]
         assert (cache.usage["s"].requests, cache.usage["s"].cached) == (3, 1)
     with ResponseCache(tmp_path / "m.sqlite") as cache:
-        assert [a.text for a in cache.cached_model(backend(log), "s")(requests)] == texts and len(
-            log
-        ) == 3
-        assert cache.usage["s"].requests == 0 and cache.totals()["s"].requests == 3
+        assert [r.text for r in cache.cached_model(backend(log), "s")(requests)] == expected
+        assert log == ["a", "b", "c"]
+        assert (cache.usage["s"].requests, cache.usage["s"].cached) == (0, 4)
+        assert cache.totals()["s"].requests == 3
 
 
-@pytest.mark.parametrize("other", [{"seed": 2}, {"temperature": 0.5}, {"max_tokens": 7}])
-def test_the_key_holds_every_sampling_value(other):
+def test_progress_counts_up_to_all_requests(tmp_path):
+    reports = []
+    requests = [GenerateRequest(conversation(str(i)), seed=1) for i in range(200)]
+    with ResponseCache(tmp_path / "m.sqlite") as cache:
+        model = cache.cached_model(
+            backend(), "s", lambda done, total: reports.append((done, total))
+        )
+        model(requests[:50])
+        model(requests)
+    assert (50, 50) in reports
+    assert reports[-1] == (200, 200)
+    assert all(done <= total for done, total in reports)
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"temperature": 0.5}, {"max_tokens": 7}])
+def test_key_holds_every_sampling_value(change):
     values = {"seed": 1, "temperature": 1.0, "max_tokens": 5}
-    one, two = GenerateRequest(talk("a"), **values), GenerateRequest(talk("a"), **(values | other))
-    assert key_of("m", "text", one) != key_of("m", "text", two)
-    assert key_of("m", "text", one) != key_of("n", "text", one) != key_of("n", "texts", one)
+    request = GenerateRequest(conversation("a"), **values)
+    changed = GenerateRequest(conversation("a"), **(values | change))
+    key = cache_key("m", "text", request)
+    assert key != cache_key("m", "text", changed)
+    assert key != cache_key("n", "text", request)
+    assert key != cache_key("m", "texts", request)
 
 
-def test_a_greedy_answer_has_no_seed():
-    assert key_of("m", "t", GenerateRequest(talk("a"), 1, 0.0)) == key_of(
-        "m", "t", GenerateRequest(talk("a"), 2, 0.0)
-    )
+def test_key_of_a_greedy_request_ignores_the_seed():
+    first, second = (GenerateRequest(conversation("a"), seed, 0.0) for seed in (1, 2))
+    assert cache_key("m", "t", first) == cache_key("m", "t", second)
 
 
-def test_choices_round_trip(tmp_path):
-    request = LoglikelihoodRequest(talk("a"), ("x", "y"))
+def test_key_holds_the_options():
+    keys = {
+        cache_key("m", "t", LoglikelihoodRequest(conversation("a"), options))
+        for options in (("x", "y"), ("y", "x"), ("x", "y", "z"))
+    }
+    assert len(keys) == 3
+
+
+def test_responses_are_the_same_from_the_cache(tmp_path):
+    requests = [
+        LoglikelihoodRequest(conversation("a"), ("x", "y")),
+        GenerateRequest(conversation("a"), 1),
+    ]
+    read = []
     for _ in range(2):
         with ResponseCache(tmp_path / "m.sqlite") as cache:
-            assert cache.cached_model(backend(), "s")([request])[0].logprobs == (0.0, 1.0)
+            read.append(cache.cached_model(backend(), "s")(requests))
+    assert read[0] == read[1]
+    assert read[0][0].logprobs == (0.0, 1.0)
 
 
-def test_junk_and_newer_files_are_refused_and_kept(tmp_path):
-    junk = tmp_path / "junk.sqlite"
-    junk.write_bytes(b"not a database" * 100)
-    with pytest.raises(InputError, match="move it away"):
-        ResponseCache(junk)
-    assert junk.read_bytes().startswith(b"not a database")
-    newer = sqlite3.connect(tmp_path / "new.sqlite")
-    newer.execute("PRAGMA user_version=99")
-    newer.close()
-    with pytest.raises(InputError, match="newer version"):
-        ResponseCache(tmp_path / "new.sqlite")
+def write_database(path, version, table):
+    database = sqlite3.connect(path)
+    database.execute(f"CREATE TABLE {table} (key TEXT)")
+    database.execute(f"PRAGMA user_version={version}")
+    database.close()
+    return path.read_bytes()
 
 
-def test_a_full_disk_stops_cleanly_and_keeps_what_was_answered(tmp_path):
+@pytest.mark.parametrize(
+    ("version", "table", "age"),
+    [(0, "anything", "an older"), (1, "calls", "an older"), (99, "responses", "a newer")],
+)
+def test_caches_of_other_versions_are_refused_and_kept(tmp_path, version, table, age):
+    path = tmp_path / "responses.sqlite"
+    content = write_database(path, version, table)
+    with pytest.raises(InputError) as caught:
+        ResponseCache(path)
+    assert str(caught.value) == (
+        f"{path}: was written by {age} version of cai (format {version}, not 2); "
+        "move it away to start over"
+    )
+    assert path.read_bytes() == content
+
+
+def test_file_that_is_no_database_is_refused_and_kept(tmp_path):
+    path = tmp_path / "junk.sqlite"
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(InputError, match=r"is not a response cache .*; move it away"):
+        ResponseCache(path)
+    assert path.read_bytes() == b"not a database" * 100
+
+
+def test_full_disk_stops_and_keeps_the_responses(tmp_path):
     with ResponseCache(tmp_path / "m.sqlite") as cache:
-        cache.cached_model(backend(), "s")([GenerateRequest(talk("first"), 1)])
+        cache.cached_model(backend(), "s")([GenerateRequest(conversation("first"), 1)])
         cache._db.execute("PRAGMA max_page_count=4")
-        with pytest.raises(LimitReached, match="run again"):
-            cache.cached_model(backend(), "s")(
-                [GenerateRequest(talk(f"{i} " + "x" * 3000), 1) for i in range(200)]
-            )
+        long = [GenerateRequest(conversation(f"{i} " + "x" * 3000), 1) for i in range(200)]
+        with pytest.raises(LimitReached, match="free some space and run again"):
+            cache.cached_model(backend(), "s")(long)
     log = []
     with ResponseCache(tmp_path / "m.sqlite") as cache:
-        cache.cached_model(backend(log), "s")([GenerateRequest(talk("first"), 1)])
+        cache.cached_model(backend(log), "s")([GenerateRequest(conversation("first"), 1)])
     assert log == []
+
+
+def test_failed_responses_are_not_stored(tmp_path):
+    class Failing(ScriptedBackend):
+        def respond(self, requests):
+            yield from ((i, Completion("", "failed", 0, 0, "oops")) for i in range(len(requests)))
+
+    with ResponseCache(tmp_path / "m.sqlite") as cache:
+        (response,) = cache.cached_model(Failing(name="m"))([GenerateRequest(conversation("a"), 1)])
+        assert response.reason == "oops"
+        assert cache.totals() == {}
+
+
+def test_backend_that_leaves_requests_out_is_named(tmp_path):
+    class Lazy(ScriptedBackend):
+        def respond(self, requests):
+            yield 0, Completion("a", "stop", 1, 1)
+
+    requests = [GenerateRequest(conversation(text), 1) for text in "abc"]
+    with (
+        ResponseCache(tmp_path / "m.sqlite") as cache,
+        pytest.raises(InputError, match=r"backend lazy: respond\(\) yielded 1 of 3 responses"),
+    ):
+        cache.cached_model(Lazy(name="lazy"))(requests)
 
 
 CHILD = """
@@ -99,7 +167,7 @@ CHILD = """
     from cai.backends.scripted import ScriptedBackend
     from cai.records import Message
 
-    made = open(sys.argv[2], "a", buffering=1)
+    replies = open(sys.argv[2], "a", buffering=1)
     left = int(sys.argv[3])
 
     def reply(messages, seed):
@@ -107,25 +175,26 @@ CHILD = """
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        made.write(messages[-1].content + "\\n")
+        replies.write(messages[-1].content + "\\n")
         return messages[-1].content.upper()
 
-    requests = [GenerateRequest((Message(role="user", content=f"request {i}"),), 1) for i in range(1000)]
+    requests = [
+        GenerateRequest((Message(role="user", content=f"request {i}"),), 1) for i in range(1000)
+    ]
     with ResponseCache(Path(sys.argv[1])) as cache:
-        answers = cache.cached_model(ScriptedBackend(reply), "s")(requests)
-    assert [a.text for a in answers] == [f"REQUEST {i}" for i in range(1000)]
+        responses = cache.cached_model(ScriptedBackend(reply), "s")(requests)
+    assert [r.text for r in responses] == [f"REQUEST {i}" for i in range(1000)]
 """
 
 
-def test_killed_again_and_again_it_loses_at_most_what_was_in_flight(tmp_path):
-    made = tmp_path / "made.txt"
-    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(tmp_path / "m.sqlite"), str(made)]
-    for kill_after in (70, 300, 5, 130):
-        assert (
-            subprocess.run([*command, str(kill_after)], check=False).returncode == -signal.SIGKILL
-        )
+def test_killed_run_loses_at_most_the_last_group(tmp_path):
+    log = tmp_path / "replies.txt"
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(tmp_path / "m.sqlite"), str(log)]
+    kills = (70, 300, 5, 130)
+    for kill_after in kills:
+        done = subprocess.run([*command, str(kill_after)], check=False)
+        assert done.returncode == -signal.SIGKILL
     assert subprocess.run([*command, "-1"], check=False).returncode == 0
-    lines = made.read_text().split()
-    assert os.path.exists(tmp_path / "m.sqlite")
-    repeated = len(made.read_text().splitlines()) - 1000
-    assert 0 <= repeated <= 4 * 64 and len(set(lines)) == 1001
+    replies = log.read_text().splitlines()
+    assert len(set(replies)) == 1000
+    assert len(replies) <= 1000 + len(kills) * 64

@@ -98,7 +98,7 @@ def refusals(path, *settings, until="", **how):
     [
         (
             "models.judge=http://host:8000/v1",
-            "models.judge: http://host:8000/v1 names no model; write http://host:8000/v1#model",
+            "models.judge: http://host:8000/v1 has no model name; write http://host:8000/v1#model",
         ),
         (
             "models.judge=htp://host/v1#m",

@@ -1,0 +1,81 @@
+"""Find out what a server can do, by asking it a few short questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cai.backends.openai_protocol import VOTE_SAMPLES
+from cai.backends.protocol import Completion, GenerateRequest, LoglikelihoodRequest
+from cai.errors import LimitReached
+from cai.records import Message
+
+if TYPE_CHECKING:
+    from cai.backends.endpoint import Endpoint
+
+PROBE_ATTEMPTS = 3
+"""A server that is not there is reported soon; one that fails later gets more attempts."""
+_QUESTION = (Message(role="user", content="Write two words."),)
+_GENERATE = GenerateRequest(_QUESTION, seed=1234, temperature=1.0, max_tokens=12)
+_SCORE = LoglikelihoodRequest(_QUESTION, ("yes", "no"))
+
+
+@dataclass
+class Capabilities:
+    """What a server can do.
+
+    Attributes:
+        logprobs: It gives the log-probabilities of tokens.
+        seed: It gives equal responses to equal requests with equal seeds.
+        thinking_switch: It accepts the option that keeps a model from reasoning.
+    """
+
+    logprobs: bool = True
+    seed: bool = True
+    thinking_switch: bool = True
+
+    def limitations(self) -> list[str]:
+        """Return what the user should know, as ends of sentences that begin with the server."""
+        lines = []
+        if not self.logprobs:
+            lines.append(
+                f"gives no log-probabilities: each verdict is estimated from {VOTE_SAMPLES} samples"
+            )
+        if not self.seed:
+            lines.append("ignores seeds: a request that is sent again may get another response")
+        return lines
+
+
+async def probe(endpoint: Endpoint, *, enable_thinking: bool) -> Capabilities:
+    """Send a few short requests to a server to find out what it can do.
+
+    Args:
+        endpoint: The server.
+        enable_thinking: Whether reasoning is wanted, so that no option against it is sent.
+
+    Returns:
+        What the server can do.
+
+    Raises:
+        LimitReached: If the server does not answer, or not even a short request succeeds.
+    """
+    capabilities = Capabilities(thinking_switch=not enable_thinking)
+    first = await endpoint.send(_GENERATE, capabilities, PROBE_ATTEMPTS)
+    is_refused = first.finish_reason == "failed" and endpoint.is_reachable
+    if is_refused and capabilities.thinking_switch:
+        capabilities.thinking_switch = False
+        first = await endpoint.send(_GENERATE, capabilities)
+    if first.finish_reason == "failed":
+        raise LimitReached(_first_failure(endpoint, first.reason))
+    second = await endpoint.send(_GENERATE, capabilities)
+    assert isinstance(first, Completion)
+    capabilities.seed = first == second
+    scored = await endpoint.send(_SCORE, capabilities)
+    capabilities.logprobs = scored.finish_reason != "failed"
+    return capabilities
+
+
+def _first_failure(endpoint: Endpoint, reason: str) -> str:
+    if endpoint.is_reachable:
+        return f"{endpoint.url}: the first request failed: {reason}; fix this and run again"
+    return f"{endpoint.url} does not answer: {reason}; start the server and run again"

@@ -1,0 +1,76 @@
+"""The number of concurrent requests, and the waits between attempts."""
+
+import asyncio
+import email.utils
+
+import pytest
+
+from cai.backends import rate_limit
+from cai.backends.rate_limit import AdaptiveLimiter, backoff, retry_after
+
+
+def test_limit_grows_fast_until_the_first_overload_then_slowly(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(rate_limit.time, "monotonic", lambda: now[0])
+    limiter = AdaptiveLimiter(start=8, maximum=64)
+    for _ in range(40):
+        limiter.on_success()
+    assert limiter.limit == 48
+    limiter.on_overload()
+    limiter.on_overload()  # part of the same overload
+    assert limiter.limit == 24
+    for _ in range(400):
+        limiter.on_success()
+    assert 30 < limiter.limit < 64
+    before, now[0] = limiter.limit, 102.0
+    limiter.on_overload()
+    assert limiter.limit == before / 2
+
+
+def test_limiter_admits_everyone_and_never_too_many():
+    async def crowd():
+        limiter, admitted, active, most = AdaptiveLimiter(start=2, maximum=16), [], 0, 0
+
+        async def one(i):
+            nonlocal active, most
+            async with limiter.enter():
+                active += 1
+                most = max(most, active)
+                await asyncio.sleep(0)
+                active -= 1
+                admitted.append(i)
+            (limiter.on_overload if i % 7 == 0 else limiter.on_success)()
+
+        await asyncio.wait_for(asyncio.gather(*(one(i) for i in range(300))), 30)
+        return admitted, most
+
+    admitted, most = asyncio.run(crowd())
+    assert sorted(admitted) == list(range(300))
+    assert 2 <= most <= 16
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "1e9"}, 60.0),
+        ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_in_seconds(headers, expected):
+    assert retry_after(headers) == expected
+
+
+def test_retry_after_as_a_date(monkeypatch):
+    monkeypatch.setattr(rate_limit.time, "time", lambda: 1_700_000_000.0)
+    date = email.utils.formatdate(1_700_000_010.0, usegmt=True)
+    assert retry_after({"retry-after": date}) == 10.0
+
+
+def test_backoff_doubles_up_to_a_minute():
+    for failures, longest in ((0, 0.5), (1, 1.0), (3, 4.0), (20, 60.0)):
+        waits = [backoff(failures, 0.5) for _ in range(50)]
+        assert longest / 2 <= min(waits) <= max(waits) <= longest
