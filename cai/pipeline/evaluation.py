@@ -157,7 +157,7 @@ def _gold_rates(answers: Sequence[Sample], gold: GoldMetrics) -> dict[str, Any]:
 
 
 def _mean_reward(run: Run, answers: Sequence[Sample], reward_model: Any) -> dict[str, float]:
-    from cai.train.reward.trainer import score_texts
+    from cai.train.reward.scoring import score_texts
 
     complete = [(answer.prompt, answer.response) for answer in answers if answer.status == "ok"]
     if reward_model is None or not complete:
@@ -245,7 +245,7 @@ def reward_metrics(
         reward_model: The reward model.
         gold: The gold metrics, which build the answers.
     """
-    from cai.train.reward.trainer import score_texts
+    from cai.train.reward.scoring import score_texts
 
     built = gold.built_answers(list(run.constitution.principles.values()), eval_prompts)
     if not built:

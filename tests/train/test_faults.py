@@ -142,7 +142,7 @@ def test_a_nan_in_one_update_of_ppo_is_skipped_and_rings(tiny, tmp_path, monkeyp
 
 def test_training_that_is_all_nan_stops_with_its_weights_unharmed(tiny, tmp_path, monkeypatch):
     spoilt(monkeypatch, reward_module, "preference_loss", lambda call: True)
-    with pytest.raises(RunFailed, match="5 steps in a row") as error:
+    with pytest.raises(RunFailed, match="5 consecutive steps") as error:
         train_reward(preferences(), tiny, tmp_path / "r", Reward(batch_size=4, epochs=3))
     assert error.value.exit_code == 5 and not (tmp_path / "r").exists()
 
