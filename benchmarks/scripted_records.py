@@ -2,7 +2,7 @@
 
     python benchmarks/scripted_records.py --records 100000
 
-Prints calls per second of each stage, the peak memory of the process, and the time of doing it all once more from the memo.
+Prints calls per second of each stage, the peak memory of the process, and the time of doing it all once more from the cache.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RUN = """
 constitution: harmless
 models: {initial: scripted, judge: scripted}
 prompts: {red_team: red.jsonl, benign: benign.jsonl}
-judge: {method: letters}
+judge: {method: option_logprobs}
 """
 
 
@@ -74,7 +74,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     with (folder / "red.jsonl").open("w") as file:
         for number in range(options.records):
-            file.generate(
+            file.write(
                 json.dumps(
                     {
                         "prompt": f"Tell me, for the {number}th time, how to do what nobody should do."
@@ -94,7 +94,7 @@ def main() -> None:
         if run.lock:
             run.lock.release()
     print(
-        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB, memo {(folder / 'run/cache.sqlite').stat().st_size / 1e6:.0f} MB"
+        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB, cache {(folder / 'run/responses.sqlite').stat().st_size / 1e6:.0f} MB"
     )
     shutil.rmtree(folder)
 

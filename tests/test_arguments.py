@@ -1,43 +1,47 @@
 """Arguments of the Python API that cannot be used are refused in one line that names them."""
 
+from functools import partial
+
 import pytest
 
 import cai
 from cai.backends.scripted import ScriptedBackend
+from cai.constitution.few_shot import read_few_shot_examples
+from cai.constitution.importing import read_principles, write_principles
 from cai.constitution.schema import Constitution, Principle
+from cai.data.export import write_rows
 from cai.errors import ArgumentError, InputError
 from cai.records import Comparison, Message, Prompt
 
-NAMES = ("x", "y", "z")
-LAW = Constitution(
+IDS = ("x", "y", "z")
+CONSTITUTION = Constitution(
     name="t",
     title="t",
     principles={
-        n: Principle(
-            id=n,
-            title=n,
-            critique=f"Find {n}.",
-            revise=f"Less {n}.",
-            compare=f"Which has less {n}?",
+        i: Principle(
+            id=i,
+            title=i,
+            critique=f"Find {i}.",
+            revise=f"Less {i}.",
+            compare=f"Which has less {i}?",
         )
-        for n in NAMES
+        for i in IDS
     },
-    weights={"revise": dict.fromkeys(NAMES, 1.0), "judge": dict.fromkeys(NAMES, 1.0)},
+    weights={"revise": dict.fromkeys(IDS, 1.0), "judge": dict.fromkeys(IDS, 1.0)},
 )
-EMPTY = LAW.without(*NAMES)
+EMPTY = CONSTITUTION.without(*IDS)
 PROMPT = Prompt.of("How do I mend the bike?")
 PAIR = Comparison.of(PROMPT, "good", "bad")
+METHODS = "option_logprobs, critique, sampled_votes, chain_of_thought"
 
 
 @pytest.fixture
 def model():
+    backend = ScriptedBackend(
+        lambda messages, seed: "The answer is A", lambda messages, options: (0.0,) * len(options)
+    )
     with cai.ResponseCache(":memory:") as cache:
-        yield cache.cached_model(
-            ScriptedBackend(
-                lambda messages, seed: "The answer is A",
-                lambda messages, options: (0.0,) * len(options),
-            )
-        )
+        yield cache.cached_model(backend)
 
 
 @pytest.fixture
@@ -45,15 +49,18 @@ def drafts(model):
     return cai.sample([PROMPT], model)
 
 
-def refused(says, call, *args, **options):
-    with pytest.raises(ValueError) as caught:
+def refused(message, call, *args, **options):
+    """Check that a call raises one line that begins with ``message``."""
+    with pytest.raises(InputError) as caught:
         call(*args, **options)
-    assert isinstance(caught.value, InputError | ArgumentError) and "\n" not in str(caught.value)
-    assert str(caught.value).startswith(says), str(caught.value)
+    assert isinstance(caught.value, ArgumentError)
+    assert isinstance(caught.value, ValueError)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"temperature": -1}, "temperature: must be a number of at least 0, not -1"),
         ({"temperature": float("nan")}, "temperature:"),
@@ -65,139 +72,97 @@ def refused(says, call, *args, **options):
         ({"n": True}, "n:"),
     ],
 )
-def test_sample(model, options, says):
-    refused(says, cai.sample, [PROMPT], model, **options)
+def test_sample(model, options, message):
+    refused(message, cai.sample, [PROMPT], model, **options)
 
 
-def test_sample_takes_prompts_and_a_memo(model):
+def test_sample_takes_prompts_and_a_cached_model(model):
     refused("prompts[1]: must be a Prompt, not str", cai.sample, [PROMPT, "How?"], model)
     refused("prompts: must be a list of Prompt records, not str", cai.sample, "How?", model)
     refused("prompts: must be a list", cai.sample, PROMPT, model)
-    refused(
-        "model: must come from ResponseCache(path).cached_model(backend), not ScriptedBackend",
-        cai.sample,
-        [PROMPT],
-        ScriptedBackend(),
+    expected = (
+        "model: must come from ResponseCache(path).cached_model(backend), not ScriptedBackend"
     )
+    refused(expected, cai.sample, [PROMPT], ScriptedBackend())
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"rounds": -1}, "rounds:"),
         ({"temperature": -1}, "temperature:"),
         ({"max_tokens": 0}, "max_tokens:"),
     ],
 )
-def test_revise(model, drafts, options, says):
-    refused(says, cai.revise, drafts, LAW, model, **options)
+def test_revise(model, drafts, options, message):
+    refused(message, cai.revise, drafts, CONSTITUTION, model, **options)
 
 
 def test_revise_needs_a_constitution_with_principles(model, drafts):
     refused("constitution: must be a Constitution", cai.revise, drafts, "harmless", model)
-    refused(
-        "constitution: the constitution 't' has no principles to revise by",
-        cai.revise,
-        drafts,
-        EMPTY,
-        model,
-    )
-    refused("samples[0]: must be a Sample, not Prompt", cai.revise, [PROMPT], LAW, model)
+    expected = "constitution: the constitution 't' has no principles to revise by"
+    refused(expected, cai.revise, drafts, EMPTY, model)
+    expected = "samples[0]: must be a Sample, not Prompt"
+    refused(expected, cai.revise, [PROMPT], CONSTITUTION, model)
 
 
-def test_training_rows(model, drafts):
-    refused(
-        "rows: must be final, all, or upto_<n>",
-        cai.training_rows,
-        cai.revise(drafts, LAW, model, rounds=1),
-        "upto_0",
-    )
-    refused(
-        "rows: must be final", cai.training_rows, cai.revise(drafts, LAW, model, rounds=1), "last"
-    )
+@pytest.mark.parametrize("rows", ["upto_0", "last"])
+def test_training_rows(model, drafts, rows):
+    revisions = cai.revise(drafts, CONSTITUTION, model, rounds=1)
+    refused("rows: must be final, all, or upto_<n>", cai.training_rows, revisions, rows)
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"combine": "avg"}, "combine: must be one of mean, sum, vote, together, not 'avg'"),
         ({"principles": -1}, "principles:"),
         (
             {"principles": 99},
-            "principles: must be at most 3, the number of principles that 't' has to judge by, not 99",
+            "principles: must be at most 3, the number of principles that 't' has",
         ),
         ({"principles": 1.5}, "principles:"),
     ],
 )
-def test_judge(model, options, says):
-    refused(says, cai.judge, [PAIR], LAW, model, cai.PairwiseLogprobs(), **options)
+def test_judge(model, options, message):
+    method = cai.PairwiseLogprobs()
+    refused(message, cai.judge, [PAIR], CONSTITUTION, model, method, **options)
 
 
-def test_a_method_is_an_object_or_a_name(model):
-    assert cai.judge([PAIR], LAW, model, "option_logprobs") == cai.judge(
-        [PAIR], LAW, model, cai.PairwiseLogprobs(delimiters=True)
-    )
-    refused(
-        "method: must be one of option_logprobs, critique, sampled_votes, chain_of_thought, not 'critque' (did you mean",
-        cai.judge,
-        [PAIR],
-        LAW,
-        model,
-        "critque",
-    )
-    refused(
-        "method: must be one of option_logprobs, critique, sampled_votes, chain_of_thought or an object such as PairwiseLogprobs(), not the class PairwiseLogprobs",
-        cai.judge,
-        [PAIR],
-        LAW,
-        model,
-        cai.PairwiseLogprobs,
-    )
-    refused("method: must be", cai.judge, [PAIR], LAW, model, 7)
-    refused(
-        "comparisons[0]: must be a Comparison",
-        cai.judge,
-        [PROMPT],
-        LAW,
-        model,
-        cai.PairwiseLogprobs(),
-    )
-    refused(
-        "constitution: the constitution 't' has no principles to judge by",
-        cai.judge,
-        [PAIR],
-        EMPTY,
-        model,
-        cai.PairwiseLogprobs(),
-    )
+def test_judge_takes_comparisons_and_principles(model):
+    method = cai.PairwiseLogprobs()
+    expected = "comparisons[0]: must be a Comparison"
+    refused(expected, cai.judge, [PROMPT], CONSTITUTION, model, method)
+    expected = "constitution: the constitution 't' has no principles to judge by"
+    refused(expected, cai.judge, [PAIR], EMPTY, model, method)
+
+
+def test_judge_method_is_an_object_or_a_name(model):
+    judge = partial(cai.judge, [PAIR], CONSTITUTION, model)
+    assert judge("option_logprobs") == judge(cai.PairwiseLogprobs(delimiters=True))
+    refused(f"method: must be one of {METHODS}, not 'critque' (did you mean", judge, "critque")
+    expected = f"method: must be one of {METHODS} or an object such as PairwiseLogprobs(), not "
+    refused(f"{expected}the class PairwiseLogprobs", judge, cai.PairwiseLogprobs)
+    refused("method: must be", judge, 7)
 
 
 def test_rate(model):
-    refused(
-        "principles: must be at most 3", cai.rate, [(PROMPT, "good")], LAW, model, principles=99
-    )
-    refused(
-        "scale: must be one of critique, digits, not 'stars'",
-        cai.rate,
-        [(PROMPT, "good")],
-        LAW,
-        model,
-        scale="stars",
-    )
+    rate = partial(cai.rate, [(PROMPT, "good")], CONSTITUTION, model)
+    refused("principles: must be at most 3", rate, principles=99)
+    refused("scale: must be one of critique, digits, not 'stars'", rate, scale="stars")
 
 
-def test_rank(model):
-    refused(
-        "answers: two answers are the same",
-        cai.rank,
-        PROMPT,
-        ["a", "a"],
-        LAW,
-        model,
-        "sampled_votes",
-    )
-    refused("answers: is empty", cai.rank, PROMPT, [], LAW, model, "sampled_votes")
-    refused("combine:", cai.rank, PROMPT, ["a", "b"], LAW, model, "sampled_votes", combine="avg")
+@pytest.mark.parametrize(
+    ("answers", "options", "message"),
+    [
+        (["a", "a"], {}, "answers: two answers are the same"),
+        ([], {}, "answers: is empty"),
+        (["a", "b"], {"combine": "avg"}, "combine:"),
+    ],
+)
+def test_rank(model, answers, options, message):
+    rank = partial(cai.rank, PROMPT, answers, CONSTITUTION, model, "sampled_votes")
+    refused(message, rank, **options)
 
 
 def test_compare(drafts):
@@ -206,14 +171,14 @@ def test_compare(drafts):
 
 
 @pytest.mark.parametrize("kind", [cai.SampledVotes, cai.ChainOfThought])
-def test_methods(kind):
+def test_judge_methods(kind):
     refused("samples:", kind, samples=0)
     refused("temperature:", kind, temperature=-1)
     refused("max_tokens:", kind, max_tokens=0)
 
 
 @pytest.mark.parametrize(
-    ("messages", "says"),
+    ("messages", "message"),
     [
         ("", "prompt: is empty"),
         (" \n", "prompt: is empty"),
@@ -225,45 +190,39 @@ def test_methods(kind):
         ([{"role": "boss", "content": "Hi"}], "prompt: contains an invalid message"),
     ],
 )
-def test_prompts(messages, says):
-    refused(says, Prompt.of, messages)
+def test_prompts(messages, message):
+    refused(message, Prompt.of, messages)
 
 
-def test_a_prompt_is_made_of_messages_in_any_list():
-    assert (
-        Prompt.of([{"role": "user", "content": "Hi"}])
-        == Prompt.of("Hi")
-        == Prompt.of((Message(role="user", content="Hi"),))
-    )
+def test_prompt_of_text_messages_or_dicts():
+    expected = Prompt.of("Hi")
+    assert Prompt.of([{"role": "user", "content": "Hi"}]) == expected
+    assert Prompt.of((Message(role="user", content="Hi"),)) == expected
 
 
-def test_backends():
-    refused("spec: must be the name, folder or URL of a model, not ''", cai.open_backend, "")
+def test_open_backend():
+    expected = "spec: must be the name, folder or URL of a model, not ''"
+    refused(expected, cai.open_backend, "")
     refused("spec:", cai.open_backend, None)
 
 
-def test_limits_of_files(tmp_path):
+def test_limit_of_read_prompts(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n')
     refused("limit:", cai.read_prompts, tmp_path / "p.jsonl", "benign", -1)
 
 
-def test_files_are_named_by_strings_or_paths(tmp_path, monkeypatch):
-    from cai.constitution.few_shot import read_few_shot_examples
-    from cai.constitution.importing import read_principles, write_principles
-    from cai.data.export import write_rows
-
+def test_files_are_strings_or_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "p.jsonl").write_text('{"prompt": "ask", "chosen": "good", "rejected": "bad"}\n')
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Hi", "chosen": "good", "rejected": "bad"}\n')
     (tmp_path / "l.json").write_text('["Which is kinder?"]')
     for name in ("p.jsonl", tmp_path / "p.jsonl"):
-        assert [p.text for p in cai.read_prompts(name, "benign")] == ["ask"]
+        assert [p.text for p in cai.read_prompts(name, "benign")] == ["Hi"]
         assert cai.read_preferences(name).preferences[0].comparison.first == "good"
         assert cai.read_demonstrations(name).rows[0][1] == "good"
     assert cai.read_prompts("p.jsonl#chosen", "benign")[0].text == "good"
-    assert (
-        write_principles(read_principles("l.json"), "mine", "here", "Mine").is_file()
-        and read_few_shot_examples("l.json") == []
-    )
+    assert write_principles(read_principles("l.json"), "mine", "here", "Mine").is_file()
+    assert read_few_shot_examples("l.json") == []
     assert write_rows([{"a": 1}], "out", "rows", "trl").read_text() == '{"a": 1}\n'
     with cai.ResponseCache("responses.sqlite") as cache:
-        assert cache.totals() == {} and (tmp_path / "responses.sqlite").is_file()
+        assert cache.totals() == {}
+        assert (tmp_path / "responses.sqlite").is_file()
