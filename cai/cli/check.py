@@ -18,7 +18,9 @@ from cai.errors import InputError, Problem, in_order
 def check(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Files or folders; by default ./principles and ./constitution."),
+        typer.Argument(
+            metavar="PATHS", help="Files or folders; by default ./principles, ./constitution."
+        ),
     ] = None,
     *,
     online: Annotated[

@@ -17,9 +17,9 @@ MAX_EXAMPLES = 3
 
 def diff(
     old: Annotated[
-        str, typer.Argument(help="A constitution (name or file), or the folder of a run.")
+        str, typer.Argument(metavar="OLD", help="A constitution (name or file), or the folder of a run.")
     ],
-    new: Annotated[str, typer.Argument(help="The constitution to compare it with.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The constitution to compare it with.")],
     on: Annotated[
         Path | None,
         typer.Option(help="A run: also show how NEW changes its revisions and labels."),
@@ -77,7 +77,7 @@ def _print_effects(effect: Effects) -> None:
         )
         print(f"    first:  {safe(before.comparison.first)}")
         print(f"    second: {safe(before.comparison.second)}")
-    print(f"model requests: {effect.requests:,}; answered from the cache: {effect.ptx_rows:,}")
+    print(f"model requests: {effect.requests:,}; answered from the cache: {effect.cached:,}")
 
 
 def _probability(p_first: float | None) -> str:

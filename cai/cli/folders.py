@@ -14,7 +14,7 @@ RUNS = Path("runs")
 
 RunFolder = Annotated[
     Path | None,
-    typer.Argument(metavar="[RUN]", help="Folder of a run; by default the newest in runs/."),
+    typer.Argument(metavar="RUN", help="Folder of a run; by default the newest in runs/."),
 ]
 
 

@@ -14,7 +14,10 @@ from cai.errors import InputError, Problem
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="JSON, JSON lines, CSV or parquet file with principles.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="JSON, JSON lines, CSV or parquet file with principles."
+        ),
     ],
     theme: Annotated[
         str, typer.Option(help="Folder in principles/, and name of the constitution.")

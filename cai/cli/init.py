@@ -18,7 +18,7 @@ SHIPPED_FOLDERS = ("principles", "constitution", "examples")
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(help="Folder to copy into; created if needed.")
+        Path, typer.Argument(metavar="FOLDER", help="Folder to copy into; created if needed.")
     ] = Path(),
     *,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,

@@ -18,7 +18,9 @@ PROMPT_WIDTH = 26
 
 
 def run_tests(
-    constitution: Annotated[str, typer.Argument(help="A constitution (name or file).")],
+    constitution: Annotated[
+        str, typer.Argument(metavar="CONSTITUTION", help="A constitution (name or file).")
+    ],
     judge: Annotated[
         str,
         typer.Option(help="reference, a folder, a hub id, or http://host:8000/v1#model."),

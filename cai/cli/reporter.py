@@ -128,8 +128,11 @@ class TerminalReporter:
     def tick(self) -> None:
         """Print how far the stage is, if nothing was printed for a while."""
         if self._name and self._clock() - self._printed >= QUIET_SECONDS:
-            elapsed = short_time(self._clock() - self._started)
-            self._print(INDENT + (self._state() or f"{elapsed} so far"))
+            state = self._state()
+            if not self._tally().total:
+                elapsed = short_time(self._clock() - self._started)
+                state = " · ".join(filter(None, [f"{elapsed} so far", state]))
+            self._print(INDENT + state)
 
     def _beat(self) -> None:
         while not self._closed.wait(1.0):

@@ -47,7 +47,7 @@ DEFAULTS = Options()
 
 
 def run(
-    config: Annotated[Path, typer.Argument(help="The run file (YAML).")],
+    config: Annotated[Path, typer.Argument(metavar="FILE", help="The run file (YAML).")],
     run: Annotated[
         Path | None,
         typer.Option("--run", help="Folder of the run; by default runs/ and the file's name."),
@@ -160,11 +160,11 @@ def _execute(
     reporter: TerminalReporter,
 ) -> Result:
     """Do the stages; when they stop early, write the report of what there is."""
-    from cai.pipeline.execute import execute, named_stages  # torch loads from here on
+    from cai.pipeline.execute import execute, select_stages  # torch loads from here on
     from cai.pipeline.plan import stage_plans
     from cai.pipeline.run import open_run
 
-    stages = named_stages(config, options.until, options.redo)  # before any folder is made
+    stages = select_stages(config, options.until, options.redo)  # before any folder is made
     plans = stage_plans(config, constitution, path.parent, stages)
     opened = open_run(folder, config, constitution, path.parent, reporter, options.budget)
     reporter.follow(Forecast(plans), opened.cache)

@@ -14,7 +14,8 @@ from cai.errors import InputError, Problem, did_you_mean
 
 def settings(
     section: Annotated[
-        str | None, typer.Argument(help="A section or key, such as judge; by default all.")
+        str | None,
+        typer.Argument(metavar="SECTION", help="A section or key, such as judge; by default all."),
     ] = None,
     *,
     training: Annotated[

@@ -10,7 +10,7 @@ import typer
 
 from cai.cli.reporter import TerminalReporter
 
-TrainingFile = Annotated[Path, typer.Argument(help="The training file (YAML).")]
+TrainingFile = Annotated[Path, typer.Argument(metavar="FILE", help="The training file (YAML).")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a setting of the file.")
 ]

@@ -63,7 +63,7 @@ class Attempt(NamedTuple):
 
 
 def try_(
-    prompt: Annotated[str, typer.Argument(help="What to ask the model.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to ask the model.")],
     constitution: Annotated[str, typer.Option(help="A constitution (name or file).")] = REFERENCE,
     model: Annotated[
         str, typer.Option(help="reference, a folder, a hub id, a server or a function.")
