@@ -59,14 +59,14 @@ def _print_labels(metrics: dict[str, Any]) -> None:
     _print_row("ties (near one half)", _interval(metrics["near_ties"]))
     _print_row("first answer wins", _interval(position["first_wins"]))
     if position["order_consistency"] is not None:
-        _print_row("same in both orders", f"{place['order_consistency']:.1%}")
+        _print_row("same in both orders", f"{position['order_consistency']:.1%}")
     _print_row("longer answer wins", _interval(length["longer_wins"]))
     if length["correlation"] is not None:
         _print_row("label and length", f"r = {length['correlation']:+.2f}")
     if "unique_answers" in metrics:
-        _print_row("distinct answers", f"{metrics['distinct_answers']:.1%}")
+        _print_row("unique answers", f"{metrics['unique_answers']:.1%}")
     if "near_duplicates" in metrics:
-        _print_row("near-identical pairs", f"{metrics['near_alike']:.1%}")
+        _print_row("near-duplicate pairs", f"{metrics['near_duplicates']:.1%}")
     for part, common in metrics["most_common"].items():
         text = safe(common["text"])[:MAX_TEXT]
         _print_row(f"most frequent {part}", f"{common['share']:.1%}  {text}")
