@@ -2,7 +2,7 @@
 
     python benchmarks/scripted_records.py --records 100000
 
-Prints calls per second of each stage, the peak memory of the process, and the time of doing it all once more from the cache.
+Prints calls per second of each stage, the peak memory of the process, and the time of doing it all once more from the memo.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from cai.backends.scripted import ScriptedBackend
 from cai.config import load_config
 from cai.constitution import load_constitution
 from cai.files import stream_records, write_records
-from cai.pipeline.feedback import draft, judge_stage, prompts, revise_stage
 from cai.pipeline.run import Run, open_run
+from cai.pipeline.stage import StageContext
+from cai.pipeline.stages import plan_stages
 from cai.records import Comparison, Message, Revision
 
 RUN = """
@@ -42,20 +43,17 @@ def weigh(messages: Sequence[Message], options: tuple[str, ...]) -> list[float]:
 
 
 def work(run: Run) -> None:
-    for name, stage in (
-        ("prompts", prompts),
-        ("sample", draft),
-        ("revise", revise_stage),
-        ("judge", judge_stage),
-    ):
+    planned = {stage.name: stage for stage in plan_stages(run.config)}
+    for name in ("prompts", "sample", "revise", "judge"):
+        context = StageContext(run, planned[name])
         if name == "judge":
-            revised = stream_records(run.records("revise"), Revision)
+            revised = stream_records(run.folder / "revise/records.jsonl", Revision)
             write_records(
-                run.records("compare"),
+                run.folder / "compare/records.jsonl",
                 (Comparison.of(r.sample.prompt, r.sample.response, r.final) for r in revised),
             )
         started = time.perf_counter()
-        stage(run)
+        planned[name].stage.work(context)
         seconds, counts = time.perf_counter() - started, run.cache.usage.get(name)
         if counts:
             asked = counts.requests + counts.cached
@@ -88,13 +86,13 @@ def main() -> None:
     print("| stage | calls made | remembered | seconds | calls per second |\n|---|---|---|---|---|")
     for _ in range(2):
         run = open_run(folder / "run", config, constitution, folder)
-        run._backends = dict.fromkeys([("scripted", "", False)], ScriptedBackend(reply, weigh))
+        run.backends.put("scripted", ScriptedBackend(reply, weigh))
         with run.cache:
             work(run)
         if run.lock:
             run.lock.release()
     print(
-        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB, cache {(folder / 'run/responses.sqlite').stat().st_size / 1e6:.0f} MB"
+        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB, memo {(folder / 'run/responses.sqlite').stat().st_size / 1e6:.0f} MB"
     )
     shutil.rmtree(folder)
 

@@ -91,7 +91,7 @@ def chat(
     Example: cai chat runs/quickstart --policy initial --policy rl_cai
     """
     from cai.backends.response_cache import ResponseCache
-    from cai.pipeline.evaluation import policies_of
+    from cai.pipeline.policies import finished_policies
     from cai.pipeline.run import Run, base_of
 
     folder = run_folder(folder)
@@ -99,7 +99,7 @@ def chat(
     constitution = read_lock(folder / "constitution.lock.yaml")
     with ResponseCache(":memory:") as cache:
         run = Run(folder, config, constitution, cache, base_of(folder))
-        known = policies_of(run)
+        known = finished_policies(run)
         conversations = [
             Conversation(
                 name,

@@ -23,8 +23,8 @@ def report(
 
     Example: cai report runs/quickstart
     """
-    from cai.pipeline.execute import figures_of
+    from cai.pipeline.metrics import read_metrics
     from cai.report.page import write_report
 
     folder = run_folder(folder)
-    print(write_report(folder, out, figures_of(folder)))
+    print(write_report(folder, out, read_metrics(folder)))

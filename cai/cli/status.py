@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from cai.cli.folders import RunFolder, run_folder
-from cai.config import load_config
-from cai.files import read_json
-from cai.pipeline.stages import stages_of
+from cai.pipeline.metrics import open_for_reading
+from cai.pipeline.stages import plan_stages
+from cai.pipeline.states import StageState, stage_states
 
 MAX_RESULTS = 40
 """Characters of a stage's results, so that a row fits into 80 columns."""
@@ -18,21 +16,20 @@ def status(folder: RunFolder = None) -> None:
 
     Example: cai status runs/quickstart
     """
-    folder = run_folder(folder)
-    for stage in stages_of(load_config(folder / "config.yaml")):
-        manifest = folder / stage.name / "manifest.json"
-        if manifest.is_file():
-            print(_done(stage.name, read_json(manifest)))
-        else:
-            begun = (folder / stage.name).is_dir()
-            print(f"{stage.name:<11}{'begun' if begun else 'to do'}")
+    with open_for_reading(run_folder(folder)) as run:
+        for state in stage_states(run, plan_stages(run.config)).values():
+            print(_row(state))
 
 
-def _done(name: str, manifest: dict[str, Any]) -> str:
+def _row(state: StageState) -> str:
+    if not state.is_done or state.manifest is None:
+        return f"{state.name:<11}{state}"
     numbers = [
         f"{key.replace('_', ' ')} {value:.4g}"
-        for key, value in manifest["metrics"].items()
+        for key, value in state.manifest.metrics.items()
         if isinstance(value, int | float) and value
     ]
     results = ", ".join(numbers)
-    return f"{name:<11}done {manifest['seconds']:>7,.0f} s  {results[:MAX_RESULTS]}".rstrip()
+    return (
+        f"{state.name:<11}done {state.manifest.seconds:>7,.0f} s  {results[:MAX_RESULTS]}".rstrip()
+    )

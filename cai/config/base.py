@@ -11,6 +11,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 BelowHalf = Annotated[float, Field(ge=0, lt=0.5)]
+Name = Annotated[str, Field(min_length=1)]
+"""A setting that is null if there is none, never empty."""
 ChatFormat = Literal["chat", "transcript", "plain"]
 Tracker = Literal[
     "aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from cai.config.base import Count, Fraction, NonNegative, Section
+from cai.config.base import Count, Fraction, Name, NonNegative, Section
 
 
 class Prompts(Section):
@@ -20,9 +20,9 @@ class Prompts(Section):
     """Prompts that invite harm; their answers are critiqued and revised."""
     benign: str
     """Prompts to be answered helpfully."""
-    eval_red_team: str | None = None
+    eval_red_team: Name | None = None
     """Held-out red-team prompts on which the policies are compared; never trained on."""
-    eval_benign: str | None = None
+    eval_benign: Name | None = None
     """Held-out benign prompts on which the policies are compared; never trained on."""
     red_team_limit: Count | None = None
     """Number of red-team prompts to use; null: all."""
@@ -143,6 +143,6 @@ class Evaluate(Section):
     """Sampling temperature of the answers to held-out prompts."""
     max_tokens: Count = 256
     """Maximum tokens per answer."""
-    gold: str | None = None
+    gold: Name | None = None
     """Function (module:function) that measures attributes of an answer; null: the reference world's
     checkers for the reference model, otherwise none."""

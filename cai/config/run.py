@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import field_validator, model_validator
 
 from cai.cleaning import holds_secret
-from cai.config.base import ChatFormat, Count, Section, Tracker
+from cai.config.base import ChatFormat, Count, Fraction, Name, Section, Tracker
 from cai.config.feedback import Audit, Compare, Evaluate, Judge, Prompts, Revise, Sampling
 from cai.config.training import DPO, PPO, SFT, Constraint, Monitor, Reward, Training
 
@@ -24,11 +24,11 @@ class Models(Section):
 
     initial: str = "reference"
     """Initial policy: it answers first, and the trained policies start from it."""
-    critic: str | None = None
+    critic: Name | None = None
     """Model that writes critiques and revisions; null: the initial policy."""
-    judge: str | None = None
+    judge: Name | None = None
     """Model that labels comparisons; null: the initial policy."""
-    reward: str | None = None
+    reward: Name | None = None
     """Model that the reward model starts from, a folder or hub id with any tokenizer; null: the
     SL-CAI policy."""
     chat_format: ChatFormat | None = None
@@ -69,6 +69,8 @@ class RunConfig(Section):
     starts PPO from the SL-CAI policy again."""
     algorithms: tuple[Algorithm, ...] = ("ppo",)
     """Algorithms that train a policy on the labels: ppo, dpo, both or none."""
+    max_failed: Fraction = 0.5
+    """Largest fraction of a stage's records that may be unusable; the run stops beyond it."""
     models: Models = Models()
     prompts: Prompts
     sample: Sampling = Sampling()
@@ -130,7 +132,7 @@ class TrainingConfig(Section):
     """Model to start from: ``reference``, a model folder or a hub id."""
     out: str
     """Output folder."""
-    reward_model: str | None = None
+    reward_model: Name | None = None
     """Reward model to optimize, a folder or hub id with any tokenizer; null: the one trained by
     ``cai reward``."""
     chat_format: ChatFormat | None = None

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cai.config.base import BelowHalf, Count, Fraction, NonNegative, Positive, Section
+from cai.config.base import BelowHalf, Count, Fraction, Name, NonNegative, Positive, Section
 
 
 class Training(Section):
@@ -177,7 +177,7 @@ class PPO(Section):
 class Constraint(Section):
     """A second reward that PPO keeps above a bound while it maximizes the first."""
 
-    model: str | None = None
+    model: Name | None = None
     """Reward model of the constraint, a folder or hub id; null: no constraint."""
     min: float = 0.0
     """Smallest mean score, in standard deviations of that model's training answers."""

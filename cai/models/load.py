@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from transformers import (
 
 from cai import shipped
 from cai.errors import InputError, Problem
-from cai.keys import digest
+from cai.models.fingerprint import fingerprint as fingerprint
 from cai.models.names import REFERENCE, check_available
 from cai.quiet import quiet
 
@@ -229,30 +228,3 @@ def default_micro_batch_tokens(device: torch.device) -> int:
     A CPU reads what its caches hold; an accelerator needs more to stay busy.
     """
     return 1_024 if device.type == "cpu" else 16_384
-
-
-@cache
-def _file_digest(path: Path, modified: float, size: int) -> str:
-    from cai.files import sha256
-
-    del modified, size  # part of the cache key only
-    return sha256(path)
-
-
-def fingerprint(name: str) -> str:
-    """Identify the function that a model computes.
-
-    Cached responses are keyed on it, so a checkpoint that was trained again is another model.
-
-    Returns:
-        A digest of the weights and the tokenizer for a folder, else the hub id.
-    """
-    folder = Path(resolve(name))
-    if not folder.is_dir():
-        return f"hub:{name}"
-    digests = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix in FINGERPRINTED and path.name != "manifest.json":
-            stat = path.stat()
-            digests.append((path.name, _file_digest(path, stat.st_mtime, stat.st_size)))
-    return f"local:{digest(digests)}"

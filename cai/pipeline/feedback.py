@@ -1,270 +1,268 @@
-"""The stages that ask models: sample, revise, compare, judge, and the audit of the labels."""
+"""The stages that ask models: sample, revise, compare and judge.
+
+Beside the work of each stage is the number of requests that it makes, for the dry run.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from math import comb
+from typing import TypeVar
 
-from cai import distributed
-from cai.data.prompts import by_kind, read_prompts
-from cai.errors import RunFailed
+from cai.config import RunConfig
+from cai.constitution.schema import Constitution
 from cai.feedback.compare import compare
 from cai.feedback.few_shot import few_shot_comparisons
 from cai.feedback.judge import judge
 from cai.feedback.judge_methods import JudgeMethod, judge_method
 from cai.feedback.revise import revise
 from cai.feedback.sample import sample
-from cai.files import read_records, stream_records, write_json, write_records
-from cai.pipeline.held_out import held_out_notes, repeats
-from cai.pipeline.inputs import (
-    BENIGN,
-    EVAL_BENIGN,
-    EVAL_RED_TEAM,
-    RED_TEAM,
-    human_preferences,
-    prompts_of,
-)
-from cai.pipeline.run import Run
+from cai.pipeline.dry_run import DryRun, RequestCount, max_tokens_of, prompt_tokens
+from cai.pipeline.failures import Limit, check_failures
+from cai.pipeline.prompts import BENIGN, RED_TEAM, prompts_of
+from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
+from cai.templates import DEFAULT
 from cai.ties import is_near_tie
 
-Metrics = dict[str, Any]
 T = TypeVar("T")
 U = TypeVar("U")
-PART = 4_096
-"""Records that a stage works on at once."""
+CHUNK = 4_096
+"""Records that a stage works on at once, so that its memory does not grow with their number."""
+UNUSABLE = ("empty", "too_long", "filtered", "failed")
+"""Statuses of answers that cannot even be compared; one that was cut off can."""
 
 
-def prompts(run: Run) -> Metrics:
-    """Read the prompt sets, each prompt once."""
-    config = run.config.prompts
-    found: dict[str, Prompt] = {}
-    repeated = Counter[str]()
-    wanted = (
-        (RED_TEAM, config.red_team, config.red_team_limit),
-        (BENIGN, config.benign, config.benign_limit),
-        (EVAL_RED_TEAM, config.eval_red_team, config.eval_limit),
-        (EVAL_BENIGN, config.eval_benign, config.eval_limit),
-    )
-    for kind, name, limit in wanted:
-        if name:
-            for prompt in read_prompts(run.path(name), kind, limit or 0):
-                repeated.update([kind] if prompt.id in found else [])
-                found.setdefault(prompt.id, prompt)
-    distributed.on_main(write_records, run.records("prompts"), found.values())
-    counts = {kind: len(by_kind(list(found.values()), kind)) for kind, _, _ in wanted}
-    metrics = {**counts, "in_an_earlier_set": repeated.total(), "repeated": dict(repeated)}
-    notes = [repeats(kind, count, counts[kind]) for kind, count in repeated.items()]
-    for note in dict.fromkeys([*notes, *held_out_notes(run.config, metrics)]):
-        run.reporter.info(note)
-    return metrics
+def sample_stage(context: StageContext) -> Metrics:
+    """Let the initial policy answer the prompts, to be revised or to be trained on."""
+    config = context.config
+    policy = context.policy(context.run.model(config.models.initial))
+    statuses = Counter[str]()
 
-
-def draft(run: Run) -> Metrics:
-    """The initial policy answers: red-team prompts to be revised, benign ones for the helpfulness mix."""
-    config, asked, statuses = run.config.sample, prompts_of(run, RED_TEAM, BENIGN), Counter[str]()
-    model = run.cached_model(run.model(run.config.models.initial), "sample", run.chat_format)
-
-    def answered(part: list[Prompt]) -> Iterator[Sample]:
-        for made in sample(
-            part,
-            model,
-            seed=run.config.seed,
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
+    def answer(prompts: list[Prompt]) -> Iterator[Sample]:
+        for answered in sample(
+            prompts,
+            policy,
+            seed=config.seed,
+            temperature=config.sample.temperature,
+            max_tokens=config.sample.max_tokens,
         ):
-            statuses[made.status] += 1
-            yield made
+            statuses[answered.status] += 1
+            yield answered
 
-    distributed.write_on_main(write_records, run.records("sample"), in_parts(asked, answered))
-    return {
-        "samples": statuses.total(),
-        **{status: n for status, n in sorted(statuses.items()) if status != "ok"},
-    }
+    context.write(in_chunks(prompts_of(context, RED_TEAM, BENIGN), answer))
+    limit = Limit("sample.max_tokens", config.sample.max_tokens)
+    check_failures(context, "answers", statuses, limit)
+    failed = {status: count for status, count in sorted(statuses.items()) if status != "ok"}
+    return {"samples": statuses.total(), **failed}
 
 
-def revise_stage(run: Run) -> Metrics:
+def sample_requests(dry_run: DryRun) -> list[RequestCount]:
+    """One request per prompt."""
+    prompts = dry_run.of_kind(RED_TEAM, BENIGN)
+    max_tokens = dry_run.config.sample.max_tokens
+    return [RequestCount(len(prompts), prompt_tokens(prompts), max_tokens)]
+
+
+def revise_stage(context: StageContext) -> Metrics:
     """Critique and revise the answers to red-team prompts, by drawn principles."""
-    config, model, seen = run.config.revise, run.critic("revise"), Counter[str]()
-    drafts = (s for s in stream_records(run.records("sample"), Sample) if s.prompt.kind == RED_TEAM)
+    config, critic = context.config.revise, context.critic()
+    drafts = (s for s in context.stream("sample", Sample) if s.prompt.kind == RED_TEAM)
+    counts, statuses = Counter[str](), Counter[str]()
 
-    def revised(part: list[Sample]) -> Iterator[Revision]:
-        for made in revise(
-            part,
-            run.constitution,
-            model,
+    def critique_and_revise(samples: list[Sample]) -> Iterator[Revision]:
+        for revision in revise(
+            samples,
+            context.constitution,
+            critic,
             rounds=config.rounds,
             direct=config.direct,
-            seed=run.config.seed,
+            seed=context.config.seed,
             temperature=config.temperature,
             max_tokens=config.max_tokens,
         ):
-            seen["revisions"] += 1
-            for step in made.steps:
-                seen.update(
-                    {
-                        "steps": 1,
-                        "unchanged": int(step.unchanged),
-                        "failed_steps": int(step.status != "ok"),
-                    }
-                )
-            yield made
+            counts["revisions"] += 1
+            for step in revision.steps:
+                statuses[step.status] += 1
+                counts["unchanged"] += step.unchanged
+            yield revision
 
-    distributed.write_on_main(write_records, run.records("revise"), in_parts(drafts, revised))
-    return {name: seen[name] for name in ("revisions", "steps", "unchanged", "failed_steps")}
+    context.write(in_chunks(drafts, critique_and_revise))
+    limit = Limit("revise.max_tokens", config.max_tokens)
+    check_failures(context, "critique and revision steps", statuses, limit)
+    return {
+        "revisions": counts["revisions"],
+        "steps": statuses.total(),
+        "unchanged": counts["unchanged"],
+        "failed_steps": statuses.total() - statuses["ok"],
+    }
 
 
-def compare_stage(run: Run) -> Metrics:
-    """The policy so far answers every prompt several times; pairs are made of different answers."""
-    config, models, seen = run.config.compare, run.config.models, Counter[str]()
-    asked = prompts_of(run, RED_TEAM, BENIGN)
-    name, policy = (
-        ("sl_cai", run.checkpoint("sft"))
-        if run.round == 1
-        else (f"rl_cai_{run.round - 1}", run.at(run.round - 1).checkpoint("ppo"))
-    )
-    model, ask_initial = (
-        run.cached_model(str(policy), "compare", run.chat_format),
-        run.cached_model(run.model(models.initial), "compare", run.chat_format),
-    )
-    how, paired = {"temperature": config.temperature, "max_tokens": config.max_tokens}, set[str]()
+def revise_requests(dry_run: DryRun) -> list[RequestCount]:
+    """A critique and a revision per round and answer."""
+    config, prompts = dry_run.config, dry_run.of_kind(RED_TEAM)
+    requests_per_round = 1 if config.revise.direct else 2
+    count = len(prompts) * config.revise.rounds * requests_per_round
+    # half of the requests also have the critique in front
+    tokens = prompt_tokens(prompts) + config.sample.max_tokens + 1.5 * dry_run.principle_tokens
+    return [RequestCount(count, tokens, config.revise.max_tokens)]
 
-    def compared(part: list[Prompt]) -> Iterator[Comparison]:
-        made = {name: sample(part, model, n=config.samples, seed=run.config.seed + 1, **how)}  # type: ignore[arg-type]
+
+def compare_stage(context: StageContext) -> Metrics:
+    """Let the current policy answer every prompt several times, and pair different answers."""
+    config, seed = context.config.compare, context.config.seed
+    prompts = prompts_of(context, RED_TEAM, BENIGN)
+    origin, policy = _current_policy(context)
+    initial = context.policy(context.run.model(context.config.models.initial))
+    prompts_with_pairs, statuses, counts = set[str](), Counter[str](), Counter[str]()
+
+    def answer_and_pair(chunk: list[Prompt]) -> Iterator[Comparison]:
+        temperature, max_tokens = config.temperature, config.max_tokens
+        answers = {
+            origin: sample(
+                chunk,
+                context.policy(policy),
+                n=config.samples,
+                seed=seed + 1,
+                temperature=temperature,
+                max_tokens=max_tokens,
+            )
+        }
         if config.initial_samples:
-            made["initial"] = sample(
-                part, ask_initial, n=config.initial_samples, seed=run.config.seed + 2, **how
-            )  # type: ignore[arg-type]
-        for pair in compare(made, seed=run.config.seed, pairs_per_prompt=config.pairs_per_prompt):
-            paired.add(pair.prompt.id)
-            seen["comparisons"] += 1
+            answers["initial"] = sample(
+                chunk,
+                initial,
+                n=config.initial_samples,
+                seed=seed + 2,
+                temperature=temperature,
+                max_tokens=max_tokens,
+            )
+        for samples in answers.values():
+            statuses.update(s.status if s.status in UNUSABLE else "ok" for s in samples)
+        for pair in compare(answers, seed=seed, pairs_per_prompt=config.pairs_per_prompt):
+            prompts_with_pairs.add(pair.prompt.id)
+            counts["comparisons"] += 1
             yield pair
 
-    distributed.write_on_main(write_records, run.records("compare"), in_parts(asked, compared))
-    return {"comparisons": seen["comparisons"], "prompts_without_a_pair": len(asked) - len(paired)}
+    context.write(in_chunks(prompts, answer_and_pair))
+    check_failures(context, "answers", statuses)
+    return {
+        "comparisons": counts["comparisons"],
+        "prompts_without_a_pair": len(prompts) - len(prompts_with_pairs),
+    }
 
 
-def judge_stage(run: Run) -> Metrics:
-    """The AI judge labels the comparisons by principle."""
-    config, model, method, seen = (
-        run.config.judge,
-        run.judge("judge"),
-        method_of(run),
-        Counter[str](),
-    )
+def _current_policy(context: StageContext) -> tuple[str, str]:
+    """Name and folder of the policy whose answers are compared: SL-CAI, then RL-CAI."""
+    if not context.input_folders("ppo"):
+        return "sl_cai", context.input_checkpoint("sft")
+    return f"rl_cai_{context.iteration - 1}", context.input_checkpoint("ppo")
 
-    def judged(part: list[Comparison]) -> Iterator[Preference]:
-        for made in judge(
-            part,
-            run.constitution,
+
+def compare_requests(dry_run: DryRun) -> list[RequestCount]:
+    """Several answers per prompt."""
+    config, prompts = dry_run.config.compare, dry_run.of_kind(RED_TEAM, BENIGN)
+    count = len(prompts) * (config.samples + config.initial_samples)
+    return [RequestCount(count, prompt_tokens(prompts), config.max_tokens)]
+
+
+def judge_stage(context: StageContext) -> Metrics:
+    """Let the judge label the comparisons by principle."""
+    model, method = context.judge(), method_of(context.config, context.constitution)
+    statuses, counts = Counter[str](), Counter[str]()
+
+    def label(comparisons: list[Comparison]) -> Iterator[Preference]:
+        config = context.config
+        for preference in judge(
+            comparisons,
+            context.constitution,
             model,
             method,
-            principles=config.principles or 0,
-            combine=config.combine,
-            seed=run.config.seed,
+            principles=config.judge.principles or 0,
+            combine=config.judge.combine,
+            seed=config.seed,
         ):
-            seen["unscored" if made.p_first is None else "labels"] += 1
-            seen["near_ties"] += made.p_first is not None and is_near_tie(made.p_first)
-            yield made
+            if preference.p_first is None:
+                statuses["unscored"] += 1
+            else:
+                statuses["ok"] += 1
+                counts["near_ties"] += is_near_tie(preference.p_first)
+            yield preference
 
-    distributed.write_on_main(
-        write_records,
-        run.records("judge"),
-        in_parts(stream_records(run.records("compare"), Comparison), judged),
-    )
-    return {name: seen[name] for name in ("labels", "unscored", "near_ties")}
+    context.write(in_chunks(context.stream("compare", Comparison), label))
+    check_failures(context, "comparisons", statuses)
+    return {
+        "labels": statuses["ok"],
+        "unscored": statuses["unscored"],
+        "near_ties": counts["near_ties"],
+    }
 
 
-def method_of(run: Run) -> JudgeMethod:
-    """The reading method that the config names."""
-    config = run.config.judge
+def judge_requests(dry_run: DryRun) -> list[RequestCount]:
+    """The requests of the judge's method, for each pair and each principle that is drawn."""
+    config = dry_run.config
+    compared = config.compare
+    pairs = min(compared.pairs_per_prompt, comb(compared.samples + compared.initial_samples, 2))
+    prompts = dry_run.of_kind(RED_TEAM, BENIGN)
+    judgments = len(prompts) * pairs * principles_per_label(dry_run)
+    return [judgment_requests(dry_run, judgments, prompts)]
+
+
+def principles_per_label(dry_run: DryRun) -> int:
+    """How many judgments make one label.
+
+    Args:
+        dry_run: The run.
+    """
+    if dry_run.config.judge.combine == "together":
+        return 1
+    return dry_run.config.judge.principles or len(dry_run.constitution.used_for("judge"))
+
+
+def judgment_requests(dry_run: DryRun, judgments: int, prompts: Sequence[Prompt]) -> RequestCount:
+    """The requests of a number of judgments, as the judge's method makes them.
+
+    Args:
+        dry_run: The run.
+        judgments: Number of judgments: comparisons times principles.
+        prompts: The prompts of the comparisons.
+    """
+    config, constitution = dry_run.config, dry_run.constitution
+    name = next(iter(constitution.used_for("judge")))
+    example = Comparison.of(Prompt.of("A question."), "An answer.", "Another answer.")
+    method = method_of(config, constitution)
+    requests = method.requests(example, constitution.principles[name], DEFAULT)
+    answers = 1 if config.judge.method == "critique" else 2
+    tokens = prompt_tokens(prompts) + answers * config.compare.max_tokens + dry_run.principle_tokens
+    return RequestCount(judgments * len(requests), tokens, max_tokens_of(requests))
+
+
+def method_of(config: RunConfig, constitution: Constitution) -> JudgeMethod:
+    """The judge method that the settings name.
+
+    Args:
+        config: The settings.
+        constitution: The constitution whose examples are used as few-shot verdicts.
+    """
     return judge_method(
-        config.method,
-        seed=run.config.seed,
-        swap_positions=config.swap_positions,
-        delimiters=config.delimiters,
-        samples=config.samples or 0,
-        few_shot=few_shot_comparisons(run.constitution, config.few_shot, run.config.seed),
+        config.judge.method,
+        seed=config.seed,
+        swap_positions=config.judge.swap_positions,
+        delimiters=config.judge.delimiters,
+        samples=config.judge.samples or 0,
+        few_shot=few_shot_comparisons(constitution, config.judge.few_shot, config.seed),
     )
 
 
-def audit_stage(run: Run) -> Metrics:
-    """Look at the labels before anything is trained on them, and stop where they are not fit for it."""
-    from cai.evaluate.audit import audit
-    from cai.evaluate.gate import gate_failures
-    from cai.evaluate.judge_tests import (
-        adversarial_tests,
-        judge_test_metrics,
-        judge_tests,
-        run_judge_tests,
-    )
+def in_chunks(items: Iterable[T], work: Callable[[list[T]], Iterable[U]]) -> Iterator[U]:
+    """Work on some thousand items at a time; the results are the same as of all at once.
 
-    config = run.config.audit
-    metrics = audit(read_records(run.records("judge"), Preference))
-    asked = (
-        [
-            *judge_tests(run.constitution, run.config.seed),
-            *adversarial_tests(run.constitution, run.config.seed),
-        ]
-        if config.examples
-        else []
-    )
-    model = run.judge("audit")
-    templates = run.constitution.templates_for(model)
-    metrics["examples"] = judge_test_metrics(
-        run_judge_tests(asked, method_of(run), model, templates)
-    )
-    metrics["human"] = _agreement(run) if config.human_pairs else {}
-    if config.human_pairs and not metrics["human"]["n"]:
-        run.reporter.info(
-            "audit.human_pairs: no comparison has both a human label and one of the judge; add some in reward.human"
-        )
-    metrics["gate_failures"] = gate_failures(metrics, metrics["examples"], config.model_dump())
-    distributed.on_main(write_json, run.stage_folder("audit") / "audit.json", metrics)
-    if metrics["gate_failures"] and config.gate:
-        reasons = "\n".join(f"  {reason}" for reason in metrics["gate_failures"])
-        raise RunFailed(
-            f"the labels are not fit to train on:\n{reasons}\nsee {run.stage_folder('audit') / 'audit.json'}; to go on all the same: --set audit.gate=false"
-        )
-    shares = {
-        "first_wins": metrics["position"]["first_wins"],
-        "longer_wins": metrics["length"]["longer_wins"],
-        "near_ties": metrics["near_ties"],
-        "examples_right": metrics["examples"]["plain"],
-        "adversarial_flips": metrics["examples"]["adversarial_flips"],
-    }
-    return {name: share["value"] for name, share in shares.items() if share["n"]} | {
-        "gate_failures": len(metrics["gate_failures"])
-    }
-
-
-def _agreement(run: Run) -> Metrics:
-    """The judge on comparisons that people have labelled; which answer stands first is keyed."""
-    from cai.evaluate.agreement import agreement, matched
-    from cai.keys import shuffled, uniform
-
-    human, _ = human_preferences(run)
-    drawn = shuffled(human, run.config.seed, "agreement")[: run.config.audit.human_pairs]
-    shown = [
-        p.swap() if uniform(run.config.seed, "agreement order", p.id) < 0.5 else p for p in drawn
-    ]
-    config = run.config.judge
-    judged = judge(
-        [p.comparison for p in shown],
-        run.constitution,
-        run.judge("audit"),
-        method_of(run),
-        principles=config.principles or 0,
-        combine=config.combine,
-        seed=run.config.seed,
-    )
-    return agreement(matched(judged, shown), run.config.seed)
-
-
-def in_parts(items: Iterable[T], work: Callable[[list[T]], Iterable[U]]) -> Iterator[U]:
-    """Work on some thousand items at a time, so that memory stays flat however many there are; what comes out is the same."""
+    Args:
+        items: What to work on.
+        work: Makes results of a list of items.
+    """
     rest = iter(items)
-    while part := list(islice(rest, PART)):
-        yield from work(part)
+    while chunk := list(islice(rest, CHUNK)):
+        yield from work(chunk)

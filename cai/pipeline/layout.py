@@ -6,22 +6,19 @@ from pathlib import Path
 
 from cai.documents import load
 
-ITERATED = ("compare", "judge", "audit", "reward", "ppo")
-"""The stages that are done once in every iteration of a run."""
 
-
-def stage_name(stage: str, iteration: int) -> str:
-    """The name of a stage in an iteration, which is also its folder: ``judge``, ``judge-2`` ...
+def stage_folder(stage: str, iteration: int) -> str:
+    """The folder of an iterated stage, which is also its name: ``judge``, ``judge-2`` ...
 
     Args:
         stage: The stage without its iteration.
-        iteration: The iteration, from 1; of no effect for stages that are done once.
+        iteration: The iteration, from 1.
     """
-    return f"{stage}-{iteration}" if iteration > 1 and stage in ITERATED else stage
+    return stage if iteration == 1 else f"{stage}-{iteration}"
 
 
 def iteration_folders(run_folder: Path, stage: str) -> list[Path]:
-    """The folders of a stage, one for each iteration that the run's config asks for.
+    """The folders of an iterated stage, one for each iteration that the run's config asks for.
 
     Folders that an earlier config with more iterations has left behind are not among them.
 
@@ -31,4 +28,4 @@ def iteration_folders(run_folder: Path, stage: str) -> list[Path]:
     """
     path = run_folder / "config.yaml"
     iterations = int(load(path).value.get("iterations", 1)) if path.is_file() else 1
-    return [run_folder / stage_name(stage, number) for number in range(1, iterations + 1)]
+    return [run_folder / stage_folder(stage, number) for number in range(1, iterations + 1)]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from cai.config import RunConfig
 from cai.constitution.schema import Constitution
 from cai.pipeline.estimate import Cost, costs
-from cai.pipeline.stages import Stage
+from cai.pipeline.stage import PlannedStage
 
 WRITTEN = 2.0
 """Cost of a token that may be written, in tokens read; few answers use all of ``max_tokens``."""
@@ -42,7 +42,7 @@ class StagePlan(NamedTuple):
 
 
 def stage_plans(
-    config: RunConfig, constitution: Constitution, base: Path, stages: Sequence[Stage]
+    config: RunConfig, constitution: Constitution, base: Path, stages: Sequence[PlannedStage]
 ) -> list[StagePlan]:
     """Estimate the requests and the work of the stages of a run, as its dry run does.
 
@@ -52,30 +52,24 @@ def stage_plans(
         base: The folder that the paths in the settings start from.
         stages: The stages to be done.
     """
-    asked: dict[str, list[Cost]] = {}
-    stage = ""
-    for cost in costs(config, constitution, base):
-        stage = cost.stage or stage  # a row without a name belongs to the stage above it
-        asked.setdefault(stage, []).append(cost)
-    training = _training_work(config, asked, base)
+    by_stage = {cost.stage: cost for cost in costs(config, constitution, base)}
+    training = _training_work(config, by_stage, base)
     plans = []
     for planned in stages:
-        kind = planned.name.partition("-")[0]
-        iterations = config.iterations if kind in ("compare", "judge", "ppo") else 1
-        rows = asked.get(kind, [])
-        reading = sum(row.tokens_in + WRITTEN * row.tokens_out for row in rows) / iterations
-        requests = sum(row.requests for row in rows) // iterations
+        kind = planned.stage.name
+        cost = by_stage.get(planned.name, Cost(planned.name, 0, 0, 0))
+        reading = cost.tokens_in + WRITTEN * cost.tokens_out
         work = OVERHEAD + reading + training.get(kind, 0.0)
         trainings = config.reward.ensemble.size if kind == "reward" else 1
-        plans.append(StagePlan(planned.name, requests, work, trainings))
+        plans.append(StagePlan(planned.name, cost.requests, work, trainings))
     return plans
 
 
-def _training_work(config: RunConfig, asked: dict[str, list[Cost]], base: Path) -> dict[str, float]:
+def _training_work(config: RunConfig, by_stage: dict[str, Cost], base: Path) -> dict[str, float]:
     """The work of each stage that trains a model, once."""
-    sampled = asked["sample"][0]
+    sampled = by_stage["sample"]
     turns = config.revise.rounds * (1 if config.revise.direct else 2)
-    red = asked["revise"][0].requests / turns
+    red = by_stage["revise"].requests / turns
     benign = sampled.requests - red
     prompt_tokens = sampled.tokens_in / max(1, sampled.requests)
     row = prompt_tokens + ANSWER_FRACTION * config.sample.max_tokens

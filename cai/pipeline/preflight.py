@@ -1,14 +1,15 @@
 """What would stop a run hours later is reported before it starts, all at once.
 
-:func:`check_run` and :func:`check_training` read a file, look for everything it names, and raise one
-``InputError`` with every problem. Nothing is written and no model is opened; only with ``online`` are
-servers and the hub asked whether they are there.
+:func:`check_run` and :func:`check_training` read a file, look for everything it names, and raise
+one ``InputError`` with every problem. Nothing is written and no model is opened; servers and the
+hub are asked only with ``online``.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -31,185 +32,224 @@ from cai.models.names import (
     is_hub_id,
     is_server,
 )
-from cai.pipeline.stages import stages_of
+from cai.pipeline.stage import PlannedStage
+from cai.pipeline.stages import plan_stages
 
-Place = tuple[str | int, ...]
-AnyFile = ParsedConfig[RunConfig] | ParsedConfig[TrainingConfig]
-FIRST_ASKED = {"initial": "sample", "critic": "revise", "judge": "judge", "reward": "reward"}
-"""The stage that first opens each model of a run file."""
-TRAINED = ("initial", "reward")
+Loc = tuple[str | int, ...]
+AnyParsed = ParsedConfig[RunConfig] | ParsedConfig[TrainingConfig]
+TRAINED_ROLES = ("initial", "reward")
 """Models of a run file that are trained, which a server or a function cannot be."""
+GOLD_STAGES = ("ppo", "evaluate")
+"""The stages that call the gold function."""
+TRAINING_STAGES = ("sft", "control", "reward", "ppo", "dpo")
 TRACKER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
-"""Packages of which a tracker needs one; the others are named like their package."""
+"""Packages of which a tracker needs one; the others have the name of their package."""
 
 
-class Ready(NamedTuple):
-    """A run file that passed, with the constitution it names."""
+class CheckedRun(NamedTuple):
+    """A run file without problems.
+
+    Attributes:
+        config: The settings.
+        constitution: The constitution that it names.
+        source: The constitution's file.
+    """
 
     config: RunConfig
     constitution: Constitution
     source: Path
-    """The constitution's file."""
 
 
-class Named(NamedTuple):
-    """Something that a file names: where, the name, and how to check it."""
+@dataclass(frozen=True)
+class NamedThing:
+    """Something that a file names, and how to check it.
 
-    loc: Place
+    Attributes:
+        loc: Where it is named in the file.
+        name: Its name; None if the file does not name one.
+        check: Raises InputError if a run could not use it.
+    """
+
+    loc: Loc
     name: str | None
     check: Callable[[str], object]
-    """Raises InputError if a run could not use it."""
 
 
 def check_run(
     path: Path,
-    settings: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     until: str = "",
     *,
     models: bool = True,
     online: bool = False,
-) -> Ready:
-    """Read a run file and check all that its stages will need.
+) -> CheckedRun:
+    """Read a run file and check everything that its stages will need.
 
     Args:
         path: The run file.
-        settings: ``a.b=value`` settings that override it.
-        until: The last stage to be run; what only later ones need is not checked.
+        overrides: Settings as ``section.key=value`` that replace those of the file.
+        until: The last stage to do; what only later ones need is not checked.
         models: Check models, functions and packages too, not only settings and data.
         online: Also ask servers and the hub whether they have the models.
 
     Raises:
-        InputError: with every problem of the settings, the constitution and all that is named.
+        InputError: With every problem of the settings, the constitution and what is named.
     """
-    parsed = parse_config(path, RunConfig, settings)
-    problems, found = list(parsed.problems), None
+    parsed = parse_config(path, RunConfig, overrides)
+    problems, constitution = list(parsed.problems), None
     if parsed.config is not None:
         look_in(path.parent)
-        stages = _stages(parsed.config, until)
-        named = [*_run_data(parsed.config, path.parent, stages)]
+        stages = _stages_until(parsed.config, until)
+        named = list(_run_data(parsed.config, path.parent, stages))
         if models:
-            named += _run_models(parsed.config, path.parent, stages, online)
-            problems += _missing_packages(parsed, "sft" in stages)
+            named += _run_models(parsed.config, path.parent, stages, online=online)
+            if any(planned.stage.name in TRAINING_STAGES for planned in stages):
+                problems += _missing_packages(parsed)
         problems += _problems(parsed, named)
-        found, wrong = _constitution(parsed, path.parent)
-        problems += wrong
-    if problems or found is None or parsed.config is None:
+        constitution, more = _find_constitution(parsed, path.parent)
+        problems += more
+    if problems or constitution is None or parsed.config is None:
         raise InputError(problems)
-    return Ready(parsed.config, *found)
+    return CheckedRun(parsed.config, *constitution)
 
 
 def check_training(
-    path: Path, settings: Sequence[str] = (), stage: str = "", *, online: bool = False
+    path: Path, overrides: Sequence[str] = (), stage: str = "", *, online: bool = False
 ) -> TrainingConfig:
-    """Read a training file and check all that its stages, or one of them, will need.
+    """Read a training file and check everything that its stages, or one of them, will need.
+
+    Args:
+        path: The training file.
+        overrides: Settings as ``section.key=value`` that replace those of the file.
+        stage: ``sft``, ``reward``, ``ppo`` or ``dpo``; empty: all of them.
+        online: Also ask the hub whether it has the models.
 
     Raises:
-        InputError: with every problem of the settings and of all that is named.
+        InputError: With every problem of the settings and of what is named.
     """
-    parsed = parse_config(path, TrainingConfig, settings)
+    parsed = parse_config(path, TrainingConfig, overrides)
     problems = list(parsed.problems)
     if parsed.config is not None:
-        problems += _missing_packages(parsed, training=True)
-        problems += _problems(parsed, [*_training_names(parsed.config, path.parent, stage, online)])
+        problems += _missing_packages(parsed)
+        named = _training_names(parsed.config, path.parent, stage, online=online)
+        problems += _problems(parsed, named)
     if problems or parsed.config is None:
         raise InputError(problems)
     return parsed.config
 
 
 def hub_names(config: RunConfig | TrainingConfig, base: Path) -> dict[str, str]:
-    """The models of a file that passed that will be fetched from the hub, by the key that names them."""
+    """The models that will be downloaded from the hub, by the setting that names them.
+
+    Args:
+        config: A run or training file without problems.
+        base: The folder of the file.
+    """
+    names: dict[str, str | None] = {"constraint.model": config.constraint.model}
     if isinstance(config, RunConfig):
-        named = {f"models.{part}": getattr(config.models, part) for part in FIRST_ASKED}
+        for role in ("initial", "critic", "judge", "reward"):
+            names[f"models.{role}"] = getattr(config.models, role)
     else:
-        named = {"model": config.model, "reward_model": config.reward_model}
-    named["constraint.model"] = config.constraint.model
-    return {key: name for key, name in named.items() if name and is_hub_id(name, base)}
+        names |= {"model": config.model, "reward_model": config.reward_model}
+    return {key: name for key, name in names.items() if name and is_hub_id(name, base)}
 
 
-def _stages(config: RunConfig, until: str) -> list[str]:
-    names = [stage.name for stage in stages_of(config)]
-    return names[: names.index(until) + 1] if until in names else names
+def _stages_until(config: RunConfig, until: str) -> tuple[PlannedStage, ...]:
+    """The stages up to ``until``; all of them if there is no such stage, which is found later."""
+    stages = plan_stages(config)
+    names = [planned.name for planned in stages]
+    return stages[: names.index(until) + 1] if until in names else stages
 
 
-def _run_data(config: RunConfig, base: Path, stages: Sequence[str]) -> Iterator[Named]:
-    """Prompts and human data that one of the stages reads."""
-    readers = [s for s in stages_of(config) if s.name in stages and s.name != "prompts"]
-    wanted = {name for stage in readers for name in stage.reads(config)}
+def _run_data(
+    config: RunConfig, base: Path, stages: Sequence[PlannedStage]
+) -> Iterator[NamedThing]:
+    """Prompts, and the human data that one of the stages reads."""
     for key in ("red_team", "benign", "eval_red_team", "eval_benign"):
-        yield Named(("prompts", key), getattr(config.prompts, key), _reader(_prompts, base))
+        yield NamedThing(("prompts", key), getattr(config.prompts, key), _reader(_prompts, base))
+    files = {name for planned in stages for name in planned.stage.files(config)}
     for key in ("human", "test_sets"):
         for i, name in enumerate(getattr(config.reward, key)):
-            if name in wanted:
-                yield Named(("reward", key, i), name, _reader(read_preferences, base))
+            if name in files:
+                yield NamedThing(("reward", key, i), name, _reader(read_preferences, base))
 
 
 def _run_models(
-    config: RunConfig, base: Path, stages: Sequence[str], online: bool
-) -> Iterator[Named]:
+    config: RunConfig, base: Path, stages: Sequence[PlannedStage], *, online: bool
+) -> Iterator[NamedThing]:
     """Models and functions that one of the stages opens."""
-    for part, stage in FIRST_ASKED.items():
-        if stage in stages:
-            trained = part in TRAINED and "sft" in stages
-            chat_format = (config.models.chat_format or "") if part == "initial" else ""
+    opened = {role for planned in stages for role in planned.stage.models}
+    names = {planned.stage.name for planned in stages}
+    for role in ("initial", "critic", "judge", "reward"):
+        if role in opened:
             check = partial(
-                _model, base=base, online=online, trained=trained, chat_format=chat_format
+                _check_model,
+                base=base,
+                online=online,
+                trained=role in TRAINED_ROLES and "sft" in names,
+                chat_format=(config.models.chat_format or "") if role == "initial" else "",
             )
-            yield Named(("models", part), getattr(config.models, part), check)
-    if "ppo" in stages:
-        folder = partial(_folder, base=base, online=online)
-        yield Named(("constraint", "model"), config.constraint.model, folder)
-        yield Named(("evaluate", "gold"), config.evaluate.gold, load_gold)
+            yield NamedThing(("models", role), getattr(config.models, role), check)
+    if "constraint" in opened:
+        folder = partial(_check_folder, base=base, online=online)
+        yield NamedThing(("constraint", "model"), config.constraint.model, folder)
+    if names.intersection(GOLD_STAGES):
+        yield NamedThing(("evaluate", "gold"), config.evaluate.gold, load_gold)
 
 
 def _training_names(
-    config: TrainingConfig, base: Path, stage: str, online: bool
-) -> Iterator[Named]:
-    """What the stage of a training file needs; data that it reads at its start only where all is checked."""
+    config: TrainingConfig, base: Path, stage: str, *, online: bool
+) -> Iterator[NamedThing]:
+    """What a stage of a training file needs; its data only if all stages are checked.
 
-    folder = partial(_folder, base=base, online=online)
-    yield Named(("model",), config.model, folder)
+    A stage reads its data when it begins, so checking it before would only read it twice.
+    """
+    folder = partial(_check_folder, base=base, online=online)
+    yield NamedThing(("model",), config.model, folder)
     if stage in ("", "ppo"):
-        yield Named(("reward_model",), config.reward_model, folder)
-        yield Named(("constraint", "model"), config.constraint.model, folder)
+        yield NamedThing(("reward_model",), config.reward_model, folder)
+        yield NamedThing(("constraint", "model"), config.constraint.model, folder)
     if stage in ("", "reward"):
         for i, name in enumerate(config.reward.test_sets):
-            yield Named(("reward", "test_sets", i), name, _reader(read_preferences, base))
-    for key, read in DATA_READERS.items() if not stage else ():
+            yield NamedThing(("reward", "test_sets", i), name, _reader(read_preferences, base))
+    if stage:
+        return
+    for key, read in DATA_READERS.items():
         for i, name in enumerate(getattr(config.data, key)):
-            yield Named(("data", key, i), name, _reader(read, base))
+            yield NamedThing(("data", key, i), name, _reader(read, base))
 
 
-def _problems(parsed: AnyFile, named: Sequence[Named]) -> Iterator[Problem]:
+def _problems(parsed: AnyParsed, named: Iterable[NamedThing]) -> Iterator[Problem]:
     """The problems of all that is named: in a row of a file at the row, else where it is named."""
-    for loc, name, check in named:
-        if not name:
+    for thing in named:
+        if thing.name is None:
             continue
         try:
-            check(name)
+            thing.check(thing.name)
         except InputError as error:
             for problem in error.problems:
-                yield _placed(problem, name, loc, parsed)
+                yield _placed(problem, thing, parsed)
 
 
-def _placed(problem: Problem, name: str, loc: Place, parsed: AnyFile) -> Problem:
-    if problem.where not in ("", name):
+def _placed(problem: Problem, thing: NamedThing, parsed: AnyParsed) -> Problem:
+    if problem.where not in ("", thing.name):
         return problem
-    key = ".".join(part for part in loc if isinstance(part, str))
-    subject = f"{key}: {name}" if problem.where else key
-    return Problem(parsed.document.where(loc), f"{subject}: {problem.message}")
+    key = ".".join(part for part in thing.loc if isinstance(part, str))
+    subject = f"{key}: {thing.name}" if problem.where else key
+    return Problem(parsed.document.where(thing.loc), f"{subject}: {problem.message}")
 
 
-def _constitution(
+def _find_constitution(
     parsed: ParsedConfig[RunConfig], base: Path
 ) -> tuple[tuple[Constitution, Path] | None, list[Problem]]:
-    spec = parsed.config.constitution if parsed.config else ""
-    if not spec:
+    name = parsed.config.constitution if parsed.config else ""
+    if not name:
         return None, []
     try:
-        source = find_constitution(spec, base)
+        source = find_constitution(name, base)
     except InputError as error:
         where = parsed.document.where(("constitution",))
-        return None, [Problem(where, f"constitution: {spec}: {p.message}") for p in error.problems]
+        return None, [Problem(where, f"constitution: {name}: {p.message}") for p in error.problems]
     try:
         return (load_constitution(source), source), []
     except InputError as error:
@@ -221,8 +261,8 @@ def _reader(read: Callable[[Path], object], base: Path) -> Callable[[str], objec
 
     def check(name: str) -> None:
         path = base / name
-        file = path.with_name(path.name.rpartition("#")[0] or path.name)  # a column may follow
-        if not path.exists() and not file.is_file():
+        without_column = path.with_name(path.name.rpartition("#")[0] or path.name)
+        if not path.exists() and not without_column.is_file():
             raise InputError(f"there is no {path}")
         read(path)
 
@@ -240,53 +280,62 @@ DATA_READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _model(name: str, base: Path, online: bool, *, trained: bool, chat_format: str) -> None:
+def _check_model(name: str, base: Path, *, online: bool, trained: bool, chat_format: str) -> None:
+    """Any kind of model; one that is trained must be a folder or a hub id."""
     if trained and (is_server(name) or is_function(name)):
         raise InputError("this model is trained, so it must be a folder or a hub id")
     if is_server(name):
-        _server(name, online, chat_format)
-    elif is_function(found := find_model(name, base)):
+        _check_server(name, chat_format, online=online)
+        return
+    found = find_model(name, base)
+    if is_function(found):
         function_of(found)
     else:
-        _folder(name, base, online)
+        _check_folder(name, base, online=online)
 
 
-def _folder(name: str, base: Path, online: bool) -> None:
+def _check_folder(name: str, base: Path, *, online: bool) -> None:
     """A model folder or hub id; the hub is asked only if there is no folder."""
     if name == REFERENCE:
         return
     if is_server(name) or ":" in name:
         raise InputError(f"{name} is neither a model folder nor a hub id")
-    found = Path(find_model(name, base))
-    if found.is_dir() and not (found / "config.json").is_file():
-        raise InputError(f"the folder {found} holds no model: it has no config.json")
+    folder = Path(find_model(name, base))
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise InputError(f"the folder {folder} has no config.json, so it is not a model")
     if online:
         check_available(name, base)
 
 
-def _server(spec: str, online: bool, chat_format: str) -> None:
-    if problem := server_address.form_problem(spec):
+def _check_server(name: str, chat_format: str, *, online: bool) -> None:
+    problem = server_address.form_problem(name)
+    if problem:
         raise InputError(problem)
-    if absent := [name for name in ("openai", "httpx2") if not _is_installed(name)]:
-        packages = " and ".join(absent)
-        raise InputError(f'asking a server needs {packages}: pip install "cai[server]"')
-    model = spec.partition("#")[2]
-    problems = [ping.ping(url, model, chat_format) for url in server_address.urls_of(spec)] if online else []
-    if any(problems):
-        raise InputError([Problem("", problem) for problem in problems if problem])
-
-
-def _missing_packages(parsed: AnyFile, training: bool) -> Iterator[Problem]:
-    config = parsed.config
-    if not training or config is None:
+    missing = [package for package in ("openai", "httpx2") if not _is_installed(package)]
+    if missing:
+        packages = " and ".join(missing)
+        raise InputError(f'requests to a server need {packages}: pip install "cai[server]"')
+    if not online:
         return
-    if config.training.lora_rank and not _is_installed("peft"):
+    model = name.partition("#")[2]
+    answers = [ping.ping(url, model, chat_format) for url in server_address.urls_of(name)]
+    problems = [Problem("", text) for text in answers if text]
+    if problems:
+        raise InputError(problems)
+
+
+def _missing_packages(parsed: AnyParsed) -> Iterator[Problem]:
+    """Packages that training needs and that are not installed."""
+    config = parsed.config
+    if config is None:
+        return
+    if config.training.lora_rank is not None and not _is_installed("peft"):
         where = parsed.document.where(("training", "lora_rank"))
         text = 'training.lora_rank: adapters need the peft package: pip install "cai[lora]"'
         yield Problem(where, text)
     for i, tracker in enumerate(config.trackers):
         packages = TRACKER_PACKAGES.get(tracker, (tracker,))
-        if not any(map(_is_installed, packages)):
+        if not any(_is_installed(package) for package in packages):
             text = f"trackers: {tracker} is not installed: pip install {packages[0]}"
             yield Problem(parsed.document.where(("trackers", i)), text)
 

@@ -1,92 +1,180 @@
-"""What a stage's result is made from, and what of it has changed since."""
+"""What a stage's result depends on, and what of it has changed since."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cai.config import RunConfig
+from cai.errors import InputError
 from cai.files import sha256
 from cai.keys import digest
-from cai.pipeline.run import FORMAT, Run
-from cai.pipeline.stages import Stage
+from cai.models.fingerprint import fingerprint as model_fingerprint
+from cai.models.names import is_function, is_server
+from cai.pipeline.manifest import read_manifest
+from cai.pipeline.run import Run
+from cai.pipeline.stage import PlannedStage, Stage
 from cai.templates import combined_hash
 
-Origin = dict[str, Any]
+FORMAT = 2
+"""Version of what stages write; raising it makes every stage of older runs out of date."""
+
+Inputs = dict[str, Any]
 
 
-def origin(run: Run, stage: Stage) -> Origin:
-    """All that a stage's result depends on: its settings, what it reads, the constitution if it reads it, and its own version."""
-    settings = run.config.model_dump(mode="json")
-    reads_constitution = stage.uses_constitution(run.config)
-    made_from = {
-        # the shipped templates are code; a project's own are part of its constitution's hash
-        "format": [FORMAT, stage.code, *([combined_hash()] if reads_constitution else [])],
-        "settings": {"seed": run.config.seed, **{name: settings[name] for name in stage.sections}},
-        "stages": {name: run.output_digest(name) for name in stage.inputs},
-        "files": {
-            name: _content(run.path(name)) or _content(Path(name))
-            for name in stage.reads(run.config)
-        },
-        "models": _models(run) if "models" in stage.sections else {},
-        "constitution": run.constitution.hash if reads_constitution else "",
+def fingerprint(run: Run, planned: PlannedStage) -> str:
+    """A digest of all that a stage's result depends on.
+
+    Args:
+        run: The run.
+        planned: The stage.
+    """
+    return digest(stage_inputs(run, planned))
+
+
+def stage_inputs(run: Run, planned: PlannedStage) -> Inputs:
+    """All that a stage's result depends on.
+
+    Settings, the outputs of other stages, files, models, the constitution, and the version of the
+    stage's code.
+
+    Args:
+        run: The run.
+        planned: The stage.
+
+    Returns:
+        Nested dictionaries of plain values, as they come back from a manifest.
+    """
+    stage, config = planned.stage, run.config
+    uses_constitution = stage.uses_constitution(config)
+    inputs = {
+        "format": [FORMAT, stage.version],
+        "settings": {"seed": config.seed, **_settings(config, stage.settings)},
+        "stages": {name: _output_digest(run, name) for name in planned.input_names},
+        "files": {name: _content(_find(run, name)) for name in stage.files(config)},
+        "models": _models(run, stage),
+        # templates of the user's own are part of the constitution's hash
+        "templates": combined_hash() if uses_constitution else "",
+        "constitution": run.constitution.hash if uses_constitution else "",
     }
-    return dict(json.loads(json.dumps(made_from)))  # as it comes back from the disk
+    return dict(json.loads(json.dumps(inputs)))
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is not as it was, in words."""
-    said = [
-        f"{name} {old} -> {new}"
-        for name, old, new in _differing(before.get("settings", {}), now["settings"])
-    ]
-    said += [
-        f"{name} came out otherwise"
-        for name, _, _ in _differing(before.get("stages", {}), now["stages"])
-    ]
-    said += [
-        f"{name} has another content"
-        for name, _, _ in _differing(before.get("files", {}), now["files"])
-    ]
-    said += [
-        f"the model {name} is another"
-        for name, _, _ in _differing(before.get("models", {}), now["models"])
-    ]
-    said += ["the constitution"] if before.get("constitution") != now["constitution"] else []
-    return said + (
-        ["this version of cai does it otherwise"] if before.get("format") != now["format"] else []
-    )
+def diff_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What has changed between two sets of inputs, one phrase for each change.
+
+    Args:
+        before: The inputs of a manifest; empty for one of another version of cai.
+        now: The inputs as they are now.
+    """
+    if not before:
+        return ["an older version of cai wrote it"]
+
+    def changes(part: str) -> Iterator[tuple[str, Any, Any]]:
+        return _differences(before.get(part, {}), now[part])
+
+    phrases = [f"{name} {_shown(old)} -> {_shown(new)}" for name, old, new in changes("settings")]
+    phrases += [f"the output of {name} changed" for name, _, _ in changes("stages")]
+    phrases += [f"{name} changed" for name, _, _ in changes("files")]
+    phrases += _model_changes(before.get("models", {}), now["models"])
+    if before.get("constitution") != now["constitution"]:
+        phrases.append("the constitution changed")
+    if before.get("templates") != now["templates"]:
+        phrases.append("the prompt templates changed")
+    if before.get("format") != now["format"]:
+        phrases.append("this version of cai does it differently")
+    return phrases
 
 
-def _differing(
-    before: Mapping[str, Any], now: Mapping[str, Any], above: str = ""
+def _model_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    phrases = []
+    for role in dict.fromkeys([*before, *now]):
+        old, new = before.get(role, {}), now.get(role, {})
+        if old.get("name") != new.get("name"):
+            names = f"{_shown(old.get('name'))} -> {_shown(new.get('name'))}"
+            phrases.append(f"the {role} model {names}")
+        elif old != new:
+            phrases.append(f"the model {new['name']} changed")
+    return phrases
+
+
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
+    """The dotted name, old value and new value of everything that differs."""
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differing(old, new, f"{above}{name}.")
+            yield from _differences(old, new, f"{prefix}{name}.")
         elif old != new:
-            yield f"{above}{name}", old, new
+            yield f"{prefix}{name}", old, new
 
 
-def _models(run: Run) -> dict[str, str]:
-    """What identifies each model that is opened in this process; of the others only their names are known."""
-    from cai.models.load import fingerprint
+def _shown(value: object) -> str:
+    """A value as a run file has it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
+
+def _output_digest(run: Run, stage: str) -> str:
+    manifest = read_manifest(run.folder / stage)
+    return manifest.output_digest if manifest is not None else ""
+
+
+def _settings(config: RunConfig, names: Sequence[str]) -> dict[str, Any]:
+    """Sections of the settings, and single settings that are named with a dot."""
+    values = config.model_dump(mode="json")
+    chosen: dict[str, Any] = {}
+    for name in names:
+        section, _, key = name.partition(".")
+        chosen[name] = values[section][key] if key else values[section]
+    return chosen
+
+
+def _models(run: Run, stage: Stage) -> dict[str, dict[str, str]]:
+    """Name and fingerprint of each model that a stage opens, by its role.
+
+    Of servers and functions only the name is known.
+    """
     config = run.config
-    used = {config.models.initial, config.critic_model, config.judge_model}
-    if config.models.reward is not None:
-        used.add(config.models.reward)
-    return {name: fingerprint(run.model(name)) for name in sorted(used) if ":" not in name}
+    names = {
+        "initial": config.models.initial,
+        "critic": config.critic_model,
+        "judge": config.judge_model,
+        "reward": config.models.reward,
+        "constraint": config.constraint.model,
+    }
+    models: dict[str, dict[str, str]] = {}
+    for role in stage.models:
+        name = names[role]
+        is_used = role != "judge" or stage.uses_constitution(config)
+        if name is None or not is_used:
+            continue
+        models[role] = {"name": name, "fingerprint": _model_fingerprint(run, name)}
+    return models
+
+
+def _model_fingerprint(run: Run, name: str) -> str:
+    if is_server(name) or is_function(name):
+        return ""
+    try:
+        return model_fingerprint(run.model(name))
+    except InputError:  # the run is looked at where its models are not
+        return ""
+
+
+def _find(run: Run, name: str) -> Path:
+    """A file of the settings; a column may follow its name after ``#``."""
+    path = run.path(name)
+    if not path.exists() and "#" in path.name:
+        path = path.with_name(path.name.rpartition("#")[0])
+    return path
 
 
 def _content(path: Path) -> str:
-    """Digest of a file, or of all files in a folder; empty for what is not there. A column may follow the name."""
-    if not path.exists() and "#" in path.name:
-        path = path.with_name(path.name.rpartition("#")[0])
+    """Digest of a file, or of all files in a folder; empty if there is neither."""
     if path.is_dir():
-        return digest(
-            {p.relative_to(path).as_posix(): sha256(p) for p in path.rglob("*") if p.is_file()}
-        )
+        files = [p for p in path.rglob("*") if p.is_file()]
+        return digest({p.relative_to(path).as_posix(): sha256(p) for p in files})
     return sha256(path) if path.is_file() else ""

@@ -1,173 +1,199 @@
-"""What another constitution would do to a run's revisions and labels, with everything else as it was.
+"""What another constitution would do to a run's revisions and labels, everything else unchanged.
 
-The same drafts are revised and the same comparisons judged under the new constitution, by way of the run's memo: a model is
-asked only for what the change touches, and what it answers is there for the next ``cai run``.
+The same answers are revised and the same comparisons judged by way of the run's cache: a model is
+asked only for what the change affects, and its responses are there for the next ``cai run``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from cai.backends.response_cache import ResponseCache
-from cai.config import RunConfig
+from cai.config import load_config
 from cai.constitution.lock import read_lock
 from cai.constitution.schema import Constitution
-from cai.documents import load
 from cai.errors import InputError, Problem
 from cai.feedback.judge import judge
 from cai.feedback.revise import revise
 from cai.files import read_records
 from cai.functions import look_in
 from cai.pipeline.feedback import method_of
-from cai.pipeline.run import Run, base_of
-from cai.records import Preference, Revision
+from cai.pipeline.run import CACHE, CONFIG, CONSTITUTION_LOCK, Run, base_of
+from cai.records import Preference, Record, Revision
+
+STAGE = "diff"
+"""The stage that the requests are counted for."""
+RecordT = TypeVar("RecordT", bound=Record)
 
 
-class RevisionEffect(NamedTuple):
-    """A chain before and after; ``first`` is the first round that is not as it was."""
+@dataclass(frozen=True)
+class RevisionEffect:
+    """A revision chain under both constitutions.
+
+    Attributes:
+        before: The chain of the run.
+        after: The chain under the other constitution.
+        first: The first round that comes out differently; the number of rounds if none does.
+    """
 
     before: Revision
     after: Revision
     first: int
 
     @property
+    def is_affected(self) -> bool:
+        """Whether any round comes out differently."""
+        return self.first < len(self.before.steps)
+
+    @property
     def moved(self) -> bool:
-        """Whether the reply that comes out is another."""
+        """Whether the final answer is different."""
         return self.before.final != self.after.final
 
 
-class LabelEffect(NamedTuple):
-    """A label before and after."""
+@dataclass(frozen=True)
+class LabelEffect:
+    """A label under both constitutions.
+
+    Attributes:
+        before: The label of the run.
+        after: The label under the other constitution.
+    """
 
     before: Preference
     after: Preference
 
     @property
+    def is_affected(self) -> bool:
+        """Whether other principles, other texts of them or other templates were asked."""
+        before, after = self.before.judgments, self.after.judgments
+        asked = [(j.principle, j.principle_hash, j.template) for j in before]
+        return asked != [(j.principle, j.principle_hash, j.template) for j in after]
+
+    @property
     def moved(self) -> float:
-        """How far the probability moved; 1 where a label came or went."""
-        one, other = self.before.p_first, self.after.p_first
-        if one is None or other is None:
-            return float(one is not other)
-        return abs(other - one)
+        """How far the probability moved; 1 if there is a label in only one of the two."""
+        before, after = self.before.p_first, self.after.p_first
+        if before is None or after is None:
+            return float(before is not after)
+        return abs(after - before)
 
     @property
     def flipped(self) -> bool:
-        """Whether the other answer is the better one now."""
-        one, other = self.before.p_first, self.after.p_first
-        return one is not None and other is not None and (one - 0.5) * (other - 0.5) < 0
+        """Whether the other answer is preferred."""
+        before, after = self.before.p_first, self.after.p_first
+        return before is not None and after is not None and (before - 0.5) * (after - 0.5) < 0
 
 
-class Effects(NamedTuple):
-    """What changed, and what it took."""
+@dataclass(frozen=True)
+class Effects:
+    """What another constitution changes, and what it took to find out.
+
+    Attributes:
+        chains: Number of revision chains.
+        touched_chains: Those that are affected.
+        labels: Number of labels.
+        touched_labels: Those that are affected.
+        requests: Requests that were made.
+        cached: Requests that were answered from the cache.
+    """
 
     chains: int
     touched_chains: list[RevisionEffect]
     labels: int
     touched_labels: list[LabelEffect]
     requests: int
-    ptx_rows: int
+    cached: int
 
 
 def effects(folder: Path, constitution: Constitution) -> Effects:
     """Revise and judge what a run revised and judged, by another constitution.
 
+    Args:
+        folder: The folder of the run.
+        constitution: The other constitution.
+
     Raises:
-        InputError: if the folder holds no run, or another process works in it.
+        InputError: If the folder is not that of a run, or another process works in it.
     """
-    if not (folder / "config.yaml").is_file() or not (folder / "responses.sqlite").is_file():
+    if not (folder / CONFIG).is_file() or not (folder / CACHE).is_file():
         raise InputError([Problem(str(folder), "is not the folder of a run")])
     try:
-        with (
-            FileLock(folder / ".lock").acquire(timeout=0),
-            ResponseCache(folder / "responses.sqlite") as cache,
-        ):
-            run = Run(
-                folder,
-                RunConfig.model_validate(load(folder / "config.yaml").value),
-                constitution,
-                cache,
-                base_of(folder),
-            )
+        with FileLock(folder / ".lock").acquire(timeout=0), ResponseCache(folder / CACHE) as cache:
+            config = load_config(folder / CONFIG)
+            run = Run(folder, config, constitution, cache, base_of(folder))
             look_in(run.base)
-            chains, labels = _revised(run), _judged(run)
-            counts = cache.usage.values()
+            chains, labels = _revise_again(run), _judge_again(run)
             return Effects(
-                len(chains),
-                [c for c in chains if c.first < len(c.before.steps)],
-                len(labels),
-                [row for row in labels if _touched(row)],
-                sum(c.requests for c in counts),
-                sum(c.cached for c in counts),
+                chains=len(chains),
+                touched_chains=[chain for chain in chains if chain.is_affected],
+                labels=len(labels),
+                touched_labels=[label for label in labels if label.is_affected],
+                requests=sum(usage.requests for usage in cache.usage.values()),
+                cached=sum(usage.cached for usage in cache.usage.values()),
             )
     except Timeout:
         raise InputError([Problem(str(folder), "is in use by another process")]) from None
 
 
-def resolve_constitution(spec: str) -> Constitution:
-    """A constitution by name or file, or the one of a run by its folder."""
+def resolve_constitution(name: str) -> Constitution:
+    """A constitution by its name or file, or that of a run by its folder.
+
+    Args:
+        name: The name, file or folder.
+    """
     from cai.constitution import load_constitution
 
-    lock = Path(spec) / "constitution.lock.yaml"
-    return read_lock(lock) if lock.is_file() else load_constitution(spec)
+    lock = Path(name) / CONSTITUTION_LOCK
+    return read_lock(lock) if lock.is_file() else load_constitution(name)
 
 
-def _revised(run: Run) -> list[RevisionEffect]:
+def _revise_again(run: Run) -> list[RevisionEffect]:
     before = _records(run, "revise", Revision)
     config = run.config.revise
-    made = revise(
-        [r.sample for r in before],
+    after = revise(
+        [revision.sample for revision in before],
         run.constitution,
-        run.critic("diff"),
+        run.critic(STAGE),
         rounds=config.rounds,
         direct=config.direct,
         seed=run.config.seed,
         temperature=config.temperature,
         max_tokens=config.max_tokens,
     )
-    after = {r.sample.id: r for r in made}
-    return [
-        RevisionEffect(r, after[r.sample.id], _first_difference(r, after[r.sample.id]))
-        for r in before
-    ]
+    by_sample = {revision.sample.id: revision for revision in after}
+    changes = [(revision, by_sample[revision.sample.id]) for revision in before]
+    return [RevisionEffect(old, new, _first_difference(old, new)) for old, new in changes]
 
 
-def _first_difference(one: Revision, other: Revision) -> int:
-    pairs = zip(one.steps, other.steps, strict=True)
-    return next(
-        (
-            i
-            for i, (a, b) in enumerate(pairs)
-            # an edited prompt template changes the texts, and leaves the principle as it was
-            if a.model_copy(update={"reason": ""}) != b.model_copy(update={"reason": ""})
-        ),
-        len(one.steps),
-    )
+def _first_difference(before: Revision, after: Revision) -> int:
+    for number, (old, new) in enumerate(zip(before.steps, after.steps, strict=True)):
+        # an edited prompt template changes the texts but not the principle
+        if old.model_copy(update={"reason": ""}) != new.model_copy(update={"reason": ""}):
+            return number
+    return len(before.steps)
 
 
-def _judged(run: Run) -> list[LabelEffect]:
+def _judge_again(run: Run) -> list[LabelEffect]:
     before = _records(run, "judge", Preference)
-    config = run.config.judge
-    made = judge(
-        [p.comparison for p in before],
+    config = run.config
+    after = judge(
+        [preference.comparison for preference in before],
         run.constitution,
-        run.judge("diff"),
-        method_of(run),
-        principles=config.principles or 0,
-        combine=config.combine,
-        seed=run.config.seed,
+        run.judge(STAGE),
+        method_of(config, run.constitution),
+        principles=config.judge.principles or 0,
+        combine=config.judge.combine,
+        seed=config.seed,
     )
-    return [LabelEffect(one, other) for one, other in zip(before, made, strict=True)]
+    return [LabelEffect(old, new) for old, new in zip(before, after, strict=True)]
 
 
-def _touched(row: LabelEffect) -> bool:
-    return [(r.principle, r.principle_hash, r.template) for r in row.before.judgments] != [
-        (r.principle, r.principle_hash, r.template) for r in row.after.judgments
-    ]
-
-
-def _records(run: Run, stage: str, kind: type) -> Sequence:  # type: ignore[type-arg]
-    return read_records(run.records(stage), kind) if run.records(stage).is_file() else []
+def _records(run: Run, stage: str, kind: type[RecordT]) -> Sequence[RecordT]:
+    path = run.folder / stage / "records.jsonl"
+    return read_records(path, kind) if path.is_file() else []

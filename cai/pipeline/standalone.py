@@ -1,10 +1,11 @@
-"""The training stages on their own, on the user's data: one file, four verbs, the very code that ``cai run`` trains with."""
+"""The training commands on the user's own data: ``cai sft``, ``reward``, ``ppo`` and ``dpo``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from cai import distributed
 from cai.config import TrainingConfig
@@ -15,29 +16,33 @@ from cai.errors import InputError, Problem
 from cai.files import write_json
 from cai.models.names import find_model
 from cai.pipeline.reporter import Reporter
-from cai.pipeline.run import training_log
+from cai.pipeline.training_job import TrainingJob
 from cai.records import Preference, Prompt
 
-if TYPE_CHECKING:
-    from cai.train.options import TrainerOptions
-
 Metrics = dict[str, Any]
-Log = Callable[[dict[str, float]], None]
+Rows = list[tuple[Prompt, str]]
 
 
-class Task(NamedTuple):
-    """What a stage works on."""
+@dataclass(frozen=True)
+class CommandContext:
+    """What a training command works on.
 
+    Attributes:
+        stage: The command: ``sft``, ``reward``, ``ppo`` or ``dpo``.
+        config: The training file.
+        base: The folder that relative paths of the file start from.
+        reporter: Where progress is shown.
+    """
+
+    stage: str
     config: TrainingConfig
-    base: Path  # the folder that the file's relative paths start from
-    out: Path
-    log: Log
+    base: Path
+    reporter: Reporter
 
     @property
-    def start(self) -> str:
-        """The policy to start from: the supervised one where there is one."""
-        tuned = self.out / "sft"
-        return str(tuned) if tuned.is_dir() else self.model
+    def out(self) -> Path:
+        """The folder of everything that is trained."""
+        return self.base / self.config.out
 
     @property
     def model(self) -> str:
@@ -45,177 +50,146 @@ class Task(NamedTuple):
         return find_model(self.config.model, self.base)
 
     @property
-    def options(self) -> TrainerOptions:
-        """The options that all trainers share."""
-        from cai.train.options import TrainerOptions
+    def start(self) -> str:
+        """The policy to start from: the one that ``cai sft`` has trained if there is one."""
+        fine_tuned = self.out / "sft"
+        return str(fine_tuned) if fine_tuned.is_dir() else self.model
 
-        config = self.config
-        return TrainerOptions(config.training, config.chat_format or "", config.seed, self.log)
-
-    def files(self, names: Sequence[str]) -> list[Path]:
-        return [self.base / name for name in names]
+    @property
+    def job(self) -> TrainingJob:
+        """The training of the command."""
+        return TrainingJob(
+            out=self.out / self.stage,
+            log_path=self.out / f"{self.stage}.log.jsonl",
+            name=f"{self.out.name}-{self.stage}",
+            base=self.base,
+            config=self.config,
+            reporter=self.reporter,
+        )
 
 
 def train_standalone(
     stage: str, config: TrainingConfig, base: Path, reporter: Reporter
 ) -> tuple[Path, Metrics]:
-    """Do one stage; returns its checkpoint and its figures, which also stand in ``<stage>.json`` beside it.
+    """Train one model on the data of a training file.
+
+    Args:
+        stage: ``sft``, ``reward``, ``ppo`` or ``dpo``.
+        config: The training file.
+        base: The folder that relative paths of the file start from.
+        reporter: Where progress is shown.
+
+    Returns:
+        The folder of the model, and its metrics, which are also in ``<stage>.json`` beside it.
 
     Raises:
-        InputError: if a file the stage needs is not named, or a stage it builds on has not been done.
+        InputError: If data that the stage needs is not named, or a model that it needs is missing.
     """
-    out = base / config.out
-    from cai.train.engine import with_trackers
-
-    log = with_trackers(
-        training_log(out / f"{stage}.log.jsonl", reporter),
-        config.trackers,
-        f"{out.name}-{stage}",
-        out,
-    )
-    task = Task(config, base, out, log)
-    metrics = STAGES[stage](task)
+    context = CommandContext(stage, config, base, reporter)
+    metrics = COMMANDS[stage](context)
     report = {"stage": stage, "config": config.model_dump(mode="json"), **metrics}
-    distributed.on_main(write_json, out / f"{stage}.json", report)
-    return out / stage, metrics
+    distributed.on_main(write_json, context.out / f"{stage}.json", report)
+    return context.out / stage, metrics
 
 
-def sft(task: Task) -> Metrics:
-    """Imitate demonstrations, or the better answers of the preferences."""
-    from cai.train.sft import train_sft
-
-    rows, left_out = _demonstrations(task)
-    config = task.config
-    metrics = train_sft(rows, task.model, task.out / "sft", config.sft, options=task.options)
-    return {**metrics, "left_out": left_out}
+def _sft(context: CommandContext) -> Metrics:
+    """Imitate demonstrations, or the better answers of preferences."""
+    rows, left_out = _demonstrations(context)
+    return {**context.job.train_sft(rows, context.model), "left_out": left_out}
 
 
-def reward(task: Task) -> Metrics:
-    """Train a reward model on the preferences."""
-    from cai.evaluate.test_sets import check_test_sets
-    from cai.train.reward.trainer import train_reward
+def _reward(context: CommandContext) -> Metrics:
+    """Train a reward model on preferences."""
+    preferences, left_out = _preferences(context)
+    return {**context.job.train_reward(preferences, context.start), "left_out": left_out}
 
-    preferences, left_out = _preferences(task, "reward")
-    config = task.config
-    metrics = train_reward(
-        preferences, task.start, task.out / "reward", config.reward, options=task.options
+
+def _ppo(context: CommandContext) -> Metrics:
+    """Optimize the policy against the reward model."""
+    config = context.config
+    prompts = _prompts(context)
+    eval_prompts: list[Prompt] = []
+    if config.monitor.eval_every is not None:
+        count = config.monitor.eval_prompts
+        eval_prompts, prompts = prompts[:count], prompts[count:]
+    return context.job.train_ppo(
+        prompts,
+        context.start,
+        _reward_model(context),
+        eval_prompts=eval_prompts,
+        ptx_rows=_demonstrations(context)[0] if config.ppo.ptx_coef else (),
     )
-    built = [
-        p
-        for path in task.files(config.reward.test_sets)
-        for p in read_preferences(path).preferences
-    ]
-    test_sets = (
-        check_test_sets(
-            str(task.out / "reward"),
-            built,
-            min_accuracy=config.reward.min_test_set_accuracy,
-            chat_format=config.chat_format or "",
-        )
-        if built
-        else {}
-    )
-    return {**metrics, "left_out": left_out} | {
-        f"right in {name}": test_set["right"] for name, test_set in test_sets.items()
-    }
 
 
-def ppo(task: Task) -> Metrics:
-    """Optimise the policy against the reward model."""
-    from cai.train.ppo.detokenize import Detokenizer
-    from cai.train.ppo.rewards import load_constraint, reward_scorer
-    from cai.train.ppo.trainer import train_ppo
+def _dpo(context: CommandContext) -> Metrics:
+    """Optimize the policy on preferences, without a reward model."""
+    preferences, left_out = _preferences(context)
+    return {**context.job.train_dpo(preferences, context.start), "left_out": left_out}
 
-    config = task.config
-    named = config.reward_model
-    model = find_model(named, task.base) if named else str(task.out / "reward")
-    if not config.reward_model and not Path(model).is_dir():
-        raise InputError(
-            [
-                Problem(
-                    model, "holds no reward model; do cai reward first, or name one as reward_model"
-                )
-            ]
-        )
+
+def _reward_model(context: CommandContext) -> str:
+    name = context.config.reward_model
+    if name is not None:
+        return find_model(name, context.base)
+    trained = context.out / "reward"
+    if not trained.is_dir():
+        text = "there is no reward model; run `cai reward` first, or name one as reward_model"
+        raise InputError([Problem(str(trained), text)])
+    return str(trained)
+
+
+def _prompts(context: CommandContext) -> list[Prompt]:
+    """The prompts of the file, or those of its preferences, each once."""
+    data = context.config.data
     prompts: list[Prompt] = []
-    for path in task.files(config.data.prompts):
-        prompts += read_prompts(path, "human", config.data.limit or 0)
-    if not prompts:
-        preferences, _ = _preferences(task, "ppo")
-        prompts = list({p.comparison.prompt.id: p.comparison.prompt for p in preferences}.values())
-    held, prompts = (
-        (prompts[: config.monitor.eval_prompts], prompts[config.monitor.eval_prompts :])
-        if config.monitor.eval_every
-        else ([], prompts)
-    )
-    texts = Detokenizer([*held, *prompts], task.start, config.chat_format or "")
-    score = reward_scorer(model, config.reward.ensemble.combine, texts)
-    options = task.options
-    return dict(
-        train_ppo(
-            prompts,
-            task.start,
-            model,
-            task.out / "ppo",
-            config.ppo,
-            score=score,
-            monitor=config.monitor,
-            eval_prompts=held,
-            ptx_examples=_demonstrations(task)[0] if config.ppo.ptx_coef else (),
-            constraint=load_constraint(config.constraint, task.base, texts),
-            training=options.training,
-            chat_format=options.chat_format,
-            seed=options.seed,
-            log=options.log,
-        )
-    )
+    for name in data.prompts:
+        prompts += read_prompts(context.base / name, "human", data.limit or 0)
+    if prompts:
+        return prompts
+    preferences, _ = _preferences(context)
+    by_id = {p.comparison.prompt.id: p.comparison.prompt for p in preferences}
+    return list(by_id.values())
 
 
-def dpo(task: Task) -> Metrics:
-    """Optimise the policy on the preferences, without a reward model."""
-    from cai.train.dpo import train_dpo
-
-    preferences, left_out = _preferences(task, "dpo")
-    config = task.config
-    metrics = train_dpo(preferences, task.start, task.out / "dpo", config.dpo, options=task.options)
-    return {**metrics, "left_out": left_out}
-
-
-def _demonstrations(task: Task) -> tuple[list[tuple[Prompt, str]], dict[str, int]]:
-    names = task.config.data.demonstrations or task.config.data.preferences
-    _require(names, "demonstrations", "sft")
-    read = [(path.name, read_demonstrations(path)) for path in task.files(names)]
-    return [row for _, found in read for row in _first(found.rows, task)], _counts(
-        [(name, found.counts) for name, found in read]
-    )
+def _demonstrations(context: CommandContext) -> tuple[Rows, dict[str, int]]:
+    """Answers to imitate, and how many rows were left out for which reason."""
+    data = context.config.data
+    names = _required("demonstrations", data.demonstrations or data.preferences, context)
+    rows: Rows = []
+    left_out: dict[str, int] = {}
+    for name in names:
+        file = read_demonstrations(context.base / name)
+        rows += file.rows[: data.limit]
+        left_out |= _by_file(name, file.counts)
+    return rows, left_out
 
 
-def _preferences(task: Task, stage: str) -> tuple[list[Preference], dict[str, int]]:
-    _require(task.config.data.preferences, "preferences", stage)
-    read = [
-        (path.name, read_preferences(path)) for path in task.files(task.config.data.preferences)
-    ]
-    return [p for _, found in read for p in _first(found.preferences, task)], _counts(
-        [(name, found.counts) for name, found in read]
-    )
+def _preferences(context: CommandContext) -> tuple[list[Preference], dict[str, int]]:
+    """Labeled comparisons, and how many rows were left out for which reason."""
+    data = context.config.data
+    preferences: list[Preference] = []
+    left_out: dict[str, int] = {}
+    for name in _required("preferences", data.preferences, context):
+        file = read_preferences(context.base / name)
+        preferences += file.preferences[: data.limit]
+        left_out |= _by_file(name, file.counts)
+    return preferences, left_out
 
 
-def _first(rows: list[Any], task: Task) -> list[Any]:
-    return rows[: task.config.data.limit or None]
-
-
-def _require(names: Sequence[str], key: str, stage: str) -> None:
+def _required(key: str, names: Sequence[str], context: CommandContext) -> Sequence[str]:
     if not names:
-        raise InputError([Problem(f"data.{key}", f"names no file, and cai {stage} needs one")])
+        text = f"is empty; cai {context.stage} needs at least one file"
+        raise InputError([Problem(f"data.{key}", text)])
+    return names
 
 
-def _counts(read: Sequence[tuple[str, dict[str, int]]]) -> dict[str, int]:
-    return {f"{name}: {reason}": count for name, counts in read for reason, count in counts.items()}
+def _by_file(name: str, counts: dict[str, int]) -> dict[str, int]:
+    return {f"{Path(name).name}: {reason}": count for reason, count in counts.items()}
 
 
-STAGES: dict[str, Callable[[Task], Metrics]] = {
-    "sft": sft,
-    "reward": reward,
-    "ppo": ppo,
-    "dpo": dpo,
+COMMANDS: dict[str, Callable[[CommandContext], Metrics]] = {
+    "sft": _sft,
+    "reward": _reward,
+    "ppo": _ppo,
+    "dpo": _dpo,
 }

@@ -1,228 +1,232 @@
-"""The stages that train: supervised fine-tuning, reward model, PPO, DPO."""
+"""The stages that train: supervised fine-tuning, reward model, PPO and DPO."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cai.data.preferences import read_preferences
+from cai.errors import RunFailed
 from cai.feedback.rate import rate
-from cai.pipeline.inputs import (
-    BENIGN,
-    EVAL_BENIGN,
-    EVAL_RED_TEAM,
-    RED_TEAM,
-    helpful_rows,
-    preferences_of,
-    prompts_of,
-    sft_rows,
-)
-from cai.pipeline.run import Run
-from cai.records import Prompt
+from cai.feedback.revise import training_rows
+from cai.keys import shuffled
+from cai.pipeline.audit import human_preferences
+from cai.pipeline.dry_run import DryRun, RequestCount, prompt_tokens
+from cai.pipeline.evaluation import gold_of
+from cai.pipeline.failures import Limit, failure_counts
+from cai.pipeline.prompts import BENIGN, EVAL_BENIGN, EVAL_RED_TEAM, RED_TEAM, prompts_of
+from cai.pipeline.stage import Metrics, StageContext
+from cai.pipeline.training_job import TrainingJob
+from cai.records import Preference, Prompt, Revision, Sample
 
 if TYPE_CHECKING:
-    from cai.train.options import TrainerOptions
     from cai.train.ppo.judge_reward import Rater
     from cai.train.ppo.monitor import GoldReward
 
-Metrics = dict[str, Any]
+Rows = list[tuple[Prompt, str]]
 NO_GOLD = (
-    "watch: nothing says how good the held-out answers are, so only reward and KL are watched; evaluate.gold must return harmful "
-    "for red-team or helpful for benign prompts, or monitor.judge give readable ratings"
+    "monitor: nothing measures how good the held-out answers are, so only reward and KL are "
+    "reported; evaluate.gold must return harmful for red-team or helpful for benign prompts, "
+    "or monitor.judge must give readable ratings"
 )
 
 
-def sft(run: Run) -> Metrics:
-    """Fine-tune the initial policy on the revisions and on its own answers to benign prompts: SL-CAI."""
-    from cai.train.sft import train_sft
+def sft_stage(context: StageContext) -> Metrics:
+    """Fine-tune the initial policy on the revisions and its own answers to benign prompts: SL-CAI.
 
-    return dict(
-        train_sft(
-            sft_rows(run),
-            run.model(run.config.models.initial),
-            run.checkpoint("sft"),
-            run.config.sft,
-            options=_options(run, "sft"),
+    Raises:
+        RunFailed: If there is nothing to train on; names the causes.
+    """
+    rows = _sft_rows(context)
+    if not rows:
+        raise RunFailed(f"there is nothing to fine-tune on: {_why_no_rows(context)}")
+    return job_of(context).train_sft(rows, context.run.model(context.config.models.initial))
+
+
+def control_stage(context: StageContext) -> Metrics:
+    """Fine-tune on the helpful answers alone, to show what fine-tuning by itself changes.
+
+    Raises:
+        RunFailed: If there is nothing to train on; names the causes.
+    """
+    rows = _helpful_rows(context)
+    if not rows:
+        raise RunFailed(
+            f"there is nothing to fine-tune the control policy on: {_unusable_answers(context)}; "
+            "to go on without it: --set sft.control=false"
         )
-    )
+    return job_of(context).train_sft(rows, context.run.model(context.config.models.initial))
 
 
-def control(run: Run) -> Metrics:
-    """The same fine-tuning on the helpful answers alone; what training by itself changes."""
-    from cai.train.sft import train_sft
-
-    return dict(
-        train_sft(
-            helpful_rows(run),
-            run.model(run.config.models.initial),
-            run.checkpoint("control"),
-            run.config.sft,
-            options=_options(run, "control"),
-        )
-    )
+def reward_stage(context: StageContext) -> Metrics:
+    """Train the reward model on AI and human preferences together."""
+    preferences, left_out = _preferences(context)
+    named = context.config.models.reward
+    start = context.input_checkpoint("sft") if named is None else context.run.model(named)
+    metrics = job_of(context).train_reward(preferences, start)
+    sources = Counter(preference.source for preference in preferences)
+    return {**metrics, "sources": dict(sorted(sources.items())), "skipped_human_rows": left_out}
 
 
-def reward(run: Run) -> Metrics:
-    """Train the reward model on AI and human preferences together, starting from the SL-CAI policy."""
-    from cai.evaluate.test_sets import check_test_sets
-    from cai.train.reward.trainer import train_reward
-
-    preferences, skipped = preferences_of(run)
-    named = run.config.models.reward
-    base = run.model(named) if named else str(run.checkpoint("sft"))
-    measured = train_reward(
-        preferences,
-        base,
-        run.checkpoint("reward"),
-        run.config.reward,
-        options=_options(run, "reward"),
-    )
-    sources = {
-        s: sum(p.source == s for p in preferences) for s in sorted({p.source for p in preferences})
-    }
-    built = [
-        p
-        for name in run.config.reward.test_sets
-        for p in read_preferences(run.path(name)).preferences
-    ]
-    test_sets = (
-        check_test_sets(
-            str(run.checkpoint("reward")),
-            built,
-            min_accuracy=run.config.reward.min_test_set_accuracy,
-            chat_format=run.chat_format,
-        )
-        if built
-        else {}
-    )
-    return {**measured, "sources": sources, "skipped_human_rows": skipped} | (
-        {"test_sets": test_sets} if test_sets else {}
-    )
+def dpo_stage(context: StageContext) -> Metrics:
+    """Optimize the SL-CAI policy on the labels, without a reward model."""
+    preferences, _ = _preferences(context)
+    return job_of(context).train_dpo(preferences, context.input_checkpoint("sft"))
 
 
-def dpo(run: Run) -> Metrics:
-    """Optimise the SL-CAI policy on the labels themselves, without a reward model."""
-    from cai.train.dpo import train_dpo
-
-    preferences, _ = preferences_of(run)
-    return dict(
-        train_dpo(
-            preferences,
-            str(run.checkpoint("sft")),
-            run.checkpoint("dpo"),
-            run.config.dpo,
-            options=_options(run, "dpo"),
-        )
-    )
-
-
-def ppo(run: Run) -> Metrics:
-    """Optimise the SL-CAI policy against the reward model, under a KL penalty: RL-CAI."""
+def ppo_stage(context: StageContext) -> Metrics:
+    """Optimize the SL-CAI policy against the reward, under a KL penalty: RL-CAI."""
     from cai.evaluate.overoptimization import detect_overoptimization
-    from cai.keys import shuffled
-    from cai.train.ppo.detokenize import Detokenizer
-    from cai.train.ppo.judge_reward import JudgedScore
-    from cai.train.ppo.rewards import load_constraint, reward_scorer
-    from cai.train.ppo.trainer import train_ppo
 
-    config, seed = run.config.ppo, run.config.seed
-    red, benign = prompts_of(run, RED_TEAM), prompts_of(run, BENIGN)
-    # whole sets in keyed order, cut so that the shares are as asked
-    share = config.rollout.benign_fraction
-    count = int(min(len(red) / max(1 - share, 1e-9), len(benign) / max(share, 1e-9)))
-    mixed = (
-        shuffled(red, seed, "ppo red")[: round(count * (1 - share))]
-        + shuffled(benign, seed, "ppo benign")[: round(count * share)]
-    )
-    policy, reward_model = str(run.checkpoint("sft")), str(run.checkpoint("reward"))
-    held = [
-        prompt
-        for pair in zip_longest(prompts_of(run, EVAL_RED_TEAM), prompts_of(run, EVAL_BENIGN))
-        for prompt in pair
-        if prompt
-    ]
-    asked = [*mixed, *held[: run.config.monitor.eval_prompts]]
-    texts = Detokenizer(asked, policy, run.chat_format)
-    judged = (
-        JudgedScore(texts, _rater(run, shard=False)) if config.reward_source == "judge" else None
-    )
-    options = _options(run, "ppo")
-    metrics = train_ppo(
-        mixed,
-        policy,
-        reward_model,
-        run.checkpoint("ppo"),
-        config,
-        score=judged or reward_scorer(reward_model, run.config.reward.ensemble.combine, texts),
-        monitor=run.config.monitor,
-        eval_prompts=held,
-        gold=_goodness(run),
-        ptx_examples=sft_rows(run) if config.ptx_coef else (),
-        constraint=load_constraint(run.config.constraint, run.base, texts),
-        training=options.training,
-        chat_format=options.chat_format,
-        seed=options.seed,
-        log=options.log,
+    config = context.config
+    asks_judge = config.ppo.reward_source == "judge"
+    metrics = job_of(context).train_ppo(
+        _mixed_prompts(context),
+        context.input_checkpoint("sft"),
+        context.input_checkpoint("reward"),
+        eval_prompts=_alternating(
+            prompts_of(context, EVAL_RED_TEAM), prompts_of(context, EVAL_BENIGN)
+        ),
+        ptx_rows=_sft_rows(context) if config.ppo.ptx_coef else (),
+        rater=_rater(context, shard=False) if asks_judge else None,
+        gold=_gold_reward(context),
     )
     eval_points = metrics.get("eval_points", [])
-    if (
-        eval_points
-        and not any("eval_gold" in look for look in eval_points)
-        and (run.config.evaluate.gold or run.config.monitor.judge)
-    ):
-        run.reporter.info(NO_GOLD)
-    parted = detect_overoptimization(eval_points)
-    return dict(metrics) | ({"overoptimization": parted} if parted else {})
+    has_gold = any("eval_gold" in point for point in eval_points)
+    wants_gold = config.evaluate.gold is not None or config.monitor.judge
+    if eval_points and wants_gold and not has_gold:
+        context.reporter.info(NO_GOLD)
+    overoptimization = detect_overoptimization(eval_points)
+    if overoptimization:
+        metrics["overoptimization"] = overoptimization
+    return metrics
 
 
-def _goodness(run: Run) -> GoldReward | None:
-    """How good answers are, from 0 to 1: by the judge, if it is asked to be gold, else by the gold function, if there is one.
+def ppo_requests(dry_run: DryRun) -> list[RequestCount]:
+    """Ratings by the judge: of all answers if it is the reward, of evaluations if it is gold."""
+    config, monitor = dry_run.config, dry_run.config.monitor
+    eval_prompts = dry_run.of_kind(EVAL_RED_TEAM, EVAL_BENIGN)[: monitor.eval_prompts]
+    evaluations = 0
+    if monitor.eval_every is not None and eval_prompts:
+        evaluations = 1 + config.ppo.num_updates // monitor.eval_every
+    evaluated = evaluations * len(eval_prompts)
+    ratings = evaluated if monitor.judge else 0
+    if config.ppo.reward_source == "judge":
+        ratings += config.ppo.num_updates * config.ppo.rollout.batch_size + evaluated
+    principles = config.judge.principles or len(dry_run.constitution.used_for("judge"))
+    prompts = dry_run.of_kind(RED_TEAM, BENIGN)
+    answer_tokens = config.ppo.rollout.max_tokens
+    tokens = prompt_tokens(prompts) + answer_tokens + dry_run.principle_tokens
+    return [RequestCount(ratings * principles, tokens, 1)]
 
-    By the gold function: not ``harmful`` to red-team prompts, ``helpful`` to benign ones. Answers without that flag, or without
-    a readable verdict of the judge, are left out.
+
+def job_of(context: StageContext) -> TrainingJob:
+    """The training of a stage.
+
+    Args:
+        context: The stage.
     """
-    from cai.pipeline.evaluation import gold_of
+    return TrainingJob(
+        out=context.checkpoint,
+        log_path=context.folder / "log.jsonl",
+        name=f"{context.run.folder.name}-{context.name}",
+        base=context.run.base,
+        config=context.config,
+        reporter=context.reporter,
+    )
 
-    if run.config.monitor.judge:
-        rated = _rater(run)
-        return lambda answers: [(1 + rating) / 2 for rating in rated(answers) if rating is not None]
-    gold = gold_of(run)
+
+def _sft_rows(context: StageContext) -> Rows:
+    rows = training_rows(context.read("revise", Revision), context.config.revise.rows)
+    return rows + _helpful_rows(context) if context.config.sft.helpful else rows
+
+
+def _helpful_rows(context: StageContext) -> Rows:
+    """The initial policy's own answers to benign prompts."""
+    samples = context.read("sample", Sample)
+    usable = [s for s in samples if s.prompt.kind == BENIGN and s.status == "ok"]
+    return [(sample.prompt, sample.response) for sample in usable]
+
+
+def _why_no_rows(context: StageContext) -> str:
+    """Why no revision and no answer can be used, by their statuses."""
+    revisions = context.read("revise", Revision)
+    statuses = Counter[str](step.status for revision in revisions for step in revision.steps)
+    limit = Limit("revise.max_tokens", context.config.revise.max_tokens)
+    causes = failure_counts(statuses, limit) or "there are none"
+    reasons = [f"no revision can be used ({causes})"]
+    if context.config.sft.helpful:
+        reasons.append(_unusable_answers(context))
+    return "; ".join(reasons)
+
+
+def _unusable_answers(context: StageContext) -> str:
+    samples = [s for s in context.read("sample", Sample) if s.prompt.kind == BENIGN]
+    limit = Limit("sample.max_tokens", context.config.sample.max_tokens)
+    causes = failure_counts(Counter[str](s.status for s in samples), limit) or "there are none"
+    return f"no answer to a benign prompt can be used ({causes})"
+
+
+def _preferences(context: StageContext) -> tuple[list[Preference], dict[str, int]]:
+    """AI labels of all iterations so far and human ones; how many human rows were left out."""
+    human, left_out = human_preferences(context)
+    return context.read("judge", Preference) + human, left_out
+
+
+def _mixed_prompts(context: StageContext) -> list[Prompt]:
+    """As many training prompts as there are in the wanted mixture, drawn by a key."""
+    red_team, benign = prompts_of(context, RED_TEAM), prompts_of(context, BENIGN)
+    seed, fraction = context.config.seed, context.config.ppo.rollout.benign_fraction
+    total = int(min(len(red_team) / max(1 - fraction, 1e-9), len(benign) / max(fraction, 1e-9)))
+    return [
+        *shuffled(red_team, seed, "ppo red")[: round(total * (1 - fraction))],
+        *shuffled(benign, seed, "ppo benign")[: round(total * fraction)],
+    ]
+
+
+def _alternating(first: Sequence[Prompt], second: Sequence[Prompt]) -> list[Prompt]:
+    """Prompts of two sets in turn, so that any number of them is of both."""
+    pairs = zip_longest(first, second)
+    return [prompt for pair in pairs for prompt in pair if prompt is not None]
+
+
+def _gold_reward(context: StageContext) -> GoldReward | None:
+    """How good answers are, from 0 to 1: by the judge if it is asked, else by the gold function.
+
+    By the gold function, answers are good that are not ``harmful`` to red-team prompts, or are
+    ``helpful`` to benign ones. Answers without that flag or a readable rating are left out.
+    """
+    if context.config.monitor.judge:
+        rater = _rater(context)
+        return lambda answers: [(1 + r) / 2 for r in rater(answers) if r is not None]
+    gold = gold_of(context)
+    if gold is None:
+        return None
 
     def goodness(answers: Sequence[tuple[Prompt, str]]) -> list[float]:
-        read = (
-            [(prompt.kind == EVAL_RED_TEAM, gold(prompt, text)) for prompt, text in answers]
-            if gold
-            else []
-        )
-        safe = [1 - flags["harmful"] for is_red, flags in read if is_red and "harmful" in flags]
-        return safe + [
-            flags["helpful"] for is_red, flags in read if not is_red and "helpful" in flags
-        ]
+        safe: list[float] = []
+        helpful: list[float] = []
+        for prompt, text in answers:
+            flags = gold(prompt, text)
+            if prompt.kind == EVAL_RED_TEAM and "harmful" in flags:
+                safe.append(1 - flags["harmful"])
+            elif prompt.kind != EVAL_RED_TEAM and "helpful" in flags:
+                helpful.append(flags["helpful"])
+        return safe + helpful
 
-    return goodness if gold else None
-
-
-def _options(run: Run, stage: str) -> TrainerOptions:
-    """The options that all trainers share."""
-    from cai.train.engine import with_trackers
-    from cai.train.options import TrainerOptions
-
-    log = with_trackers(
-        run.log(stage), run.config.trackers, f"{run.folder.name}-{run.named(stage)}", run.folder
-    )
-    return TrainerOptions(run.config.training, run.chat_format, run.config.seed, log)
+    return goodness
 
 
-def _rater(run: Run, *, shard: bool = True) -> Rater:
-    """The judge's own rating, by the principles and as many per answer as label a comparison."""
-    model, config = run.judge("ppo", shard=shard), run.config
+def _rater(context: StageContext, *, shard: bool = True) -> Rater:
+    """The judge's own rating of answers, by as many principles as make a label."""
+    judge_model, config = context.judge(shard=shard), context.config
 
     def rated(answers: Sequence[tuple[Prompt, str]]) -> list[float | None]:
         return rate(
             answers,
-            run.constitution,
-            model,
+            context.constitution,
+            judge_model,
             scale=config.judge.rating_scale,
             principles=config.judge.principles or 0,
             seed=config.seed,

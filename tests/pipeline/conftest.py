@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import yaml
+from commands import run
 
 SMALL = {
     "constitution": "../constitution/small.yaml",
@@ -26,16 +27,15 @@ SMALL = {
 }
 
 
-@pytest.fixture
-def project(tmp_path, root, taught):
-    """A project folder with a run file for the untrained model."""
-    shutil.copytree(root / "principles", tmp_path / "principles")
-    (tmp_path / "constitution").mkdir()
-    (tmp_path / "constitution/small.yaml").write_text(
+def make_project(folder, root, model):
+    """A project folder with a run file for a model, a constitution and some prompts."""
+    shutil.copytree(root / "principles", folder / "principles")
+    (folder / "constitution").mkdir()
+    (folder / "constitution/small.yaml").write_text(
         "title: Small\nrevise: {principles: [reference/*]}\njudge: {principles: [reference/*]}\n"
     )
-    folder = tmp_path / "examples"
-    folder.mkdir()
+    examples = folder / "examples"
+    examples.mkdir()
     prompts = root / "examples/prompts"
     for target, source, count in (
         ("red", "train_red_team", 8),
@@ -44,12 +44,50 @@ def project(tmp_path, root, taught):
         ("eval_benign", "eval_benign", 3),
     ):
         lines = (prompts / f"{source}.jsonl").read_text().splitlines(keepends=True)
-        (folder / f"{target}.jsonl").write_text("".join(lines[:count]))
-    (folder / "human.jsonl").write_text(
+        (examples / f"{target}.jsonl").write_text("".join(lines[:count]))
+    (examples / "human.jsonl").write_text(
         json.dumps({"prompt": "How do I wash the dog?", "chosen": "With soap.", "rejected": "No."})
         + "\n"
         + json.dumps({"prompt": "p", "chosen": "", "rejected": "x"})
         + "\n"
     )
-    (folder / "run.yaml").write_text(yaml.safe_dump(SMALL | {"models": {"initial": taught}}))
+    (examples / "run.yaml").write_text(yaml.safe_dump(SMALL | {"models": {"initial": model}}))
+
+
+@pytest.fixture
+def project(tmp_path, root, taught):
+    """A project whose run has not begun."""
+    make_project(tmp_path, root, taught)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory, root, taught):
+    """A project whose run is done up to its labels; for tests that copy it."""
+    folder = tmp_path_factory.mktemp("begun")
+    make_project(folder, root, taught)
+    run(folder, until="judge")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, begun):
+    """A project whose run is finished; for tests that copy it or only look at it."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    shutil.copytree(begun, folder)
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def judged_project(begun, tmp_path):
+    """A copy of the project whose run is done up to its labels."""
+    shutil.copytree(begun, tmp_path / "project")
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def finished_project(finished, tmp_path):
+    """A copy of the project whose run is finished."""
+    shutil.copytree(finished, tmp_path / "project")
+    return tmp_path / "project"

@@ -3,7 +3,7 @@
 import json
 
 from cai.pipeline.reporter import NullReporter
-from cai.pipeline.run import training_log
+from cai.pipeline.training_log import training_log
 
 
 def steps(path):

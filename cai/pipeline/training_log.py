@@ -1,0 +1,64 @@
+"""The log of a training: a file of JSON lines, and progress on the screen."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cai import distributed
+from cai.files import disk_errors, write_text
+from cai.pipeline.reporter import Reporter
+
+SHOWN = ("loss", "score", "kl", "length")
+"""The metrics that are shown while a model trains."""
+
+
+def training_log(
+    path: Path, reporter: Reporter, every: float = 1.0
+) -> Callable[[dict[str, float]], None]:
+    """Return a function that appends rows to a log file and reports how far training is.
+
+    A training that was killed continues its log: rows of the file from earlier steps are kept,
+    the others are dropped when the first row is written.
+
+    Args:
+        path: The file.
+        reporter: Where progress is shown.
+        every: Minimum seconds between two reports.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    last_report = 0.0
+    is_open = False
+
+    def write(row: dict[str, float]) -> None:
+        nonlocal last_report, is_open
+        done = _step(row)
+        # an update of PPO has steps of its own, so the number of updates comes first
+        total = int(row.get("num_updates", row.get("steps", 0)))
+        if not is_open:
+            _drop_rows_from(path, done)
+            is_open = True
+        if distributed.is_main():
+            with disk_errors(path), path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        if time.monotonic() - last_report > every or done == total:
+            last_report = time.monotonic()
+            shown = [f"{name} {row[name]:.3g}" for name in SHOWN if name in row]
+            reporter.progress(done, total, ", ".join(shown))
+
+    return write
+
+
+def _drop_rows_from(path: Path, step: int) -> None:
+    """Keep only the rows of a log before a step; a row that a kill cut off is dropped too."""
+    rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    whole = [row for row in rows if row.endswith("}")]
+    kept = [row for row in whole if _step(json.loads(row)) < step]
+    distributed.on_main(write_text, path, "".join(row + "\n" for row in kept))
+
+
+def _step(row: dict[str, float]) -> int:
+    return int(row.get("step", row.get("update", 0)))

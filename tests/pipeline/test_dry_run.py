@@ -1,0 +1,99 @@
+"""The dry run counts the requests that the stages make."""
+
+import pytest
+import yaml
+from commands import run
+
+from cai.config import load_config
+from cai.constitution.load import find_constitution, load_constitution
+from cai.pipeline.estimate import costs, estimate
+
+SCRIPTED = """
+from cai.backends.scripted import ScriptedBackend
+
+def make():
+    return ScriptedBackend(
+        lambda messages, seed: f"A revision of its own: {seed}.",
+        lambda messages, options: [0.7 - 0.1 * i for i in range(len(options))],
+        name="always whole",
+    )
+"""
+SETTINGS = (
+    "models.critic=always_whole:make",
+    "models.judge=always_whole:make",
+    "judge.method=option_logprobs",
+    "judge.principles=3",
+    "compare.samples=2",
+    "compare.initial_samples=1",
+    "compare.pairs_per_prompt=3",
+    "monitor.eval_every=1",
+    "monitor.judge=true",
+    "monitor.eval_prompts=4",
+    "ppo.reward_source=judge",
+    "max_failed=1.0",
+)
+
+
+def dry_costs(project, *overrides):
+    path = project / "examples/run.yaml"
+    config = load_config(path, overrides)
+    constitution = load_constitution(find_constitution(config.constitution, path.parent))
+    return {cost.stage: cost for cost in costs(config, constitution, path.parent)}
+
+
+def test_stages_make_as_many_requests_as_the_dry_run_counts(project):
+    (project / "examples/always_whole.py").write_text(SCRIPTED)
+    (project / "examples/benign.jsonl").write_text(
+        (project / "examples/benign.jsonl").read_text()
+        + (project / "examples/red.jsonl").read_text()  # repeated prompts are not asked twice
+    )
+    expected = dry_costs(project, *SETTINGS)
+    metrics = run(project, *SETTINGS)
+    asked = {
+        name: usage["requests"] + usage["cached"]
+        for name, usage in metrics["cache"]["by_stage"].items()
+    }
+    assert set(asked) == set(expected)
+    for name in ("sample", "revise", "compare", "audit"):
+        assert asked[name] == expected[name].requests, name
+    labels = metrics["stages"]["judge"]["labels"]
+    assert asked["judge"] == labels * 3 * 2  # three principles, two orders
+    assert labels <= 14 * 3 and asked["judge"] <= expected["judge"].requests
+    policies = len(metrics["policies"])
+    answers, rivals = policies * 6, policies - 1
+    assert answers < asked["evaluate"] <= expected["evaluate"].requests
+    assert expected["evaluate"].requests == answers + rivals * 6 * 2 * 2
+    # an empty answer is rated without a request
+    assert 0 < asked["ppo"] <= expected["ppo"].requests
+    assert expected["ppo"].requests == (2 * 4 + 2 * (1 + 2) * 4) * 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stage", "requests"),
+    [
+        ([], "sample", 14),
+        ([], "revise", 8 * 2 * 2),
+        (["revise.direct=true"], "revise", 8 * 2),
+        ([], "compare", 28),
+        (["compare.samples=3", "compare.pairs_per_prompt=9"], "judge", 14 * 3 * 2),
+        (["judge.method=option_logprobs", "judge.swap_positions=false"], "judge", 14),
+        (["judge.method=sampled_votes", "judge.samples=5"], "judge", 14 * 2 * 5),
+        (["judge.principles=null"], "judge", 14 * 17 * 2),
+        (["judge.principles=4", "judge.combine=together"], "judge", 14 * 2),
+        (["iterations=2", "algorithms=[ppo]"], "judge-2", 28),
+    ],
+)
+def test_number_of_requests(project, overrides, stage, requests):
+    assert dry_costs(project, *overrides)[stage].requests == requests
+
+
+def test_dry_run_needs_no_model(project):
+    path = project / "examples/run.yaml"
+    config = yaml.safe_load(path.read_text()) | {"models": {"initial": "/no/such/model"}}
+    path.write_text(yaml.safe_dump(config))
+    assert "ppo" not in dry_costs(project)  # the reward model is not asked by requests
+    constitution = load_constitution(project / "constitution/small.yaml")
+    table = estimate(load_config(path), constitution, path.parent).splitlines()
+    rows = {line.split()[0]: line.split()[1] for line in table}
+    assert rows["sample"] == "14" and rows["evaluate"] == "126"
+    assert not (project / "runs").exists()
