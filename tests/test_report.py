@@ -14,7 +14,8 @@ from cai.files import read_json, read_records, write_json, write_records, write_
 from cai.records import Comparison, Judgment, Preference, Prompt, Provenance, Revision, Sample, Step
 from cai.report import plots
 from cai.report.page import write_report
-from cai.report.report_data import chosen_labels
+from cai.report.report_data import select_labels
+from cai.report.tables import Cell, Table, policy_table
 
 INSULT = "reference/insult"
 HOSTILE = '<script>alert(1)</script></script><img src=x onerror="x()">{{7*7}} javascript:x \x1b[31m'
@@ -73,7 +74,7 @@ def run(tmp_path):
         "constitution": {"name": "reference", "hash": "h"},
         "stages": {"revise": {"steps": 2}},
         "seconds": {"revise": 1.0},
-        "memo": {"ever": {}, "by_stage": {}, "calls": 0, "hits": 0},
+        "cache": {"requests": 0, "cached": 0, "by_stage": {}, "total": {}},
         "policies": {"initial": policy, "rl_cai": policy},
     }
     write_json(tmp_path / "metrics.json", metrics)
@@ -83,9 +84,10 @@ def run(tmp_path):
 class Loads(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.found, self.text = [], ""
+        self.found, self.text, self.style = [], "", False
 
     def handle_starttag(self, tag, attrs):
+        self.style = tag == "style"
         for name, value in attrs:
             if (
                 tag in ("script", "img", "iframe", "link", "object", "embed")
@@ -95,7 +97,7 @@ class Loads(HTMLParser):
                 self.found.append((tag, name, value))
 
     def handle_data(self, data):
-        self.text += data
+        self.text += "" if self.style else data
 
 
 def test_hostile_text_is_shown_and_does_nothing(run):
@@ -112,7 +114,7 @@ def test_hostile_text_is_shown_and_does_nothing(run):
 
 
 def test_rounds_and_what_people_say_are_shown(run):
-    write_text(run / "config.yaml", json.dumps({"rounds": 2, "models": {"initial": "m"}}))
+    write_text(run / "config.yaml", json.dumps({"iterations": 2, "models": {"initial": "m"}}))
     metrics = read_json(run / "metrics.json")
     test_sets = {"benign / refuse": {"n": 7, "right": 0.71, "lead": 1.25}}
     lately = {
@@ -150,7 +152,7 @@ def test_rounds_and_what_people_say_are_shown(run):
     ]
     examples = {kind: {"n": 0} for kind in ("plain", "crossed", "irrelevant", "adversarial_flips")}
     found = metrics | {
-        "failings": ["too little"],
+        "gate_failures": ["too little"],
         "examples": examples,
         "human": people | {"calibration": bins},
     }
@@ -159,27 +161,29 @@ def test_rounds_and_what_people_say_are_shown(run):
     text = " ".join(re.sub(r"<[^>]*>", " ", html).split())
     for shown in (
         "an answer of the second round",
-        "77 % 12",
-        "off by 0.062",
-        "benign / refuse 71 % 7 1.25",
+        "77% 12",
+        "calibration error is 0.062",
+        "benign / refuse 71% 7 1.25",
         "kappa 0.55",
         "Brier score 0.125",
-        "is right in 47 %",
+        "is right in 47%",
         "Not fit to train on: too little",
-        "begins 50 %",
+        "50% of the answers begin with",
     ):
         assert shown in text, shown
-    assert "11 %" not in text
+    assert "11%" not in text
     write_text(
-        run / "config.yaml", json.dumps({"rounds": 1, "models": {"initial": "m"}})
+        run / "config.yaml", json.dumps({"iterations": 1, "models": {"initial": "m"}})
     )  # what the second round left behind is none of this run's
     standalone = write_report(run).read_text()
     assert (
         "an answer of the second round" not in standalone
-        and "11 %" in standalone
+        and "11%" in standalone
         and "kappa" not in standalone
     )
-    assert "judge's probabilities against what people say" in html.replace("&#39;", "'")
+    assert "Probability by the judge against the share that people prefer" in html.replace(
+        "&#39;", "'"
+    )
 
 
 def test_updates_without_a_score_are_gaps_in_the_plots():
@@ -194,14 +198,17 @@ def test_updates_without_a_score_are_gaps_in_the_plots():
 
 
 def test_what_failed_is_said(run):
-    assert "1 revision steps were empty; the reply before was kept" in write_report(run).read_text()
+    assert (
+        "1 revision step returned no text; the previous reply was kept."
+        in write_report(run).read_text()
+    )
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no finished stage"):
+    with pytest.raises(InputError, match="has no finished stage"):
         write_report(tmp_path)
     write_json(tmp_path / "metrics.json", {"seconds": {}, "stages": {}})
-    with pytest.raises(InputError, match="no finished stage"):
+    with pytest.raises(InputError, match="has no finished stage"):
         write_report(tmp_path)
 
 
@@ -233,17 +240,19 @@ def test_what_has_no_figures_has_no_column_and_no_sentence(run):
         "harmful",
         "KL from",
         "reward",
-        "Order consistency",
-        "names the right one",
-        "The reward model orders",
+        "made in both orders",
+        "violates the principle, the judge",
+        "The reward model ranks",
     ):
-        assert absent not in text.split("butt}")[1].split("What each principle did")[0], absent
-    assert "Order consistency" not in text and "The reward model orders" not in text
+        assert absent not in text.split("Sections")[-1].split("What each principle did")[0], absent
+    assert "made in both orders" not in text and "The reward model ranks" not in text
     assert (
-        "25 % 10 %–70 %" in text
-        and "sl_cai: 4 of 4 answers to held-out prompts were truncated" in text
+        "25% 10%–70%" in text
+        and "sl_cai: 4 of 4 answers to held-out prompts were cut off at max_tokens" in text
     )
-    assert "Order consistency is 75 %" in shown(run, judge={"n": 4, "order_consistency": 0.75})
+    assert "In 75% of the judgments made in both orders" in shown(
+        run, judge={"n": 4, "order_consistency": 0.75}
+    )
 
 
 def test_why_policies_are_not_compared_and_what_is_not_finished_is_at_its_place(run):
@@ -265,7 +274,7 @@ def test_why_policies_are_not_compared_and_what_is_not_finished_is_at_its_place(
 def test_figures_that_are_given_are_those_that_are_shown(run):
     metrics = read_json(run / "metrics.json")
     (run / "metrics.json").unlink()
-    assert "seed 77," in write_report(run, metrics=metrics | {"seed": 77}).read_text()
+    assert "seed 77." in write_report(run, metrics=metrics | {"seed": 77}).read_text()
 
 
 def test_clear_labels_come_first_those_for_the_second_answer_too():
@@ -275,6 +284,55 @@ def test_clear_labels_come_first_those_for_the_second_answer_too():
         )
 
     ties = [label(f"tie {i}", 0.5) for i in range(20)]
-    assert [p.p_first for p in chosen_labels([*ties, label("first", 1.0), label("second", 0.0)])][
+    assert [p.p_first for p in select_labels([*ties, label("first", 1.0), label("second", 0.0)])][
         :3
     ] in ([1.0, 0.0, 0.5], [0.0, 1.0, 0.5])
+
+
+def test_the_movement_since_the_last_constitution_is_at_the_top(run):
+    def metrics_with(harmful, digest, insult):
+        policy = {"n": 4, "harmful_rate": harmful, "attributes": {"lie": {"eval_benign": 0.0}}}
+        principles = {INSULT: insult, "reference/crime": "same"}
+        constitution = {"name": "reference", "hash": digest, "principles": principles}
+        return {"policies": {"rl_cai": policy}, "constitution": constitution}
+
+    write_json(run / "previous_metrics.json", metrics_with(0.02, "before", "then"))
+    text = shown(run, **metrics_with(0.09, "after", "now"))
+    assert text.index("What moved") < text.index("How the policies compare")
+    assert "Compared with constitution before : reference/insult edited." in text
+    assert "rl_cai harmful 2.0% 9.0%" in text
+    assert "lie" not in text.split("What moved")[1].split("How the policies")[0]
+    assert "No rate changed" in shown(run, **metrics_with(0.03, "after", "now"))
+    assert "What moved" not in shown(run, **metrics_with(0.09, "before", "then"))
+
+
+def test_stages_that_are_out_of_date_or_failed_are_at_the_top(run):
+    text = shown(
+        run,
+        unfinished=["sft", "judge", "dpo"],
+        out_of_date={"sft": {"reasons": ["the constitution changed"], "constitution": "h"}},
+        failed={"judge": "12 of 12 judgments failed"},
+    )
+    assert "left out of this report: sft (the constitution changed)." in text
+    assert "Failed: judge: 12 of 12 judgments failed." in text
+    assert "Not finished: dpo." in text
+
+
+def test_columns_without_a_value_are_left_out():
+    table = Table(["a", "b", "c"], [[Cell("x"), Cell(), Cell("1")], [Cell("y"), Cell(), Cell()]])
+    assert table.without_empty_columns().header == ["a", "c"]
+    policies = {"initial": {"n": 1}, "sl_cai": {"n": 1, "length": 3.0}}
+    assert policy_table(policies).header == ["policy", "tokens"]
+
+
+def test_the_page_can_be_read_aloud(run):
+    """Headers have a scope, ids are shown, and the content is inside of main."""
+    html = write_report(run).read_text()
+    assert html.count("<main>") == html.count("</main>") == 1
+    headers = re.findall(r"<th\b[^>]*>", html)
+    assert headers
+    assert all('scope="' in header for header in headers)
+    assert "revision <code>r</code>" in html
+    assert "label <code>p</code>" in html
+    assert "prefers-color-scheme: dark" in html
+    assert "@media print" in html

@@ -10,11 +10,10 @@ from rich.table import Table
 
 from cai.backends.budget import Usage
 from cai.evaluate.gold import columns, share_of
+from cai.evaluate.movement import rate_changes
 from cai.files import read_records
 from cai.records import Revision, Sample
 
-MOVED = 0.05
-"""Change of a rate from which it is worth a line."""
 RESULT_WIDTH = 34
 """Characters of a stage's results in the table of stages, so that it fits into 80 columns."""
 FINAL_POLICIES = ("rl_cai", "dpo", "sl_cai")
@@ -97,27 +96,14 @@ def movement(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     Returns:
         A line for each policy with rates and attributes that changed by 5 points or more.
     """
-    lines = []
-    for name, now in after.get("policies", {}).items():
-        changed = _changed_rates(before.get("policies", {}).get(name, {}), now)
-        if changed:
-            lines.append(f"{name} moved: {', '.join(changed)}")
+    by_policy: dict[str, list[str]] = {}
+    for change in rate_changes(before, after):
+        text = f"{change.rate} {change.before:.0%} -> {change.after:.0%}"
+        by_policy.setdefault(change.policy, []).append(text)
+    lines = [f"{policy} moved: {', '.join(texts)}" for policy, texts in by_policy.items()]
     if lines:
         lines.insert(0, f"since the constitution {before['constitution']['hash']}:")
     return lines
-
-
-def _changed_rates(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    rates = []
-    for key, rate in now.items():
-        if key.endswith("_rate") and isinstance(rate, float) and key in before:
-            rates.append((key.removesuffix("_rate"), before[key], rate))
-    for attribute, sets in now.get("attributes", {}).items():
-        earlier = before.get("attributes", {}).get(attribute, {})
-        for kind, rate in sets.items():
-            if kind in earlier:
-                rates.append((f"{attribute} ({kind})", earlier[kind], rate))
-    return [f"{name} {old:.0%} -> {new:.0%}" for name, old, new in rates if abs(new - old) >= MOVED]
 
 
 class Example(NamedTuple):

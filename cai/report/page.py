@@ -1,4 +1,4 @@
-"""Write ``report.html``: escaped, without scripts or remote loads."""
+"""Write ``report.html``: every text escaped, no script, nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -7,40 +7,102 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from cai.evaluate.gold import share_of
+from cai.evaluate.gold import columns, share_of
 from cai.files import write_text
-from cai.report import plots
-from cai.report.report_data import gather
+from cai.report import plots, tables
+from cai.report.report_data import ReportData, gather
 
-LONGEST = 3_000
+MAX_TEXT = 3_000
 """Characters of one text that are shown."""
+FINAL_POLICIES = ("rl_cai", "dpo", "sl_cai")
+"""The policies whose results are the headline, the one that went through most stages first."""
 
 
 def write_report(
     folder: Path, out: Path | None = None, metrics: dict[str, Any] | None = None
 ) -> Path:
-    """Write the report of a run and return where it is; ``metrics`` are those of its ``metrics.json`` where none are given."""
-    report_data = gather(folder, metrics)
-    pictures = {
-        "rates": plots.rates(report_data.metrics.get("policies", {})),
-        "training": plots.training(report_data.training),
-        "eval_points": plots.eval_points(report_data.optimised.get("eval_points", [])),
-        "calibration": plots.calibration(
-            report_data.metrics.get("judge", {}).get("calibration", []), "the truth"
-        ),
-        "people": plots.calibration(
-            report_data.audit.get("human", {}).get("calibration", []), "what people say"
-        ),
-        "effects": plots.effects(report_data.effects),
-    }
+    """Write the report of a run.
+
+    Args:
+        folder: The folder of the run.
+        out: The file to write; by default ``report.html`` in the folder.
+        metrics: The metrics of the run; by default those of its ``metrics.json``.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: If no stage of a run is finished in the folder.
+    """
+    data = gather(folder, metrics)
     path = out or folder / "report.html"
-    write_text(
-        path,
-        _environment()
-        .get_template("page.html.jinja")
-        .render(report_data=report_data, plots=pictures),
+    template = _environment().get_template("page.html.jinja")
+    page = template.render(
+        data=data,
+        metrics=data.metrics,
+        headline=headline(data.metrics.get("policies", {})),
+        tables=_tables(data),
+        plots=_plots(data),
     )
+    write_text(path, page)
     return path
+
+
+def headline(policies: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the gold rates of the initial and of the final policy.
+
+    Args:
+        policies: The metrics of each policy.
+
+    Returns:
+        For each rate its title, the initial value and the final one.
+    """
+    final = next((name for name in FINAL_POLICIES if name in policies), None)
+    if final is None or "initial" not in policies:
+        return []
+    rates = []
+    for flag, prompt_set in columns(policies).values():
+        before = share_of(policies["initial"], (flag, prompt_set))
+        after = share_of(policies[final], (flag, prompt_set))
+        if before and after:
+            title = f"{flag.replace('_', ' ')}, {set_name(prompt_set)} prompts"
+            rates.append((title, tables.percent(before["value"]), tables.percent(after["value"])))
+    return rates
+
+
+def set_name(prompt_set: str) -> str:
+    """Return the name of a set of prompts as people write it."""
+    words = prompt_set.replace("red_team", "red-team").replace("_", " ")
+    return words.replace("eval ", "held-out ")
+
+
+def _tables(data: ReportData) -> dict[str, tables.Table]:
+    policies = data.metrics.get("policies", {})
+    on_gold = data.metrics.get("reward_model", {}).get("test_sets", {})
+    return {
+        "movement": tables.movement_table(data),
+        "policies": tables.policy_table(policies),
+        "harm": tables.harm_table(policies),
+        "effects": tables.effect_table(data.effects),
+        "audit": tables.audit_table(data.audit),
+        "reward_by_principle": tables.reward_by_principle(data),
+        "format_bias": tables.format_bias_table(data.reward),
+        "reward_test_sets": tables.reward_test_sets(data.reward, on_gold),
+        "stages": tables.stage_table(data.metrics),
+    }
+
+
+def _plots(data: ReportData) -> dict[str, Any]:
+    judge_bins = data.metrics.get("judge", {}).get("calibration", [])
+    human_bins = data.audit.get("human", {}).get("calibration", [])
+    return {
+        "rates": plots.rates(data.metrics.get("policies", {})),
+        "training": plots.training(data.ppo_log),
+        "eval_points": plots.eval_points(data.ppo.get("eval_points", [])),
+        "calibration": plots.calibration(judge_bins, "share that is better"),
+        "human_calibration": plots.calibration(human_bins, "share that people prefer"),
+        "effects": plots.effects(data.effects),
+    }
 
 
 def _environment() -> Environment:
@@ -51,25 +113,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": _percent,
+        "percent": tables.percent,
+        "number": tables.number,
         "shorten": _shorten,
-        "figure": _figure,
-        "share_of": share_of,
+        "set_name": set_name,
     }
     return environment
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %" if not 0 < value < 0.1 else f"{100 * value:.1f} %"
-
-
 def _shorten(text: str) -> str:
-    return (
-        text
-        if len(text) <= LONGEST
-        else f"{text[:LONGEST]} … ({len(text) - LONGEST:,} more characters)"
-    )
-
-
-def _figure(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[:MAX_TEXT]} … ({len(text) - MAX_TEXT:,} more characters)"

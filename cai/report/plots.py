@@ -1,4 +1,4 @@
-"""The report's plots, as inline SVG."""
+"""The plots of the report, as inline SVG."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ from cai.report.report_data import Effect
 INK, MUTED = "#1f2430", "#8a8f9c"
 RED_TEAM, GREEN, AMBER, BLUE = "#c2413b", "#2f855a", "#b7791f", "#2b6cb0"
 BARS = (RED_TEAM, BLUE, GREEN, AMBER)
+MAX_PRINCIPLES = 24
+"""Principles that are plotted; the table has all of them."""
 
 
 def rates(policies: dict[str, Any]) -> Markup:
-    """How often each gold flag holds of the answers of each policy; a policy without a figure has no bar."""
+    """Plot the gold rates of each policy.
+
+    Args:
+        policies: The metrics of each policy; one without a rate has no bar.
+    """
     shown = columns(policies)
     if not shown:
         return Markup("")
@@ -43,12 +49,16 @@ def rates(policies: dict[str, Any]) -> Markup:
         frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.18)
     )
     for text in legend.get_texts():
-        text.set_parse_math(False)  # a dollar in the name of a flag is a dollar
-    return _svg(figure, "Rates of the gold flags for each policy")
+        text.set_parse_math(False)  # a dollar in a flag is no formula
+    return _svg(figure, "Gold rates of each policy")
 
 
 def training(rows: Sequence[dict[str, float]]) -> Markup:
-    """Reward and KL over the updates of PPO."""
+    """Plot reward and KL over the updates of PPO.
+
+    Args:
+        rows: The log of the updates; those without a reward are gaps.
+    """
     if not rows:
         return Markup("")
     figure, axes = _axes(8, 2.6)
@@ -59,31 +69,39 @@ def training(rows: Sequence[dict[str, float]]) -> Markup:
     axes.set_ylabel("reward", color=BLUE)
     right = axes.twinx()
     right.plot(updates, [row["kl"] for row in rows], color=AMBER, label="KL")
-    right.set_ylabel("KL to SL-CAI, nats per answer", color=AMBER)
-    for side in ("top",):
-        right.spines[side].set_visible(False)
+    right.set_ylabel("KL from SL-CAI, nats per answer", color=AMBER)
+    right.spines["top"].set_visible(False)
     return _svg(figure, "Reward and KL divergence over the updates of PPO")
 
 
 def eval_points(rows: Sequence[dict[str, float]]) -> Markup:
-    """Score and gold of held-out answers against the distance from the reference, the root of the KL."""
+    """Plot held-out reward and gold score against the distance from the reference policy.
+
+    Args:
+        rows: The evaluations during PPO.
+    """
     rows = [row for row in rows if {"eval_gold", "eval_score"} <= set(row)]
     if len(rows) < 2:
         return Markup("")
     figure, axes = _axes(8, 2.6)
     distance = [max(row["eval_kl"], 0.0) ** 0.5 for row in rows]
     axes.plot(distance, [row["eval_score"] for row in rows], color=BLUE, marker="o", markersize=3)
-    axes.set_xlabel("distance from SL-CAI, square root of the KL in nats")
-    axes.set_ylabel("reward, held out", color=BLUE)
+    axes.set_xlabel("distance from SL-CAI: square root of the KL in nats")
+    axes.set_ylabel("held-out reward", color=BLUE)
     right = axes.twinx()
     right.plot(distance, [row["eval_gold"] for row in rows], color=GREEN, marker="o", markersize=3)
-    right.set_ylabel("gold, held out", color=GREEN)
+    right.set_ylabel("held-out gold score", color=GREEN)
     right.spines["top"].set_visible(False)
-    return _svg(figure, "Held-out reward and gold against the distance from the supervised policy")
+    return _svg(figure, "Held-out reward and gold score against the distance from SL-CAI")
 
 
-def calibration(bins: Sequence[dict[str, float]], truth: str) -> Markup:
-    """Predicted probability of the judge against how often the truth, or people, say the same."""
+def calibration(bins: Sequence[dict[str, float]], observed: str) -> Markup:
+    """Plot the calibration of the judge.
+
+    Args:
+        bins: The bins of a reliability diagram.
+        observed: What is compared with the judge's probability.
+    """
     if not bins:
         return Markup("")
     figure, axes = _axes(3.4, 3.0)
@@ -96,35 +114,39 @@ def calibration(bins: Sequence[dict[str, float]], truth: str) -> Markup:
         color=BLUE,
         zorder=3,
     )
-    axes.set_xlabel("judge: first answer is better")
-    axes.set_ylabel(truth)
+    axes.set_xlabel("probability by the judge")
+    axes.set_ylabel(observed)
     axes.set_xlim(-0.04, 1.04)
     axes.set_ylim(-0.04, 1.04)
-    return _svg(figure, f"The judge's probabilities against {truth}")
+    return _svg(figure, f"Probability by the judge against the {observed}")
 
 
 def effects(rows: Sequence[Effect]) -> Markup:
-    """How many replies each principle changed and how many labels it decided."""
-    rows = list(rows)[:24][::-1]
-    if not rows:
+    """Plot how many replies each principle changed and how many labels it decided.
+
+    Args:
+        rows: The effects, the largest first.
+    """
+    shown = list(rows)[:MAX_PRINCIPLES][::-1]
+    if not shown:
         return Markup("")
-    figure, axes = _axes(8, 0.6 + 0.26 * len(rows))
-    places = range(len(rows))
+    figure, axes = _axes(8, 0.6 + 0.26 * len(shown))
+    places = range(len(shown))
     axes.barh(
         [p + 0.19 for p in places],
-        [r.changed for r in rows],
+        [effect.changed for effect in shown],
         height=0.36,
         color=GREEN,
         label="replies changed",
     )
     axes.barh(
         [p - 0.19 for p in places],
-        [r.decisive for r in rows],
+        [effect.decisive for effect in shown],
         height=0.36,
         color=BLUE,
         label="labels decided",
     )
-    axes.set_yticks(list(places), [r.principle for r in rows], fontsize=8)
+    axes.set_yticks(list(places), [effect.principle for effect in shown], fontsize=8)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return _svg(figure, "Replies changed and labels decided by each principle")
 
@@ -142,9 +164,9 @@ def _svg(figure: Figure, title: str) -> Markup:
     """The figure as an SVG element with a title, without metadata."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks
+        warnings.filterwarnings("ignore", "Glyph")  # the font has no glyph for some scripts
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    # made by matplotlib from numbers and escaped labels
-    return Markup(re.sub(r"(<svg[^>]*)>", rf'\1 role="img" aria-label="{title}">', text, count=1))
+    labeled = re.sub(r"(<svg[^>]*)>", rf'\1 role="img" aria-label="{title}">', text, count=1)
+    return Markup(labeled)  # noqa: S704  matplotlib makes it from numbers and escapes its labels

@@ -1,27 +1,37 @@
-"""What the report tells, gathered from a run's folder: figures, effects per principle, chains, labels, answers."""
+"""What the report shows, gathered from the folder of a run."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from cai.constitution.lock import read_lock
 from cai.constitution.schema import Constitution
 from cai.documents import load
 from cai.errors import InputError, Problem
-from cai.evaluate.gold import Column, columns
+from cai.evaluate.movement import PREVIOUS_METRICS, Change, edited_principles, rate_changes
 from cai.files import read_json, read_records
 from cai.keys import shuffled
 from cai.pipeline.layout import iteration_folders
-from cai.records import Preference, Revision, Sample, Status
+from cai.records import Preference, Record, Revision, Sample, Status
+from cai.ties import is_near_tie
 
-SHOWN = 6
-"""Chains, labels and prompts that are printed in full."""
-
-TROUBLES = (
+RecordType = TypeVar("RecordType", bound=Record)
+MAX_EXAMPLES = 6
+"""Revisions, labels, and prompts of each set that are printed in full."""
+STATUS_TEXTS = {
+    "empty": "returned no text",
+    "truncated": "were cut off at max_tokens",
+    "unscored": "had no readable verdict",
+    "too_long": "did not fit into the model's context",
+    "filtered": "were withheld by the server",
+    "failed": "failed",
+}
+"""What happened to records with a status other than ``ok``."""
+PROBLEM_COUNTS = (
     "failed",
     "filtered",
     "empty",
@@ -31,91 +41,201 @@ TROUBLES = (
     "skipped_steps",
     "prompts_without_a_pair",
 )
-"""Figures of a stage that count what did not go as it should."""
+"""Metrics of a stage that count what went wrong."""
 
 
 class Effect(NamedTuple):
-    """What one principle did in a run."""
+    """The effect of one principle in a run.
+
+    Attributes:
+        principle: Its id.
+        title: Its title.
+        steps: Revision steps for which it was drawn.
+        changed: Those of them that changed the reply.
+        labels: Judgments by it.
+        decisive: Those of them that are not near ties.
+    """
 
     principle: str
     title: str
-    steps: int  # rounds in which it was drawn for revising
-    changed: int  # how many of them changed the reply
-    labels: int  # readings of the judge by it
-    decisive: int  # how many of them are further than 0.1 from one half
+    steps: int
+    changed: int
+    labels: int
+    decisive: int
+
+
+class EvalAnswers(NamedTuple):
+    """A held-out prompt with the answer of each policy.
+
+    Attributes:
+        id: Id of the prompt.
+        kind: The set of prompts that it belongs to.
+        prompt: Its text.
+        responses: The answer of each policy, by name.
+    """
+
+    id: str
+    kind: str
+    prompt: str
+    responses: dict[str, str]
+
+
+class Movement(NamedTuple):
+    """What moved since the previous constitution.
+
+    Attributes:
+        hash: Hash of the previous constitution.
+        principles: How its principles differ, one phrase each.
+        changes: The rates that changed.
+    """
+
+    hash: str
+    principles: list[str]
+    changes: list[Change]
 
 
 class ReportData(NamedTuple):
-    """Everything the page shows."""
+    """Everything that the page shows.
+
+    Attributes:
+        name: Name of the run.
+        constitution: The constitution of the run.
+        config: Its settings.
+        metrics: Its ``metrics.json``.
+        movement: What moved since the previous constitution, if there was one.
+        eval_prompts: Number of held-out prompts, by set.
+        answers: Held-out prompts with the answers of all policies.
+        effects: The effect of each principle, the largest first.
+        revisions: Some chains of critique and revision.
+        labels: Some labels with their evidence.
+        audit: The audit of the last iteration's labels; empty if there is none.
+        reward: Metrics of the last iteration's reward model.
+        ppo: Metrics of the last iteration's PPO.
+        ppo_log: One row for each update of it.
+        problems: What went wrong, in sentences.
+    """
 
     name: str
     constitution: Constitution
     config: dict[str, Any]
     metrics: dict[str, Any]
-    training: list[dict[str, float]]  # one row per PPO update of the last round
+    movement: Movement | None
+    eval_prompts: dict[str, int]
+    answers: list[EvalAnswers]
     effects: list[Effect]
-    chains: list[Revision]
+    revisions: list[Revision]
     labels: list[Preference]
-    audit: dict[
-        str, Any
-    ]  # what was found in the last round's labels before training; empty where that is not done
-    rewarded: dict[str, Any]  # what the reward model's training measured in the last round
-    optimised: dict[str, Any]  # and PPO's
-    answers: list[tuple[str, str, dict[str, str]]]  # prompt, its kind, and per policy its answer
-    columns: dict[str, Column]  # what is shown of the gold flags, by title
-    trouble: list[str]
+    audit: dict[str, Any]
+    reward: dict[str, Any]
+    ppo: dict[str, Any]
+    ppo_log: list[dict[str, float]]
+    problems: list[str]
+
+    def title_of(self, principle: str) -> str:
+        """Return the title of a principle; its id if it is not in the constitution."""
+        known = self.constitution.principles.get(principle)
+        return known.title if known else principle
 
 
 def gather(folder: Path, metrics: dict[str, Any] | None = None) -> ReportData:
-    """Read a run's folder; ``metrics`` are those of its ``metrics.json`` where none are given.
+    """Read what the report shows.
+
+    Args:
+        folder: The folder of a run.
+        metrics: Its metrics; by default those of its ``metrics.json``.
 
     Raises:
-        InputError: if it is not the folder of a run.
+        InputError: If no stage of a run is finished in the folder.
     """
-    path = folder / "metrics.json"
     if metrics is None:
+        path = folder / "metrics.json"
         metrics = dict(read_json(path)) if path.is_file() else {}
     if not metrics.get("seconds"):
-        raise InputError([Problem(str(folder), "holds no finished stage of a run")])
+        raise InputError([Problem(str(folder), "has no finished stage of a run")])
     constitution = read_lock(folder / "constitution.lock.yaml")
     revisions = _records(folder / "revise", Revision)
-    preferences = [
-        p for judged in iteration_folders(folder, "judge") for p in _records(judged, Preference)
-    ]
-    log, audited = (
-        iteration_folders(folder, "ppo")[-1] / "log.jsonl",
-        iteration_folders(folder, "audit")[-1] / "audit.json",
-    )
+    preferences: list[Preference] = []
+    for judged in iteration_folders(folder, "judge"):
+        preferences += _records(judged, Preference)
+    samples = _records(folder / "evaluate", Sample)
+    policies = list(metrics.get("policies", {}))
+    stages = metrics.get("stages", {})
+    reward, ppo = (iteration_folders(folder, stage)[-1] for stage in ("reward", "ppo"))
     return ReportData(
         name=folder.name,
         constitution=constitution,
         config=load(folder / "config.yaml").value,
         metrics=metrics,
-        training=[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        if log.is_file()
-        else [],
+        movement=find_movement(folder, metrics),
+        eval_prompts=_count_prompts(samples),
+        answers=select_answers(samples, policies),
         effects=effects(constitution, revisions, preferences),
-        chains=chosen_chains(revisions),
-        labels=chosen_labels(preferences),
-        audit=read_json(audited) if audited.is_file() else {},
-        rewarded=metrics.get("stages", {}).get(iteration_folders(folder, "reward")[-1].name, {}),
-        optimised=metrics.get("stages", {}).get(iteration_folders(folder, "ppo")[-1].name, {}),
-        answers=answers(folder, list(metrics.get("policies", {}))),
-        columns=columns(metrics.get("policies", {})),
-        trouble=trouble(metrics, revisions, preferences),
+        revisions=select_revisions(revisions),
+        labels=select_labels(preferences),
+        audit=_read_if_there(iteration_folders(folder, "audit")[-1] / "audit.json"),
+        reward=stages.get(reward.name, {}),
+        ppo=stages.get(ppo.name, {}),
+        ppo_log=_read_log(ppo / "log.jsonl"),
+        problems=problems(metrics, revisions, preferences),
     )
 
 
-def _records(folder: Path, kind: type[Any]) -> list[Any]:
-    return (
-        read_records(folder / "records.jsonl", kind) if (folder / "manifest.json").is_file() else []
-    )
+def _records(folder: Path, kind: type[RecordType]) -> list[RecordType]:
+    """The records of a finished stage; none of one that is not."""
+    if not (folder / "manifest.json").is_file():
+        return []
+    path = folder / "records.jsonl"
+    return list(read_records(path, kind)) if path.is_file() else []
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _read_log(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def find_movement(folder: Path, metrics: Mapping[str, Any]) -> Movement | None:
+    """Compare the metrics of a run with those under its previous constitution.
+
+    Args:
+        folder: The folder of the run.
+        metrics: Its metrics now.
+
+    Returns:
+        None if there is nothing to compare, or not yet.
+    """
+    previous = _read_if_there(folder / PREVIOUS_METRICS)
+    if not previous or not metrics.get("policies"):
+        return None
+    before, after = previous["constitution"], metrics["constitution"]
+    if before["hash"] == after["hash"]:
+        return None
+    principles = edited_principles(before.get("principles", {}), after.get("principles", {}))
+    return Movement(before["hash"], principles, rate_changes(previous, metrics))
+
+
+def _count_prompts(samples: Iterable[Sample]) -> dict[str, int]:
+    prompts = {sample.prompt.id: sample.prompt.kind for sample in samples}
+    return dict(Counter(prompts.values()))
 
 
 def effects(
     constitution: Constitution, revisions: Sequence[Revision], preferences: Sequence[Preference]
 ) -> list[Effect]:
-    """One row per principle, those that did most first."""
+    """Measure the effect of each principle.
+
+    Args:
+        constitution: The constitution.
+        revisions: All revisions of a run.
+        preferences: All labels of a run.
+
+    Returns:
+        One row for each principle, those with the largest effect first.
+    """
     changed: dict[str, list[bool]] = defaultdict(list)
     decisive: dict[str, list[bool]] = defaultdict(list)
     for revision in revisions:
@@ -124,78 +244,101 @@ def effects(
     for preference in preferences:
         for judgment in preference.judgments:
             if judgment.p_first is not None:
-                decisive[judgment.principle].append(abs(judgment.p_first - 0.5) > 0.1)
+                decisive[judgment.principle].append(not is_near_tie(judgment.p_first))
     rows = [
         Effect(
             name,
             principle.title,
-            len(changed[name]),
-            sum(changed[name]),
-            len(decisive[name]),
-            sum(decisive[name]),
+            steps=len(changed[name]),
+            changed=sum(changed[name]),
+            labels=len(decisive[name]),
+            decisive=sum(decisive[name]),
         )
         for name, principle in constitution.principles.items()
     ]
     return sorted(rows, key=lambda row: -(row.changed + row.decisive))
 
 
-def chosen_chains(revisions: Sequence[Revision]) -> list[Revision]:
-    """A few chains in keyed order, those that changed the reply first."""
-    order = shuffled(revisions, "report")
-    return sorted(order, key=lambda r: all(step.unchanged for step in r.steps))[:SHOWN]
+def select_revisions(revisions: Sequence[Revision]) -> list[Revision]:
+    """Select a few revisions, those that changed the reply first; which ones is keyed."""
+    keyed = shuffled(revisions, "report")
+    keyed.sort(key=lambda revision: all(step.unchanged for step in revision.steps))
+    return keyed[:MAX_EXAMPLES]
 
 
-def chosen_labels(preferences: Sequence[Preference]) -> list[Preference]:
-    """A few labels in keyed order, clear ones first."""
-    order = [(p, p.p_first) for p in shuffled(preferences, "report") if p.p_first is not None]
-    return [p for p, _ in sorted(order, key=lambda pair: abs(pair[1] - 0.5) < 0.1)][:SHOWN]
+def select_labels(preferences: Sequence[Preference]) -> list[Preference]:
+    """Select a few labels, clear ones first; which ones is keyed."""
+    labeled = [p for p in shuffled(preferences, "report") if p.p_first is not None]
+    labeled.sort(key=lambda p: p.p_first is not None and is_near_tie(p.p_first))
+    return labeled[:MAX_EXAMPLES]
 
 
-def answers(folder: Path, policies: Sequence[str]) -> list[tuple[str, str, dict[str, str]]]:
-    """A few held-out prompts with the answer of each policy."""
-    samples = _records(folder / "evaluate", Sample)
+def select_answers(samples: Sequence[Sample], policies: Sequence[str]) -> list[EvalAnswers]:
+    """Select a few held-out prompts of each set; which ones is keyed.
+
+    Args:
+        samples: The answers of all policies, one policy after the other.
+        policies: The policies, in the same order.
+    """
     by_prompt: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_prompt[sample.prompt.id].append(sample)
-    groups = shuffled([g for g in by_prompt.values() if len(g) == len(policies)], "report")
-    kinds = sorted({g[0].prompt.kind for g in groups})
-    shown = [g for kind in kinds for g in [g for g in groups if g[0].prompt.kind == kind][:SHOWN]]
-    return [
-        (
-            g[0].prompt.text,
-            g[0].prompt.kind,
-            {name: s.response for name, s in zip(policies, g, strict=True)},
-        )
-        for g in shown
-    ]
+    complete = [answers for answers in by_prompt.values() if len(answers) == len(policies)]
+    keyed = shuffled(complete, "report")
+    selected: list[EvalAnswers] = []
+    for kind in sorted({answers[0].prompt.kind for answers in keyed}):
+        of_kind = [answers for answers in keyed if answers[0].prompt.kind == kind]
+        for answers in of_kind[:MAX_EXAMPLES]:
+            responses = [answer.response for answer in answers]
+            by_policy = dict(zip(policies, responses, strict=True))
+            prompt = answers[0].prompt
+            selected.append(EvalAnswers(prompt.id, kind, prompt.text, by_policy))
+    return selected
 
 
-def trouble(
-    metrics: dict[str, Any], revisions: Sequence[Revision], preferences: Sequence[Preference]
+def problems(
+    metrics: Mapping[str, Any], revisions: Sequence[Revision], preferences: Sequence[Preference]
 ) -> list[str]:
-    """What did not go as it should, in sentences; nothing is left out because it is small."""
-    found = []
-    failed = Counter(step.status for r in revisions for step in r.steps if step.status != "ok")
-    found += [
-        f"{count} revision steps were {status}; the reply before was kept"
-        for status, count in failed.items()
+    """Describe everything that went wrong, however small.
+
+    Args:
+        metrics: The metrics of a run.
+        revisions: All its revisions.
+        preferences: All its labels.
+
+    Returns:
+        One sentence for each kind of failure.
+    """
+    statuses = Counter(str(step.status) for revision in revisions for step in revision.steps)
+    sentences = [
+        f"{_count(statuses[status], 'revision step')} {text}; the previous reply was kept."
+        for status, text in STATUS_TEXTS.items()
+        if statuses[status]
     ]
-    unscored = sum(p.p_first is None for p in preferences)
-    if unscored:
-        found.append(
-            f"{unscored} of {len(preferences)} comparisons could not be scored and have no label"
-        )
-    policies = metrics.get("policies", {}).items()
-    found += [
-        f"{name}: {stage_metrics[status]} of {stage_metrics['n']} answers to held-out prompts were {status.replace('_', ' ')}"
-        for name, stage_metrics in policies
-        for status in get_args(Status)
-        if stage_metrics.get(status)
-    ]
-    for stage, stage_metrics in metrics["stages"].items():
-        for key, value in stage_metrics.items():
-            if value and key in TROUBLES:
-                found.append(f"{stage}: {value:g} {key.replace('_', ' ')}")
-    for reason, count in metrics["stages"].get("reward", {}).get("skipped_human_rows", {}).items():
-        found.append(f"reward: {count} human rows left out, {reason}")
-    return found
+    unlabeled = sum(preference.p_first is None for preference in preferences)
+    if unlabeled:
+        total = _count(len(preferences), "comparison")
+        sentences.append(f"{unlabeled:,} of {total} could not be judged and have no label.")
+    return sentences + _stage_problems(metrics)
+
+
+def _stage_problems(metrics: Mapping[str, Any]) -> list[str]:
+    sentences = []
+    for name, policy in metrics.get("policies", {}).items():
+        for status in get_args(Status):
+            if policy.get(status):
+                share = f"{policy[status]:,} of {_count(policy['n'], 'answer')}"
+                text = STATUS_TEXTS[status]
+                sentences.append(f"{name}: {share} to held-out prompts {text}.")
+    for stage, measured in metrics["stages"].items():
+        for key, value in measured.items():
+            if value and key in PROBLEM_COUNTS:
+                sentences.append(f"{stage}: {value:,g} {key.replace('_', ' ')}.")
+    skipped = metrics["stages"].get("reward", {}).get("skipped_human_rows", {})
+    for reason, count in skipped.items():
+        sentences.append(f"reward: {_count(count, 'human label')} left out: {reason}.")
+    return sentences
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -211,14 +211,14 @@ def test_texts_of_records_hold_no_lone_surrogate():
 
 
 def test_the_report_counts_failed_and_filtered_answers():
-    from cai.report.report_data import trouble
+    from cai.report.report_data import problems
 
     model = cached_model(Server(critique=BAD["failed"]))
     revisions = revise(sample([PROMPT], model), CONSTITUTION, model, rounds=2)
-    assert trouble(
+    assert problems(
         {"stages": {"sample": {"samples": 14, "failed": 12, "filtered": 2}}}, revisions, []
     ) == [
-        "2 revision steps were failed; the reply before was kept",
-        "sample: 12 failed",
-        "sample: 2 filtered",
+        "2 revision steps failed; the previous reply was kept.",
+        "sample: 12 failed.",
+        "sample: 2 filtered.",
     ]
