@@ -27,6 +27,7 @@ def test_the_wheel_carries_everything(wheel, root):
                 assert f"cai/_shipped/{path.relative_to(root).as_posix()}" in names
     assert {
         "cai/templates/critique.jinja",
+        "cai/reference/templates/critique.jinja",
         "cai/report/page.html.jinja",
         "cai/reference/world.yaml",
         "cai/reference/model/model.safetensors",

