@@ -24,6 +24,8 @@ myst_enable_extensions = ["colon_fence"]
 
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+# Attributes as one list: autodoc describes those of a protocol once more.
+napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -98,7 +98,7 @@ class OptionLogprobs:
 
     @property
     def tokens_out(self) -> int:
-        """Number of generated tokens that count: none."""
+        """Number of generated tokens that count, which is 0."""
         return 0
 
 

@@ -203,7 +203,8 @@ class Constitution(_Frozen):
         """Return the prompt templates for a model: the project's own over the shipped set.
 
         Args:
-            model: The model that will be asked, see :meth:`cai.templates.Templates.for_model`.
+            model: The model that will be asked, see
+                :meth:`cai.templates.prompts.Templates.for_model`.
         """
         return Templates.for_model(model, self.templates)
 

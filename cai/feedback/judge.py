@@ -47,8 +47,8 @@ def judge(
 ) -> list[Preference]:
     """Label comparisons by principles.
 
-    An empty answer loses without a request, see :func:`is_empty_answer`. A comparison without a
-    readable verdict has no label and the status ``unscored``.
+    An empty answer loses without a request, see :func:`~cai.feedback.judge.is_empty_answer`. A
+    comparison without a readable verdict has no label and the status ``unscored``.
 
     Args:
         comparisons: The pairs of answers.
@@ -141,7 +141,7 @@ def combine_judgments(
     Args:
         judgments: The judgments; those without a probability are left out.
         importance: The weight of each judgment.
-        combine: ``mean``, ``sum`` or ``vote``, see :func:`judge`.
+        combine: ``mean``, ``sum`` or ``vote``, see :func:`cai.judge`.
 
     Returns:
         The probability that the first answer is better; None if no judgment has one.

@@ -89,7 +89,8 @@ class PairwiseLogprobs:
         swap_positions: Whether to ask about both orders and average them (arXiv 2309.00267).
         delimiters: Whether to enclose the answers in tags that their writers cannot know, and to
             tell the judge to follow no instructions inside.
-        few_shot: Verdicts shown before the question, from :func:`few_shot_comparisons`.
+        few_shot: Verdicts shown before the question, from
+            :func:`~cai.feedback.few_shot.few_shot_comparisons`.
     """
 
     name: ClassVar[str] = "option_logprobs"
@@ -190,7 +191,8 @@ class SampledVotes:
             tell the judge to follow no instructions inside.
         temperature: Sampling temperature.
         max_tokens: Maximum tokens per sample.
-        few_shot: Verdicts shown before the question, from :func:`few_shot_comparisons`.
+        few_shot: Verdicts shown before the question, from
+            :func:`~cai.feedback.few_shot.few_shot_comparisons`.
     """
 
     name: ClassVar[str] = "sampled_votes"

@@ -95,7 +95,7 @@ class Run:
 
     @property
     def chat_format(self) -> str:
-        """The chat format of the policies; empty: that of their tokenizer."""
+        """The chat format of the policies, or an empty string for that of their tokenizer."""
         return self.config.models.chat_format or ""
 
     def path(self, name: str) -> Path:
@@ -180,7 +180,7 @@ def open_run(
         budget: Limits on requests, tokens and money; by default none.
 
     Returns:
-        The run. Close its cache when the work is done: ``with run.cache: ...``.
+        The run. Close its cache when the work is done, as ``with run.cache`` does.
 
     Raises:
         InputError: If the folder cannot be written, another process works in it, or the processes

@@ -29,5 +29,5 @@ class TrainerOptions:
     training: Training = field(default_factory=Training)
     chat_format: str = ""
     seed: int = 0
-    log: Log = _no_log
+    log: Log = field(default_factory=lambda: _no_log)
     save_every: float = SAVE_EVERY

@@ -56,9 +56,8 @@ def train_reward(
 
     Returns:
         ``pairs`` and ``prompts`` trained on, comparisons dropped by reason, ``skipped_steps``, and
-        what :func:`~cai.train.reward.metrics.eval_metrics` and
-        :func:`~cai.train.reward.format_bias.format_bias_metrics` measure on held-out prompts. The
-        metrics are those of the first model; ``eval_accuracy_1`` and so on are of the others.
+        what ``eval_metrics`` and ``format_bias_metrics`` measure on held-out prompts. The metrics
+        are those of the first model; ``eval_accuracy_1`` and so on are of the others.
 
     Raises:
         InputError: If no comparison can be trained on, or all labels are one half.
