@@ -80,7 +80,7 @@ def metrics(metrics: dict[str, Any]) -> dict[str, Any]:
         for name, p in policies.items()
     } | {
         "calls": {
-            stage: [c["calls"], c["hits"]] for stage, c in metrics["memo"]["by_stage"].items()
+            stage: [c["requests"], c["cached"]] for stage, c in metrics["cache"]["by_stage"].items()
         }
     }
 

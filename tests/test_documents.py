@@ -137,7 +137,7 @@ def test_a_wrong_setting_is_reported_at_its_option_not_in_the_file(tmp_path):
             path,
             [
                 "ppo.num_updates=x",
-                "ppo.rollout.samples_per_prompt=3",
+                "ppo.rollout.samples_per_prompt=4",
                 "reward.human=[1]",
                 "sft.epochs=2",
             ],

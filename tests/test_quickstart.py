@@ -35,9 +35,9 @@ def test_short(root, tmp_path):
     )  # after six updates
     assert metrics["judge"]["accuracy"] >= 0.93 and metrics["judge"]["crossover"] >= 0.9
     assert metrics["reward_model"]["gold_accuracy"] >= 0.8
-    assert metrics["memo"]["calls"] > 1000 and "report:" in printed
+    assert metrics["cache"]["requests"] > 1000 and "report:" in printed
     again, _ = quickstart(root, tmp_path / "short", *SHORT)
-    assert again["memo"]["calls"] == 0
+    assert again["cache"]["requests"] == 0
 
 
 @pytest.mark.slow

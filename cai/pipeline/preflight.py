@@ -167,7 +167,8 @@ def _run_data(
     """Prompts, and the human data that one of the stages reads."""
     for key in ("red_team", "benign", "eval_red_team", "eval_benign"):
         yield NamedThing(("prompts", key), getattr(config.prompts, key), _reader(_prompts, base))
-    files = {name for planned in stages for name in planned.stage.files(config)}
+    readers = [planned.stage for planned in stages if planned.stage.name != "prompts"]
+    files = {name for stage in readers for name in stage.files(config)}
     for key in ("human", "test_sets"):
         for i, name in enumerate(getattr(config.reward, key)):
             if name in files:

@@ -7,12 +7,15 @@ import sys
 
 import pytest
 import yaml
-from commands import cai
+from commands import Lines, cai, run
 
 from cai.config import RunConfig
+from cai.constitution import load_constitution
 from cai.errors import InputError
 from cai.pipeline import preflight
 from cai.pipeline.preflight import check_run, check_training
+from cai.pipeline.rejudge import effects
+from cai.pipeline.stages import STAGES
 
 WANTED = {
     "prompts": {
@@ -56,7 +59,11 @@ def test_all_that_is_missing_is_said_at_once_and_nothing_is_begun(named):
 
 
 def test_what_only_later_stages_read_may_still_be_missing(named):
-    settings = ["prompts.red_team=prompts/few.jsonl", "models.critic=reference", "evaluate.gold=''"]
+    settings = [
+        "prompts.red_team=prompts/few.jsonl",
+        "models.critic=reference",
+        "evaluate.gold=null",
+    ]
     arguments = [part for setting in settings for part in ("--set", setting)]
     assert (
         cai(
@@ -128,7 +135,7 @@ def refusals(path, *settings, until="", **how):
         ),
         (
             "models.judge=empty",
-            "models.judge: the folder {base}/empty holds no model: it has no config.json",
+            "models.judge: the folder {base}/empty has no config.json, so it is not a model",
         ),
     ],
 )
@@ -168,7 +175,7 @@ def test_what_no_stage_before_the_last_one_opens_is_not_checked(run_file):
         (
             "models.judge=http://h/v1#m",
             "openai",
-            'models.judge: asking a server needs openai: pip install "cai[server]"',
+            'models.judge: requests to a server need openai: pip install "cai[server]"',
         ),
         ("trackers=[wandb]", "wandb", "trackers: wandb is not installed: pip install wandb"),
         (
@@ -196,9 +203,10 @@ def test_a_package_that_is_missing_is_named_before_the_run(
     assert check_run(run_file, [setting]).config.seed == 0
 
 
-def test_every_model_setting_has_a_stage_that_first_opens_it():
+def test_every_model_of_a_run_file_is_opened_by_a_stage():
+    roles = {role for stage in STAGES for role in stage.models}
     models = RunConfig.model_fields["models"].annotation.model_fields
-    assert set(preflight.FIRST_ASKED) == set(models) - {"chat_format", "enable_thinking"}
+    assert roles == set(models) - {"chat_format", "enable_thinking"} | {"constraint"}
 
 
 def test_servers_are_asked_only_online_and_each_once(run_file, monkeypatch):
@@ -252,7 +260,7 @@ def test_only_what_one_stage_of_a_training_file_needs_is_checked(run_file):
 def test_a_file_of_prompts_is_not_read_as_preferences_before_a_stage_needs_them(run_file):
     both = ["reward.human=[p.jsonl]"]
     assert check_run(run_file, both, "sample").config.reward.human == ("p.jsonl",)
-    assert "is in no form that holds preferences" in refusals(run_file, *both)[0]
+    assert "has no known preference format" in refusals(run_file, *both)[0]
 
 
 def test_a_run_opened_in_python_finds_functions_beside_its_file_too(run_file, tmp_path_factory):
@@ -276,9 +284,7 @@ def make():
 """
 
 
-def test_a_run_finds_its_files_models_and_functions_beside_its_file(
-    project, taught, tmp_path_factory
-):
+def test_run_finds_files_models_and_functions_beside_its_file(project, taught, tmp_path_factory):
     examples = project / "examples"
     shutil.copytree(taught, examples / "model")
     (examples / "critic_of_this_run.py").write_text(CRITIC)
@@ -289,33 +295,18 @@ def test_a_run_finds_its_files_models_and_functions_beside_its_file(
     )
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "runs/r/sft/checkpoint").mkdir(parents=True)  # never mistaken for the run's own
-    done = cai(
-        elsewhere,
-        "run",
-        str(examples / "run.yaml"),
-        "--run",
-        str(project / "r"),
-        "--until",
-        "reward",
-    )
-    assert done.stdout.splitlines()[0].startswith(
-        f"constitution ../{project.name}/constitution/small.yaml ("
-    )
-    revisions = [
-        json.loads(line) for line in (project / "r/revise/records.jsonl").read_text().splitlines()
-    ]
+    arguments = ("run", str(examples / "run.yaml"), "--run", str(project / "runs/r"))
+    done = cai(elsewhere, *arguments, "--until", "sft")
+    expected = f"constitution ../{project.name}/constitution/small.yaml ("
+    assert done.stdout.splitlines()[0].startswith(expected)
+    path = project / "runs/r/revise/records.jsonl"
+    revisions = [json.loads(line) for line in path.read_text().splitlines()]
     assert {step["revision"] for row in revisions for step in row["steps"]} == {"With soap."}
-    again = cai(project, "run", "examples/run.yaml", "--run", "r", "--until", "reward")
-    assert again.stdout.count("up to date") == 9, again.stdout
-    same = cai(
-        elsewhere,
-        "diff",
-        str(project / "r"),
-        str(project / "constitution/small.yaml"),
-        "--on",
-        str(project / "r"),
-    )
-    assert "model calls made: 0" in same.stdout
+    lines = Lines()
+    run(project, until="sft", reporter=lines)
+    assert lines.done == []
+    constitution = load_constitution(project / "constitution/small.yaml")
+    assert effects(project / "runs/r", constitution).requests == 0
 
 
 def test_a_training_finds_its_model_beside_its_file(project, taught, tmp_path_factory):

@@ -72,10 +72,10 @@ def test_a_second_reward_model_guards_the_first(training):
 
 def test_what_is_missing_is_said(training):
     folder = training.parent
-    with pytest.raises(InputError, match="holds no reward model; do cai reward first"):
+    with pytest.raises(InputError, match="there is no reward model; run `cai reward` first"):
         train_standalone("ppo", load_training(training), folder, NullReporter())
     with pytest.raises(
-        InputError, match=r"data\.preferences: names no file, and cai dpo needs one"
+        InputError, match=r"data\.preferences: is empty; cai dpo needs at least one file"
     ):
         train_standalone("dpo", load_training(training, ["data={}"]), folder, NullReporter())
     with pytest.raises(InputError, match=r"did you mean 'preferences'"):
@@ -151,9 +151,8 @@ def test_the_cells_of_a_reward_model(training):
         "reward", load_training(training, settings), folder, NullReporter()
     )
     # it has learnt from all its labels that complying is better, so the cells in which refusing is fail
-    assert (
-        metrics["right in benign / comply"] == 1.0 and metrics["right in harmful / refuse"] == 0.0
-    )
+    right = {name: values["right"] for name, values in metrics["test_sets"].items()}
+    assert right == {"benign / comply": 1.0, "harmful / refuse": 0.0}
     with pytest.raises(RunFailed, match=r"harmful / refuse: 0% of 2 right") as caught:
         train_standalone(
             "reward",
