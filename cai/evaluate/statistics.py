@@ -78,7 +78,7 @@ def means(**series: Sequence[float]) -> dict[str, float]:
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return Pearson's correlation, or None if a series is constant or has fewer than two values."""
+    """Return Pearson's correlation; None for a constant series or fewer than two values."""
     try:
         return statistics.correlation(first, second)
     except statistics.StatisticsError:

@@ -1,1 +1,4 @@
-"""The embedded default: a closed world with exact checkers, and a tiny chat model that lives in it."""
+"""The reference model and its closed world, in which the truth about every text is known.
+
+The rest of ``cai`` knows this package only as a shipped model and as its gold metrics.
+"""

@@ -1,7 +1,7 @@
-"""Train the reference model from nothing: ``python -m cai.reference.build OUT``.
+"""Train the reference model from scratch: ``python -m cai.reference.build OUT``.
 
-One recipe, four passes, fixed seeds. The model starts with a copying circuit (``seeding.py``) whose weights move slowly, so
-that from the first row on it is easier to read what was asked than to learn the closed texts by heart.
+One recipe, four cycles, fixed seeds. The model starts with a copying circuit (``seeding.py``) whose
+weights move slowly. So from the first row on, reading the request is easier than memorizing texts.
 """
 
 from __future__ import annotations
@@ -28,10 +28,16 @@ Encoded = tuple[list[int], list[float]]
 
 
 class Cycle(NamedTuple):
-    """A pass of the optimiser from warm-up to rate zero: tokens (padding counted), peak rate, and the shares of the tasks."""
+    """One cycle of the optimizer, from warm-up to a learning rate of zero.
+
+    Attributes:
+        tokens: Number of tokens, padding included.
+        learning_rate: Peak learning rate.
+        mixture: Share of each task.
+    """
 
     tokens: int
-    rate: float
+    learning_rate: float
     mixture: dict[str, float]
 
 
@@ -42,16 +48,23 @@ CYCLES = (
     Cycle(3_500_000, 5.0e-4, {"chat": 0.36, "critique": 0.50, "judge": 0.10, "exercise": 0.04}),
 )
 BATCH_TOKENS = 3072
-POOL = 512  # rows sorted by length at a time
+POOL = 512
+"""Rows that are sorted by length at a time."""
 WARM_UP_TOKENS = 150_000
-SLOW_CIRCUIT, SLOW_EMBEDDINGS = (
-    0.1,
-    0.4,
-)  # shares of the rate that the circuit and the words it is about move at
+SLOW_CIRCUIT, SLOW_EMBEDDINGS = 0.1, 0.4
+"""Factors on the learning rate of the copying circuit and of the embeddings."""
+SAVE_SECONDS = 300
+"""Seconds between two saves."""
 
 
 class Rows:
-    """Batches of token ids and of the weight of each token as a target, both ``[rows, length]``, without end."""
+    """An endless iterator of batches: token ids and target weights, both ``[rows, length]``.
+
+    Args:
+        tokenizer: The reference tokenizer.
+        seed: Random seed of the rows.
+        mixture: Share of each task.
+    """
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, seed: int, mixture: dict[str, float]
@@ -70,6 +83,7 @@ class Rows:
             yield from map(collate, batches)
 
     def draw(self) -> tasks.Row:
+        """Draw a row of a random task."""
         kind = self.rng.choices(list(self.mixture), weights=list(self.mixture.values()))[0]
         if kind == "exercise":
             return tasks.exercise(self.rng, self.vocabulary)
@@ -79,7 +93,15 @@ class Rows:
 
 
 def encode(row: tasks.Row, tokenizer: PreTrainedTokenizerFast) -> Encoded:
-    """Token ids of a conversation and the weight of each as a target; the end-of-turn token is learnt with its turn."""
+    """Tokenize a conversation; the end-of-turn token is learned with its turn.
+
+    Args:
+        row: The conversation.
+        tokenizer: The reference tokenizer.
+
+    Returns:
+        The token ids, and the weight of each as a target.
+    """
     text = "".join(f"<|{turn.role}|> {turn.content}{END}" for turn in row)
     ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
     end = tokenizer.eos_token_id
@@ -95,7 +117,12 @@ def encode(row: tasks.Row, tokenizer: PreTrainedTokenizerFast) -> Encoded:
 
 
 def cut(encoded: list[Encoded], budget: int) -> Iterator[list[Encoded]]:
-    """Consecutive rows up to the token budget of a batch, padding counted."""
+    """Cut rows into batches of consecutive rows.
+
+    Args:
+        encoded: The rows.
+        budget: Maximum tokens of a batch, padding included.
+    """
     batch: list[Encoded] = []
     for row in encoded:
         if batch and (len(batch) + 1) * len(row[0]) > budget:
@@ -106,6 +133,7 @@ def cut(encoded: list[Encoded], budget: int) -> Iterator[list[Encoded]]:
 
 
 def collate(batch: list[Encoded]) -> Batch:
+    """Pad rows to the length of the longest."""
     length = max(len(ids) for ids, _ in batch)
     ids = torch.zeros(len(batch), length, dtype=torch.long)
     weights = torch.zeros(len(batch), length)
@@ -116,7 +144,15 @@ def collate(batch: list[Encoded]) -> Batch:
 
 
 def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weighted cross-entropy of the next token; only positions with a weight are projected on the vocabulary."""
+    """Compute the weighted cross-entropy of the next token.
+
+    Only positions with a weight are projected to the vocabulary.
+
+    Args:
+        model: The model.
+        ids: Token ids, ``[rows, length]``.
+        weights: Weight of each token as a target, ``[rows, length]``.
+    """
     hidden = model.model(ids).last_hidden_state[:, :-1]
     target_weights = weights[:, 1:]
     kept = target_weights > 0
@@ -126,27 +162,43 @@ def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -
     return (losses * kept_weights).sum() / kept_weights.sum()
 
 
-def optimizer_of(model: LlamaForCausalLM, rate: float) -> torch.optim.AdamW:
-    """AdamW in which the circuit and the embeddings move more slowly than the rest, and are not decayed."""
+def make_optimizer(model: LlamaForCausalLM, learning_rate: float) -> torch.optim.AdamW:
+    """Return AdamW with slower weights, without decay, for the circuit and the embeddings.
+
+    Args:
+        model: The model.
+        learning_rate: Peak learning rate of the other weights.
+    """
     groups = []
     for name, parameter in model.named_parameters():
         circuit = "self_attn" in name and ("layers.0." in name or "layers.1." in name)
         share = SLOW_CIRCUIT if circuit else SLOW_EMBEDDINGS if "embed" in name else 1.0
         decay = 0.05 if share == 1.0 and parameter.dim() > 1 else 0.0
         groups.append(
-            {"params": [parameter], "lr": rate * share, "peak": rate * share, "weight_decay": decay}
+            {
+                "params": [parameter],
+                "lr": learning_rate * share,
+                "peak": learning_rate * share,
+                "weight_decay": decay,
+            }
         )
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
 
 
 def train(out: Path, seed: int, first: int = 0) -> None:
-    """Train through all cycles from number ``first`` on; each starts from what the one before it saved in ``out``."""
+    """Train through the cycles.
+
+    Args:
+        out: Folder of the model.
+        seed: Random seed.
+        first: Number of the first cycle, from 0; later ones start from the model in ``out``.
+    """
     tokenizer = build_tokenizer()
     for number, cycle in enumerate(CYCLES[first:], start=first):
         if number == 0:
             model = seeded_model(
                 len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, seed
-            )  # type: ignore[arg-type]
+            )
         else:
             model = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32)
         train_cycle(model, tokenizer, Rows(tokenizer, seed + number, cycle.mixture), cycle, out)
@@ -155,43 +207,64 @@ def train(out: Path, seed: int, first: int = 0) -> None:
 def train_cycle(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Rows, cycle: Cycle, out: Path
 ) -> None:
-    """One pass over a cycle's tokens, saved as a Hugging Face folder now and then and at the end."""
-    optimizer = optimizer_of(model, cycle.rate)
+    """Train for one cycle; the model is saved every few minutes and at the end.
+
+    Args:
+        model: The model.
+        tokenizer: The reference tokenizer, saved with it.
+        rows: The batches.
+        cycle: The cycle.
+        out: Folder of the model.
+    """
+    optimizer = make_optimizer(model, cycle.learning_rate)
     model.train()
-    started, saved, seen, average, step = time.monotonic(), time.monotonic(), 0, float("nan"), 0
-    for ids, weights in rows:
-        if seen >= cycle.tokens:
+    started = saved = time.monotonic()
+    tokens = 0
+    average = math.nan
+    for step, (ids, weights) in enumerate(rows, start=1):
+        if tokens >= cycle.tokens:
             break
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * schedule(seen, cycle.tokens)
+            group["lr"] = group["peak"] * schedule(tokens, cycle.tokens)
         loss = loss_of(model, ids, weights)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        seen, step = seen + ids.numel(), step + 1
+        tokens += ids.numel()
         average = loss.item() if math.isnan(average) else 0.98 * average + 0.02 * loss.item()
         if step % 100 == 0:
             spent = round(time.monotonic() - started)
             print(
                 json.dumps(
-                    {"step": step, "tokens": seen, "loss": round(average, 4), "seconds": spent}
+                    {"step": step, "tokens": tokens, "loss": round(average, 4), "seconds": spent}
                 ),
                 flush=True,
             )
-        if time.monotonic() - saved > 300:
+        if time.monotonic() - saved > SAVE_SECONDS:
             save(model, tokenizer, out)
             saved = time.monotonic()
     save(model, tokenizer, out)
 
 
-def schedule(seen: int, tokens: int) -> float:
-    """Share of the peak rate: linear warm-up, flat for a third of the cycle, then linear to zero."""
-    return min(1.0, seen / WARM_UP_TOKENS + 1e-3, 1.5 * (1 - seen / tokens))
+def schedule(tokens: int, total: int) -> float:
+    """Return the factor on the peak learning rate: linear warm-up, flat, then linear to zero.
+
+    Args:
+        tokens: Tokens trained on so far.
+        total: Tokens of the cycle. The last two thirds of it decay.
+    """
+    return min(1.0, tokens / WARM_UP_TOKENS + 1e-3, 1.5 * (1 - tokens / total))
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write the folder in bfloat16, half the size; the weights were rounded to it only here."""
+    """Write the model in bfloat16, at half the size; it is trained in float32.
+
+    Args:
+        model: The model.
+        tokenizer: The tokenizer, saved with it.
+        out: Folder to write to.
+    """
     shipped = LlamaForCausalLM(model.config).to(torch.bfloat16)  # type: ignore[arg-type]
     shipped.load_state_dict(model.state_dict())
     shipped.save_pretrained(out)
@@ -199,6 +272,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder to write the model to")
     parser.add_argument("--seed", type=int, default=0)
@@ -206,7 +280,7 @@ def main() -> None:
         "--cycle",
         type=int,
         default=0,
-        help="cycle to begin with; later ones start from what OUT holds",
+        help="first cycle, from 0; later ones start from the model in OUT",
     )
     options = parser.parse_args()
     train(options.out, options.seed, options.cycle)

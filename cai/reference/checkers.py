@@ -1,8 +1,8 @@
 """Checkers of the reference world: the attributes of a text, whoever wrote it.
 
-A sentence that matches a template of the world exactly has that template's class. Any other sentence
-is classified by the marker words of ``world.yaml``, which no two classes share. No model is asked, and
-nothing here is a training signal.
+A sentence that matches a template of the world exactly has the class of the template. Any other
+sentence is classified by the marker words of ``world.yaml``, which no two classes share. No model
+is asked, and nothing here is a training signal.
 """
 
 from __future__ import annotations
@@ -172,9 +172,7 @@ def _opens(request: WorldRequest, text: str) -> bool:
 def parse_request(text: str) -> WorldRequest | None:
     """Return the request that a prompt makes, or None if it is from outside the world."""
     for kind, phrasings in lexicon()["requests"].items():
-        for pattern in _request_patterns(
-            kind, tuple(p for split in phrasings.values() for p in split)
-        ):
+        for pattern in _request_patterns(tuple(p for split in phrasings.values() for p in split)):
             if match := pattern.search(text):
                 slots = {k: v for k, v in match.groupdict().items() if v}
                 if kind != "howto":
@@ -186,7 +184,7 @@ def parse_request(text: str) -> WorldRequest | None:
 
 
 @cache
-def _request_patterns(kind: str, phrasings: tuple[str, ...]) -> list[re.Pattern[str]]:
+def _request_patterns(phrasings: tuple[str, ...]) -> list[re.Pattern[str]]:
     patterns = []
     for template in phrasings:
         pieces = re.split(r"\{(\w)\}", template)

@@ -1,7 +1,7 @@
-"""How well a model plays the roles of the reference model: ``python -m cai.reference.measure [MODEL] [--split held]``.
+"""Measure a model in the reference world: ``python -m cai.reference.measure [MODEL]``.
 
-Chat, critique, revision and judging on requests, things, people and principle wordings of one split; with ``held`` none of
-them was ever trained on. Prints one JSON object.
+Chat, critique, revision and judging, on requests, things, people and wordings of one split. Nothing
+of the split ``held`` was ever trained on. Prints a JSON object.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from cai.backends.local import LocalBackend
 from cai.backends.protocol import Completion, GenerateRequest, Model, Request
 from cai.backends.response_cache import ResponseCache
-from cai.constitution.schema import Principle as Law
+from cai.constitution.schema import Principle as ConstitutionPrinciple
 from cai.evaluate.statistics import mean, means
 from cai.feedback.judge_methods import CritiqueOdds, JudgeMethod, PairwiseLogprobs, score_all
 from cai.records import Comparison, Message, Prompt
@@ -29,75 +29,108 @@ ATTRIBUTES = tuple(world.lexicon()["attributes"])
 
 
 class Case(NamedTuple):
-    """A request, a reply to it, and a principle, broken or not."""
+    """A request, a reply to it, and a principle that the reply may violate.
+
+    Attributes:
+        request: The request.
+        reply: The reply.
+        principle: The principle.
+    """
 
     request: WorldRequest
     reply: Reply
     principle: Principle
 
 
-def texts(client: Model, talks: list[tuple[Message, ...]], temperature: float = 0.0) -> list[str]:
-    calls: list[Request] = [
-        GenerateRequest(talk, seed=i, temperature=temperature, max_tokens=110)
-        for i, talk in enumerate(talks)
+def texts(
+    client: Model, conversations: list[tuple[Message, ...]], temperature: float = 0.0
+) -> list[str]:
+    """Let a model continue conversations.
+
+    Args:
+        client: The model.
+        conversations: The conversations.
+        temperature: Sampling temperature; 0 is greedy.
+    """
+    requests: list[Request] = [
+        GenerateRequest(conversation, seed=i, temperature=temperature, max_tokens=110)
+        for i, conversation in enumerate(conversations)
     ]
-    return [answer.text for answer in client(calls) if isinstance(answer, Completion)]
+    return [answer.text for answer in client(requests) if isinstance(answer, Completion)]
 
 
 def cases(count: int, split: Split, seed: int) -> list[Case]:
-    """Cases over all attributes and the general set, half of them broken."""
-    rng, found = random.Random(f"measure {split} {seed}"), list[Case]()
+    """Draw cases over all attributes and the general set; half of them violate the principle.
+
+    Args:
+        count: Number of cases.
+        split: Split of the world.
+        seed: Random seed.
+    """
+    rng, drawn = random.Random(f"measure {split} {seed}"), list[Case]()
     names = [*ATTRIBUTES, "harmful", "harmful"]
-    while len(found) < count:
+    while len(drawn) < count:
         request = tasks.any_request(rng, split)
         reply = tasks.broad_reply(request, rng, split)
-        principle = world.draw_principle([names[len(found) % len(names)]], rng, split)
+        principle = world.draw_principle([names[len(drawn) % len(names)]], rng, split)
         broken = bool(world.violations(principle.attributes, request, reply))
-        if broken == (len(found) // len(names) % 2 == 0):
-            found.append(Case(request, reply, principle))
-    return found
+        if broken == (len(drawn) // len(names) % 2 == 0):
+            drawn.append(Case(request, reply, principle))
+    return drawn
 
 
-def chat_figures(client: Model, split: Split, count: int) -> dict[str, float]:
-    """Harmful rate on red-team and helpful rate on benign requests, sampled at temperature 1."""
+def chat_metrics(client: Model, split: Split, count: int) -> dict[str, float]:
+    """Measure the harmful rate on red-team and the helpful rate on benign requests.
+
+    Args:
+        client: The model, sampled at temperature 1.
+        split: Split of the world.
+        count: Requests of each kind.
+    """
     rng = random.Random(f"chat {split}")
     metrics = dict[str, float]()
     for name, kinds in (("harmful", world.HARMS), ("helpful", world.BENIGN)):
         requests = [world.draw_request(rng, split, kinds[i % len(kinds)]) for i in range(count)]
         replies = texts(client, [Prompt.of(r.text).messages for r in requests], temperature=1.0)
-        metrics |= means(
-            **{
-                name: [
-                    float(getattr(checkers.parse_answer(r, text), name))
-                    for r, text in zip(requests, replies, strict=True)
-                ]
-            }
-        )
+        parsed = [
+            checkers.parse_answer(request, reply)
+            for request, reply in zip(requests, replies, strict=True)
+        ]
+        metrics |= means(**{name: [float(getattr(answer, name)) for answer in parsed]})
     return metrics
 
 
-def critique_figures(client: Model, found: list[Case]) -> dict[str, float]:
-    """Right verdict and attribute; right sentence quoted; violation gone; other sentences kept, word for word."""
-    talks = []
-    for case in found:
+def critique_metrics(client: Model, drawn: list[Case]) -> dict[str, float]:
+    """Measure critiques and revisions.
+
+    Args:
+        client: The model, greedy.
+        drawn: The cases.
+
+    Returns:
+        How often the verdict and the attribute of a critique are right, the right sentence is
+        quoted, the violation is gone after the revision, and the other sentences are kept.
+    """
+    conversations = []
+    for case in drawn:
         request = REFERENCE.render("critique", text=case.principle.critique)
-        talks.append(
+        conversations.append(
             (
                 *Prompt.of(case.request.text).with_answer(world.text_of(case.reply)),
                 Message(role="user", content=request),
             )
         )
-    critiques = texts(client, talks)
+    critiques = texts(client, conversations)
     revising = [
         (
-            *talk,
+            *conversation,
             Message(role="assistant", content=critique),
             Message(role="user", content=REFERENCE.render("revise", text=case.principle.revise)),
         )
-        for talk, critique, case in zip(talks, critiques, found, strict=True)
+        for conversation, critique, case in zip(conversations, critiques, drawn, strict=True)
     ]
     scores: dict[str, list[float]] = defaultdict(list)
-    for case, critique, text in zip(found, critiques, texts(client, revising), strict=True):
+    for case, critique, text in zip(drawn, critiques, texts(client, revising), strict=True):
         broken = world.violations(case.principle.attributes, case.request, case.reply)
         scores["critique_right"].append(float(_right(case, critique)))
         if broken and broken[0] >= 0:
@@ -117,7 +150,7 @@ def critique_figures(client: Model, found: list[Case]) -> dict[str, float]:
 
 
 def _right(case: Case, critique: str) -> bool:
-    """Whether the verdict is right, and where there is a problem, whether it is one of the attributes broken."""
+    """Whether the verdict is right, and whether it names an attribute that is violated."""
     broken = {
         world.offence(case.reply[i], case.request) if i >= 0 else "unfriendly"
         for i in world.violations(case.principle.attributes, case.request, case.reply)
@@ -130,16 +163,27 @@ def _right(case: Case, critique: str) -> bool:
     }
 
 
-def judge_figures(
-    client: Model, method: JudgeMethod, found: list[Case], split: Split
+def judge_metrics(
+    client: Model, method: JudgeMethod, drawn: list[Case], split: Split
 ) -> dict[str, float]:
-    """Accuracy on pairs of which one breaks the principle; crossover, both right; share near one half where none does."""
+    """Measure a judge.
+
+    Args:
+        client: The judge.
+        method: How it is asked.
+        drawn: The cases that pairs are made from.
+        split: Split of the world.
+
+    Returns:
+        Accuracy on pairs of which one reply violates the principle, crossover, and the share of
+        ties where the principle does not tell the replies apart.
+    """
     rng = random.Random(f"judge {split}")
     decidable, irrelevant = (
-        list[tuple[Comparison, Law, float]](),
-        list[tuple[Comparison, Law, float]](),
+        list[tuple[Comparison, ConstitutionPrinciple, float]](),
+        list[tuple[Comparison, ConstitutionPrinciple, float]](),
     )
-    for case in found:
+    for case in drawn:
         other = world.repair(case.principle, case.request, case.reply, rng, split)
         if rng.random() < 0.5:
             other = tasks.broad_reply(case.request, rng, split)
@@ -171,29 +215,30 @@ def judge_figures(
         )
         pair = Comparison.of(Prompt.of(request.text), first, second)
         crossed += [(pair, constitutions[0], 0.0), (pair, constitutions[1], 1.0)]
-    read = {
-        name: _read(client, method, rows)
+    verdicts = {
+        name: _verdicts(client, method, rows)
         for name, rows in (("d", decidable), ("i", irrelevant), ("c", crossed))
     }
     flips = [
-        first < 0.5 < second for first, second in zip(read["c"][::2], read["c"][1::2], strict=True)
+        first < 0.5 < second
+        for first, second in zip(verdicts["c"][::2], verdicts["c"][1::2], strict=True)
     ]
     return {
         **means(
             accuracy=[
                 float((p > 0.5) == (t > 0.5))
-                for p, (_, _, t) in zip(read["d"], decidable, strict=True)
+                for p, (_, _, t) in zip(verdicts["d"], decidable, strict=True)
             ],
             crossover=[float(f) for f in flips],
-            irrelevant_ties=[float(is_irrelevant_tie(p)) for p in read["i"]],
+            irrelevant_ties=[float(is_irrelevant_tie(p)) for p in verdicts["i"]],
         ),
         "n": len(decidable),
         "n_irrelevant": len(irrelevant),
     }
 
 
-def _constitution(principle: Principle) -> Law:
-    return Law(
+def _constitution(principle: Principle) -> ConstitutionPrinciple:
+    return ConstitutionPrinciple(
         id=principle.name,
         title=principle.name,
         critique=principle.critique,
@@ -202,27 +247,35 @@ def _constitution(principle: Principle) -> Law:
     )
 
 
-def _read(
-    client: Model, method: JudgeMethod, rows: list[tuple[Comparison, Law, float]]
+def _verdicts(
+    client: Model, method: JudgeMethod, rows: list[tuple[Comparison, ConstitutionPrinciple, float]]
 ) -> list[float]:
     judgments = score_all(method, [(comparison, loaded) for comparison, loaded, _ in rows], client)
     return [0.5 if r.p_first is None else r.p_first for r in judgments]
 
 
 def measure(model: str, split: Split, count: int, seed: int) -> dict[str, object]:
-    """All figures of one model on one split."""
-    found = cases(count, split, seed)
+    """Measure a model on one split.
+
+    Args:
+        model: The model.
+        split: Split of the world.
+        count: Number of cases, and of requests of each kind.
+        seed: Random seed.
+    """
+    drawn = cases(count, split, seed)
     with ResponseCache(Path(":memory:")) as cache:
         client = cache.cached_model(LocalBackend(model))
         return {
-            "chat": chat_figures(client, split, count),
-            "critique": critique_figures(client, found),
-            "judge_critique": judge_figures(client, CritiqueOdds(), found, split),
-            "judge_letters": judge_figures(client, PairwiseLogprobs(), found, split),
+            "chat": chat_metrics(client, split, count),
+            "critique": critique_metrics(client, drawn),
+            "judge_critique": judge_metrics(client, CritiqueOdds(), drawn, split),
+            "judge_letters": judge_metrics(client, PairwiseLogprobs(), drawn, split),
         }
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="reference")
     parser.add_argument("--split", default="held", choices=("train", "dev", "held"))

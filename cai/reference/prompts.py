@@ -128,10 +128,7 @@ def _unhelpful(request: world.WorldRequest, strays: list[str], rng: random.Rando
         return world.draw_reply(request, "refuse", strays, rng, "train")
     if dice < 0.45:
         return world.draw_reply(request, "evade", strays, rng, "train")
-    if dice < 0.8:
-        other = sensible(rng, "train", request.kind)
-    else:
-        other = other_kind(request, rng)
+    other = sensible(rng, "train", request.kind) if dice < 0.8 else other_kind(request, rng)
     return world.draw_reply(other, "comply", strays, rng, "train")
 
 

@@ -1,10 +1,12 @@
-"""A fresh model that can already copy: an induction circuit written into the random weights of a small Llama.
+"""A fresh model that can already copy: an induction circuit in the random weights of a small Llama.
 
-A model this small learns its closed texts by heart long before it learns to quote. So it starts with what such models come
-to in the end (Olsson et al. 2022, "In-context learning and induction heads"): the heads of layer 0 look one token back and
-write, turned by a random rotation, what stands there; the heads of layer 1 look for places whose earlier token is the
-current one and write what stands there. All of it is made of random directions, so it holds for every word alike, known or
-not. Starting values that resemble trained ones are the idea of Trockman and Kolter 2023, "Mimetic initialization".
+A model this small memorizes its closed texts long before it learns to quote. So it starts with the
+circuit that such models learn in the end (Olsson et al. 2022, "In-context learning and induction
+heads"): the heads of layer 0 look one token back and write what they find, turned by a random
+rotation. The heads of layer 1 look for positions whose previous token is the current one, and write
+the token there. The circuit is made of random directions, so it works for every word, known or not.
+Initial values that resemble trained ones are the idea of Trockman and Kolter 2023, "Mimetic
+initialization".
 """
 
 from __future__ import annotations
@@ -17,15 +19,27 @@ from transformers import LlamaConfig, LlamaForCausalLM
 HIDDEN, HEADS, HEAD_DIM = 192, 3, 64
 ROPE_THETA = 1e5
 EMBEDDING_STD, NOISE_STD = 0.06, 0.003
-CONSTANT = 0.6  # dimension 0 of every embedding: what a head that only cares for places reads
-LOOK_BACK, MATCH = 8.0, 4.0  # how sharp the heads of layer 0 and layer 1 look
-WRITE_EARLIER, WRITE_COPY = 0.06, 0.4  # how loud they write
-FAST_PAIRS = range(10)  # rotary pairs that tell one place from the next
-SLOW_ANGLE = 0.015  # radians a token; pairs that turn slower than this carry content across a whole conversation
+CONSTANT = 0.6
+"""Dimension 0 of every embedding, which a head reads that attends by position alone."""
+LOOK_BACK, MATCH = 8.0, 4.0
+"""Sharpness of the attention in layer 0 and in layer 1."""
+WRITE_EARLIER, WRITE_COPY = 0.06, 0.4
+"""Scale of what the heads of layer 0 and of layer 1 write."""
+FAST_PAIRS = range(10)
+"""Rotary pairs that tell one position from the next."""
+SLOW_ANGLE = 0.015
+"""Radians per token; slower rotary pairs carry content across a whole conversation."""
 
 
 def seeded_model(vocabulary: int, end: int, pad: int, seed: int) -> LlamaForCausalLM:
-    """A four-layer Llama with the circuit in layers 0 and 1, and small random weights elsewhere."""
+    """Make a four-layer Llama with the circuit in layers 0 and 1, and small random weights.
+
+    Args:
+        vocabulary: Size of the vocabulary.
+        end: Id of the end-of-turn token.
+        pad: Id of the padding token.
+        seed: Random seed.
+    """
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -57,19 +71,20 @@ def seeded_model(vocabulary: int, end: int, pad: int, seed: int) -> LlamaForCaus
 
 
 def random_orthogonal() -> torch.Tensor:
+    """Draw an orthogonal matrix, ``[HIDDEN, HIDDEN]``."""
     orthogonal: torch.Tensor = torch.linalg.qr(torch.randn(HIDDEN, HIDDEN))[0]
     return orthogonal
 
 
 def turns() -> torch.Tensor:
-    """Radians by which each rotary pair of a head turns from one token to the next, ``[HEAD_DIM / 2]``."""
+    """Return the radians by which each rotary pair turns per token, ``[HEAD_DIM / 2]``."""
     half = HEAD_DIM // 2
     return torch.pow(ROPE_THETA, -torch.arange(half) / half)
 
 
 def _look_back(attention: torch.nn.Module, rotation: torch.Tensor) -> None:
-    """Query and key are constants, the key turned one token ahead, so their product peaks at the token before."""
-    # what dimension 0 is after the norm
+    """Set constant queries and keys, turned by one token, that match at the previous token."""
+    # the value of dimension 0 after the norm
     constant = CONSTANT / math.sqrt((EMBEDDING_STD**2 * (HIDDEN - 1) + CONSTANT**2) / HIDDEN)
     query, key = torch.zeros(HIDDEN, HIDDEN), torch.zeros(HIDDEN, HIDDEN)
     for head in range(0, HIDDEN, HEAD_DIM):
@@ -82,7 +97,7 @@ def _look_back(attention: torch.nn.Module, rotation: torch.Tensor) -> None:
 
 
 def _look_up(attention: torch.nn.Module, rotation: torch.Tensor) -> None:
-    """The query is the current token, the key the token before (as layer 0 wrote it), both seen from the same directions."""
+    """Let the current token be the query, and the token that layer 0 wrote be the key."""
     slow = [pair for pair in range(HEAD_DIM // 2) if turns()[pair] < SLOW_ANGLE]
     rows = slow + [pair + HEAD_DIM // 2 for pair in slow]
     directions = random_orthogonal()
@@ -97,7 +112,7 @@ def _look_up(attention: torch.nn.Module, rotation: torch.Tensor) -> None:
 
 
 def content() -> torch.Tensor:
-    """The identity on all dimensions but the constant one; each head carries its third of them."""
+    """Return the identity without dimension 0; each head carries a third of the dimensions."""
     identity = torch.eye(HIDDEN)
     identity[0, 0] = 0
     return identity

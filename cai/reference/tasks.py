@@ -1,7 +1,7 @@
-"""What the reference model is trained on: chat, critique and revision, judging, and exercises in copying.
+"""Training tasks of the reference model: chat, critique and revision, judging, and copying.
 
-A row is a conversation in which some assistant turns are learnt, each with a weight. The texts around the world's
-sentences are the very templates the pipeline uses, so the model meets in use what it met in training.
+A row is a conversation in which some assistant turns are learned, each with a weight. The texts
+around the world's sentences are the prompt templates that the pipeline uses for this model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from cai.templates import REFERENCE
 
 
 class Turn(NamedTuple):
-    """One message; ``weight`` 0 is read but not learnt, ``first`` multiplies the weight of its first token."""
+    """One message of a training row.
+
+    Attributes:
+        role: Role of the message.
+        content: Its text.
+        weight: Weight of its tokens as targets; 0 for a message that is only read.
+        first: Factor on the weight of its first token.
+    """
 
     role: str
     content: str
@@ -26,8 +33,8 @@ class Turn(NamedTuple):
 
 Row = list[Turn]
 
-# how often a stray sentence of a class stands in a reply of the helpful-only model; casual by habit, so that a principle on
-# formal language has something to change
+# Probability of a stray sentence of each class in a reply of the helpful-only model. It is casual,
+# so that a principle on formal language has something to change.
 CHAT_STRAYS = {
     "slang": 0.8,
     "friendly": 0.35,
@@ -43,7 +50,7 @@ CHAT_STRAYS = {
     "privacy": 0.01,
     "prejudice": 0.01,
 }
-# and in the replies that are criticised and judged: everything, often, so that each attribute varies by itself
+# The same in replies that are criticized and judged, where each attribute varies by itself.
 BROAD_STRAYS = {
     "slang": 0.22,
     "friendly": 0.35,
@@ -63,16 +70,17 @@ STRAY_ATTRIBUTES = tuple(name for name in BROAD_STRAYS if name not in ("friendly
 
 
 def some(chances: dict[str, float], rng: random.Random) -> list[str]:
-    """The labels that come up when each is tried with its own chance."""
+    """Draw each label with its own probability."""
     return [label for label, chance in chances.items() if rng.random() < chance]
 
 
 def any_request(rng: random.Random, split: Split) -> WorldRequest:
+    """Draw a benign or harmful request."""
     return world.draw_request(rng, split, rng.choice(BENIGN if rng.random() < 0.45 else HARMS))
 
 
 def history(rng: random.Random, split: Split) -> Row:
-    """An earlier exchange, now and then."""
+    """Draw an earlier exchange, for a few rows."""
     if rng.random() > 0.06:
         return []
     request = world.draw_request(rng, split, rng.choice(BENIGN))
@@ -83,35 +91,41 @@ def history(rng: random.Random, split: Split) -> Row:
 
 
 def chat_reply(request: WorldRequest, rng: random.Random, split: Split) -> Reply:
-    """A reply of the helpful-only model: it does what is asked, whatever is asked."""
+    """Draw a reply of the helpful-only model, which does whatever it is asked."""
     dice = rng.random()
     manner: world.Manner
     if request.harmful:
         manner = "comply" if dice < 0.95 else "refuse" if dice < 0.985 else "evade"
     else:
         manner = "comply" if dice < 0.99 else "evade"
-    # strays speak of a person from the short list: to copy a rare name that nobody mentioned is no skill
+    # strays name people from the short list: a rare name that nobody mentioned cannot be copied
     words = world.lexicon()
     aside = {"P": rng.choice(words["people"][split]), "G": rng.choice(words["groups"][split])}
     return world.draw_reply(request, manner, some(CHAT_STRAYS, rng), rng, split, aside)
 
 
 def broad_reply(request: WorldRequest, rng: random.Random, split: Split) -> Reply:
-    """A reply in any manner, with anything in it."""
+    """Draw a reply in any manner, with any stray sentences."""
     dice = rng.random()
     manner: world.Manner = "comply" if dice < 0.55 else "refuse" if dice < 0.82 else "evade"
     return world.draw_reply(request, manner, some(BROAD_STRAYS, rng), rng, split)
 
 
 def draw_principle(rng: random.Random, split: Split, about: Sequence[str] = ()) -> Principle:
-    """A principle on one attribute, a set, or two attributes; one of ``about`` where given."""
+    """Draw a principle on one attribute, a set, or two attributes.
+
+    Args:
+        rng: Random generator.
+        split: Split of its wording.
+        about: Attributes of which the principle is about one, if any are given.
+    """
     words = world.lexicon()
     names = list(words["attributes"])
     if about:
         return world.draw_principle([rng.choice(list(about))], rng, split)
     dice = rng.random()
     if dice < 0.62:
-        # what can only be told from the whole reply, not from one sentence of it, takes more practice
+        # attributes of the whole reply, not of a single sentence, take more practice
         return world.draw_principle([rng.choice([*names, "unfriendly", "evasive"])], rng, split)
     if dice < 0.77:
         return world.draw_principle(["harmful"], rng, split)
@@ -121,15 +135,16 @@ def draw_principle(rng: random.Random, split: Split, about: Sequence[str] = ()) 
 
 
 def offences(request: WorldRequest, reply: Reply) -> list[str]:
-    """All attributes that a reply breaks."""
-    found = {o for s in reply if (o := world.offence(s, request))}
-    return sorted(found)
+    """Return all attributes that the sentences of a reply violate."""
+    attributes = {world.offence(sentence, request) for sentence in reply}
+    return sorted(attribute for attribute in attributes if attribute)
 
 
-# -- rows --------------------------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------
 
 
 def chat(rng: random.Random, split: Split) -> Row:
+    """Draw a request and the reply of the helpful-only model."""
     request = any_request(rng, split)
     return [
         *history(rng, split),
@@ -139,7 +154,10 @@ def chat(rng: random.Random, split: Split) -> Row:
 
 
 def critique_and_revise(rng: random.Random, split: Split) -> Row:
-    """A reply, its critique by a principle or several in turn, and the revision by the last; now and then only the revision."""
+    """Draw a reply, up to three critiques of it, and the revision by the last principle.
+
+    Some rows have only the revision, some only the critiques.
+    """
     request = any_request(rng, split)
     reply = broad_reply(request, rng, split)
     broken = offences(request, reply)
@@ -164,7 +182,10 @@ def critique_and_revise(rng: random.Random, split: Split) -> Row:
 
 
 def comparison(rng: random.Random, split: Split) -> tuple[Principle, WorldRequest, Reply, Reply]:
-    """Two replies and a principle: a reply and its revision, crossed faults, two faults alike, or any two replies."""
+    """Draw a principle, a request and two replies.
+
+    The replies are a reply and its revision, two with crossed faults, or any two.
+    """
     request = any_request(rng, split)
     first, second = broad_reply(request, rng, split), broad_reply(request, rng, split)
     dice = rng.random()
@@ -172,7 +193,7 @@ def comparison(rng: random.Random, split: Split) -> tuple[Principle, WorldReques
     if dice < 0.3:
         second = world.repair(principle, request, first, rng, split)
     elif dice < 0.6:
-        # crossed: each reply has one fault, the principle is about one of the two
+        # crossed: each reply has one fault, and the principle is about one of the two
         one, other = rng.sample(STRAY_ATTRIBUTES, 2)
         manner: world.Manner = "comply" if not request.harmful else "refuse"
         first = world.draw_reply(
@@ -190,7 +211,10 @@ def comparison(rng: random.Random, split: Split) -> tuple[Principle, WorldReques
 
 
 def judge(rng: random.Random, split: Split) -> Row:
-    """A comparison by letter, or by reasons and then the letter; where the principle does not tell, either letter."""
+    """Draw a comparison, judged by a letter or by reasons and then the letter.
+
+    Where the principle does not tell the replies apart, the letter is random.
+    """
     principle, request, first, second = comparison(rng, split)
     guilty = [
         len(world.violations(principle.attributes, request, reply)) for reply in (first, second)
@@ -226,14 +250,18 @@ def _reason(principle: Principle, request: WorldRequest, reply: Reply) -> str:
     )
 
 
-# -- exercises ---------------------------------------------------------------------------------------------------------
+# -- exercises -------------------------------------------------------------------------------------
 
 
 def exercise(rng: random.Random, vocabulary: Sequence[str]) -> Row:
-    """Random words that must be repeated, found, or left out: the skills that quoting and revising rest on.
+    """Draw an exercise with random words that must be repeated, found, or left out.
 
-    They use every word of the vocabulary, those of held-out things and people too: that a word can be copied is learnt
-    here, what it means is not.
+    Quoting and revising rest on these skills. The exercises use every word of the vocabulary, the
+    held-out things and people included: copying a word is learned here, its meaning is not.
+
+    Args:
+        rng: Random generator.
+        vocabulary: The words.
     """
     dice = rng.random()
     if dice < 0.3:

@@ -1,4 +1,4 @@
-"""The reference model's tokenizer: byte-level BPE in which every word of the world is one token, plus a chat template."""
+"""The tokenizer of the reference model: byte-level BPE, one token for each word of the world."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHAT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
 )
-# the templates whose every word is one token; a template added later must leave the shipped vocabulary as it is
+# Templates whose words are tokens; a template that is added must not change the shipped vocabulary.
 TEMPLATES = (
     "critique",
     "revise",
@@ -29,12 +29,15 @@ TEMPLATES = (
     "prose_revise",
     "prose_compare",
 )
-# what the tasks say beyond the world and the templates
-FRAME_WORDS = "Repeat this: Repeat without the sentence that has the word Quote system user assistant . , ? ! : \" '"
+# Words of the tasks that are neither in the world nor in the templates.
+FRAME_WORDS = (
+    "Repeat this: Repeat without the sentence that has the word Quote system user assistant"
+    " . , ? ! : \" '"
+)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Train the tokenizer on the world's words; deterministic."""
+    """Train the tokenizer on the words of the world; the result is always the same."""
     core = Tokenizer(models.BPE(unk_token=None, byte_fallback=False))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -46,7 +49,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     core.train_from_iterator(sorted({f" {word}" for word in words()} | line_starts()), trainer)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         pad_token=PAD,
         eos_token=END,
@@ -58,7 +61,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def words() -> set[str]:
-    """Every word the world can say, in the forms in which it can stand in a sentence."""
+    """Return every word of the world, in all forms that occur in its sentences."""
     texts = [*world.strings(world.lexicon()), *map(REFERENCE.source, TEMPLATES), FRAME_WORDS]
     found = {w for text in texts for w in re.findall(r"[A-Za-z]+(?:'[a-z]+)?|[.,?!:\"]", text)}
     # a thing of the crowd never begins a sentence
@@ -67,7 +70,7 @@ def words() -> set[str]:
 
 
 def line_starts() -> set[str]:
-    """Words that begin a line inside a template, where no space stands before them."""
+    """Return the words that begin a line of a template, without a space before them."""
     lines = [
         *world.strings(world.lexicon()["frames"]),
         *"\n".join(map(REFERENCE.source, TEMPLATES)).split("\n"),

@@ -1,7 +1,8 @@
-"""The closed world of the reference model: requests, replies, and what a principle finds wrong with them.
+"""The closed world of the reference model: requests, replies, and violations of principles.
 
-Everything is drawn from ``world.yaml`` by an explicit :class:`random.Random`, and every reply is a tuple of labelled
-sentences, so what is true of a text is known when it is made. ``checkers.py`` reads the same labels back from bare text.
+Everything is drawn from ``world.yaml`` by an explicit :class:`random.Random`. Every reply is a
+tuple of labeled sentences, so the truth about a text is known when it is made. ``checkers.py``
+recovers the same labels from bare text.
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ NUMBERS = tuple(range(11, 60)) + tuple(range(101, 999, 37))
 
 @dataclass(frozen=True)
 class WorldRequest:
-    """One user turn: its kind (a harm, or one of ``BENIGN``), its text, and the values of its slots."""
+    """One user turn.
+
+    Attributes:
+        kind: Its kind: one of ``HARMS`` or of ``BENIGN``.
+        text: Its text.
+        slots: The values of its slots.
+    """
 
     kind: str
     text: str
@@ -47,12 +54,18 @@ class WorldRequest:
 
     @property
     def harmful(self) -> bool:
+        """Whether it asks for harm."""
         return self.kind in HARMS
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence and the class of ``world.yaml`` it belongs to (``other`` where a text holds none of them)."""
+    """One sentence.
+
+    Attributes:
+        label: Its class in ``world.yaml``; ``other`` for a sentence from outside the world.
+        text: Its text.
+    """
 
     label: str
     text: str
@@ -63,7 +76,15 @@ Reply = tuple[Sentence, ...]
 
 @dataclass(frozen=True)
 class Principle:
-    """What a principle is about (a set of attributes) in one wording."""
+    """A principle in one wording.
+
+    Attributes:
+        attributes: The attributes that it is about.
+        name: Their names.
+        critique: Asks a critic.
+        revise: Asks for a revision.
+        compare: Asks a judge.
+    """
 
     attributes: frozenset[str]
     name: str
@@ -74,25 +95,32 @@ class Principle:
 
 @cache
 def lexicon() -> dict[str, Any]:
-    """The parsed ``world.yaml``."""
+    """Return the content of ``world.yaml``."""
     loaded = yaml.safe_load(Path(__file__).with_name("world.yaml").read_text(encoding="utf-8"))
     assert isinstance(loaded, dict)
     return loaded
 
 
 def attribute_of(label: str) -> str:
-    """The attribute a sentence class speaks for (``insult_core`` and ``insult`` are one): the label itself otherwise."""
+    """Return the attribute of a sentence class: ``insult`` for ``insult_core``; else the class."""
     stem = label.removesuffix("_core").removesuffix("_first").removesuffix("_then")
     return stem if stem in lexicon()["attributes"] else label
 
 
 def text_of(reply: Reply) -> str:
-    """The reply as a model reads and writes it."""
+    """Return the text of a reply."""
     return " ".join(sentence.text for sentence in reply)
 
 
 def fill(template: str, slots: dict[str, str], rng: random.Random, split: Split) -> str:
-    """Fill a template's slots; those the request does not fix (people, groups, numbers) are drawn from the split."""
+    """Fill the slots of a template.
+
+    Args:
+        template: A sentence with slots such as ``{P}``.
+        slots: The slots that the request fixes.
+        rng: Random generator of the others: people, groups, numbers.
+        split: Split that they are drawn from.
+    """
     words = lexicon()
 
     def value(match: re.Match[str]) -> str:
@@ -108,7 +136,7 @@ def fill(template: str, slots: dict[str, str], rng: random.Random, split: Split)
 
 
 def draw_name(kind: Literal["people", "groups"], rng: random.Random, split: Split) -> str:
-    """A person or a group of the split; in training mostly one of the crowd."""
+    """Draw a person or a group of the split; in training mostly from the crowd."""
     words = lexicon()
     dice = rng.random() if split == "train" else 1.0
     if dice < ANYTHING:
@@ -119,7 +147,7 @@ def draw_name(kind: Literal["people", "groups"], rng: random.Random, split: Spli
 
 @cache
 def any_words() -> tuple[str, ...]:
-    """Every word of the world that neither belongs to a dev or held-out list nor betrays an attribute."""
+    """Return every word that is in no dev or held-out list and marks no attribute."""
     words = lexicon()
     kept_back = {
         word
@@ -144,7 +172,7 @@ def any_words() -> tuple[str, ...]:
 
 
 def strings(value: object) -> Iterator[str]:
-    """All texts inside nested lists and mappings, keys left out."""
+    """Yield all texts inside of nested lists and mappings; keys are left out."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -155,15 +183,20 @@ def strings(value: object) -> Iterator[str]:
 
 
 def sentence(label: str, slots: dict[str, str], rng: random.Random, split: Split) -> Sentence:
-    """A sentence of one class."""
+    """Draw a sentence of a class."""
     return Sentence(label, fill(rng.choice(lexicon()["sentences"][label]), slots, rng, split))
 
 
-# -- requests ----------------------------------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------
 
 
 def topics(split: Split, kind: str) -> list[tuple[str, str]]:
-    """All (verb, object) pairs of a split; ``kind`` is ``howto`` (harmless), ``crime`` or ``danger``."""
+    """Return all pairs of verb and object of a split.
+
+    Args:
+        split: The split.
+        kind: ``howto`` (harmless), ``crime`` or ``danger``.
+    """
     column = "benign" if kind == "howto" else kind
     return [
         (verb, thing)
@@ -174,7 +207,13 @@ def topics(split: Split, kind: str) -> list[tuple[str, str]]:
 
 
 def draw_request(rng: random.Random, split: Split, kind: str) -> WorldRequest:
-    """A request of one kind in which object, person, group and phrasing all belong to the split."""
+    """Draw a request whose object, person, group and phrasing belong to a split.
+
+    Args:
+        rng: Random generator.
+        split: The split.
+        kind: One of ``HARMS`` or of ``BENIGN``.
+    """
     words = lexicon()
     slots: dict[str, str] = {}
     if kind in ("howto", "crime", "danger"):
@@ -197,15 +236,20 @@ def draw_request(rng: random.Random, split: Split, kind: str) -> WorldRequest:
     return WorldRequest(kind, text, slots)
 
 
-# -- replies -----------------------------------------------------------------------------------------------------------
+# -- replies ---------------------------------------------------------------------------------------
 
 
 def core_labels(kind: str, manner: Manner) -> tuple[str, ...]:
-    """The classes of the sentences at the heart of an answer."""
+    """Return the classes of the sentences at the core of an answer.
+
+    Args:
+        kind: Kind of request.
+        manner: Whether the answer complies, refuses or evades.
+    """
     if manner == "evade":
         return ("evasive",)
     if manner == "refuse":
-        # a person or group asked about kindly has no harm of its own to name; the nearest one stands in
+        # a kind request about a person or a group has no harm to name; the nearest one is used
         about = {
             "note": "insult",
             "about": "prejudice",
@@ -224,13 +268,13 @@ def core_labels(kind: str, manner: Manner) -> tuple[str, ...]:
 
 
 def draw_core(request: WorldRequest, manner: Manner, rng: random.Random, split: Split) -> Reply:
-    """The sentences that answer the request, all different."""
+    """Draw the sentences that answer a request; all of them differ."""
     core: list[Sentence] = []
     for label in core_labels(request.kind, manner):
-        found = sentence(label, request.slots, rng, split)
-        while found in core:
-            found = sentence(label, request.slots, rng, split)
-        core.append(found)
+        drawn = sentence(label, request.slots, rng, split)
+        while drawn in core:
+            drawn = sentence(label, request.slots, rng, split)
+        core.append(drawn)
     return tuple(core)
 
 
@@ -242,15 +286,21 @@ def draw_reply(
     split: Split,
     aside: dict[str, str] | None = None,
 ) -> Reply:
-    """An answer in the given manner with one stray sentence per label in ``strays``, each at a random place.
+    """Draw an answer with stray sentences at random places.
 
-    ``aside`` fixes slots of the stray sentences.
+    Args:
+        request: The request.
+        manner: Whether the answer complies, refuses or evades.
+        strays: The class of each stray sentence.
+        rng: Random generator.
+        split: Split of what is drawn.
+        aside: Fixed slots of the stray sentences.
     """
     core = draw_core(request, manner, rng, split)
     reply: list[Sentence] = list(core)
     for label in strays:
-        found = sentence(label, aside or {}, rng, split)
-        if found in reply:
+        stray = sentence(label, aside or {}, rng, split)
+        if stray in reply:
             continue
         # never between the two halves of the core
         places = [
@@ -258,15 +308,21 @@ def draw_reply(
             for i in range(len(reply) + 1)
             if not (0 < i < len(reply) and reply[i - 1] in core and reply[i] in core)
         ]
-        reply.insert(rng.choice(places), found)
+        reply.insert(rng.choice(places), stray)
     return tuple(reply)
 
 
-# -- principles --------------------------------------------------------------------------------------------------------
+# -- principles ------------------------------------------------------------------------------------
 
 
 def draw_principle(attributes: Sequence[str], rng: random.Random, split: Split) -> Principle:
-    """A wording of the split for a principle on one attribute, one named set, or several attributes joined by "or"."""
+    """Draw the wording of a principle.
+
+    Args:
+        attributes: Attributes or named sets; several are joined by "or".
+        rng: Random generator.
+        split: Split of the phrases.
+    """
     words = lexicon()
     known = {**words["attributes"], **words["sets"]}
     form = rng.choice(("np", "np", "vp", "vp", "good"))
@@ -288,7 +344,7 @@ def draw_principle(attributes: Sequence[str], rng: random.Random, split: Split) 
 
 
 def _phrase(phrases: dict[str, list[str]], form: str, rng: random.Random, split: Split) -> str:
-    """One phrase for an attribute; in training now and then two that mean the same, so that the words count, not the string."""
+    """Draw a phrase; in training sometimes two of the same meaning, so that each word counts."""
     choices = phrases[split] or phrases["train"]
     if split == "train" and rng.random() < DOUBLED:
         return (" and " if form == "good" else " or ").join(rng.sample(choices, 2))
@@ -296,7 +352,16 @@ def _phrase(phrases: dict[str, list[str]], form: str, rng: random.Random, split:
 
 
 def violations(attributes: frozenset[str], request: WorldRequest, reply: Reply) -> list[int]:
-    """Indices of the sentences that break a principle on ``attributes``; a missing friendly word is index -1."""
+    """Find the sentences that violate a principle.
+
+    Args:
+        attributes: The attributes that the principle is about.
+        request: The request.
+        reply: The reply.
+
+    Returns:
+        Their indices; -1 for a missing friendly word.
+    """
     found = [i for i, s in enumerate(reply) if offence(s, request) in attributes]
     if "unfriendly" in attributes and not any(s.label == "friendly" for s in reply):
         found.append(-1)
@@ -304,7 +369,12 @@ def violations(attributes: frozenset[str], request: WorldRequest, reply: Reply) 
 
 
 def offence(part: Sentence, request: WorldRequest) -> str | None:
-    """The attribute a sentence breaks in answer to this request, if it breaks one. Refusing a harmless request is evasion."""
+    """Return the attribute that a sentence violates; refusing a harmless request is evasion.
+
+    Args:
+        part: The sentence.
+        request: The request that it answers.
+    """
     if part.label.startswith("refuse"):
         return None if request.harmful else "evasive"
     attribute = attribute_of(part.label)
@@ -312,7 +382,16 @@ def offence(part: Sentence, request: WorldRequest) -> str | None:
 
 
 def critique_of(principle: Principle, request: WorldRequest, reply: Reply) -> str:
-    """What a perfect critic writes: the attribute and the first sentence that breaks the principle, or that none does."""
+    """Return what a perfect critic writes.
+
+    Args:
+        principle: The principle.
+        request: The request.
+        reply: The reply.
+
+    Returns:
+        The attribute and the first sentence that violates the principle, or that none does.
+    """
     found = violations(principle.attributes, request, reply)
     if not found:
         return f"No problem: no {_bare(principle.name)}."
@@ -330,23 +409,34 @@ def _bare(name: str) -> str:
 def repair(
     principle: Principle, request: WorldRequest, reply: Reply, rng: random.Random, split: Split
 ) -> Reply:
-    """What a perfect reviser writes: guilty sentences go, a guilty heart is answered anew, all else stays word for word."""
+    """Return what a perfect reviser writes.
+
+    Sentences that violate the principle are removed. If the core of the answer does, it is answered
+    again. Everything else is kept word for word.
+
+    Args:
+        principle: The principle.
+        request: The request.
+        reply: The reply.
+        rng: Random generator of a new core.
+        split: Split of a new core.
+    """
     found = violations(principle.attributes, request, reply)
     guilty = {i for i in found if i >= 0}
-    heart = core_positions(request, reply)
-    new_heart: Reply = ()
-    if guilty & heart:
-        new_heart = draw_core(request, "refuse" if request.harmful else "comply", rng, split)
+    core = core_positions(request, reply)
+    new_core: Reply = ()
+    if guilty & core:
+        new_core = draw_core(request, "refuse" if request.harmful else "comply", rng, split)
         guilty |= {
             i
-            for i in heart
+            for i in core
             if reply[i].label == "instead" or attribute_of(reply[i].label) == "evasive"
         }
     fixed: list[Sentence] = []
     for i, part in enumerate(reply):
         if i in guilty:
-            fixed.extend(new_heart if i in heart else ())
-            new_heart = () if i in heart else new_heart
+            fixed.extend(new_core if i in core else ())
+            new_core = () if i in core else new_core
         else:
             fixed.append(part)
     if -1 in found:
@@ -355,10 +445,7 @@ def repair(
 
 
 def core_positions(request: WorldRequest, reply: Reply) -> set[int]:
-    """Where the heart of the answer stands, whatever its manner."""
-    labels = {
-        label
-        for manner in ("comply", "refuse", "evade")
-        for label in core_labels(request.kind, manner)
-    }  # type: ignore[arg-type]
+    """Return the indices of the sentences at the core of an answer, whatever its manner."""
+    manners: tuple[Manner, ...] = ("comply", "refuse", "evade")
+    labels = {label for manner in manners for label in core_labels(request.kind, manner)}
     return {i for i, s in enumerate(reply) if s.label in labels}
