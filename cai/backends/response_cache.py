@@ -15,32 +15,16 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cai import distributed
 from cai.backends.budget import Budget, Usage
-from cai.backends.protocol import (
-    Backend,
-    Completion,
-    GenerateRequest,
-    OptionLogprobs,
-    Request,
-    Response,
-    clean_response,
-)
+from cai.backends.cache_format import FORMAT, SCHEMA, cache_key, decode, encode
+from cai.backends.protocol import Backend, Request, Response, clean_response
 from cai.errors import InputError, LimitReached, Problem
 from cai.files import StrPath
-from cai.keys import digest
 from cai.templates import Templates, TemplateSet
 
-FORMAT = 2
-"""Version of the file; other versions are refused."""
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS responses (
-    key TEXT PRIMARY KEY, stage TEXT NOT NULL, kind TEXT NOT NULL, response TEXT NOT NULL,
-    tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
 _ROWS_PER_WRITE = 64
 _SECONDS_PER_WRITE = 0.5
 """Responses are written in groups, at the latest after this time."""
@@ -119,7 +103,7 @@ class ResponseCache:
             )
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        db.executescript(_SCHEMA)
+        db.executescript(SCHEMA)
         db.execute(f"PRAGMA user_version={FORMAT}")
 
     def _unusable(self, message: str) -> InputError:
@@ -175,7 +159,7 @@ class ResponseCache:
             " WHERE key IN (SELECT value FROM json_each(?))",
             [json.dumps(keys)],
         )
-        return {key: _decode(kind, text) for key, kind, text in rows}
+        return {key: decode(kind, text) for key, kind, text in rows}
 
     def store(self, rows: Sequence[tuple[str, str, Response]]) -> None:
         """Store responses in one transaction.
@@ -187,7 +171,7 @@ class ResponseCache:
             LimitReached: If the disk is full.
         """
         values = [
-            (key, stage, *_encode(response), response.tokens_in, response.tokens_out)
+            (key, stage, *encode(response), response.tokens_in, response.tokens_out)
             for key, stage, response in rows
         ]
         statement = "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?)"
@@ -285,10 +269,13 @@ class CachedModel:
         usage = self.cache.usage.setdefault(self.stage, Usage())
         usage.cached += len(requests) - len(missing)
         affordable = dict(islice(missing.items(), self.cache.requests_left()))
+        done = len(requests) - len(missing)
+        total = done + len(affordable)
         if self.shard:
-            responses |= self._respond_sharded(affordable)
+            responses |= self._respond_sharded(affordable, done, total)
         else:
-            responses |= self._respond(affordable, done=len(responses))
+            responses |= self._respond(affordable, done, total)
+        self._report(total, total)
         if len(affordable) < len(missing):
             self._check_budget()
         return [responses[key] for key in keys]
@@ -297,12 +284,14 @@ class CachedModel:
         if error := self.cache.limit_reached():
             raise error
 
-    def _respond_sharded(self, missing: dict[str, Request]) -> dict[str, Response]:
+    def _respond_sharded(
+        self, missing: dict[str, Request], done: int, total: int
+    ) -> dict[str, Response]:
         """Let every process respond to its share of the requests, and gather all responses."""
         # every process must look up its keys before the first response is stored
         distributed.wait()
         own_keys = distributed.share(list(missing))
-        own = self._respond({key: missing[key] for key in own_keys}, done=0)
+        own = self._respond({key: missing[key] for key in own_keys}, done, total)
         responses: dict[str, Response] = {}
         for rank, shard in enumerate(distributed.gather(own)):
             responses |= shard
@@ -311,17 +300,16 @@ class CachedModel:
                     self.cache.count(self.stage, response)
         return responses
 
-    def _respond(self, missing: dict[str, Request], done: int) -> dict[str, Response]:
+    def _respond(self, missing: dict[str, Request], done: int, total: int) -> dict[str, Response]:
         """Get responses from the backend and store them as they come in.
 
         When the budget is used up, the backend is stopped. The responses to requests that are
         already in flight are still stored, since they have to be paid for.
         """
         if not missing:
-            self._report(done, done)
             return {}
         self._check_budget()
-        keys, total = list(missing), done + len(missing)
+        keys = list(missing)
         responses: dict[str, Response] = {}
         limit: LimitReached | None = None
         with _Writer(self.cache) as writer:
@@ -332,13 +320,13 @@ class CachedModel:
                 # a failed request may succeed when it is sent again, so it is not stored
                 if response.finish_reason != "failed":
                     writer.add(_Row(keys[index], self.stage, response))
-                if writer.flush_if_due():
+                # the caller reports the end, once
+                if writer.flush_if_due() and done + len(responses) < total:
                     self._report(done + len(responses), total)
                 if limit is None and len(responses) < len(missing):
                     limit = self.cache.limit_reached()
                     if limit:
                         self.backend.stop()
-        self._report(done + len(responses), total)
         if len(responses) < len(missing):
             raise limit or self._incomplete(len(responses), len(missing))
         return responses
@@ -367,6 +355,7 @@ class _Writer:
         self.cache.store(self._pending)
 
     def add(self, row: _Row) -> None:
+        """Add a response to the next group."""
         self._pending.append(row)
 
     def flush_if_due(self) -> bool:
@@ -377,42 +366,3 @@ class _Writer:
         self.cache.store(self._pending)
         self._pending, self._written = [], time.monotonic()
         return True
-
-
-def cache_key(fingerprint: str, rendered: str, request: Request) -> str:
-    """Return the key of a request: a digest of all that its response depends on.
-
-    Args:
-        fingerprint: Identifies what the model computes.
-        rendered: The exact text that the model reads.
-        request: The request.
-
-    Returns:
-        40 hexadecimal digits.
-    """
-    if isinstance(request, GenerateRequest):
-        kind = "generate"
-        # greedy decoding has no randomness, so the seed does not matter
-        seed = None if request.temperature == 0 else request.seed
-        values: dict[str, Any] = {
-            "seed": seed,
-            "temperature": request.temperature,
-            "max_tokens": request.max_tokens,
-        }
-    else:
-        kind = "loglikelihood"
-        values = {"options": request.options}
-    return digest([fingerprint, rendered, kind, values], 40)
-
-
-def _encode(response: Response) -> tuple[str, str]:
-    """Return the kind and the JSON text of a response."""
-    kind = "option_logprobs" if isinstance(response, OptionLogprobs) else "completion"
-    return kind, json.dumps(vars(response), ensure_ascii=True)
-
-
-def _decode(kind: str, text: str) -> Response:
-    values = json.loads(text)
-    if kind == "option_logprobs":
-        return OptionLogprobs(**values | {"logprobs": tuple(values["logprobs"])})
-    return clean_response(Completion(**values))

@@ -198,6 +198,12 @@ def test_options_are_matched_with_first_tokens(first_token, expected):
         assert logprobs == pytest.approx(expected)
 
 
+def test_first_token_that_fits_two_options_counts_for_none():
+    options = ("Problem", "No", "No problem")
+    logprobs = logprobs_from_first_token(options, {"No": -0.1, "Problem": -2.0})
+    assert logprobs == pytest.approx((-2.0, -math.inf, -math.inf))
+
+
 def test_options_are_matched_with_sampled_answers():
     options = ("No", "No problem")
     logprobs = logprobs_from_votes(options, ["No problem.", " *No*", "Nothing", "?", "No problem"])

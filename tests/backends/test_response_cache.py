@@ -9,8 +9,9 @@ import textwrap
 import pytest
 from request_helpers import conversation
 
+from cai.backends.cache_format import cache_key
 from cai.backends.protocol import Completion, GenerateRequest, LoglikelihoodRequest
-from cai.backends.response_cache import ResponseCache, cache_key
+from cai.backends.response_cache import ResponseCache
 from cai.backends.scripted import ScriptedBackend
 from cai.errors import InputError, LimitReached
 

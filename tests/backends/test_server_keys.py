@@ -1,9 +1,6 @@
 """API keys are sent to servers, and shown or stored nowhere."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -14,6 +11,7 @@ from request_helpers import generate_requests, respond
 
 from cai.backends import open_backend
 from cai.backends.response_cache import ResponseCache
+from cai.cli.app import app
 from cai.config import RunConfig
 from cai.errors import InputError, LimitReached
 from cai.feedback.sample import sample
@@ -102,11 +100,11 @@ def test_key_in_a_url_is_refused(url):
     assert RunConfig.model_validate(settings)
 
 
-def test_key_is_in_no_file_and_no_output_of_a_run(tmp_path, root):
+def test_key_is_in_no_file_and_no_output_of_a_run(key, tmp_path, root, monkeypatch, capfd):
     def script(number, fields):
         if number > PROBES + 3:
-            return 401, {}, {"error": f"the key {KEY} is not known"}
-        return (500, {}, f"oops {KEY}") if number == PROBES + 2 else None
+            return 401, {}, {"error": f"the key {key} is not known"}
+        return (500, {}, f"oops {key}") if number == PROBES + 2 else None
 
     rows = [json.dumps({"prompt": f"How do I wash the dog {i}?"}) for i in range(2)]
     (tmp_path / "p.jsonl").write_text("\n".join(rows))
@@ -115,19 +113,16 @@ def test_key_is_in_no_file_and_no_output_of_a_run(tmp_path, root):
             "constitution": str(root / "constitution/reference.yaml"),
             "models": {"critic": server.spec},
             "prompts": {"red_team": "p.jsonl", "benign": "p.jsonl"},
-            "sample": {"max_tokens": 8},
+            "sample": {"max_tokens": 32},
+            "max_failed": 1.0,
         }
         (tmp_path / "run.yaml").write_text(json.dumps(settings))
-        done = subprocess.run(
-            [sys.executable, "-m", "cai", "run", "run.yaml", "--until", "revise"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"OPENAI_API_KEY": KEY},
-        )
-    assert done.returncode == 3, done.stderr
-    assert "refuses the key" in done.stderr
-    assert KEY not in done.stdout + done.stderr
+        monkeypatch.chdir(tmp_path)
+        command = ["run", "run.yaml", "--until", "revise"]
+        with pytest.raises(InputError, match="refuses the key") as caught:
+            app(command, standalone_mode=False)
+    shown = capfd.readouterr()
+    assert key not in f"{shown.out}{shown.err}{caught.value}"
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "responses.sqlite" for path in files)
-    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+    assert not [path for path in files if key.encode() in path.read_bytes()]
