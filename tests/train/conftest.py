@@ -4,7 +4,7 @@ import pytest
 @pytest.fixture(scope="session")
 def both_ways(tiny, tmp_path_factory):
     """A policy that says one of two sentences, half of the time each."""
-    from test_training import BAD, GOOD, PROMPTS
+    from toy_data import BAD, GOOD, PROMPTS
 
     from cai.config import SFT
     from cai.train.sft import train_sft

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from test_training import CONFIG, PROMPTS, some_rollout
+from test_ppo import CONFIG, some_rollout
+from toy_data import PROMPTS
 
 from cai.config import PPO, PPORollout
 from cai.models.load import load_language_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training import BAD, GOOD, PROMPTS, preferences
+from toy_data import BAD, GOOD, PROMPTS, preferences
 
 from cai.config import PPO, PPORollout, Reward, Training
 from cai.models.chat_template.format import ChatFormat

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_training import preferences
+from toy_data import preferences
 
 from cai.config import DPO, Training
 from cai.errors import InputError
@@ -23,7 +23,7 @@ def groups():
     ]
 
 
-def test_log_probabilities_are_sums_over_the_answer_alone(tiny):
+def test_reference_logprobs_are_sums_over_the_answer(tiny):
     policy, tokenizer = load_policy(tiny, Training())
     for mean in (False, True):
         found = reference_logprobs(policy, groups(), tokenizer.pad_token_id, mean=mean)
@@ -43,7 +43,7 @@ def test_log_probabilities_are_sums_over_the_answer_alone(tiny):
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5, 2.0])
-def test_dpo_on_preferences_of_a_known_reward_comes_to_the_optimum(beta):
+def test_dpo_of_a_known_reward_finds_the_optimum(beta):
     """With Bradley-Terry labels of a reward r, the minimum is pi_ref * exp(r / beta) (arXiv 2305.18290, equations 4 and 7)."""
     torch.manual_seed(0)
     reference = torch.randn(12, dtype=torch.float64).log_softmax(-1)
@@ -76,7 +76,7 @@ def test_dpo_on_preferences_of_a_known_reward_comes_to_the_optimum(beta):
     assert 0.5 * (fitted(1 - labels) - best).abs().sum() > 0.3  # the labels the wrong way round
 
 
-def test_ipo_pulls_the_difference_to_its_target_and_no_further():
+def test_ipo_pulls_the_difference_to_its_target():
     zero, p = torch.zeros(1), torch.ones(1)
     at = {d: ipo_loss(torch.tensor([d]), zero, zero, zero, p, 0.1).item() for d in (0.0, 5.0, 10.0)}
     assert at[5.0] == 0.0 and at[0.0] == at[10.0] == pytest.approx(25.0)
@@ -85,7 +85,7 @@ def test_ipo_pulls_the_difference_to_its_target_and_no_further():
     ).item() == pytest.approx((2**2 + 8**2) / 2)
 
 
-def test_smoothing_flips_a_share_of_each_label():
+def test_label_smoothing_moves_labels_toward_one_half():
     assert (
         smoothed(1.0, 0.1) == pytest.approx(0.9)
         and smoothed(0.5, 0.3) == 0.5
@@ -94,7 +94,7 @@ def test_smoothing_flips_a_share_of_each_label():
 
 
 @pytest.mark.parametrize("loss", ["dpo", "ipo"])
-def test_it_learns_which_answer_is_better(tiny, tmp_path, loss):
+def test_dpo_learns_which_answer_is_better(tiny, tmp_path, loss):
     config = DPO(epochs=6, batch_size=8, learning_rate=2e-3, beta=0.1, loss=loss)
     rows = []
     metrics = train_dpo(
@@ -109,6 +109,6 @@ def test_it_learns_which_answer_is_better(tiny, tmp_path, loss):
     assert again == metrics
 
 
-def test_nothing_to_train_on_is_said(tiny, tmp_path):
+def test_dpo_says_why_there_is_nothing_to_train_on(tiny, tmp_path):
     with pytest.raises(InputError, match="no labeled pair"):
         train_dpo([], tiny, tmp_path / "x", DPO(epochs=1))

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import BAD, GOOD, PROMPTS, preferences
+from toy_data import BAD, GOOD, PROMPTS, preferences
 
 from cai.config import PPO, SFT, PPORollout, Reward
 from cai.errors import InputError, RunFailed

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from test_training import BAD, GOOD, PROMPTS, preferences
+from toy_data import BAD, GOOD, PROMPTS, preferences
 
 from cai.config import DPO, PPO, SFT, Monitor, PPORollout, Reward, Training
 from cai.errors import InputError

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_options import CONFIG
-from test_training import PROMPTS, preferences
+from toy_data import PROMPTS, preferences
 from transformers import AutoModelForSequenceClassification
 
 from cai.config import PPO, Monitor, PPORollout, Reward, Training

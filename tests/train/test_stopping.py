@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from test_training import GOOD, PROMPTS
+from toy_data import GOOD, PROMPTS
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from cai.backends.local import LocalBackend

@@ -1,0 +1,65 @@
+"""The optimizer: its schedule, and its guard against gradients that are not finite."""
+
+import pytest
+import torch
+
+from cai.errors import RunFailed
+from cai.train.engine import Engine, StepLoss, linear_schedule
+
+
+@pytest.fixture
+def engine():
+    torch.manual_seed(0)
+    return Engine(torch.nn.Linear(2, 1), learning_rate=0.1, steps=100)
+
+
+def step(engine, value):
+    return engine.step([lambda: StepLoss(engine.model(torch.full((1, 2), value)).sum())])
+
+
+def parameters(engine):
+    return torch.cat([parameter.detach().flatten() for parameter in engine.model.parameters()])
+
+
+def test_linear_schedule_warms_up_and_decays():
+    rates = [linear_schedule(i, 40, 0.1) for i in range(41)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4] == 1.0
+    assert rates[22] == pytest.approx(0.5)
+    assert rates[40] == 0.0
+    assert [linear_schedule(i, 40, 0.1, decay=False) for i in (0, 4, 40)] == [0.25, 1.0, 1.0]
+    assert linear_schedule(0, 1, 0.05) == 1.0
+
+
+def test_nan_gradient_never_reaches_the_weights(engine):
+    before = parameters(engine)
+    for _ in range(4):
+        assert step(engine, float("nan")) == {"skipped": 1.0}
+    assert engine.skipped == 4
+    assert torch.equal(parameters(engine), before)
+    assert "skipped" not in step(engine, 1.0)
+    assert not torch.equal(parameters(engine), before)
+
+
+def test_training_stops_after_five_skipped_steps_in_a_row(engine):
+    for _ in range(4):
+        step(engine, float("nan"))
+    step(engine, 1.0)
+    for _ in range(4):
+        step(engine, float("nan"))
+    with pytest.raises(RunFailed, match="diverged"):
+        step(engine, float("nan"))
+    assert torch.isfinite(parameters(engine)).all()
+
+
+def test_step_adds_up_losses_and_metrics_of_micro_batches(engine):
+    def micro_batch(value):
+        loss = engine.model(torch.full((1, 2), value)).sum()
+        return StepLoss(loss, {"value": torch.tensor(value)})
+
+    parts = [micro_batch(1.0).loss.item(), micro_batch(2.0).loss.item()]
+    metrics = engine.step([lambda: micro_batch(1.0), lambda: micro_batch(2.0)])
+    assert metrics["loss"] == pytest.approx(sum(parts))
+    assert metrics["value"] == 3.0
+    # the gradient of both is (1 + 2, 1 + 2, 1 + 1)
+    assert metrics["grad_norm"] == pytest.approx((9 + 9 + 4) ** 0.5)
