@@ -155,12 +155,10 @@ def ours(options: argparse.Namespace, model: str) -> dict[str, Any]:
             train_ppo(
                 [p.comparison.prompt for p in rows],
                 model,
-                reward_model(model),
                 out,
                 config,
-                training=training,
-                log=log,
-                save_every=float("inf"),
+                reward_model=reward_model(model),
+                options=shared,
             )
     return {"stamps": stamps, "seen": seen}
 

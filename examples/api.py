@@ -28,10 +28,10 @@ preferences = cai.judge(
 cai.train_reward(preferences, str(work / "sft"), work / "reward", Reward(learning_rate=5e-4))
 cai.train_ppo(
     prompts,
-    str(work / "sft"),
-    str(work / "reward"),
+    work / "sft",
     work / "ppo",
     PPO(num_updates=2, rollout=PPORollout(batch_size=16, max_tokens=90)),
+    reward_model=work / "reward",
 )
 
 print(drafts[0].prompt.text)

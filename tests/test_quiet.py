@@ -33,7 +33,8 @@ assert revisions and len(labels) == len(pairs)
 taught = [Preference(id=p.id, comparison=p, p_first=0.9, source="human") for p in pairs]
 cai.train_sft(cai.training_rows(revisions), "reference", work / "sft", SFT(epochs=1, batch_size=2))
 cai.train_reward(taught, str(work / "sft"), work / "reward", Reward(epochs=1, batch_size=2, eval_fraction=0))
-cai.train_ppo(prompts, str(work / "sft"), str(work / "reward"), work / "ppo", PPO(num_updates=1, rollout=PPORollout(batch_size=2, max_tokens=4)))
+config = PPO(num_updates=1, rollout=PPORollout(batch_size=2, max_tokens=4))
+cai.train_ppo(prompts, work / "sft", work / "ppo", config, reward_model=work / "reward")
 print("done")
 """
 

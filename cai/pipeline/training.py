@@ -21,8 +21,8 @@ from cai.pipeline.training_job import TrainingJob
 from cai.records import Preference, Prompt, Revision, Sample
 
 if TYPE_CHECKING:
+    from cai.train.ppo.evaluation import GoldReward
     from cai.train.ppo.judge_reward import Rater
-    from cai.train.ppo.monitor import GoldReward
 
 Rows = list[tuple[Prompt, str]]
 NO_GOLD = (

@@ -15,8 +15,8 @@ from cai.records import Preference, Prompt
 
 if TYPE_CHECKING:
     from cai.train.options import TrainerOptions
+    from cai.train.ppo.evaluation import GoldReward
     from cai.train.ppo.judge_reward import Rater
-    from cai.train.ppo.monitor import GoldReward
 
 Metrics = dict[str, Any]
 Rows = Sequence[tuple[Prompt, str]]
@@ -125,33 +125,35 @@ class TrainingJob:
             rater: Rates answers in place of the reward model.
             gold: Says how good answers to held-out prompts are.
         """
+        from cai.train.ppo.actor_critic import has_critic_model
         from cai.train.ppo.detokenize import Detokenizer
-        from cai.train.ppo.judge_reward import JudgedScore
-        from cai.train.ppo.rewards import load_constraint, reward_scorer
-        from cai.train.ppo.trainer import train_ppo
+        from cai.train.ppo.judge_reward import JudgeScore
+        from cai.train.ppo.rewards import ScoreFunction, load_constraint, reward_scorer
+        from cai.train.ppo.trainer import PPOInputs, train_ppo
 
         config = self.config
         evaluated = eval_prompts[: config.monitor.eval_prompts]
-        texts = Detokenizer([*prompts, *evaluated], start, self.chat_format)
+        detokenizer = Detokenizer([*prompts, *evaluated], start, self.chat_format)
+        score: ScoreFunction
         if rater is not None:
-            score: Any = JudgedScore(texts, rater)
+            score = JudgeScore(detokenizer, rater)
         else:
-            score = reward_scorer(reward_model, config.reward.ensemble.combine, texts)
-        return dict(
-            train_ppo(
-                prompts,
-                start,
-                reward_model,
-                self.out,
-                config.ppo,
-                score=score,
+            score = reward_scorer(reward_model, config.reward.ensemble.combine, detokenizer)
+        return train_ppo(
+            prompts,
+            start,
+            self.out,
+            config.ppo,
+            reward_model=reward_model if has_critic_model(config.ppo) else None,
+            score=score,
+            inputs=PPOInputs(
                 monitor=config.monitor,
                 eval_prompts=eval_prompts,
                 gold=gold,
                 ptx_examples=ptx_rows,
-                constraint=load_constraint(config.constraint, self.base, texts),
-                **self._options(),
-            )
+                constraint=load_constraint(config.constraint, self.base, detokenizer),
+            ),
+            options=self.options,
         )
 
     def train_dpo(self, preferences: Sequence[Preference], start: str) -> Metrics:
@@ -164,6 +166,3 @@ class TrainingJob:
         from cai.train.dpo import train_dpo
 
         return dict(train_dpo(preferences, start, self.out, self.config.dpo, options=self.options))
-
-    def _options(self) -> dict[str, Any]:
-        return vars(self.options)

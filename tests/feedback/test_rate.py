@@ -12,7 +12,7 @@ from cai.constitution.schema import Constitution, Principle
 from cai.feedback.rate import rate
 from cai.records import Prompt
 from cai.train.ppo.detokenize import Detokenizer
-from cai.train.ppo.judge_reward import JudgedScore
+from cai.train.ppo.judge_reward import JudgeScore
 from cai.train.ppo.trainer import train_ppo
 from cai.train.sft import train_sft
 
@@ -94,7 +94,7 @@ def test_ppo_with_the_judge_as_reward(tiny, tmp_path):
             for i, (_, text) in enumerate(answers)
         ]
 
-    score = JudgedScore(Detokenizer(prompts, str(tmp_path / "start")), ratings)
+    score = JudgeScore(Detokenizer(prompts, str(tmp_path / "start")), ratings)
     config = PPO(
         num_updates=16,
         epochs=2,
@@ -103,5 +103,5 @@ def test_ppo_with_the_judge_as_reward(tiny, tmp_path):
         kl_coef=0.02,
         rollout=PPORollout(batch_size=24, max_tokens=10),
     )
-    metrics = train_ppo(prompts, str(tmp_path / "start"), "", tmp_path / "ppo", config, score=score)
+    metrics = train_ppo(prompts, tmp_path / "start", tmp_path / "ppo", config, score=score)
     assert metrics["unread"] == 16 and metrics["reward_after"] > metrics["reward_before"] + 0.4

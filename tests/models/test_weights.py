@@ -57,9 +57,9 @@ def test_a_language_model_is_no_reward_model(tiny, tmp_path):
         train_ppo(
             [Prompt.of("Hello.")],
             tiny,
-            tiny,
             tmp_path / "out",
             PPO(num_updates=1, rollout=PPORollout(batch_size=2, max_tokens=2)),
+            reward_model=tiny,
         )
     assert not (tmp_path / "out").exists()
 

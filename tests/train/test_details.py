@@ -11,7 +11,10 @@ from cai.models.scalar import load_scalar_model
 from cai.rl.advantages import gae, shaped_rewards
 from cai.rl.losses import policy_loss
 from cai.train.engine import Engine, StepLoss
-from cai.train.ppo.trainer import Update, compute_targets, prompt_batches, rollout_seeds, train_ppo
+from cai.train.options import TrainerOptions
+from cai.train.ppo.prompts import prompt_batches, rollout_seeds
+from cai.train.ppo.trainer import train_ppo
+from cai.train.ppo.update import MinibatchTrainer, compute_targets
 
 
 @pytest.mark.parametrize(
@@ -39,16 +42,17 @@ def test_returns_are_taken_before_whitening(tiny, monkeypatch):
     )
 
 
-def test_every_pass_over_a_rollout_has_a_fresh_permutation(tiny, monkeypatch):
+def test_ppo_epochs_use_fresh_permutations(tiny, monkeypatch):
     actor_critic, _, rollout = some_rollout(tiny, monkeypatch)
     seen = []
     monkeypatch.setattr(
-        Update, "_step", lambda self, batch, key: seen.append(list(batch)) or {"approx_kl": 0.0}
+        MinibatchTrainer,
+        "_step",
+        lambda self, batch, *key: seen.append(list(batch)) or {"approx_kl": 0.0},
     )
     config = PPO(epochs=3, num_minibatches=2, rollout=PPORollout(batch_size=6))
-    Update(actor_critic, rollout, compute_targets(rollout, 0.1, config), [], config, 1000).run(
-        (0, 1)
-    )
+    targets = compute_targets(rollout, 0.1, config)
+    MinibatchTrainer(actor_critic, rollout, targets, config, micro_batch_tokens=1000).train(0, 1)
     micro_batches = [seen[at] + seen[at + 1] for at in (0, 2, 4)]
     assert (
         all(sorted(order) == list(range(6)) for order in micro_batches)
@@ -56,13 +60,13 @@ def test_every_pass_over_a_rollout_has_a_fresh_permutation(tiny, monkeypatch):
     )
 
 
-def test_a_prompt_that_stands_twice_in_a_batch_is_answered_twice():
+def test_repeated_prompts_get_different_rollout_seeds():
     (batch, *_) = prompt_batches(2, PPO(num_updates=1, rollout=PPORollout(batch_size=6)), 0)
     assert len(batch) == 6 and len(set(rollout_seeds(batch, 0, 0))) == 6
     assert rollout_seeds(batch, 0, 0) == rollout_seeds(batch, 0, 0) != rollout_seeds(batch, 0, 1)
 
 
-def test_the_optimiser_warms_up_decays_to_nothing_and_has_a_large_epsilon():
+def test_adamw_warms_up_decays_and_has_eps_1e_5():
     engine = Engine(torch.nn.Linear(2, 1), learning_rate=0.1, steps=40, warmup=0.1)
     group = engine.optimizer.param_groups[0]
     assert group["eps"] == 1e-5 and group["betas"] == (0.9, 0.95)
@@ -80,7 +84,7 @@ def test_the_optimiser_warms_up_decays_to_nothing_and_has_a_large_epsilon():
     )
 
 
-def test_a_far_ratio_is_finite_and_has_a_finite_gradient():
+def test_policy_loss_is_finite_for_a_far_ratio():
     new = torch.tensor([[200.0]], requires_grad=True)
     loss = policy_loss(new, torch.zeros(1, 1), torch.tensor([[-1.0]]), torch.ones(1, 1), 0.2).loss
     loss.backward()
@@ -88,16 +92,15 @@ def test_a_far_ratio_is_finite_and_has_a_finite_gradient():
 
 
 @pytest.mark.parametrize("critic", ["model", "head"])
-def test_what_an_update_logs(tiny, tmp_path, critic):
+def test_ppo_update_metrics(tiny, tmp_path, critic):
     rows = []
     train_ppo(
         PROMPTS,
         tiny,
-        "",
         tmp_path / "ppo",
         PPO(num_updates=1, critic=critic, rollout=PPORollout(batch_size=4, max_tokens=4)),
         score=lambda prompts, answers: torch.tensor([float(len(a)) for a in answers]),
-        log=rows.append,
+        options=TrainerOptions(log=rows.append),
     )
     assert len(rows) == 1 and rows[0].keys() >= {
         "score",

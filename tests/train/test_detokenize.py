@@ -49,13 +49,13 @@ def rows(tokenizer, *, ended=True):
     return [row.prompt for row in found], [row.answer for row in found]
 
 
-def test_it_scores_what_is_said(tiny, foreign):
+def test_foreign_reward_model_scores_the_texts(tiny, foreign):
     tokenizer, scalar = load_tokenizer(tiny), load_scalar_model(foreign)
     assert not same_tokenization(tokenizer, scalar.tokenizer) and same_tokenization(
         tokenizer, load_tokenizer(tiny)
     )
     texts = Detokenizer(PROMPTS, tiny)
-    scores = reward_scorer(foreign, texts=texts)(*rows(tokenizer))
+    scores = reward_scorer(foreign, detokenizer=texts)(*rows(tokenizer))
     told = score_texts(scalar, list(zip(PROMPTS, (GOOD, BAD) * 9, strict=False)))
     assert torch.allclose(scores, told, atol=1e-5) and scores[::2].min() > scores[1::2].max()
     assert not torch.allclose(
@@ -63,27 +63,27 @@ def test_it_scores_what_is_said(tiny, foreign):
     )  # the ids say something else to it
 
 
-def test_an_answer_that_was_cut_off_gets_no_end(tiny, foreign):
+def test_retokenized_cut_off_answer_gets_no_end(tiny, foreign):
     tokenizer, scalar = load_tokenizer(tiny), load_scalar_model(foreign)
     prompts, answers = rows(tokenizer, ended=False)
     assert not any(tokenizer.eos_token_id in answer for answer in answers)
     own = rows(scalar.tokenizer, ended=False)
-    scores = reward_scorer(foreign, texts=Detokenizer(PROMPTS, tiny))(prompts, answers)
+    scores = reward_scorer(foreign, detokenizer=Detokenizer(PROMPTS, tiny))(prompts, answers)
     assert torch.allclose(scores, reward_scorer(foreign)(*own), atol=1e-5)
     assert not torch.allclose(
         scores,
-        reward_scorer(foreign, texts=Detokenizer(PROMPTS, tiny))(*rows(tokenizer)),
+        reward_scorer(foreign, detokenizer=Detokenizer(PROMPTS, tiny))(*rows(tokenizer)),
         atol=0.01,
     )
 
 
-def test_ppo_against_it_starts_its_critic_from_the_policy(tiny, foreign, tmp_path):
-    actor_critic = ActorCritic(tiny, foreign, PPO(), Training(), 0)
+def test_ppo_critic_starts_from_policy_if_tokens_differ(tiny, foreign, tmp_path):
+    actor_critic = ActorCritic(tiny, PPO(), Training(), reward_model=foreign)
     policy = dict(actor_critic.policy.model.base_model.named_parameters())
     assert all(
         torch.equal(weight, policy[name])
         for name, weight in actor_critic.critic.unwrapped.model.base_model.named_parameters()
     )
     config = PPO(num_updates=2, epochs=1, rollout=PPORollout(batch_size=8, max_tokens=8))
-    metrics = train_ppo(PROMPTS, tiny, foreign, tmp_path / "ppo", config)
+    metrics = train_ppo(PROMPTS, tiny, tmp_path / "ppo", config, reward_model=foreign)
     assert metrics["num_updates"] == 2 and (Path(tmp_path) / "ppo/model.safetensors").is_file()

@@ -13,7 +13,7 @@ from cai.errors import InputError, RunFailed
 from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.train.options import TrainerOptions
-from cai.train.ppo import trainer as ppo_module
+from cai.train.ppo import update as ppo_module
 from cai.train.ppo.trainer import train_ppo
 from cai.train.reward import trainer as reward_module
 from cai.train.reward.scoring import score_texts
@@ -27,7 +27,7 @@ def finite(folder):
     )
 
 
-def test_labels_that_are_all_ties_teach_nothing_and_are_refused(tiny, tmp_path):
+def test_labels_that_are_all_ties_are_an_error(tiny, tmp_path):
     with pytest.raises(InputError, match="all labels are one half"):
         train_reward(preferences(0.5), tiny, tmp_path / "r", Reward())
     assert not (tmp_path / "r").exists()
@@ -51,14 +51,14 @@ def test_labels_that_are_all_ties_teach_nothing_and_are_refused(tiny, tmp_path):
         ),
     ],
 )
-def test_engines_that_are_not_known_are_refused(tiny, tmp_path, monkeypatch, asked, says):
+def test_unsupported_accelerate_launch_is_an_error(tiny, tmp_path, monkeypatch, asked, says):
     for name, value in asked.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=says):
         train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(eval_fraction=0.0))
 
 
-def test_one_pair_is_enough_to_train_and_nothing_is_nan(tiny, tmp_path):
+def test_reward_model_trains_on_one_pair(tiny, tmp_path):
     metrics = train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(eval_fraction=0.0))
     assert metrics["pairs"] == 1 and metrics["eval_pairs"] == 0 and finite(tmp_path / "r")
     measured = {
@@ -97,9 +97,7 @@ def spoilt(monkeypatch, module, name, when):
     monkeypatch.setattr(module, name, loss)
 
 
-def test_a_nan_in_one_batch_of_the_reward_model_is_skipped_and_said_with_its_rows(
-    tiny, tmp_path, monkeypatch
-):
+def test_reward_step_with_nan_is_skipped_and_logged(tiny, tmp_path, monkeypatch):
     spoilt(monkeypatch, reward_module, "preference_loss", lambda call: call == 3)
     rows = []
     metrics = train_reward(
@@ -118,7 +116,7 @@ def test_a_nan_in_one_batch_of_the_reward_model_is_skipped_and_said_with_its_row
     assert len(rows[2]["rows"]) in (4, 8) and "loss" not in rows[2] and finite(tmp_path / "r")
 
 
-def test_a_nan_in_one_update_of_ppo_is_skipped_and_rings(tiny, tmp_path, monkeypatch):
+def test_ppo_step_with_nan_is_skipped_with_a_warning(tiny, tmp_path, monkeypatch):
     spoilt(monkeypatch, ppo_module, "policy_loss", lambda call: call == 2)
     rows = []
     config = PPO(
@@ -127,11 +125,10 @@ def test_a_nan_in_one_update_of_ppo_is_skipped_and_rings(tiny, tmp_path, monkeyp
     metrics = train_ppo(
         PROMPTS,
         tiny,
-        "",
         tmp_path / "p",
         config,
         score=lambda p, a: torch.arange(float(len(a))),
-        log=rows.append,
+        options=TrainerOptions(log=rows.append),
     )
     assert (
         metrics["skipped_steps"] == 1
@@ -140,14 +137,14 @@ def test_a_nan_in_one_update_of_ppo_is_skipped_and_rings(tiny, tmp_path, monkeyp
     )
 
 
-def test_training_that_is_all_nan_stops_with_its_weights_unharmed(tiny, tmp_path, monkeypatch):
+def test_training_with_only_nan_steps_stops(tiny, tmp_path, monkeypatch):
     spoilt(monkeypatch, reward_module, "preference_loss", lambda call: True)
     with pytest.raises(RunFailed, match="5 consecutive steps") as error:
         train_reward(preferences(), tiny, tmp_path / "r", Reward(batch_size=4, epochs=3))
     assert error.value.exit_code == 5 and not (tmp_path / "r").exists()
 
 
-def test_a_model_that_would_have_to_be_unpickled_is_not_opened(tiny, tmp_path):
+def test_pickled_weights_are_not_opened(tiny, tmp_path):
     folder = tmp_path / "pickled"
     shutil.copytree(tiny, folder)
     torch.save({"weight": torch.ones(2)}, folder / "pytorch_model.bin")
@@ -157,7 +154,7 @@ def test_a_model_that_would_have_to_be_unpickled_is_not_opened(tiny, tmp_path):
             opened(str(folder))
 
 
-def test_half_a_checkpoint_is_not_opened(tiny, tmp_path):
+def test_truncated_checkpoint_is_not_opened(tiny, tmp_path):
     train_sft([(PROMPTS[0], GOOD)], tiny, tmp_path / "out", SFT(epochs=1))
     path = tmp_path / "out/model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])

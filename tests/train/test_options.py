@@ -20,7 +20,8 @@ from cai.train.load import load_policy
 from cai.train.lora import without_adapters
 from cai.train.options import TrainerOptions
 from cai.train.ppo.actor_critic import ActorCritic
-from cai.train.ppo.trainer import prompt_batches, train_ppo
+from cai.train.ppo.prompts import prompt_batches
+from cai.train.ppo.trainer import PPOInputs, train_ppo
 from cai.train.reward.scoring import score_texts
 from cai.train.reward.trainer import train_reward
 from cai.train.sft import train_sft
@@ -37,7 +38,7 @@ def weights(folder):
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_gpt2"])
-def test_adapters_merged_are_what_peft_computes(name, request, tmp_path):
+def test_merged_lora_equals_peft(name, request, tmp_path):
     from peft import PeftModel
 
     base = request.getfixturevalue(name)
@@ -59,7 +60,7 @@ def test_adapters_merged_are_what_peft_computes(name, request, tmp_path):
     )
 
 
-def test_only_adapters_are_trained_and_they_learn(tiny, tmp_path):
+def test_lora_trains_only_adapters(tiny, tmp_path):
     policy, _ = load_policy(tiny, LORA)
     trained = [name for name, p in policy.named_parameters() if p.requires_grad]
     assert trained and all(".lora_" in name for name in trained)
@@ -76,7 +77,7 @@ def test_only_adapters_are_trained_and_they_learn(tiny, tmp_path):
     assert changed and all("proj" in name for name in changed)
 
 
-def test_a_reward_model_with_adapters_keeps_its_head(tiny, tmp_path):
+def test_lora_reward_model_keeps_its_head(tiny, tmp_path):
     train_reward(
         preferences(),
         tiny,
@@ -90,8 +91,8 @@ def test_a_reward_model_with_adapters_keeps_its_head(tiny, tmp_path):
     assert scores[0] > scores[1] + 1
 
 
-def test_the_reference_is_the_policy_without_its_adapters(tiny):
-    actor_critic = ActorCritic(tiny, "", PPO(), LORA, 0)
+def test_lora_reference_is_the_policy_without_adapters(tiny):
+    actor_critic = ActorCritic(tiny, PPO(), LORA)
     prompt_group = [PromptGroup([5, 6, 7], [[8, 9], [10]])]
     same = actor_critic.forward(prompt_group)
     assert actor_critic.reference is None and torch.allclose(same.logprobs, same.ref_logprobs)
@@ -122,7 +123,7 @@ def load_logits(name, prompt_groups):
     )
 
 
-def test_a_layer_that_is_not_there_is_said_with_those_that_are(tiny):
+def test_unknown_lora_target_is_an_error(tiny):
     with pytest.raises(
         InputError, match=r"none of query_proj is a linear layer; there are .*q_proj"
     ):
@@ -139,7 +140,7 @@ def test_a_layer_that_is_not_there_is_said_with_those_that_are(tiny):
         Training(micro_batch_tokens=30, precision="float32"),
     ],
 )
-def test_less_memory_gives_the_same_weights(tiny, tmp_path, how):
+def test_gradient_checkpointing_gives_the_same_weights(tiny, tmp_path, how):
     config = SFT(epochs=2, batch_size=8, learning_rate=1e-3)
     train_sft(
         ROWS,
@@ -153,7 +154,7 @@ def test_less_memory_gives_the_same_weights(tiny, tmp_path, how):
     assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)
 
 
-def test_checkpointing_does_compute_again(tiny, monkeypatch):
+def test_gradient_checkpointing_recomputes_activations(tiny, monkeypatch):
     policy, _ = load_policy(tiny, Training(gradient_checkpointing=True, precision="float32"))
     policy.train()
     layer, calls = policy.model.model.layers[0].mlp, []
@@ -162,9 +163,9 @@ def test_checkpointing_does_compute_again(tiny, monkeypatch):
     assert len(calls) == 2
 
 
-def test_ppo_computes_again_too_and_writes_with_a_cache(tiny):
+def test_ppo_gradient_checkpointing(tiny):
     actor_critic = ActorCritic(
-        tiny, "", PPO(), Training(gradient_checkpointing=True, precision="float32"), 0
+        tiny, PPO(), Training(gradient_checkpointing=True, precision="float32")
     )
     actor_critic.generate([[5, 6, 7]], max_tokens=4, temperature=0.0, seeds=[0])
     for module, options in (
@@ -180,7 +181,7 @@ def test_ppo_computes_again_too_and_writes_with_a_cache(tiny):
         assert len(calls) == 2
 
 
-def test_bfloat16_passes_keep_float32_weights_and_learn_alike(tiny, tmp_path):
+def test_bfloat16_keeps_float32_weights(tiny, tmp_path):
     config, losses = SFT(epochs=8, batch_size=8, learning_rate=5e-3), {}
     for precision in ("float32", "bfloat16"):
         losses[precision] = train_sft(
@@ -197,11 +198,10 @@ def test_bfloat16_passes_keep_float32_weights_and_learn_alike(tiny, tmp_path):
     metrics = train_ppo(
         PROMPTS,
         tiny,
-        "",
         tmp_path / "p",
         PPO(num_updates=2, learning_rate=1e-3, rollout=PPORollout(batch_size=6, max_tokens=5)),
         score=long_ones,
-        training=Training(precision="bfloat16"),
+        options=TrainerOptions(training=Training(precision="bfloat16")),
     )
     assert metrics["num_updates"] == 2 and math.isfinite(metrics["kl"])
 
@@ -213,7 +213,7 @@ def long_ones(prompts, answers):
     return torch.tensor([float(len(answer)) for answer in answers])
 
 
-def test_advantages_within_a_prompt_against_loops():
+def test_rloo_and_grpo_advantages_against_loops():
     returns = torch.tensor([1.0, 2.0, 6.0, -1.0, 0.0, 4.0])
     expected = [
         returns[i] - sum(returns[j] for j in range(i - i % 3, i - i % 3 + 3) if j != i) / 2
@@ -227,7 +227,7 @@ def test_advantages_within_a_prompt_against_loops():
     assert torch.equal(grpo_advantages(torch.ones(4), 2), torch.zeros(4))
 
 
-def test_advantages_within_a_prompt_are_of_the_answers_whose_return_is_known():
+def test_rloo_and_grpo_advantages_of_known_returns():
     returns = torch.tensor([1.0, 99.0, 6.0, -1.0, 99.0, 99.0, 99.0, 99.0, 99.0])
     known = returns < 99
     assert rloo_advantages(returns, 3, known).tolist() == [-5.0, 0.0, 5.0] + [0.0] * 6
@@ -241,7 +241,7 @@ def test_advantages_within_a_prompt_are_of_the_answers_whose_return_is_known():
     )
 
 
-def test_answers_to_a_prompt_stand_together():
+def test_prompt_batches_repeat_prompts_in_a_row():
     batches = list(
         prompt_batches(
             6,
@@ -281,24 +281,29 @@ FOUR_SAMPLES = {"batch_size": 24, "max_tokens": 10, "samples_per_prompt": 4}
         ({"critic": "head", "learning_rate": 1e-2}, Training(lora_rank=8, lora_alpha=16)),
     ],
 )
-def test_each_kind_learns_to_say_what_scores(both_ways, glad, tmp_path, more, how):
+def test_rloo_grpo_and_value_head_learn(both_ways, glad, tmp_path, more, how):
     metrics = train_ppo(
-        PROMPTS, both_ways, "", tmp_path / "p", PPO(**(CONFIG | more)), score=glad, training=how
+        PROMPTS,
+        both_ways,
+        tmp_path / "p",
+        PPO(**(CONFIG | more)),
+        score=glad,
+        options=TrainerOptions(training=how),
     )
     assert metrics["reward_before"] < 0.75 and metrics["reward_after"] > 0.8 and metrics["kl"] < 4
 
 
-def test_a_new_value_head_says_nothing_and_costs_no_second_model(tiny):
-    actor_critic = ActorCritic(tiny, "", PPO(critic="head"), Training(), 0)
+def test_value_head_starts_at_zero(tiny):
+    actor_critic = ActorCritic(tiny, PPO(critic="head"), Training())
     assert actor_critic.critic is None and torch.equal(
         actor_critic.forward([PromptGroup([5, 6], [[7, 8]])]).values, torch.zeros(2)
     )
     assert ActorCritic(
-        tiny, "", PPO(method="rloo", rollout=PPORollout(samples_per_prompt=2)), Training(), 0
+        tiny, PPO(method="rloo", rollout=PPORollout(samples_per_prompt=2)), Training()
     ).engines.keys() == {"policy"}
 
 
-def test_what_is_kept_in_mind_is_not_forgotten(both_ways, glad, tmp_path):
+def test_ptx_keeps_the_fine_tuning_rows(both_ways, glad, tmp_path):
     """PPO alone may drift wherever the reward lets it; the loss on remembered rows holds it."""
     kept = [(Prompt.of("Say it again."), "Have a lovely day. Then check the boat twice.")] * 8
     losses = {}
@@ -308,12 +313,11 @@ def test_what_is_kept_in_mind_is_not_forgotten(both_ways, glad, tmp_path):
         train_ppo(
             PROMPTS,
             both_ways,
-            "",
             tmp_path / str(coef),
             config,
             score=glad,
-            ptx_examples=kept,
-            log=rows.append,
+            inputs=PPOInputs(ptx_examples=kept),
+            options=TrainerOptions(log=rows.append),
         )
         assert ("ptx_loss" in rows[0]) == bool(coef)
         from cai.evaluate.likelihood import answer_logprobs
@@ -322,7 +326,7 @@ def test_what_is_kept_in_mind_is_not_forgotten(both_ways, glad, tmp_path):
     assert losses[1.0] < 0.5 * losses[0.0]
 
 
-def test_an_update_stops_when_it_has_moved_too_far(both_ways, glad, tmp_path):
+def test_target_kl_skips_remaining_epochs(both_ways, glad, tmp_path):
     rows = {}
     for limit in (None, 1e-9):
         rows[limit] = []
@@ -332,11 +336,10 @@ def test_an_update_stops_when_it_has_moved_too_far(both_ways, glad, tmp_path):
         train_ppo(
             PROMPTS,
             both_ways,
-            "",
             tmp_path / str(limit),
             config,
             score=glad,
-            log=rows[limit].append,
+            options=TrainerOptions(log=rows[limit].append),
         )
     assert [row["steps"] for row in rows[None]] == [8, 8] and [
         row["steps"] for row in rows[1e-9]
@@ -346,7 +349,7 @@ def test_an_update_stops_when_it_has_moved_too_far(both_ways, glad, tmp_path):
 # -- watching ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_best_by_gold_is_kept_though_the_score_rises(both_ways, glad, tmp_path):
+def test_monitor_keeps_the_best_policy_by_gold(both_ways, glad, tmp_path):
     """The score likes one sentence; gold does too, up to the second look, and then it turns."""
     turns = iter([0.2, 0.9, 0.5, 0.3, 0.2])
     said = []
@@ -360,14 +363,11 @@ def test_the_best_by_gold_is_kept_though_the_score_rises(both_ways, glad, tmp_pa
     metrics = train_ppo(
         PROMPTS[6:],
         both_ways,
-        "",
         tmp_path / "p",
         PPO(**CONFIG),
         score=glad,
-        monitor=monitor,
-        eval_prompts=PROMPTS[:8],
-        gold=gold,
-        log=rows.append,
+        inputs=PPOInputs(monitor=monitor, eval_prompts=PROMPTS[:8], gold=gold),
+        options=TrainerOptions(log=rows.append),
     )
     assert (
         said == [6] * 5
@@ -379,12 +379,11 @@ def test_the_best_by_gold_is_kept_though_the_score_rises(both_ways, glad, tmp_pa
     short = train_ppo(
         PROMPTS[6:],
         both_ways,
-        "",
         tmp_path / "q",
         PPO(**CONFIG),
         score=glad,
-        monitor=Monitor(),
-        log=lambda _: None,
+        inputs=PPOInputs(monitor=Monitor()),
+        options=TrainerOptions(log=lambda _: None),
     )
     assert short["num_updates"] == 16 and not torch.equal(
         weights(tmp_path / "p")["model.norm.weight"], weights(tmp_path / "q")["model.norm.weight"]
@@ -394,43 +393,38 @@ def test_the_best_by_gold_is_kept_though_the_score_rises(both_ways, glad, tmp_pa
 @pytest.mark.parametrize(
     ("monitor", "reason"),
     [
-        ({"max_kl": 1e-3}, "KL over 0.001 nats"),
-        ({"min_entropy": 9.0}, "entropy under 9.0 nats"),
+        ({"max_kl": 1e-3}, "KL above 0.001 nats"),
+        ({"min_entropy": 9.0}, "entropy below 9 nats"),
         ({"min_unique_fraction": 1.0}, "fewer than 100%"),
     ],
 )
-def test_a_broken_limit_stops_the_training_and_keeps_what_was_good(
-    both_ways, glad, tmp_path, monitor, reason
-):
+def test_monitor_limit_stops_the_training(both_ways, glad, tmp_path, monitor, reason):
     settings = Monitor(eval_every=1, eval_prompts=4, patience=2, **monitor)
     metrics = train_ppo(
         PROMPTS,
         both_ways,
-        "",
         tmp_path / "p",
         PPO(**CONFIG),
         score=glad,
-        monitor=settings,
-        eval_prompts=PROMPTS[:4],
+        inputs=PPOInputs(monitor=settings, eval_prompts=PROMPTS[:4]),
     )
     assert metrics["stopped_by"].startswith(reason) and 2 <= metrics["num_updates"] < 16
     assert sum(metrics["alarms"].values()) >= 2 and (tmp_path / "p/model.safetensors").is_file()
 
 
-def test_oddities_are_said_and_nothing_is_nan(tiny, tmp_path):
+def test_monitor_warnings(tiny, tmp_path):
     rows = []
     metrics = train_ppo(
         PROMPTS[:1],
         tiny,
-        "",
         tmp_path / "p",
         PPO(num_updates=2, rollout=PPORollout(batch_size=1, max_tokens=3)),
         score=lambda p, a: torch.ones(len(a)),
-        log=rows.append,
+        options=TrainerOptions(log=rows.append),
     )
     assert (
-        "all answers got the same score" in rows[0]["alarm"]
-        and metrics["alarms"]["all answers got the same score"] == 2
+        "all answers have the same score" in rows[0]["alarm"]
+        and metrics["alarms"]["all answers have the same score"] == 2
     )
     assert all(
         math.isfinite(value) for row in rows for name, value in row.items() if name != "alarm"
@@ -448,7 +442,7 @@ def test_dpo_with_adapters(tiny, tmp_path):
     assert metrics["loss_last"] < 0.5 * math.log(2)
 
 
-def test_a_card_lies_beside_the_model(tiny, tmp_path):
+def test_model_card(tiny, tmp_path):
     metrics = train_sft(
         ROWS,
         tiny,

@@ -12,9 +12,12 @@ from cai.models.decode import decode
 from cai.models.load import load_language_model
 from cai.records import Prompt
 from cai.rl.losses import policy_loss, token_logprobs
+from cai.train.options import TrainerOptions
 from cai.train.ppo.actor_critic import ActorCritic
+from cai.train.ppo.prompts import prompt_batches
 from cai.train.ppo.rollout import collect_rollout, prompt_groups_of
-from cai.train.ppo.trainer import compute_targets, prompt_batches, train_ppo
+from cai.train.ppo.trainer import train_ppo
+from cai.train.ppo.update import compute_targets
 
 CONFIG = PPO(
     num_updates=16,
@@ -32,7 +35,7 @@ def some_rollout(
     score=lambda prompts, answers: torch.tensor([float(len(a)) for a in answers]),
     missing=None,
 ):
-    actor_critic = ActorCritic(tiny, "", PPO(rollout=PPORollout(temperature=0.9)), Training(), 0)
+    actor_critic = ActorCritic(tiny, PPO(rollout=PPORollout(temperature=0.9)), Training())
     chat = ChatFormat(actor_critic.tokenizer)
     prompts = [
         chat.ids(chat.prompt(p.messages))
@@ -112,7 +115,14 @@ def test_advantages_are_whitened_over_valid_tokens_only(tiny, monkeypatch):
 def test_ppo_raises_a_planted_reward_within_bounded_kl(both_ways, glad, tmp_path):
     """A policy that says one of two sentences, half of the time each, learns the one that scores."""
     rows = []
-    metrics = train_ppo(PROMPTS, both_ways, "", tmp_path / "p", CONFIG, score=glad, log=rows.append)
+    metrics = train_ppo(
+        PROMPTS,
+        both_ways,
+        tmp_path / "p",
+        CONFIG,
+        score=glad,
+        options=TrainerOptions(log=rows.append),
+    )
     assert metrics["reward_before"] < 0.7
     assert metrics["reward_after"] > 0.8
     assert rows[0]["kl"] == pytest.approx(0.0, abs=1e-3)

@@ -13,7 +13,7 @@ from cai.train import resume
 from cai.train.dpo import train_dpo
 from cai.train.options import TrainerOptions
 from cai.train.ppo.rewards import ConstraintReward
-from cai.train.ppo.trainer import train_ppo
+from cai.train.ppo.trainer import PPOInputs, train_ppo
 from cai.train.reward.trainer import train_reward
 from cai.train.sft import train_sft
 
@@ -69,14 +69,15 @@ def ppo(base, out, **options):
     return train_ppo(
         PROMPTS,
         base,
-        "",
         out,
         config,
         score=score,
-        constraint=ConstraintReward(constraint, min=3.0),
-        monitor=Monitor(eval_every=2, eval_prompts=3, keep="best"),
-        eval_prompts=PROMPTS[:3],
-        **options,
+        inputs=PPOInputs(
+            monitor=Monitor(eval_every=2, eval_prompts=3, keep="best"),
+            eval_prompts=PROMPTS[:3],
+            constraint=ConstraintReward(constraint, min=3.0),
+        ),
+        options=TrainerOptions(**options),
     )
 
 

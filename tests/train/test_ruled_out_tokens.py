@@ -1,7 +1,6 @@
 """A model that rules out one id of its vocabulary (a logit of minus infinity) can be optimised."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +9,8 @@ from transformers import PhiConfig, PhiForCausalLM
 from cai.config import PPO, Monitor, PPORollout
 from cai.records import Prompt
 from cai.reference.tokenizer import build_tokenizer
-from cai.train.ppo.monitor import TrainingMonitor
+from cai.train.options import TrainerOptions
+from cai.train.ppo.monitor import TrainingMonitor, limits_of
 from cai.train.ppo.trainer import train_ppo
 
 
@@ -38,7 +38,7 @@ def policy(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["ppo", "rloo"])
-def test_ppo_measures_the_entropy_of_what_is_left(policy, tmp_path, method):
+def test_ppo_entropy_with_a_ruled_out_token(policy, tmp_path, method):
     rows = []
     prompts = [Prompt.of(f"How do I wash the {thing}?") for thing in ("dog", "cat", "car", "van")]
     config = PPO(
@@ -51,7 +51,14 @@ def test_ppo_measures_the_entropy_of_what_is_left(policy, tmp_path, method):
     def score(asked, answers):
         return torch.tensor([float(len(set(answer))) for answer in answers])
 
-    train_ppo(prompts, policy, "", tmp_path / "out", config, score=score, log=rows.append)
+    train_ppo(
+        prompts,
+        policy,
+        tmp_path / "out",
+        config,
+        score=score,
+        options=TrainerOptions(log=rows.append),
+    )
     size = len(build_tokenizer())
     assert len(rows) == 2 and all(
         0 < row["entropy"] <= math.log(size - 1) + 1e-4 and math.isfinite(row["kl"]) for row in rows
@@ -60,21 +67,10 @@ def test_ppo_measures_the_entropy_of_what_is_left(policy, tmp_path, method):
     assert kept.lm_head.bias[7] == -math.inf and not any(p.isnan().any() for p in kept.parameters())
 
 
-def test_an_update_without_finite_figures_is_an_alarm_and_no_crash(tmp_path):
-    actor_critic = SimpleNamespace(
-        model=SimpleNamespace(config=PhiConfig(max_position_embeddings=64))
-    )
+def test_monitor_without_finite_metrics_warns(tmp_path):
+    settings = Monitor(min_entropy=0.1, patience=1)
     training_monitor = TrainingMonitor(
-        Monitor(min_entropy=0.1, patience=1),
-        actor_critic,
-        [],
-        None,
-        None,
-        None,
-        PPO(rollout=PPORollout(max_tokens=6)),
-        0,
-        "",
-        tmp_path / "out",
+        settings, limits_of(settings, batch_size=4, score_clip=None), checkpoints=None
     )
     row = {
         "kl": 0.0,
@@ -88,12 +84,12 @@ def test_an_update_without_finite_figures_is_an_alarm_and_no_crash(tmp_path):
     }
     assert (
         training_monitor.after(1, [row])
-        == {"alarm": "a step was skipped: its gradient was not finite"}
-        and not training_monitor.stop
+        == {"alarm": "a step was skipped because its gradient was not finite"}
+        and not training_monitor.stopped_by
     )
     assert (
         training_monitor.after(2, [row | {"entropy": 0.01}])["alarm"].startswith(
-            "entropy under 0.1 nats"
+            "entropy below 0.1 nats"
         )
-        and training_monitor.stop
+        and training_monitor.stopped_by
     )

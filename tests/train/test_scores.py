@@ -1,4 +1,4 @@
-"""What PPO makes of the scores it is given: answers without one, and scores that are on no particular scale."""
+"""What PPO makes of scores: answers without one, scores on any scale, and reward sources."""
 
 import math
 
@@ -13,19 +13,23 @@ from cai.config import PPO, Monitor, PPORollout, Reward, Training
 from cai.errors import InputError
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import load_tokenizer
-from cai.rl.constraint import LagrangeMultiplier
 from cai.train.loop import MicroBatch
+from cai.train.options import TrainerOptions
 from cai.train.ppo.actor_critic import ActorCritic
+from cai.train.ppo.metrics import rollout_metrics
+from cai.train.ppo.reward_scaling import RewardScaling, ScoreScale
 from cai.train.ppo.rewards import (
     ConstraintReward,
     Ensemble,
-    ScoreScale,
-    is_normalised,
-    mixed,
+    LengthPenalty,
+    WeightedSum,
+    describe,
+    is_normalized,
     reward_scorer,
 )
 from cai.train.ppo.rollout import Rollout, Trajectory, collect_rollout
-from cai.train.ppo.trainer import Update, compute_targets, describe, rewarded, train_ppo
+from cai.train.ppo.trainer import PPOInputs, train_ppo
+from cai.train.ppo.update import MinibatchTrainer, Targets, compute_targets
 from cai.train.reward.trainer import train_reward
 
 SMALL = PPO(
@@ -33,10 +37,10 @@ SMALL = PPO(
 )
 
 
-class Normalised:
-    """A score that says that it is normalised."""
+class Normalized:
+    """A reward source with normalized scores."""
 
-    normalised = True
+    normalized = True
 
     def __init__(self, score):
         self.score = score
@@ -45,35 +49,49 @@ class Normalised:
         return self.score(prompts, answers)
 
 
+def ones(prompts, answers):
+    return torch.ones(len(answers))
+
+
+def all_but_every_third(prompts, answers):
+    return [None if i % 3 == 0 else float(i) for i in range(len(answers))]
+
+
+def no_scores(prompts, answers):
+    return [None] * len(answers)
+
+
 def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
-def clipped(config, clip):
-    """The same settings with ``ppo.rollout.score_clip``."""
+def with_score_clip(config, clip):
     rollout = config.rollout.model_copy(update={"score_clip": clip})
     return config.model_copy(update={"rollout": rollout})
 
 
-def rolled_out(name, score, config, count=6, missing=None):
-    """An agent, and its answers to some prompts, ``samples_per_prompt`` to each."""
-    actor_critic = ActorCritic(name, "", config, Training(), 0)
+def answer(policy, score, config, *, count=6, missing_eos_score=None):
+    """Collect a rollout of ``count`` answers, ``samples_per_prompt`` to each prompt."""
+    actor_critic = ActorCritic(policy, config, Training())
     chat = ChatFormat(actor_critic.tokenizer)
+    samples = config.rollout.samples_per_prompt
     prompts = [
-        chat.ids(chat.prompt(p.messages))
-        for p in PROMPTS[: count // config.rollout.samples_per_prompt]
-        for _ in range(config.rollout.samples_per_prompt)
+        chat.ids(chat.prompt(prompt.messages))
+        for prompt in PROMPTS[: count // samples]
+        for _ in range(samples)
     ]
-    return actor_critic, collect_rollout(
-        actor_critic, prompts, score, seeds=range(count), max_tokens=6, missing_eos_score=missing
+    rollout = collect_rollout(
+        actor_critic,
+        prompts,
+        score,
+        seeds=range(count),
+        max_tokens=6,
+        missing_eos_score=missing_eos_score,
     )
+    return actor_critic, rollout
 
 
-def every_third(prompts, answers):
-    return [None if i % 3 == 0 else float(i) for i in range(len(answers))]
-
-
-# -- answers without a score -------------------------------------------------------------------------------------------
+# -- answers without a score --
 
 
 @pytest.mark.parametrize(
@@ -83,48 +101,45 @@ def every_third(prompts, answers):
         PPO(epochs=2, critic="head"),
         PPO(epochs=2, method="rloo", rollout=PPORollout(samples_per_prompt=3, batch_size=6)),
     ],
+    ids=["ppo", "head", "rloo"],
 )
-def test_an_answer_without_a_score_moves_no_weight(tiny, config):
-    """The update is that of a rollout in which such answers never were."""
-    found = {}
-    for kept in (False, True):
-        actor_critic, rollout = rolled_out(tiny, every_third, config)
+def test_ppo_learns_nothing_from_unscored_answers(tiny, config):
+    """The update equals that of a rollout without such answers."""
+    results = {}
+    for drop_unscored in (False, True):
+        actor_critic, rollout = answer(tiny, all_but_every_third, config)
         targets = compute_targets(rollout, 0.1, config)
-        assert (
-            rollout.scored.tolist() == [False, True, True] * 2
-            and not targets.advantages[~rollout.scored].any()
-        )
-        if kept:
+        assert rollout.scored.tolist() == [False, True, True] * 2
+        assert not targets.advantages[~rollout.scored].any()
+        if drop_unscored:
             rows = rollout.scored.nonzero().flatten()
-            rollout = Rollout.of([rollout.trajectories[i] for i in rows])
+            rollout = Rollout.of([rollout.trajectories[row] for row in rows])
             length = rollout.mask.shape[1]
-            targets = type(targets)(*(values[rows, :length] for values in targets))
-        found[kept] = (
-            Update(actor_critic, rollout, targets, [], config, 1000).run((0,)),
-            dict(actor_critic.policy.named_parameters()),
-        )
-    metrics, standalone = found[False][0], found[True][0]
-    assert all(
-        torch.allclose(found[False][1][name], weight, atol=1e-5)
-        for name, weight in found[True][1].items()
-    )
-    assert (
-        metrics == {name: pytest.approx(value, abs=1e-3) for name, value in standalone.items()}
-        and metrics["steps"] == 2
-    )
+            targets = Targets(*(values[rows, :length] for values in targets))
+        trainer = MinibatchTrainer(actor_critic, rollout, targets, config, micro_batch_tokens=1000)
+        metrics = trainer.train(0)
+        results[drop_unscored] = metrics, dict(actor_critic.policy.named_parameters())
+    metrics, parameters = results[False]
+    expected_metrics, expected_parameters = results[True]
+    for name, expected in expected_parameters.items():
+        assert torch.allclose(parameters[name], expected, atol=1e-5)
+    assert metrics == pytest.approx(expected_metrics, abs=1e-3)
+    assert metrics["steps"] == 2
 
 
-def test_an_answer_without_a_score_is_no_better_than_those_that_have_one():
-    """A judge that will not read an answer must not make it the best of its group."""
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_unscored_answer_is_not_the_best_of_its_group(method):
+    """A policy must not gain from answers that the judge cannot rate."""
     scores = [None, -0.9, -0.9, -0.9, 0.9, 0.9, 0.9, 0.9]
+    zeros = [0.0, 0.0]
     rollout = Rollout.of(
         [
             Trajectory(
-                [5, 6],
-                [7, 8],
-                [0.0] * 2,
-                [0.0] * 2,
-                [0.0] * 2,
+                prompt=[5, 6],
+                answer=[7, 8],
+                logprobs=zeros,
+                ref_logprobs=zeros,
+                values=zeros,
                 score=score,
                 constraint=0.0,
                 stopped=True,
@@ -132,243 +147,240 @@ def test_an_answer_without_a_score_is_no_better_than_those_that_have_one():
             for score in scores
         ]
     )
-    for method in ("grpo", "rloo"):
-        advantages = compute_targets(
-            rollout, 0.1, PPO(method=method, rollout=PPORollout(samples_per_prompt=4))
-        ).advantages
-        assert torch.allclose(advantages, torch.zeros(8, 2), atol=0.01)
+    config = PPO(method=method, rollout=PPORollout(samples_per_prompt=4))
+    advantages = compute_targets(rollout, 0.1, config).advantages
+    assert torch.allclose(advantages, torch.zeros(8, 2), atol=0.01)
 
 
-def test_figures_are_of_the_answers_that_have_a_score(tiny):
-    _, rollout = rolled_out(tiny, every_third, SMALL)
-    metrics = describe(rollout, 0.1)
-    assert metrics["unread"] == 2 and metrics["score"] == pytest.approx((1 + 2 + 4 + 5) / 4)
+def test_rollout_metrics_cover_scored_answers_only(tiny):
+    _, rollout = answer(tiny, all_but_every_third, SMALL)
+    metrics = rollout_metrics(rollout, 0.1)
+    assert metrics["unread"] == 2
+    assert metrics["score"] == pytest.approx((1 + 2 + 4 + 5) / 4)
     assert metrics["score_std"] == pytest.approx(math.sqrt(2.5))
-    for nothing in (None, math.nan, math.inf):
-        _, rollout = rolled_out(
-            tiny, lambda prompts, answers, nothing=nothing: [nothing] * len(answers), SMALL
-        )
-        metrics = describe(rollout, 0.1)
-        assert (
-            metrics["unread"] == 6
-            and not {"score", "score_std"} & set(metrics)
-            and math.isfinite(metrics["kl"])
-        )
-    # an answer that was cut off has the score of such answers, whatever the function says
-    _, rollout = rolled_out(
-        tiny, lambda prompts, answers: [None] * len(answers), SMALL, missing=-1.0
-    )
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, math.inf])
+def test_rollout_metrics_without_any_score(tiny, missing):
+    _, rollout = answer(tiny, lambda prompts, answers: [missing] * len(answers), SMALL)
+    metrics = rollout_metrics(rollout, 0.1)
+    assert metrics["unread"] == 6
+    assert not {"score", "score_std"} & set(metrics)
+    assert math.isfinite(metrics["kl"])
+
+
+def test_missing_eos_score_replaces_a_missing_score(tiny):
+    _, rollout = answer(tiny, no_scores, SMALL, missing_eos_score=-1.0)
     assert rollout.scored.tolist() == (~rollout.stopped).tolist()
 
 
-def test_training_stops_where_most_answers_have_no_score(tiny, tmp_path):
-    for most, stops in ((0.5, True), (0.8, False)):
-        metrics = train_ppo(
-            PROMPTS,
-            tiny,
-            "",
-            tmp_path / str(most),
-            SMALL,
-            monitor=Monitor(max_unscored=most),
-            score=lambda prompts, answers: [None if i % 4 else 1.0 for i in range(len(answers))],
-        )
-        assert metrics.get("stopped_by", "") == (
-            "more than 50% of the answers have no score" if stops else ""
-        )
-        assert metrics["num_updates"] == (3 if stops else 4)
+@pytest.mark.parametrize(("max_unscored", "updates"), [(0.5, 3), (0.8, 4)])
+def test_ppo_stops_if_most_answers_are_unscored(tiny, tmp_path, max_unscored, updates):
+    def one_in_four(prompts, answers):
+        return [None if i % 4 else 1.0 for i in range(len(answers))]
+
+    inputs = PPOInputs(monitor=Monitor(max_unscored=max_unscored))
+    metrics = train_ppo(PROMPTS, tiny, tmp_path, SMALL, score=one_in_four, inputs=inputs)
+    reason = "more than 50% of the answers have no score" if updates == 3 else None
+    assert metrics.get("stopped_by") == reason
+    assert metrics["num_updates"] == updates
 
 
-def test_scores_that_are_all_missing_change_nothing_and_are_no_figure(tiny, tmp_path):
+def test_ppo_without_any_score_changes_nothing(tiny, tmp_path):
     rows = []
     metrics = train_ppo(
         PROMPTS,
         tiny,
-        "",
-        tmp_path / "p",
+        tmp_path / "ppo",
         SMALL,
-        score=lambda prompts, answers: [None] * len(answers),
-        eval_prompts=PROMPTS[:3],
-        monitor=Monitor(eval_every=1),
-        log=rows.append,
+        score=no_scores,
+        inputs=PPOInputs(monitor=Monitor(eval_every=1), eval_prompts=PROMPTS[:3]),
+        options=TrainerOptions(log=rows.append),
     )
-    assert metrics["stopped_by"] == "more than 50% of the answers have no score" and len(rows) == 3
-    assert not {"reward_before", "reward_after"} & set(metrics) and not any(
-        {"score", "eval_score"} & set(row) for row in rows
-    )
-    assert metrics["unread"] == 24 and all(row["steps"] == 0 for row in rows)
-    assert all(
-        math.isfinite(value) for row in rows for name, value in row.items() if name != "alarm"
-    )
+    assert metrics["stopped_by"] == "more than 50% of the answers have no score"
+    assert metrics["unread"] == 24
+    assert not {"reward_before", "reward_after"} & set(metrics)
+    assert len(rows) == 3
+    for row in rows:
+        assert row["steps"] == 0
+        assert not {"score", "eval_score"} & set(row)
+        assert all(math.isfinite(value) for name, value in row.items() if name != "alarm")
     before = load_file(f"{tiny}/model.safetensors")
-    assert all(
-        torch.equal(weight, before[name]) for name, weight in weights(tmp_path / "p").items()
-    )
+    for name, weight in weights(tmp_path / "ppo").items():
+        assert torch.equal(weight, before[name])
 
 
-def test_looks_are_of_the_answers_that_have_a_score(tiny, tmp_path):
-    metrics = train_ppo(
-        PROMPTS,
-        tiny,
-        "",
-        tmp_path / "p",
-        SMALL,
-        score=lambda prompts, answers: [None, *[2.0] * (len(answers) - 1)],
-        eval_prompts=PROMPTS[:4],
-        monitor=Monitor(eval_every=2),
-    )
-    assert [evaluate["eval_score"] for evaluate in metrics["eval_points"]] == [2.0] * 3
+def test_eval_score_covers_scored_answers_only(tiny, tmp_path):
+    def all_but_the_first(prompts, answers):
+        return [None, *[2.0] * (len(answers) - 1)]
+
+    inputs = PPOInputs(monitor=Monitor(eval_every=2), eval_prompts=PROMPTS[:4])
+    metrics = train_ppo(PROMPTS, tiny, tmp_path, SMALL, score=all_but_the_first, inputs=inputs)
+    assert [point["eval_score"] for point in metrics["eval_points"]] == [2.0] * 3
 
 
-def test_a_guard_without_a_score_holds_nothing_for_that_answer(tiny, tmp_path):
+def test_answer_with_unscored_constraint_is_unscored(tiny, tmp_path):
     rows = []
     constraint = ConstraintReward(lambda prompts, answers: [None, *[3.0] * (len(answers) - 1)], 1.0)
-    score = lambda prompts, answers: [1.0] * len(answers)  # noqa: E731
     metrics = train_ppo(
         PROMPTS,
         tiny,
-        "",
-        tmp_path / "p",
+        tmp_path / "ppo",
         SMALL,
-        score=score,
-        constraint=constraint,
-        log=rows.append,
+        score=ones,
+        inputs=PPOInputs(constraint=constraint),
+        options=TrainerOptions(log=rows.append),
     )
     assert metrics["alarms"]["some answers have no score"] == metrics["unread"] == 4
-    assert {row["constraint"] for row in rows} == {3.0} and {row["unread"] for row in rows} == {1}
+    assert {row["constraint"] for row in rows} == {3.0}
+    assert {row["unread"] for row in rows} == {1}
     assert rows[0]["multiplier"] == pytest.approx(math.exp(0.1 * (1.0 - 3.0)))
 
 
-def test_several_scores_have_none_where_one_has_none():
-    ones = lambda prompts, answers: torch.ones(len(answers))  # noqa: E731
-    ensemble = Ensemble([ones, every_third])
-    values = ensemble([[1]] * 4, [[1]] * 4)
-    assert (
-        values.isnan().tolist() == [True, False, False, True]
-        and values[1] == 1.0
-        and ensemble.spread == pytest.approx(0.25)
-    )
-    assert mixed({ones: 1.0, every_third: 2.0})([[1]] * 2, [[1]] * 2).isnan().tolist() == [
-        True,
-        False,
-    ]
-
-
-def test_a_score_function_must_score_every_answer(tiny):
+def test_score_function_must_score_every_answer(tiny):
     with pytest.raises(InputError, match="5 scores for 6 answers"):
-        rolled_out(tiny, lambda prompts, answers: [1.0] * 5, SMALL)
+        answer(tiny, lambda prompts, answers: [1.0] * 5, SMALL)
 
 
-# -- the scale of scores -----------------------------------------------------------------------------------------------
+# -- reward sources --
 
 
-def test_a_reward_far_from_zero_is_learnt_as_well(both_ways, glad, tmp_path):
-    """With the settings of the test that learns the same reward without the 15."""
+def test_combined_score_needs_every_source():
+    ensemble = Ensemble([ones, all_but_every_third])
+    values = ensemble([[1]] * 4, [[1]] * 4)
+    assert values.isnan().tolist() == [True, False, False, True]
+    assert values[1] == 1.0
+    assert ensemble.spread == pytest.approx(0.25)
+    weighted = WeightedSum([(ones, 1.0), (all_but_every_third, 2.0)])
+    assert weighted([[1]] * 2, [[1]] * 2).isnan().tolist() == [True, False]
+
+
+def test_weighted_sum_and_length_penalty():
+    score = WeightedSum([(LengthPenalty(0.5, free_tokens=1), 2.0), (ones, 3.0)])
+    assert score([[1]] * 2, [[1], [1, 2, 3]]).tolist() == [3.0, 1.0]
+
+
+def test_reward_model_knows_if_its_scores_are_normalized(tiny, tmp_path):
+    train_reward(preferences(), tiny, tmp_path / "own", Reward(batch_size=8))
+    own = reward_scorer(str(tmp_path / "own"))
+    torch.manual_seed(0)
+    foreign_model = AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=1)
+    foreign_model.save_pretrained(tmp_path / "foreign")
+    load_tokenizer(tiny).save_pretrained(tmp_path / "foreign")
+    foreign = reward_scorer(str(tmp_path / "foreign"))
+    assert own.normalized
+    assert not foreign.normalized
+    assert not is_normalized(ones)
+    assert Ensemble([own, own]).normalized
+    assert not Ensemble([own, own, foreign]).normalized
+    assert own.describe()["type"] == "reward_model"
+    assert own.describe() != foreign.describe()
+
+
+def test_description_tells_reward_sources_apart():
+    sources = [
+        ones,
+        no_scores,
+        Normalized(ones),
+        LengthPenalty(0.1),
+        LengthPenalty(0.2),
+        Ensemble([ones, no_scores]),
+        Ensemble([ones, no_scores], "min"),
+        WeightedSum([(ones, 1.0)]),
+        WeightedSum([(ones, 2.0)]),
+    ]
+    descriptions = [describe(source) for source in sources]
+    assert all(descriptions.count(description) == 1 for description in descriptions)
+    assert describe(LengthPenalty(0.1)) == describe(LengthPenalty(0.1))
+
+
+# -- the scale of scores --
+
+
+def test_ppo_learns_a_reward_far_from_zero(both_ways, glad, tmp_path):
+    """As well as the test that learns the same reward without the 15."""
     metrics = train_ppo(
         PROMPTS,
         both_ways,
-        "",
-        tmp_path / "p",
+        tmp_path / "ppo",
         PPO(**CONFIG),
-        score=lambda p, answers: glad(p, answers) + 15,
+        score=lambda prompts, answers: glad(prompts, answers) + 15,
     )
-    assert metrics["reward_before"] < 15.75 and metrics["reward_after"] > 15.8
-    assert metrics["num_updates"] == 16 and "stopped_by" not in metrics
+    assert metrics["reward_before"] < 15.75
+    assert metrics["reward_after"] > 15.8
+    assert metrics["num_updates"] == 16
+    assert "stopped_by" not in metrics
 
 
-def test_scores_and_guards_far_from_zero_mix_as_those_near_it(tiny):
-    near, far, least = torch.arange(6.0), torch.arange(6.0).flip(0), 1.0
-    mixes = []
+def test_reward_scaling_removes_a_constant(tiny):
+    _, rollout = answer(tiny, all_but_every_third, SMALL)
+    rising = torch.arange(6.0)
+    combined = []
     for shift in (0.0, 15.0):
-        _, rollout = rolled_out(tiny, every_third, SMALL)
-        rollout = rollout._replace(scores=near + shift, constraints=far - shift)
-        multiplier, scales = (
-            LagrangeMultiplier(least - shift),
-            [ScoreScale.of(every_third, SMALL) for _ in range(2)],
-        )
-        first, _ = rewarded(rollout, scales, multiplier)
-        later, metrics = rewarded(rollout, scales, multiplier)
-        assert (
-            metrics["constraint"] == pytest.approx((4 + 3 + 1 + 0) / 4 - shift)
-            and multiplier.value != 1
-        )
-        mixes.append(torch.stack([first.scores, later.scores]))
-    assert torch.allclose(*mixes, atol=1e-4)
+        shifted = rollout._replace(scores=rising + shift, constraints=rising.flip(0) - shift)
+        constraint = ConstraintReward(all_but_every_third, 1.0 - shift)
+        scaling = RewardScaling(all_but_every_third, constraint, SMALL)
+        first, _ = scaling.apply(shifted)
+        second, metrics = scaling.apply(shifted)
+        assert metrics["constraint"] == pytest.approx((4 + 3 + 1 + 0) / 4 - shift)
+        assert scaling.multiplier.value != 1
+        combined.append(torch.stack([first.scores, second.scores]))
+    assert torch.allclose(*combined, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("wrap", "clip", "stops"),
-    [
-        (Normalised, None, "10"),
-        (lambda score: score, None, ""),
-        (lambda score: score, 5, "5"),
-        (Normalised, 40, ""),
-    ],
+    ("is_normalized", "clip", "stops_at"),
+    [(True, None, "10"), (False, None, None), (False, 5, "5"), (True, 40, None)],
 )
-def test_only_scores_that_are_clipped_end_a_run_when_they_are_far(
-    tiny, tmp_path, wrap, clip, stops
-):
-    score = wrap(
-        lambda prompts, answers: torch.tensor([15.0 + len(set(answer)) for answer in answers])
-    )
-    metrics = train_ppo(PROMPTS, tiny, "", tmp_path / "p", clipped(SMALL, clip), score=score)
-    assert metrics.get("stopped_by", "") == (
-        f"mean score beyond {stops}, where scores are clipped" if stops else ""
-    )
+def test_ppo_stops_at_large_scores_only_if_clipped(tiny, tmp_path, is_normalized, clip, stops_at):
+    def score(prompts, answers):
+        return torch.tensor([15.0 + len(set(answer)) for answer in answers])
+
+    source = Normalized(score) if is_normalized else score
+    metrics = train_ppo(PROMPTS, tiny, tmp_path, with_score_clip(SMALL, clip), score=source)
+    reason = f"mean score beyond {stops_at}, where scores are clipped" if stops_at else None
+    assert metrics.get("stopped_by") == reason
 
 
-def test_scores_are_clipped_where_that_means_something(tiny):
-    far = torch.tensor([30.0, 0.0, -30.0, 4.0, 2.0, 0.0])
-    _, rollout = rolled_out(tiny, lambda prompts, answers: far, SMALL)
-    plain, normalised = (
-        ScoreScale.of(score, SMALL) for score in (every_third, Normalised(every_third))
-    )
-    assert normalised.apply(far, rollout).tolist() == [10.0, 0.0, -10.0, 4.0, 2.0, 0.0]
-    expected = rollout.values[rollout.mask].mean()
-    assert torch.allclose(plain.apply(far, rollout), far - far.mean() + expected, atol=1e-5)
-    assert torch.allclose(
-        plain.apply(far + 1, rollout), far + 1 - far.mean() + expected, atol=1e-5
-    )  # measured once
-    bounded = ScoreScale.of(every_third, clipped(SMALL, 3))
-    assert bounded.apply(far, rollout).diff().tolist() == pytest.approx(
-        [-3.0, -3.0, 6.0, -1.0, -2.0]
-    )
+def test_score_scale_clips_normalized_and_shifts_others(tiny):
+    scores = torch.tensor([30.0, 0.0, -30.0, 4.0, 2.0, 0.0])
+    _, rollout = answer(tiny, lambda prompts, answers: scores, SMALL)
+    normalized = ScoreScale.of(Normalized(ones), SMALL)
+    assert normalized.apply(scores, rollout).tolist() == [10.0, 0.0, -10.0, 4.0, 2.0, 0.0]
+    plain = ScoreScale.of(ones, SMALL)
+    expected = scores - scores.mean() + rollout.values[rollout.mask].mean()
+    assert torch.allclose(plain.apply(scores, rollout), expected, atol=1e-5)
+    # the offset is measured once
+    assert torch.allclose(plain.apply(scores + 1, rollout), expected + 1, atol=1e-5)
+    clipped = ScoreScale.of(ones, with_score_clip(SMALL, 3))
+    steps = clipped.apply(scores, rollout).diff().tolist()
+    assert steps == pytest.approx([-3.0, -3.0, 6.0, -1.0, -2.0])
 
 
-def test_a_reward_model_says_whether_its_scores_are_normalised(tiny, tmp_path):
-    train_reward(preferences(), tiny, tmp_path / "ours", Reward(batch_size=8))
-    assert reward_scorer(str(tmp_path / "ours")).normalised
-    torch.manual_seed(0)
-    AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=1).save_pretrained(
-        tmp_path / "elsewhere"
-    )
-    load_tokenizer(tiny).save_pretrained(tmp_path / "elsewhere")
-    elsewhere = reward_scorer(str(tmp_path / "elsewhere"))
-    assert not elsewhere.normalised and not is_normalised(every_third)
-    members = [reward_scorer(str(tmp_path / "ours"))] * 2
-    assert Ensemble(members).normalised and not Ensemble([*members, elsewhere]).normalised
+# -- minibatches --
 
 
-# -- the passes of an update -------------------------------------------------------------------------------------------
+def test_ppo_loss_does_not_depend_on_the_order_of_rows(tiny):
+    def rising(prompts, answers):
+        return torch.arange(float(len(answers)))
 
-
-def test_the_order_of_a_pass_changes_nothing(tiny):
     config = PPO(rollout=PPORollout(samples_per_prompt=2))
-    actor_critic, rollout = rolled_out(
-        tiny, lambda prompts, answers: torch.arange(float(len(answers))), config
-    )
-    update = Update(actor_critic, rollout, compute_targets(rollout, 0.1, config), [], config, 1000)
+    actor_critic, rollout = answer(tiny, rising, config)
+    targets = compute_targets(rollout, 0.1, config)
+    trainer = MinibatchTrainer(actor_critic, rollout, targets, config, micro_batch_tokens=1000)
     losses = []
     for rows, counts in (
         ((0, 1, 2, 3, 4, 5), (1.0, 0.0, 1.0, 1.0, 1.0, 0.0)),
         ((5, 2, 0, 4, 1, 3), (0.0, 1.0, 1.0, 1.0, 0.0, 1.0)),
     ):
-        part = MicroBatch(rows, counts)
-        losses.append(
-            [step(part, 10.0).loss.item() for step in (update._policy_part, update._value_part)]
-        )
-        assert part == (rows, counts)
+        micro_batch = MicroBatch(rows, counts)
+        policy = trainer.policy_step_loss(micro_batch, 10.0).loss.item()
+        value = trainer.value_step_loss(micro_batch, 10.0).loss.item()
+        losses.append([policy, value])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert MicroBatch((5, 2, 0), (0.5, 1.0, 0.0)).sorted(lambda row: row) == (
-        (0, 2, 5),
-        (0.0, 1.0, 0.5),
-    )
+
+
+def test_micro_batch_keeps_weights_with_their_rows():
+    micro_batch = MicroBatch((5, 2, 0), (0.5, 1.0, 0.0))
+    assert micro_batch.sorted(lambda row: row) == MicroBatch((0, 2, 5), (0.0, 1.0, 0.5))
+    assert micro_batch == MicroBatch((5, 2, 0), (0.5, 1.0, 0.0))

@@ -16,10 +16,11 @@ from cai.models.stopping import stop_tokens
 from cai.records import Message, Prompt
 from cai.reference.tokenizer import build_tokenizer
 from cai.train.batching import tokenize
+from cai.train.options import TrainerOptions
 from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.detokenize import Detokenizer
 from cai.train.ppo.rollout import collect_rollout
-from cai.train.ppo.trainer import train_ppo
+from cai.train.ppo.trainer import PPOInputs, train_ppo
 from cai.train.sft import train_sft
 
 TURNS = "{%- for m in messages -%}{{ begin + m.role + ' ' + m.content | trim + end + '\n' }}{%- endfor -%}"
@@ -76,10 +77,10 @@ def shape(request, tmp_path_factory):
     return str(out), end
 
 
-def test_an_answer_of_a_rollout_ends_where_its_turn_ends(shape):
+def test_rollout_answers_end_at_the_stop_token(shape):
     name, end = shape
     actor_critic, texts = (
-        ActorCritic(name, "", PPO(rollout=PPORollout(temperature=0.2)), Training(), 0),
+        ActorCritic(name, PPO(rollout=PPORollout(temperature=0.2)), Training()),
         Detokenizer(PROMPTS, name),
     )
     chat = ChatFormat(actor_critic.tokenizer)
@@ -99,7 +100,7 @@ def test_an_answer_of_a_rollout_ends_where_its_turn_ends(shape):
     assert [text for _, text in texts(prompts, answers)] == [GOOD] * 6
 
 
-def test_ppo_and_watching_see_the_same_end_as_sampling(shape, tmp_path):
+def test_ppo_evaluation_and_sampling_stop_alike(shape, tmp_path):
     name, _ = shape
     heard, rows = [], []
 
@@ -114,14 +115,13 @@ def test_ppo_and_watching_see_the_same_end_as_sampling(shape, tmp_path):
     metrics = train_ppo(
         PROMPTS,
         name,
-        "",
         tmp_path / "ppo",
         config,
         score=lambda prompts, answers: torch.ones(len(answers)),
-        monitor=Monitor(eval_every=1, eval_prompts=4),
-        eval_prompts=PROMPTS[:4],
-        gold=gold,
-        log=rows.append,
+        inputs=PPOInputs(
+            monitor=Monitor(eval_every=1, eval_prompts=4), eval_prompts=PROMPTS[:4], gold=gold
+        ),
+        options=TrainerOptions(log=rows.append),
     )
     assert (
         metrics["stopped"] == 1.0
@@ -134,7 +134,7 @@ def test_ppo_and_watching_see_the_same_end_as_sampling(shape, tmp_path):
     assert (said.text, said.finish_reason) == (GOOD, "stop")
 
 
-def test_a_row_ends_in_the_token_that_sampling_stops_at(shape):
+def test_training_rows_end_at_the_stop_token(shape):
     """What a template writes behind the end of a turn is never sampled: nothing learns it, no reward is read there."""
     name, end = shape
     tokenizer = load_tokenizer(name)
@@ -153,7 +153,7 @@ def test_a_row_ends_in_the_token_that_sampling_stops_at(shape):
     )
 
 
-def test_stop_tokens_come_from_the_generation_config_the_tokenizer_and_the_template(tmp_path):
+def test_stop_tokens_of_config_tokenizer_and_template(tmp_path):
     def stops(name, chat_format=""):
         tokenizer = load_tokenizer(name)
         return set(

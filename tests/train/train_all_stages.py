@@ -124,17 +124,7 @@ def main(base, out, max_tokens, lora_rank, sharding):
         return train_dpo(LABELS, base, out / "dpo", config, options=options)
 
     def ppo(options):
-        return train_ppo(
-            PROMPTS,
-            base,
-            "",
-            out / "ppo",
-            PPO_CONFIG,
-            score=score,
-            training=options.training,
-            log=options.log,
-            save_every=options.save_every,
-        )
+        return train_ppo(PROMPTS, base, out / "ppo", PPO_CONFIG, score=score, options=options)
 
     training = Training(micro_batch_tokens=int(max_tokens), lora_rank=int(lora_rank) or None)
     options = TrainerOptions(training=training, log=log)

@@ -1,10 +1,10 @@
-"""The models of one policy optimisation: the policy, what values its states, and the reference it is held to."""
+"""The models of one PPO training: policy, critic and reference."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,72 +26,110 @@ from cai.train.load import load_policy, load_scalar
 from cai.train.lora import without_adapters
 
 
+def has_critic_model(config: PPO) -> bool:
+    """Return whether the critic is a model of its own, which starts from the reward model."""
+    return config.method == "ppo" and config.critic == "model"
+
+
 class PolicyOutputs(NamedTuple):
-    """What the models make of the tokens of some answers, ``[N]`` each."""
+    """What the models say about the tokens of some answers, one answer after the other.
+
+    Attributes:
+        logprobs: ``[N]`` log-probabilities under the policy.
+        ref_logprobs: ``[N]`` log-probabilities under the reference.
+        values: ``[N]`` values of the state before each token; 0 without a critic.
+    """
 
     logprobs: Tensor
     ref_logprobs: Tensor
-    values: Tensor  # of the state before each token; 0 where nothing values states
+    values: Tensor
 
 
 class ActorCritic:
-    """A policy under optimisation with all that belongs to it.
+    """A policy in training, with its critic and its reference.
 
-    With adapters the reference is the policy without them; else a frozen copy. The critic is a model of its own that starts as
-    the reward model, a second head on the policy, or (``rloo``, ``grpo``) nothing.
+    The reference is the policy as it starts: a frozen copy, or, with LoRA, the policy without its
+    adapters. The critic is a separate model that starts as the reward model, a second head on the
+    policy, or, for ``rloo`` and ``grpo``, nothing.
+
+    Args:
+        policy: Folder or hub id of the policy to start from.
+        config: Settings of PPO.
+        training: Precision, memory and adapters.
+        reward_model: Folder or hub id of the model that the critic starts from. The critic starts
+            from the policy if there is none, or if it tokenizes differently.
+        chat_format: How conversations are written; empty: by the model's chat template.
+        seed: Seed of a new value head.
+
+    Attributes:
+        policy: The policy's module.
+        actor: Its engine.
+        critic: The engine of a separate critic, else None.
+        reference: The frozen copy of the policy; None with adapters.
+        stops: Ids of the tokens that end an answer.
+        temperature: Temperature of sampling and of all log-probabilities.
     """
 
     def __init__(
         self,
-        policy_name: str,
-        reward_name: str,
+        policy: str,
         config: PPO,
         training: Training,
-        seed: int,
+        *,
+        reward_model: str | None = None,
         chat_format: str = "",
+        seed: int = 0,
     ) -> None:
         self.temperature = config.rollout.temperature
-        valued = config.method == "ppo"
-        self.head = valued and config.critic == "head"
-        self.policy, self.tokenizer = load_policy(policy_name, training, value=self.head)
-        self.stops = stop_tokens(policy_name, ChatFormat(self.tokenizer, chat_format))
+        self.has_value_head = config.method == "ppo" and config.critic == "head"
+        self.policy, self.tokenizer = load_policy(policy, training, value=self.has_value_head)
+        self.stops = stop_tokens(policy, ChatFormat(self.tokenizer, chat_format))
         steps = config.num_updates * config.epochs * config.num_minibatches
         self.reference: Policy | None = None
         if not training.lora_rank:
-            frozen, _ = load_language_model(policy_name, dtype=self.policy.precision)
+            frozen, _ = load_language_model(policy, dtype=self.policy.precision)
             self.reference = Policy(frozen.requires_grad_(False), self.policy.precision)
-        self.writer = _Writer(self.policy)
+        self._sampler = _Sampler(self.policy)
         self.actor = Engine(self.policy, learning_rate=config.learning_rate, steps=steps)
         self.critic: Engine | None = None
-        if valued and not self.head:
-            torch.manual_seed(
-                seed_for(seed, "value head")
-            )  # drawn where there is no reward model to start from
-            alike = bool(reward_name) and same_tokenization(
-                self.tokenizer, load_tokenizer(reward_name)
-            )
-            scalar, _ = load_scalar(
-                reward_name if alike else policy_name, training, new_head=not alike
-            )
+        if has_critic_model(config):
+            torch.manual_seed(seed_for(seed, "value head"))
+            start, is_new = self._critic_start(policy, reward_model)
+            scalar, _ = load_scalar(start, training, new_head=is_new)
             self.critic = Engine(scalar, learning_rate=config.value_learning_rate, steps=steps)
         for engine in self.engines.values():
-            engine.model.train()  # dropout is off; without it no activation would be computed again
+            # dropout is off; training mode is what makes gradient checkpointing work
+            engine.model.train()
             engine.start(self.pack([PromptGroup([0], [[0]])]))
+
+    def _critic_start(self, policy: str, reward_model: str | None) -> tuple[str, bool]:
+        """Choose the model that the critic starts from, and whether it needs a new head."""
+        if reward_model is None:
+            return policy, True
+        if not same_tokenization(self.tokenizer, load_tokenizer(reward_model)):
+            return policy, True
+        return reward_model, False
 
     @property
     def model(self) -> PreTrainedModel:
+        """The language model of the policy."""
         return self.policy.model
 
     @property
     def engines(self) -> dict[str, Engine]:
-        return {"policy": self.actor} | ({"value": self.critic} if self.critic else {})
+        """The engines by name: ``policy``, and ``value`` if there is a separate critic."""
+        engines = {"policy": self.actor}
+        if self.critic:
+            engines["value"] = self.critic
+        return engines
 
     def pack(self, prompt_groups: Sequence[PromptGroup]) -> PackedBatch:
+        """Pack prompts and answers into one batch for the models."""
         return pack(self.model, prompt_groups, padding_id(self.tokenizer))
 
     @contextlib.contextmanager
     def summon_full_params(self) -> Iterator[None]:
-        """Within it this process may use the models by itself, as often as it likes."""
+        """Let this process use the models by itself, as often as it likes, within the context."""
         with contextlib.ExitStack() as stack:
             for engine in self.engines.values():
                 stack.enter_context(engine.summon_full_params())
@@ -105,9 +143,15 @@ class ActorCritic:
         temperature: float,
         seeds: Sequence[int],
     ) -> list[Decoded]:
-        """The policy's answers."""
-        pad = padding_id(self.tokenizer)
-        with self.writer.model() as model:
+        """Sample one answer to each prompt from the whole distribution of the policy.
+
+        Args:
+            prompts: Token ids of the prompts.
+            max_tokens: Maximum tokens per answer.
+            temperature: Sampling temperature; 0 is greedy.
+            seeds: One per prompt.
+        """
+        with self._sampler.model() as model:
             return decode(
                 model,
                 prompts,
@@ -115,72 +159,91 @@ class ActorCritic:
                 temperature=temperature,
                 seeds=seeds,
                 stop_ids=self.stops,
-                pad_id=pad,
+                pad_id=padding_id(self.tokenizer),
             )
 
     @property
     def generation_logprobs_are_exact(self) -> bool:
-        """Whether the log-probabilities that an answer was drawn with are those of a pass, so that none is needed to find them."""
-        return self.writer.is_the_policy and not self.head
+        """Whether sampling yields the very log-probabilities of a forward pass.
+
+        The forward pass is then not needed. With a value head it is, for the values.
+        """
+        return self._sampler.is_the_policy and not self.has_value_head
 
     @torch.no_grad()
     def forward(
-        self, prompt_groups: Sequence[PromptGroup], written: Tensor | None = None
+        self, prompt_groups: Sequence[PromptGroup], sampled_logprobs: Tensor | None = None
     ) -> PolicyOutputs:
-        """What policy, reference and critic make of answers; the policy is not asked where ``written`` tells its log-probabilities."""
+        """Read answers with policy, reference and critic.
+
+        Args:
+            prompt_groups: The prompts, each with its answers.
+            sampled_logprobs: ``[N]`` log-probabilities of the policy, if sampling already yielded
+                them; the policy is not run then.
+        """
         packed = self.pack(prompt_groups)
-        if written is None:
+        values: Tensor | None = None
+        if sampled_logprobs is None:
             logits, values = self.policy(packed)
             logprobs = token_logprobs(logits, packed.targets, self.temperature)
         else:
-            logprobs, values = written.to(packed.targets.device), None
+            logprobs = sampled_logprobs.to(packed.targets.device)
         if self.critic:
             values = self.critic.unwrapped(packed, values=True)
-        return PolicyOutputs(
-            logprobs,
-            self._reference(packed),
-            logprobs.new_zeros(logprobs.shape) if values is None else values,
-        )
+        if values is None:
+            values = logprobs.new_zeros(logprobs.shape)
+        return PolicyOutputs(logprobs, self._ref_logprobs(packed), values)
 
-    def _reference(self, packed: PackedBatch) -> Tensor:
-        with without_adapters(self.model) if self.reference is None else contextlib.nullcontext():
-            read: Callable[[PackedBatch], tuple[Tensor, Tensor | None]] = (
-                self.reference or self.policy
-            )
-            return token_logprobs(read(packed)[0], packed.targets, self.temperature)
+    def _ref_logprobs(self, packed: PackedBatch) -> Tensor:
+        if self.reference is None:
+            with without_adapters(self.model):
+                logits, _ = self.policy(packed)
+        else:
+            logits, _ = self.reference(packed)
+        return token_logprobs(logits, packed.targets, self.temperature)
 
 
-class _Writer:
-    """The policy as it writes: itself, or a copy in the precision of its passes, which reads half the bytes per token."""
+class _Sampler:
+    """The model that samples: the policy itself, or a copy in the precision of its forward passes.
+
+    A copy in bfloat16 reads half as many bytes per token.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        narrow = policy.precision != torch.float32
-        self._copy: PreTrainedModel | None = _narrowed(policy) if narrow else None
+        self._copy: PreTrainedModel | None = None
+        if policy.precision != torch.float32:
+            self._copy = _cast_copy(policy)
 
     @property
     def is_the_policy(self) -> bool:
+        """Whether the policy itself samples."""
         return self._copy is None
 
     @contextlib.contextmanager
     def model(self) -> Iterator[PreTrainedModel]:
-        """The policy as it is now, ready to generate."""
-        found, was_training = self._copy or self.policy.model, self.policy.training
+        """Give the policy with its present weights, ready to generate."""
+        model = self._copy or self.policy.model
+        was_training = self.policy.training
         if self._copy:
-            with torch.no_grad():
-                for mine, theirs in zip(
-                    self._copy.parameters(), self.policy.model.parameters(), strict=True
-                ):
-                    mine.copy_(theirs.full_tensor() if hasattr(theirs, "full_tensor") else theirs)
-        found.eval()  # checkpointing, which forbids the cache, is for training alone
+            self._update_copy(self._copy)
+        # out of training mode there is no gradient checkpointing, which forbids the cache
+        model.train(mode=False)
         try:
-            yield found
+            yield model
         finally:
             self.policy.train(was_training)
 
+    @torch.no_grad()
+    def _update_copy(self, narrow: PreTrainedModel) -> None:
+        for mine, theirs in zip(narrow.parameters(), self.policy.model.parameters(), strict=True):
+            # a sharded weight is gathered first
+            mine.copy_(theirs.full_tensor() if hasattr(theirs, "full_tensor") else theirs)
 
-def _narrowed(policy: Policy) -> PreTrainedModel:
-    found: PreTrainedModel = copy.deepcopy(policy.model).requires_grad_(False)
-    for parameter in found.parameters():
+
+def _cast_copy(policy: Policy) -> PreTrainedModel:
+    """Copy the policy's model, frozen, with its weights in the precision of its passes."""
+    narrow: PreTrainedModel = copy.deepcopy(policy.model).requires_grad_(False)
+    for parameter in narrow.parameters():
         parameter.data = parameter.data.to(policy.precision)
-    return found
+    return narrow

@@ -1,28 +1,37 @@
-"""The judge as PPO's reward, without a reward model between them."""
+"""The judge as PPO's reward, without a reward model in between (d-RLAIF, arXiv 2309.00267)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from cai.records import Prompt
 from cai.train.ppo.detokenize import Detokenizer
 
 Rater = Callable[[Sequence[tuple[Prompt, str]]], Sequence[float | None]]
-"""From (prompt, answer) to a number, or None where the judge gave none."""
+"""From pairs of prompt and answer to ratings; None where the judge gave none that can be read."""
 
 
-class JudgedScore:
-    """A :class:`~cai.train.ppo.rewards.Score` that reads the tokens back as texts and asks a judge.
+class JudgeScore:
+    """A :class:`~cai.train.ppo.rewards.RewardSource` that asks a judge to rate the answers.
 
-    An answer about which the judge said nothing readable has no score.
+    Args:
+        detokenizer: Turns the rollout's tokens into texts.
+        rate: The judge's rating of texts.
     """
 
-    normalised = False
+    normalized = False
 
-    def __init__(self, texts: Detokenizer, rate: Rater) -> None:
-        self.texts, self.rate = texts, rate
+    def __init__(self, detokenizer: Detokenizer, rate: Rater) -> None:
+        self.detokenizer = detokenizer
+        self.rate = rate
 
     def __call__(
         self, prompts: list[list[int]], answers: list[list[int]]
     ) -> Sequence[float | None]:
-        return self.rate(self.texts(prompts, answers))
+        """Rate each answer; None where the rating cannot be read."""
+        return self.rate(self.detokenizer(prompts, answers))
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the source in a few JSON values."""
+        return {"type": "judge"}

@@ -1,7 +1,8 @@
-"""Looking at a policy while it is optimised: held-out reward and gold beside the KL, alarms, a stop rule, the best one kept.
+"""Monitoring of a PPO training: evaluations, limits that stop it, warnings, the policy to keep.
 
-A reward model is a stand-in. Past some KL the score goes on rising while what it stands for falls (arXiv 2210.10760), so the two
-are put side by side, and ``cai.evaluate.overoptimization`` finds where they part.
+A reward model is a stand-in. Beyond some KL its score keeps rising while the true quality falls
+(arXiv 2210.10760), so both are measured, and ``cai.evaluate.overoptimization`` finds where they
+part.
 """
 
 from __future__ import annotations
@@ -9,198 +10,235 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cai import distributed
-from cai.config import PPO, Monitor
-from cai.keys import seed_for
-from cai.models.chat_template.format import ChatFormat
-from cai.models.load import context_length
-from cai.models.stopping import answer_text
-from cai.records import Prompt
-from cai.rl.kl import k1
-from cai.rl.masked import masked_sum
+from cai.config import Monitor
 from cai.train.checkpoint import save
 from cai.train.ppo.actor_critic import ActorCritic
-from cai.train.ppo.rewards import ScoreFunction, clip_of
-from cai.train.ppo.rollout import collect_rollout
+from cai.train.ppo.evaluation import Evaluator
 
-GoldReward = Callable[[Sequence[tuple[Prompt, str]]], Sequence[float]]
-"""How good answers really are, as far as somebody can say: a number each, the larger the better."""
+Metrics = Mapping[str, float]
 
 
-class TrainingMonitor:
-    """Looks every ``monitor.eval_every`` updates, keeps the best policy beside ``out``, and says when to stop."""
+@dataclass(frozen=True)
+class Limit:
+    """A range that a metric of an update must stay in.
 
-    def __init__(
-        self,
-        monitor: Monitor,
-        actor_critic: ActorCritic,
-        eval_prompts: Sequence[Prompt],
-        chat: ChatFormat,
-        score: ScoreFunction,
-        gold: GoldReward | None,
-        config: PPO,
-        seed: int,
-        base: str,
-        out: Path,
-    ) -> None:
-        self.monitor, self.actor_critic, self.score, self.gold, self.config, self.seed = (
-            monitor,
-            actor_critic,
-            score,
-            gold,
-            config,
-            seed,
-        )
-        self.clip = clip_of(score, config)
-        room = context_length(actor_critic.model) - config.rollout.max_tokens
-        asked = [
-            (p, chat.ids(chat.prompt(p.messages))) for p in eval_prompts[: monitor.eval_prompts]
-        ]
-        self.asked = [(prompt, ids) for prompt, ids in asked if len(ids) <= room]
-        self.base, self.out, self.best = base, out, out.with_name(f"{out.name}.best")
-        self.eval_points: list[dict[str, float]] = []
-        self.alarms: Counter[str] = Counter()
-        self.stop = ""
+    Attributes:
+        metric: Name of the metric. An update without it does not break the limit.
+        message: What it means if the metric is out of range.
+        min: Smallest acceptable value.
+        max: Largest acceptable value.
+    """
 
-    def after(self, update: int, history: Sequence[dict[str, float]]) -> dict[str, Any]:
-        """What there is to say after an update: the figures of a look, and alarms."""
-        rung = self._ring(history)
-        seen = (
-            self.evaluate(update)
-            if self.monitor.eval_every and update % self.monitor.eval_every == 0 and not self.stop
-            else {}
-        )
-        return seen | ({"alarm": "; ".join(rung)} if rung else {})
+    metric: str
+    message: str
+    min: float = -math.inf
+    max: float = math.inf
 
-    # -- looking -------------------------------------------------------------------------------------------------------
+    def is_broken(self, metrics: Metrics) -> bool:
+        """Return whether the metric is out of range."""
+        value = metrics.get(self.metric)
+        return value is not None and (value < self.min or value > self.max)
 
-    def evaluate(self, update: int) -> dict[str, float]:
-        """Answer the held-out prompts, score the answers, and keep the policy if it is the best so far."""
-        if (
-            not self.monitor.eval_every
-            or not self.asked
-            or any(evaluate["update"] >= update for evaluate in self.eval_points)
-        ):
-            return {}
-        seeds = [seed_for(self.seed, "look", i) for i in range(len(self.asked))]
-        rollout = collect_rollout(
-            self.actor_critic,
-            [ids for _, ids in self.asked],
-            self.score,
-            seeds=seeds,
-            max_tokens=self.config.rollout.max_tokens,
-            missing_eos_score=self.config.rollout.missing_eos_score,
-        )
-        kl = masked_sum(k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask) / len(self.asked)
-        found = {"eval_kl": float(kl)}
-        if rollout.scored.any():
-            found["eval_score"] = float(rollout.scores[rollout.scored].mean())
-        if self.gold:
-            texts = [
-                answer_text(self.actor_critic.tokenizer, e.answer, self.actor_critic.stops)
-                for e in rollout.trajectories
-            ]
-            values = self.gold(
-                [(prompt, text) for (prompt, _), text in zip(self.asked, texts, strict=True)]
-            )
-            if len(values):
-                found["eval_gold"] = sum(values) / len(values)
-        self.eval_points.append({"update": update, **found})
-        if self._worth(self.eval_points[-1]) >= max(map(self._worth, self.eval_points)):
-            save(self.actor_critic.actor, self.actor_critic.tokenizer, self.best, self.base)
-        return found
 
-    def _worth(self, evaluate: dict[str, float]) -> float:
-        """By gold where any look has it, else by score: the two are never held against each other."""
-        if any("eval_gold" in row for row in self.eval_points):
-            return evaluate.get("eval_gold", -math.inf)
-        return evaluate.get("eval_score", -math.inf)
+def limits_of(settings: Monitor, batch_size: int, score_clip: float | None) -> list[Limit]:
+    """List the limits that stop a training.
 
-    # -- alarms --------------------------------------------------------------------------------------------------------
+    Args:
+        settings: Settings of the monitor.
+        batch_size: Answers per update.
+        score_clip: Distance from zero that scores are clipped to; None: they are not clipped.
+    """
+    limits = [
+        Limit("entropy", f"entropy below {settings.min_entropy:g} nats", min=settings.min_entropy),
+        Limit(
+            "unique_fraction",
+            f"fewer than {settings.min_unique_fraction:.0%} of the answers are unique",
+            min=settings.min_unique_fraction,
+        ),
+        Limit(
+            "unread",
+            f"more than {settings.max_unscored:.0%} of the answers have no score",
+            max=settings.max_unscored * batch_size,
+        ),
+    ]
+    if settings.max_kl is not None:
+        limits.insert(0, Limit("kl", f"KL above {settings.max_kl:g} nats", max=settings.max_kl))
+    if score_clip is not None:
+        message = f"mean score beyond {score_clip:g}, where scores are clipped"
+        limits.append(Limit("score", message, min=-score_clip, max=score_clip))
+    return limits
 
-    def _ring(self, history: Sequence[dict[str, float]]) -> list[str]:
-        """The alarms of the last update. A limit of ``monitor`` that is broken ``patience`` times in a row stops the training."""
-        rung = [reason for reason, is_on in self._limits(history[-1]).items() if is_on]
-        for reason in rung:
-            if (
-                all(self._limits(row).get(reason) for row in history[-self.monitor.patience :])
-                and len(history) >= self.monitor.patience
-            ):
-                self.stop = self.stop or reason
-        rung += [reason for reason, is_on in _warnings(history[-1]).items() if is_on]
-        self.alarms.update(rung)
-        return rung
 
-    def _limits(self, row: dict[str, float]) -> dict[str, bool]:
-        monitor = self.monitor
-        most = monitor.max_unscored * self.config.rollout.batch_size
-        limits = {
-            f"KL over {monitor.max_kl} nats": monitor.max_kl is not None
-            and row["kl"] > monitor.max_kl,
-            # it has no entropy where no step of the update had finite figures; that is said by its own alarm
-            f"entropy under {monitor.min_entropy} nats": row.get("entropy", math.inf)
-            < monitor.min_entropy,
-            f"fewer than {monitor.min_unique_fraction:.0%} of the answers differ": row[
-                "unique_fraction"
-            ]
-            < monitor.min_unique_fraction,
-            f"more than {monitor.max_unscored:.0%} of the answers have no score": row["unread"]
-            > most,
-        }
-        if self.clip is not None and "score" in row:
-            limits[f"mean score beyond {self.clip:g}, where scores are clipped"] = (
-                abs(row["score"]) > self.clip
-            )
-        return limits
+WARNINGS: dict[str, Callable[[Metrics], bool]] = {
+    "all answers have the same score": lambda metrics: metrics.get("score_std") == 0,
+    "some answers have no score": lambda metrics: metrics["unread"] > 0,
+    "no answer ended with a stop token": lambda metrics: metrics["stopped"] == 0,
+    "all answers are empty": lambda metrics: metrics["length"] <= 1,
+    "a step was skipped because its gradient was not finite": (
+        lambda metrics: metrics.get("skipped", 0) > 0
+    ),
+}
+"""What is reported but does not stop a training: when each warning applies to an update."""
 
-    # -- keeping -------------------------------------------------------------------------------------------------------
 
-    def publish(self, card: str) -> None:
-        """Save the policy; where that was asked for, or the training was stopped, the best one rather than the last."""
-        if not self.best.is_dir() or not (self.monitor.keep == "best" or self.stop):
+class Checkpoints:
+    """The policy on disk: the best one so far beside its place, and in the end the one to keep.
+
+    Args:
+        actor_critic: The models.
+        out: Folder of the finished policy.
+        base: Folder or hub id of the policy that the training started from.
+    """
+
+    def __init__(self, actor_critic: ActorCritic, out: Path, base: str) -> None:
+        self.actor_critic = actor_critic
+        self.out = out
+        self.base = base
+        self.best = out.with_name(f"{out.name}.best")
+
+    def save_best(self) -> None:
+        """Save the policy as the best one so far."""
+        save(self.actor_critic.actor, self.actor_critic.tokenizer, self.best, self.base)
+
+    def publish(self, card: str, *, keep_best: bool) -> None:
+        """Put the policy to keep in its place.
+
+        Args:
+            card: Text of the model card.
+            keep_best: Keep the best policy, if one was saved, and not the last one.
+        """
+        if keep_best and self.best.is_dir():
+            if distributed.is_main():
+                (self.best / "README.md").write_text(card, encoding="utf-8")
+                shutil.rmtree(self.out, ignore_errors=True)
+                self.best.rename(self.out)
+        else:
             save(self.actor_critic.actor, self.actor_critic.tokenizer, self.out, self.base, card)
             if distributed.is_main():
                 shutil.rmtree(self.best, ignore_errors=True)
-        elif distributed.is_main():
-            (self.best / "README.md").write_text(card, encoding="utf-8")
-            shutil.rmtree(self.out, ignore_errors=True)
-            self.best.rename(self.out)
         distributed.wait()
 
-    def state(self) -> dict[str, Any]:
-        """What a later run needs to go on watching."""
-        return {"eval_points": self.eval_points, "alarms": dict(self.alarms), "stop": self.stop}
 
-    def restore(self, kept: dict[str, Any]) -> None:
-        """Go back to a :meth:`state`."""
-        self.eval_points, self.alarms, self.stop = (
-            kept.get("eval_points", []),
-            Counter(kept.get("alarms", {})),
-            kept.get("stop", ""),
-        )
+class TrainingMonitor:
+    """Evaluates the policy every few updates, keeps the best one, warns, and says when to stop.
+
+    Args:
+        settings: Settings of the monitor.
+        limits: The limits of an update. One that is broken ``settings.patience`` times in a row
+            stops the training.
+        checkpoints: Where policies are saved.
+        evaluator: Evaluates the policy; None: there are no held-out prompts.
+
+    Attributes:
+        eval_points: The evaluations so far, each with the number of its ``update``.
+        alarms: How often each limit was broken and each warning was given.
+        stopped_by: Message of the limit that stopped the training; empty while none has.
+    """
+
+    def __init__(
+        self,
+        settings: Monitor,
+        limits: Sequence[Limit],
+        checkpoints: Checkpoints,
+        evaluator: Evaluator | None = None,
+    ) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.checkpoints = checkpoints
+        self.evaluator = evaluator
+        self.eval_points: list[dict[str, float]] = []
+        self.alarms: Counter[str] = Counter()
+        self.stopped_by = ""
+
+    def after(self, update: int, history: Sequence[Metrics]) -> dict[str, Any]:
+        """Check the last update, and evaluate the policy if it is time.
+
+        Args:
+            update: Number of updates done.
+            history: Metrics of all of them.
+
+        Returns:
+            The metrics of the evaluation, and ``alarm``: broken limits and warnings.
+        """
+        alarms = self._check(history)
+        row: dict[str, Any] = {}
+        eval_every = self.settings.eval_every
+        if eval_every and update % eval_every == 0 and not self.stopped_by:
+            row |= self.evaluate(update)
+        if alarms:
+            row["alarm"] = "; ".join(alarms)
+        return row
+
+    def evaluate(self, update: int) -> dict[str, float]:
+        """Evaluate the policy, and save it if it is the best so far; each update only once."""
+        if not self.settings.eval_every or self.evaluator is None:
+            return {}
+        if any(point["update"] >= update for point in self.eval_points):
+            return {}
+        metrics = self.evaluator.evaluate()
+        self.eval_points.append({"update": update, **metrics})
+        if self._best_point()["update"] == update:
+            self.checkpoints.save_best()
+        return metrics
+
+    def _quality(self, point: Metrics) -> float:
+        """Rate an evaluation by gold score, or by score if no evaluation has a gold score."""
+        has_gold = any("eval_gold" in other for other in self.eval_points)
+        return point.get("eval_gold" if has_gold else "eval_score", -math.inf)
+
+    def _best_point(self) -> dict[str, float]:
+        """Return the best evaluation so far, the latest of equal ones."""
+        return max(reversed(self.eval_points), key=self._quality)
+
+    def _check(self, history: Sequence[Metrics]) -> list[str]:
+        """Return the broken limits and the warnings of the last update, and decide about a stop."""
+        metrics = history[-1]
+        recent = history[-self.settings.patience :]
+        alarms = []
+        for limit in self.limits:
+            if not limit.is_broken(metrics):
+                continue
+            alarms.append(limit.message)
+            lasting = all(limit.is_broken(earlier) for earlier in recent)
+            if lasting and len(recent) == self.settings.patience and not self.stopped_by:
+                self.stopped_by = limit.message
+        alarms += [message for message, applies in WARNINGS.items() if applies(metrics)]
+        self.alarms.update(alarms)
+        return alarms
+
+    def publish(self, card: str) -> None:
+        """Save the last policy; the best one if the settings ask for it or training was stopped."""
+        keep_best = self.settings.keep == "best" or bool(self.stopped_by)
+        self.checkpoints.publish(card, keep_best=keep_best)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs, as JSON values."""
+        return {
+            "eval_points": self.eval_points,
+            "alarms": dict(self.alarms),
+            "stopped_by": self.stopped_by,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to the state of :meth:`state_dict`."""
+        self.eval_points = state["eval_points"]
+        self.alarms = Counter(state["alarms"])
+        self.stopped_by = state["stopped_by"]
 
     def summary(self) -> dict[str, Any]:
-        """What was seen, as far as anything was."""
-        best = max(self.eval_points, key=self._worth, default=None)
-        said = {
-            "eval_points": self.eval_points,
-            "best_update": best["update"] if best else None,
-            "alarms": dict(self.alarms),
-            "stopped_by": self.stop,
-        }
-        return {name: value for name, value in said.items() if value not in ([], {}, "", None)}
-
-
-def _warnings(row: dict[str, float]) -> dict[str, bool]:
-    """What is worth a word and may yet be right."""
-    return {
-        "all answers got the same score": row.get("score_std") == 0,
-        "some answers have no score": row["unread"] > 0,
-        "no answer ended by itself": row["stopped"] == 0,
-        "all answers are empty": row["length"] <= 1,
-        "a step was skipped: its gradient was not finite": row.get("skipped", 0) > 0,
-    }
+        """Summarize what was observed; what never happened is left out."""
+        summary: dict[str, Any] = {}
+        if self.eval_points:
+            summary["eval_points"] = self.eval_points
+            summary["best_update"] = self._best_point()["update"]
+        if self.alarms:
+            summary["alarms"] = dict(self.alarms)
+        if self.stopped_by:
+            summary["stopped_by"] = self.stopped_by
+        return summary

@@ -1,212 +1,288 @@
-"""Where a policy's reward comes from: a reward model, several of them, or any functions of token ids, mixed."""
+"""Reward sources: a reward model, an ensemble, or any function of token ids.
+
+A reward source is called with the token ids of prompts and answers and returns a score per answer::
+
+    def score(prompts: list[list[int]], answers: list[list[int]]) -> list[float | None]:
+        return [-abs(len(answer) - 20) / 20 for answer in answers]
+
+    cai.train_ppo(prompts, policy, out, config, score=score)
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from cai import config
+from cai.config import Constraint
 from cai.errors import InputError
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import fingerprint, same_tokenization
 from cai.models.names import find_model
 from cai.models.scalar import load_scalar_model
-from cai.rl.masked import masked_mean
 from cai.train.batching import ANY_LENGTH, TokenizedExample, tokenize
 from cai.train.ppo.detokenize import Detokenizer
 from cai.train.reward.scoring import score_rows
 
-if TYPE_CHECKING:
-    from cai.train.ppo.rollout import Rollout
-
 Combine = Literal["mean", "min", "lower_confidence"]
-"""Of several models: their mean, the least of them, or the mean less their deviation (arXiv 2310.02743, section 3.3)."""
-SCORE_CLIP = 10.0
-"""Normalised scores are clipped to this many deviations of the reward model's training answers."""
-ScoreFunction = Callable[[list[list[int]], list[list[int]]], Tensor | Sequence[float | None]]
-"""From prompt token ids and answer token ids (stop token included) to a score ``[B]`` per answer. None, or in a tensor NaN, is for
-an answer that cannot be scored; nothing is learnt from it."""
+"""Score of an ensemble: the mean of its members, the minimum, or the mean minus one standard
+deviation (arXiv 2310.02743, section 3.3)."""
+Scores: TypeAlias = Tensor | Sequence[float | None]
+"""A score per answer; None, or NaN in a tensor, for an answer that cannot be scored."""
+ScoreFunction = Callable[[list[list[int]], list[list[int]]], Scores]
+"""From token ids of prompts and of answers (stop token included) to scores. Nothing is learned from
+an answer without a score."""
 
 
-class Score(Protocol):
-    """A score function that says on which scale its scores are."""
+class RewardSource(Protocol):
+    """A score function that knows the scale of its scores and can describe itself."""
 
     @property
-    def normalised(self) -> bool:
-        """Whether scores have mean 0 and deviation 1 over the answers that a reward model was trained on."""
+    def normalized(self) -> bool:
+        """Whether scores have mean 0 and standard deviation 1 on a reward model's training set."""
 
-    def __call__(
-        self, prompts: list[list[int]], answers: list[list[int]]
-    ) -> Tensor | Sequence[float | None]: ...
+    def __call__(self, prompts: list[list[int]], answers: list[list[int]]) -> Scores:
+        """Score each answer."""
 
-
-def is_normalised(score: ScoreFunction) -> bool:
-    """Whether a score is on the scale of a reward model's training answers; of a plain function this is not known."""
-    return bool(getattr(score, "normalised", False))
+    def describe(self) -> dict[str, Any]:
+        """Describe the source in JSON values that change when its scores change."""
 
 
-def values_of(
+def is_normalized(score: ScoreFunction) -> bool:
+    """Return whether scores are normalized; those of a plain function are not."""
+    return bool(getattr(score, "normalized", False))
+
+
+def describe(score: ScoreFunction) -> dict[str, Any]:
+    """Describe a reward source in JSON values; a plain function by its name."""
+    own = getattr(score, "describe", None)
+    if own is not None:
+        return dict(own())
+    kind = type(score)
+    name = getattr(score, "__qualname__", kind.__qualname__)
+    return {"type": "function", "name": name}
+
+
+def score_answers(
     score: ScoreFunction, prompts: list[list[int]], answers: list[list[int]]
 ) -> list[float | None]:
-    """The score of each answer; None where there is none, or no finite number.
+    """Score each answer.
+
+    Args:
+        score: The reward source.
+        prompts: Token ids of the prompts.
+        answers: Token ids of the answers, one per prompt.
+
+    Returns:
+        A score per answer; None where there is none, or where it is not finite.
 
     Raises:
-        InputError: if there are not as many scores as answers.
+        InputError: If there are not as many scores as answers.
     """
-    found = score(prompts, answers)
-    values = found.flatten().tolist() if isinstance(found, Tensor) else list(found)
+    scores = score(prompts, answers)
+    values = scores.flatten().tolist() if isinstance(scores, Tensor) else list(scores)
     if len(values) != len(answers):
         raise InputError(
-            f"the score function returned {len(values)} scores for {len(answers)} answers; it must score each of them"
+            f"the score function returned {len(values)} scores for {len(answers)} answers; "
+            "it must return one per answer"
         )
     return [None if value is None or not math.isfinite(value) else float(value) for value in values]
 
 
-def clip_of(score: ScoreFunction, config: config.PPO) -> float | None:
-    """The bound that scores are clipped to: what ``ppo.score_clip`` says, else that of normalised scores, else none."""
-    return config.rollout.score_clip or (SCORE_CLIP if is_normalised(score) else None)
-
-
-@dataclass
-class ScoreScale:
-    """Brings the scores of one function to where PPO can start from.
-
-    Scores that are not normalised may lie anywhere. A constant is taken off them, so that in the first update their mean is what
-    the value model expects; every answer has one score, so a constant changes nothing about which policy is best.
-    """
-
-    clip: float | None
-    offset: float | None  # None: not measured yet
-
-    @classmethod
-    def of(cls, score: ScoreFunction, config: config.PPO) -> ScoreScale:
-        return cls(clip_of(score, config), 0.0 if is_normalised(score) else None)
-
-    def apply(self, scores_B: Tensor, rollout: Rollout) -> Tensor:
-        """Clip the scores of a rollout and take the constant off them."""
-        clipped = scores_B if self.clip is None else scores_B.clamp(-self.clip, self.clip)
-        if self.offset is None and rollout.scored.any():
-            self.offset = float(
-                clipped[rollout.scored].mean() - masked_mean(rollout.values, rollout.mask)
-            )
-        return clipped - (self.offset or 0.0)
-
-
 def reward_scorer(
-    reward_name: str, combine: Combine = "mean", texts: Detokenizer | None = None
-) -> Score:
-    """Scores by a reward model, or by all members of an ensemble.
+    reward_model: str, combine: Combine = "mean", detokenizer: Detokenizer | None = None
+) -> RewardSource:
+    """Open a reward model, or all members of an ensemble, as a reward source.
 
-    It reads the policy's own tokens where it would write the same; where its tokenizer or template is another, it reads the
-    ``texts`` that the tokens stand for. Without ``texts`` the tokens are taken to be its own.
+    Args:
+        reward_model: Folder or hub id of the reward model.
+        combine: How the scores of an ensemble are combined.
+        detokenizer: Turns the policy's tokens into texts for a reward model that tokenizes
+            differently. None: the tokens are taken to be the reward model's own.
     """
-    members = [RewardModelScore(name, texts) for name in ensemble_paths(reward_name)]
+    members = [RewardModelScore(path, detokenizer) for path in ensemble_paths(reward_model)]
     return members[0] if len(members) == 1 else Ensemble(members, combine)
 
 
-class ConstraintReward(NamedTuple):
-    """A second score, and the bound that its mean is to be held at or above."""
-
-    score: ScoreFunction
-    min: float
-    made_from: str = ""  # what identifies the score, to one who goes on after a kill
-
-
-def load_constraint(
-    asked: config.Constraint, base: Path, texts: Detokenizer | None = None
-) -> ConstraintReward | None:
-    """The guard that a file asks for, its folder relative to ``base``."""
-    if not asked.model:
-        return None
-    name = find_model(asked.model, base)
-    return ConstraintReward(reward_scorer(name, texts=texts), asked.min, fingerprint(name))
-
-
-def ensemble_paths(reward_name: str) -> list[str]:
-    """The folders of a reward model and of the other members of its ensemble."""
-    return [reward_name, *(str(path) for path in sorted(Path(reward_name).glob("member-*")))]
+def ensemble_paths(reward_model: str) -> list[str]:
+    """List the folders of a reward model and of the other members of its ensemble."""
+    others = sorted(Path(reward_model).glob("member-*"))
+    return [reward_model, *(str(path) for path in others)]
 
 
 class RewardModelScore:
-    """Scores by one reward model; ``texts`` as in :func:`reward_scorer`."""
+    """Scores of one reward model; arguments as in :func:`reward_scorer`.
 
-    def __init__(self, reward_name: str, texts: Detokenizer | None = None) -> None:
-        self.scalar = load_scalar_model(reward_name)
-        self.normalised = all(
-            hasattr(self.scalar.model.config, name) for name in ("reward_mean", "reward_std")
-        )
-        self.texts = (
-            None
-            if texts is None or same_tokenization(texts.tokenizer, self.scalar.tokenizer)
-            else texts
-        )
+    Attributes:
+        normalized: Whether the model's config has the normalization that ``cai reward`` writes.
+    """
+
+    def __init__(self, reward_model: str, detokenizer: Detokenizer | None = None) -> None:
+        self.reward_model = reward_model
+        self.scalar = load_scalar_model(reward_model)
+        config = self.scalar.model.config
+        self.normalized = hasattr(config, "reward_mean") and hasattr(config, "reward_std")
+        self.detokenizer: Detokenizer | None = None
+        if detokenizer and not same_tokenization(detokenizer.tokenizer, self.scalar.tokenizer):
+            self.detokenizer = detokenizer
 
     def __call__(self, prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
-        if self.texts is None:
-            return score_rows(
-                self.scalar, [TokenizedExample(p, a) for p, a in zip(prompts, answers, strict=True)]
-            )
-        chat = ChatFormat(self.scalar.tokenizer, self.texts.chat_format)
-        rows = [
-            tokenize(chat, prompt, text, ANY_LENGTH, ended=self.texts.ended(answer))
-            for (prompt, text), answer in zip(self.texts(prompts, answers), answers, strict=True)
-        ]
-        return score_rows(self.scalar, [row for row in rows if row])
+        """Score each answer: ``[B]``."""
+        if self.detokenizer is None:
+            pairs = zip(prompts, answers, strict=True)
+            return score_rows(self.scalar, [TokenizedExample(*pair) for pair in pairs])
+        return score_rows(self.scalar, self._retokenize(self.detokenizer, prompts, answers))
+
+    def _retokenize(
+        self, detokenizer: Detokenizer, prompts: list[list[int]], answers: list[list[int]]
+    ) -> list[TokenizedExample]:
+        """Write the texts of the answers in the reward model's own tokens and chat format."""
+        chat = ChatFormat(self.scalar.tokenizer, detokenizer.chat_format)
+        rows = []
+        for (prompt, text), answer in zip(detokenizer(prompts, answers), answers, strict=True):
+            row = tokenize(chat, prompt, text, ANY_LENGTH, ended=detokenizer.ended(answer))
+            assert row is not None  # no row is longer than ANY_LENGTH
+            rows.append(row)
+        return rows
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the source in JSON values."""
+        return {"type": "reward_model", "model": fingerprint(self.reward_model)}
 
 
 class Ensemble:
-    """Several scores as one; an answer that one of them does not score has none.
+    """Several scores combined to one; an answer that one member cannot score has none.
 
-    ``spread`` is their mean deviation from each other in the last batch, which grows where they guess; None where they scored
-    nothing.
+    Args:
+        members: The reward sources.
+        combine: How their scores are combined.
+
+    Attributes:
+        normalized: Whether the scores of all members are normalized.
+        spread: Standard deviation across members, averaged over the answers of the last call; it
+            grows where they guess. None if no answer had a score.
     """
 
     def __init__(self, members: Sequence[ScoreFunction], combine: Combine = "mean") -> None:
-        self.members, self.combine = members, combine
-        self.normalised = all(map(is_normalised, members))
+        self.members = members
+        self.combine = combine
+        self.normalized = all(is_normalized(member) for member in members)
         self.spread: float | None = None
 
     def __call__(self, prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
-        scores = _stacked(self.members, prompts, answers)
-        deviation = scores.std(0, unbiased=False)
-        known = deviation[~deviation.isnan()]
+        """Score each answer: ``[B]``, NaN where there is no score."""
+        scores_MB = _stack_scores(self.members, prompts, answers)
+        deviation_B = scores_MB.std(0, unbiased=False)
+        known = deviation_B[~deviation_B.isnan()]
         self.spread = float(known.mean()) if len(known) else None
         if self.combine == "min":
-            return scores.amin(0)
-        return scores.mean(0) - (deviation if self.combine == "lower_confidence" else 0.0)
+            return scores_MB.amin(0)
+        if self.combine == "lower_confidence":
+            return scores_MB.mean(0) - deviation_B
+        return scores_MB.mean(0)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the source in JSON values."""
+        members = [describe(member) for member in self.members]
+        return {"type": "ensemble", "combine": self.combine, "members": members}
 
 
-def mixed(parts: Mapping[ScoreFunction, float]) -> ScoreFunction:
-    """The weighted sum of several scores; an answer that one of them does not score has none."""
+class WeightedSum:
+    """The weighted sum of several scores; an answer that one of them cannot score has none.
 
-    def score(prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
-        return (
-            _stacked(list(parts), prompts, answers) * torch.tensor([*parts.values()]).unsqueeze(1)
-        ).sum(0)
+    Args:
+        terms: Pairs of reward source and weight.
+    """
 
-    return score
+    normalized = False
+
+    def __init__(self, terms: Sequence[tuple[ScoreFunction, float]]) -> None:
+        self.sources = [source for source, _ in terms]
+        self.weights = [weight for _, weight in terms]
+
+    def __call__(self, prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
+        """Score each answer: ``[B]``, NaN where there is no score."""
+        scores_MB = _stack_scores(self.sources, prompts, answers)
+        return (scores_MB * torch.tensor(self.weights).unsqueeze(1)).sum(0)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the source in JSON values."""
+        sources = [describe(source) for source in self.sources]
+        return {"type": "weighted_sum", "weights": self.weights, "sources": sources}
 
 
-def _stacked(
-    scores: Sequence[ScoreFunction], prompts: list[list[int]], answers: list[list[int]]
+@dataclass(frozen=True)
+class LengthPenalty:
+    """A penalty for every token beyond a free length, to be summed with a reward.
+
+    Attributes:
+        per_token: Penalty per token.
+        free_tokens: Tokens without a penalty.
+    """
+
+    per_token: float
+    free_tokens: int = 0
+
+    normalized = False
+
+    def __call__(self, prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
+        """Score each answer: ``[B]``, zero or negative."""
+        del prompts
+        excess = [max(0.0, float(len(answer) - self.free_tokens)) for answer in answers]
+        return -self.per_token * torch.tensor(excess)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the source in JSON values."""
+        return {
+            "type": "length_penalty",
+            "per_token": self.per_token,
+            "free_tokens": self.free_tokens,
+        }
+
+
+def _stack_scores(
+    sources: Sequence[ScoreFunction], prompts: list[list[int]], answers: list[list[int]]
 ) -> Tensor:
-    """What every function says of every answer, ``[functions, B]``; NaN for nothing."""
-    rows = [values_of(score, prompts, answers) for score in scores]
-    return torch.tensor([[math.nan if value is None else value for value in row] for row in rows])
+    """Score each answer by each source: ``[M, B]``, NaN where there is no score."""
+    rows = []
+    for source in sources:
+        scores = score_answers(source, prompts, answers)
+        rows.append([math.nan if score is None else score for score in scores])
+    return torch.tensor(rows)
 
 
-def length_cost(per_token: float, free: int = 0) -> ScoreFunction:
-    """A price for every token beyond ``free``, to be mixed with a reward that likes long answers."""
+@dataclass(frozen=True)
+class ConstraintReward:
+    """A second reward source whose mean must not fall below a bound.
 
-    def score(prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
-        return -per_token * torch.tensor(
-            [max(0.0, float(len(answer) - free)) for answer in answers]
-        )
+    Attributes:
+        score: The reward source.
+        min: Smallest acceptable mean score.
+    """
 
-    return score
+    score: ScoreFunction
+    min: float
+
+
+def load_constraint(
+    config: Constraint, base: Path, detokenizer: Detokenizer | None = None
+) -> ConstraintReward | None:
+    """Open the reward model of a constraint.
+
+    Args:
+        config: The settings of the constraint.
+        base: Folder that a relative path of the model starts from.
+        detokenizer: As in :func:`reward_scorer`.
+
+    Returns:
+        The constraint, or None if the settings name no model.
+    """
+    if config.model is None:
+        return None
+    name = find_model(config.model, base)
+    return ConstraintReward(reward_scorer(name, detokenizer=detokenizer), config.min)

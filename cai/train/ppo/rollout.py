@@ -1,4 +1,7 @@
-"""Rollouts: the policy's answers to a batch of prompts, with everything the update needs to know about them."""
+"""Rollouts: the policy's answers to a batch of prompts, with everything that an update needs.
+
+Shapes: ``B`` answers, ``T`` response positions, ``N`` answer tokens one after the other.
+"""
 
 from __future__ import annotations
 
@@ -10,75 +13,99 @@ import torch
 from torch import Tensor
 
 from cai import distributed
+from cai.models.decode import Decoded
 from cai.models.load import default_micro_batch_tokens
 from cai.models.packing.layout import PromptGroup
 from cai.train.batching import bucket_by_length
 from cai.train.ppo.actor_critic import ActorCritic
-from cai.train.ppo.rewards import ScoreFunction, values_of
+from cai.train.ppo.rewards import ScoreFunction, score_answers
 
 
 class Trajectory(NamedTuple):
-    """One answer of ``T`` tokens to a prompt."""
+    """One answer of ``T`` tokens to a prompt.
+
+    Attributes:
+        prompt: Token ids of the prompt.
+        answer: ``[T]`` token ids of the answer, its stop token included.
+        logprobs: ``[T]`` log-probabilities under the policy that wrote the answer.
+        ref_logprobs: ``[T]`` log-probabilities under the reference.
+        values: ``[T]`` values of the state before each token.
+        score: The answer's score; None if it has none, and then nothing is learned from it.
+        constraint: The constraint's score, 0 without a constraint; None as for ``score``.
+        stopped: Whether the answer ended with a stop token, and was not cut off.
+    """
 
     prompt: list[int]
-    answer: list[int]  # its stop token included
-    logprobs: list[float]  # [T] under the policy that wrote it
-    ref_logprobs: list[float]  # [T] under the reference
-    values: list[float]  # [T] of the state before each token
-    score: float | None  # None: nobody could tell, and nothing is learnt from this answer
-    constraint: float | None  # what the guarding score says, likewise; 0 without one
-    stopped: bool  # whether it ended by itself
+    answer: list[int]
+    logprobs: list[float]
+    ref_logprobs: list[float]
+    values: list[float]
+    score: float | None
+    constraint: float | None
+    stopped: bool
 
 
 class Rollout(NamedTuple):
-    """``B`` answers, padded on the right to ``T`` tokens."""
+    """``B`` answers, padded on the right to ``T`` tokens.
+
+    Attributes:
+        trajectories: The answers one by one.
+        mask: ``[B, T]`` True at answer tokens, False in the padding.
+        logprobs: ``[B, T]`` log-probabilities under the policy that wrote the answers.
+        ref_logprobs: ``[B, T]`` log-probabilities under the reference.
+        values: ``[B, T]`` values of the state before each token.
+        scores: ``[B]`` score of each answer, 0 if it has none.
+        constraints: ``[B]`` constraint's score of each answer, 0 if it has none.
+        scored: ``[B]`` True where both the score and the constraint's score are known.
+        stopped: ``[B]`` True where the answer ended with a stop token.
+    """
 
     trajectories: list[Trajectory]
-    mask: Tensor  # [B, T] True where an answer token is real
-    logprobs: Tensor  # [B, T]
-    ref_logprobs: Tensor  # [B, T]
-    values: Tensor  # [B, T]
-    scores: Tensor  # [B] 0 where there is none
-    constraints: Tensor  # [B] likewise
-    scored: Tensor  # [B] True where the score, and the guard's, are known
-    stopped: Tensor  # [B]
+    mask: Tensor
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor
+    scores: Tensor
+    constraints: Tensor
+    scored: Tensor
+    stopped: Tensor
 
     @property
     def lengths(self) -> Tensor:
+        """Number of tokens of each answer: ``[B]``."""
         return self.mask.sum(1)
 
     @property
-    def learnt(self) -> Tensor:
-        """The mask ``[B, T]`` of the tokens that are learnt from: those of the answers that have a score."""
+    def loss_mask(self) -> Tensor:
+        """True at the tokens to learn from, those of the answers that have a score: ``[B, T]``."""
         return self.mask & self.scored.unsqueeze(1)
 
     @classmethod
     def of(cls, trajectories: Sequence[Trajectory]) -> Rollout:
-        length = max(len(e.answer) for e in trajectories)
+        """Pad trajectories to one rollout."""
+        lengths = [len(row.answer) for row in trajectories]
+        longest = max(lengths)
 
-        def padded(name: str) -> Tensor:
-            return torch.tensor(
-                [[*getattr(e, name), *[0.0] * (length - len(e.answer))] for e in trajectories]
-            )
+        def pad(rows: Sequence[list[float]]) -> Tensor:
+            return torch.tensor([row + [0.0] * (longest - len(row)) for row in rows])
 
-        mask = torch.arange(length) < torch.tensor([[len(e.answer)] for e in trajectories])
         return cls(
-            list(trajectories),
-            mask,
-            padded("logprobs"),
-            padded("ref_logprobs"),
-            padded("values"),
-            scores=torch.tensor([e.score or 0.0 for e in trajectories]),
-            constraints=torch.tensor([e.constraint or 0.0 for e in trajectories]),
+            trajectories=list(trajectories),
+            mask=torch.arange(longest) < torch.tensor(lengths).unsqueeze(1),
+            logprobs=pad([row.logprobs for row in trajectories]),
+            ref_logprobs=pad([row.ref_logprobs for row in trajectories]),
+            values=pad([row.values for row in trajectories]),
+            scores=torch.tensor([row.score or 0.0 for row in trajectories]),
+            constraints=torch.tensor([row.constraint or 0.0 for row in trajectories]),
             scored=torch.tensor(
-                [e.score is not None and e.constraint is not None for e in trajectories]
+                [row.score is not None and row.constraint is not None for row in trajectories]
             ),
-            stopped=torch.tensor([e.stopped for e in trajectories]),
+            stopped=torch.tensor([row.stopped for row in trajectories]),
         )
 
 
 def prompt_groups_of(rows: Sequence[tuple[list[int], list[int]]]) -> list[PromptGroup]:
-    """(prompt, answer) rows as trees, in order: answers to one prompt that stand next to each other share it."""
+    """Group rows of prompt and answer, in order; neighbors with the same prompt share it."""
     return [
         PromptGroup(prompt, [answer for _, answer in group])
         for prompt, group in groupby(rows, key=lambda row: row[0])
@@ -92,88 +119,124 @@ def collect_rollout(
     *,
     seeds: Sequence[int],
     max_tokens: int,
-    missing_eos_score: float | None,
-    tokens: int = 0,
+    missing_eos_score: float | None = None,
+    micro_batch_tokens: int | None = None,
     constraint: ScoreFunction | None = None,
 ) -> Rollout:
-    """Answer each prompt once and look at the answers with policy, reference, critic and scorer.
+    """Answer each prompt, score the answers, and read them with policy, reference and critic.
 
-    ``tokens`` is the most of one pass; 0: what suits the device. ``constraint`` is a second score, which is kept apart. Every process
-    answers its share, and all get the whole. Sampling uses the whole distribution at the agent's temperature, and all
-    log-probabilities are taken at that temperature, so that ratios are 1 before the first update. An answer that was cut off gets
-    ``missing_eos_score`` in place of its own score, where one is given (lm-human-preferences).
+    The answers are sampled from the whole distribution at the actor-critic's temperature, and all
+    log-probabilities are taken at that temperature, so that all ratios are 1 before the first
+    optimizer step. Each process answers its share of the prompts and gets the whole rollout.
+
+    Args:
+        actor_critic: The models.
+        prompts: Token ids of the prompts.
+        score: The reward source.
+        seeds: One per prompt.
+        max_tokens: Maximum tokens per answer.
+        missing_eos_score: Score of an answer that was cut off, in place of its own
+            (lm-human-preferences); None: its own.
+        micro_batch_tokens: Maximum tokens per forward pass; None: what suits the device.
+        constraint: A second reward source, whose scores are kept apart.
+
+    Returns:
+        The rollout, in the order of the prompts.
     """
+    own_prompts = distributed.share(prompts)
+    own_seeds = distributed.share(seeds)
+    trajectories: list[Trajectory] = []
     with actor_critic.summon_full_params():
-        mine = _answer(
-            actor_critic,
-            distributed.share(prompts),
-            score,
-            distributed.share(seeds),
-            max_tokens,
-            missing_eos_score,
-            tokens,
-            constraint,
-        )
-    if distributed.count() == 1:
-        return Rollout.of(mine)
-    gathered = [trajectory for part in distributed.gather(mine) for trajectory in part]
-    # they come process by process; each had every count-th prompt
-    order = sorted(range(len(prompts)), key=lambda i: (i % distributed.count(), i))
-    return Rollout.of(
-        [
-            trajectory
-            for _, trajectory in sorted(zip(order, gathered, strict=True), key=lambda pair: pair[0])
-        ]
-    )
+        if own_prompts:  # with fewer prompts than processes, some have none
+            decoded = actor_critic.generate(
+                own_prompts,
+                max_tokens=max_tokens,
+                temperature=actor_critic.temperature,
+                seeds=own_seeds,
+            )
+            answers = [row.tokens for row in decoded]
+            scores = score_answers(score, own_prompts, answers)
+            if missing_eos_score is not None:
+                scores = _replace_cut_off(scores, decoded, missing_eos_score)
+            constraints: list[float | None] = [0.0] * len(answers)
+            if constraint:
+                constraints = score_answers(constraint, own_prompts, answers)
+            outputs = _read_answers(actor_critic, own_prompts, decoded, micro_batch_tokens)
+            trajectories = [
+                Trajectory(
+                    prompt=own_prompts[i],
+                    answer=answers[i],
+                    logprobs=outputs[i].logprobs,
+                    ref_logprobs=outputs[i].ref_logprobs,
+                    values=outputs[i].values,
+                    score=scores[i],
+                    constraint=constraints[i],
+                    stopped=decoded[i].stopped,
+                )
+                for i in range(len(own_prompts))
+            ]
+    return Rollout.of(_gather(trajectories, len(prompts)))
 
 
-def _answer(
-    actor_critic: ActorCritic,
-    prompts: list[list[int]],
-    score: ScoreFunction,
-    seeds: list[int],
-    max_tokens: int,
-    missing: float | None,
-    tokens: int,
-    constraint: ScoreFunction | None,
-) -> list[Trajectory]:
-    if not prompts:
-        return []
-    decoded = actor_critic.generate(
-        prompts, max_tokens=max_tokens, temperature=actor_critic.temperature, seeds=seeds
-    )
-    answers = [row.tokens for row in decoded]
-    scores = values_of(score, prompts, answers)
-    constraints = values_of(constraint, prompts, answers) if constraint else [0.0] * len(answers)
-    if missing is not None:
-        scores = [s if row.stopped else missing for s, row in zip(scores, decoded, strict=True)]
-    eval_points: dict[int, tuple[list[float], list[float], list[float]]] = {}
-    most = tokens or default_micro_batch_tokens(actor_critic.model.device)
-    for rows in bucket_by_length(
-        [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], most
-    ):
-        part = sorted(rows, key=lambda i: (prompts[i], i))
-        written = (
-            torch.tensor([p for i in part for p in decoded[i].logprobs])
-            if actor_critic.generation_logprobs_are_exact
-            else None
-        )
-        seen = actor_critic.forward(
-            prompt_groups_of([(prompts[i], answers[i]) for i in part]), written
-        )
-        sizes = [len(answers[i]) for i in part]
-        columns = zip(
-            *([t.tolist() for t in values.cpu().split(sizes)] for values in seen), strict=True
-        )
-        eval_points |= dict(zip(part, columns, strict=True))
+def _replace_cut_off(
+    scores: Sequence[float | None], decoded: Sequence[Decoded], missing_eos_score: float
+) -> list[float | None]:
+    """Give answers that did not end with a stop token another score."""
     return [
-        Trajectory(
-            prompt,
-            answer,
-            *eval_points[i],
-            score=scores[i],
-            constraint=constraints[i],
-            stopped=decoded[i].stopped,
-        )
-        for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+        score if row.stopped else missing_eos_score
+        for score, row in zip(scores, decoded, strict=True)
     ]
+
+
+class _AnswerOutputs(NamedTuple):
+    """What the models say about the ``T`` tokens of one answer."""
+
+    logprobs: list[float]
+    ref_logprobs: list[float]
+    values: list[float]
+
+
+def _read_answers(
+    actor_critic: ActorCritic,
+    prompts: Sequence[list[int]],
+    decoded: Sequence[Decoded],
+    micro_batch_tokens: int | None,
+) -> list[_AnswerOutputs]:
+    """Read all answers with policy, reference and critic, in micro-batches of similar length."""
+    sizes = [len(prompt) + len(row.tokens) for prompt, row in zip(prompts, decoded, strict=True)]
+    max_tokens = micro_batch_tokens or default_micro_batch_tokens(actor_critic.model.device)
+    outputs: dict[int, _AnswerOutputs] = {}
+    for bucket in bucket_by_length(sizes, max_tokens):
+        # neighboring answers to one prompt share its tokens
+        rows = sorted(bucket, key=lambda i: (prompts[i], i))
+        groups = prompt_groups_of([(prompts[i], decoded[i].tokens) for i in rows])
+        sampled_logprobs = None
+        if actor_critic.generation_logprobs_are_exact:
+            sampled_logprobs = torch.tensor([p for i in rows for p in decoded[i].logprobs])
+        flat = actor_critic.forward(groups, sampled_logprobs)
+        lengths = [len(decoded[i].tokens) for i in rows]
+        logprobs = _split(flat.logprobs, lengths)
+        ref_logprobs = _split(flat.ref_logprobs, lengths)
+        values = _split(flat.values, lengths)
+        for k, i in enumerate(rows):
+            outputs[i] = _AnswerOutputs(logprobs[k], ref_logprobs[k], values[k])
+    return [outputs[i] for i in range(len(prompts))]
+
+
+def _split(values_N: Tensor, lengths: Sequence[int]) -> list[list[float]]:
+    """Cut the values of consecutive answers apart."""
+    values = values_N.tolist()
+    parts = []
+    start = 0
+    for length in lengths:
+        parts.append(values[start : start + length])
+        start += length
+    return parts
+
+
+def _gather(trajectories: list[Trajectory], count: int) -> list[Trajectory]:
+    """Gather the trajectories of all processes, in the order of the prompts."""
+    by_process = distributed.gather(trajectories)
+    # process p answered the prompts p, p + n, p + 2n ... of n processes
+    processes = len(by_process)
+    return [by_process[i % processes][i // processes] for i in range(count)]
