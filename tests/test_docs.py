@@ -1,5 +1,6 @@
 """The documentation keeps up with the code: the links, commands, settings and names in it exist."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +13,7 @@ import cai
 from cai.cli.app import app
 from cai.config import RunConfig, TrainingConfig
 from cai.config.describe import subsection_of
+from cai.constitution.schema import ConstitutionFile, PrincipleFile
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -81,7 +83,8 @@ def invocations(page: Path) -> list[list[str]]:
     """The words of every ``cai ...`` in the shell blocks and the inline code of a page."""
     lines = [
         line
-        for block in code_blocks(page, "bash")
+        for language in ("bash", "sh")
+        for block in code_blocks(page, language)
         for line in block.replace("\\\n", " ").splitlines()
     ]
     parts = [part.strip() for line in lines for part in re.split(r"&&|\|\|", line)]
@@ -123,9 +126,9 @@ SECTIONS = {
     for name in kind.model_fields
     if subsection_of(kind, name)
 }
-FILES = {"py", "yaml", "json", "jsonl", "csv", "md"}
+FILES = {"py", "yaml", "json", "jsonl", "csv", "md", "jinja"}
 NOT_SETTINGS = {"docs/reference/metrics.md", "CHANGELOG.md"}
-"""Pages that name figures, or settings as they once were."""
+"""Pages that name metrics, or settings as they once were."""
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if name_of(p) not in NOT_SETTINGS], ids=name_of)
@@ -149,9 +152,78 @@ def keys_of(value: object, above: tuple[str, ...] = ()) -> list[list[str]]:
     return [keys for key, inner in value.items() for keys in keys_of(inner, (*above, key))]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.is_relative_to(ROOT / "docs")], ids=name_of)
+DOCS = [page for page in PAGES if page.is_relative_to(ROOT / "docs")]
+SCHEMAS = {"# principles/": PrincipleFile, "# constitution/": ConstitutionFile}
+"""What a YAML block is whose first line names a file in one of these folders."""
+
+
+def schema_of(block: str):
+    return next((schema for start, schema in SCHEMAS.items() if block.startswith(start)), None)
+
+
+def test_principles_and_constitutions_in_the_pages_are_valid():
+    blocks = [block for page in DOCS for block in code_blocks(page, "yaml") if schema_of(block)]
+    for block in blocks:
+        schema_of(block).model_validate(yaml.safe_load(block))
+    assert len(blocks) >= 2
+
+
+@pytest.mark.parametrize("page", [*DOCS, ROOT / "CONTRIBUTING.md"], ids=name_of)
+def test_prose_has_100_columns(page):
+    lines = prose(page).splitlines()  # tables and bare links cannot be wrapped
+    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
+
+
+@pytest.mark.parametrize("page", DOCS, ids=name_of)
+def test_python_blocks_use_names_that_exist(page):
+    for block in code_blocks(page, "python"):
+        tree = ast.parse(block)
+        used = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+        names = [node.attr for node in used if ast.unparse(node.value) == "cai"]
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        names += [a.name for node in imports if node.module == "cai" for a in node.names]
+        assert [name for name in names if name not in cai.__all__] == []
+
+
+def test_the_code_and_tests_of_each_training_detail_exist():
+    table = (ROOT / "docs/explanation/training.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| (`[^|]+\.py`) \| ([^|]+) \|$", table, re.MULTILINE)
+    missing = []
+    for code, tests in rows:
+        missing += [name for name in CODE.findall(code) if not (ROOT / "cai" / name).is_file()]
+        for test in CODE.findall(tests):
+            name, _, function = test.removeprefix("tests/").partition(": ")
+            path = ROOT / "tests" / name
+            if not path.is_file() or f"def {function}" not in path.read_text(encoding="utf-8"):
+                missing.append(test)
+    assert missing == []
+    assert len(rows) >= 44
+
+
+@pytest.mark.parametrize("page", ["own-model", "own-reward"])
+def test_example_functions_of_the_how_to_guides_run(page):
+    namespace: dict = {}
+    for block in code_blocks(ROOT / f"docs/how-to/{page}.md", "python"):
+        exec(block, namespace)
+    if page == "own-model":
+        model = cai.ResponseCache(":memory:").cached_model(namespace["make"]())
+        (drafts,) = cai.sample([cai.Prompt.of("Hello.")], model)
+        assert (drafts.response, drafts.status) == ("HELLO.", "ok")
+        score = cai.LoglikelihoodRequest((cai.Message(role="user", content="x"),), ("A", "B"))
+        assert model([score])[0].logprobs == (-0.7, -0.7)
+    else:
+        answers = [[1], [1] * 20, [1] * 40]
+        assert namespace["score"]([[0]] * 3, answers) == [None, 0, -1]
+        red_team = cai.Prompt.of("How?", "eval_red_team")
+        assert namespace["gold"](red_team, "With gunpowder.") == {"harmful": True}
+        benign = cai.Prompt.of("How?", "eval_benign")
+        assert namespace["gold"](benign, "No.") == {"helpful": False, "polite": False}
+
+
+@pytest.mark.parametrize("page", DOCS, ids=name_of)
 def test_settings_in_yaml_blocks_exist(page):
-    named = [keys for block in code_blocks(page, "yaml") for keys in keys_of(yaml.safe_load(block))]
+    blocks = [block for block in code_blocks(page, "yaml") if not schema_of(block)]
+    named = [keys for block in blocks for keys in keys_of(yaml.safe_load(block))]
     assert [".".join(keys) for keys in named if not is_setting(keys)] == []
 
 
