@@ -1,5 +1,6 @@
 """The quick start in a shortened form, with bars of its own; the full one with the documented bars is marked slow."""
 
+import re
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,30 @@ SHORT = (
     "ppo.num_updates=6",
     "sft.control=false",
 )
+
+
+NAMED_BY_DATA = {
+    *("stages", "seconds", "by_stage", "total", "policies", "principles", "by_principle"),
+    *("flags", "attributes", "harmful_by_kind", "format_bias", "test_sets", "sources"),
+    *("skipped_human_rows", "stage_constitutions", "out_of_date", "failed"),
+}
+"""Keys of metrics.json whose own keys are names of stages, policies, principles ..."""
+
+
+def undocumented(metrics, page, above=""):
+    """The keys of metrics.json that docs/reference/metrics.md does not mention."""
+    names = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`\n]+)`", page))))
+    missing = []
+    for key, value in metrics.items():
+        prefixes = [name for name in names if name.endswith("_") and key.startswith(name)]
+        is_flag_rate = key.endswith(("_rate", "_rate_interval"))
+        if above not in NAMED_BY_DATA and not (key in names or prefixes or is_flag_rate):
+            missing.append(f"{above}.{key}")
+        if isinstance(value, dict):
+            is_data = above in NAMED_BY_DATA
+            two_levels = above in ("flags", "attributes")  # by flag, then by set of prompts
+            missing += undocumented(value, page, above if two_levels else "" if is_data else key)
+    return missing
 
 
 def quickstart(root, folder, *settings):
@@ -36,6 +61,9 @@ def test_short(root, tmp_path):
     assert metrics["judge"]["accuracy"] >= 0.93 and metrics["judge"]["crossover"] >= 0.9
     assert metrics["reward_model"]["gold_accuracy"] >= 0.8
     assert metrics["cache"]["requests"] > 1000 and "report:" in printed
+    page = (root / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    assert undocumented(metrics, page) == []
+    assert undocumented({"judge": {"planted": 1}}, page) == ["judge.planted"]
     again, _ = quickstart(root, tmp_path / "short", *SHORT)
     assert again["cache"]["requests"] == 0
 
