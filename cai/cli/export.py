@@ -10,7 +10,6 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from cai.cli.folders import RunFolder, run_folder
-from cai.constitution.lock import read_lock
 from cai.data.export import (
     Shape,
     card,
@@ -25,6 +24,9 @@ from cai.evaluate.audit import audit
 from cai.feedback.revise import training_rows
 from cai.files import read_json, read_records, write_text
 from cai.pipeline.layout import iteration_folders
+from cai.pipeline.metrics import open_for_reading
+from cai.pipeline.stages import plan_stages
+from cai.pipeline.states import stage_states
 from cai.records import Preference, Revision
 from cai.ties import NEAR_TIE
 
@@ -149,15 +151,28 @@ def _print_summary(out: Path, files: dict[str, Path], facts: Facts) -> None:
     for name, value in facts.items():
         if name.startswith("left out"):
             print(f"{name}: {value:,}")
+    if "out of date" in facts:
+        print(f"out of date: {facts['out of date']}")
     print(f"load with: datasets.load_dataset({str(out)!r}, {next(iter(files))!r})")
 
 
 def _constitution_facts(folder: Path) -> Facts:
-    path = folder / "constitution.lock.yaml"
-    if not path.is_file():
+    """The constitution of labels and revisions, which need not be the current one."""
+    if not (folder / "config.yaml").is_file():
         return {}
-    constitution = read_lock(path)
-    return {"constitution": constitution.name, "constitution hash": constitution.hash}
+    with open_for_reading(folder) as run:
+        states = stage_states(run, plan_stages(run.config)).values()
+        facts: Facts = {"constitution": run.constitution.name}
+    written = [state for state in states if state.name.partition("-")[0] in ("revise", "judge")]
+    hashes = {state.name: state.constitution for state in written if state.constitution}
+    if len(set(hashes.values())) == 1:
+        facts["constitution hash"] = next(iter(hashes.values()))
+    else:
+        facts |= {f"constitution hash of {stage}": digest for stage, digest in hashes.items()}
+    stale = [f"{state.name} ({', '.join(state.reasons)})" for state in written if state.is_stale]
+    if stale:
+        facts["out of date"] = "; ".join(stale)
+    return facts
 
 
 def _label_facts(preferences: list[Preference]) -> Facts:

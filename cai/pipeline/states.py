@@ -44,6 +44,11 @@ class StageState:
         """Whether the stage has a result that belongs to the current settings."""
         return self.status == "done"
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the stage has a result that belongs to earlier settings or constitution."""
+        return self.status == "out of date"
+
     def __str__(self) -> str:
         return f"{self.status}: {', '.join(self.reasons)}" if self.reasons else self.status
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
 
@@ -153,14 +153,17 @@ def gather(folder: Path, metrics: dict[str, Any] | None = None) -> ReportData:
     if not metrics.get("seconds"):
         raise InputError([Problem(str(folder), "has no finished stage of a run")])
     constitution = read_lock(folder / "constitution.lock.yaml")
-    revisions = _records(folder / "revise", Revision)
+    stale = metrics.get("out_of_date", {})  # results of an earlier constitution are not shown
+    revisions = _records(folder / "revise", Revision, stale)
     preferences: list[Preference] = []
     for judged in iteration_folders(folder, "judge"):
-        preferences += _records(judged, Preference)
-    samples = _records(folder / "evaluate", Sample)
+        preferences += _records(judged, Preference, stale)
+    samples = _records(folder / "evaluate", Sample, stale)
     policies = list(metrics.get("policies", {}))
     stages = metrics.get("stages", {})
-    reward, ppo = (iteration_folders(folder, stage)[-1] for stage in ("reward", "ppo"))
+    audit, reward, ppo = (
+        iteration_folders(folder, stage)[-1] for stage in ("audit", "reward", "ppo")
+    )
     return ReportData(
         name=folder.name,
         constitution=constitution,
@@ -172,17 +175,17 @@ def gather(folder: Path, metrics: dict[str, Any] | None = None) -> ReportData:
         effects=effects(constitution, revisions, preferences),
         revisions=select_revisions(revisions),
         labels=select_labels(preferences),
-        audit=_read_if_there(iteration_folders(folder, "audit")[-1] / "audit.json"),
+        audit={} if audit.name in stale else _read_if_there(audit / "audit.json"),
         reward=stages.get(reward.name, {}),
         ppo=stages.get(ppo.name, {}),
-        ppo_log=_read_log(ppo / "log.jsonl"),
+        ppo_log=[] if ppo.name in stale else _read_log(ppo / "log.jsonl"),
         problems=problems(metrics, revisions, preferences),
     )
 
 
-def _records(folder: Path, kind: type[RecordType]) -> list[RecordType]:
-    """The records of a finished stage; none of one that is not."""
-    if not (folder / "manifest.json").is_file():
+def _records(folder: Path, kind: type[RecordType], stale: Collection[str]) -> list[RecordType]:
+    """The records of a finished stage; none of one that is not, or that is out of date."""
+    if folder.name in stale or not (folder / "manifest.json").is_file():
         return []
     path = folder / "records.jsonl"
     return list(read_records(path, kind)) if path.is_file() else []

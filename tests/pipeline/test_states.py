@@ -11,6 +11,7 @@ from cai.pipeline.manifest import FAILURE
 from cai.pipeline.metrics import open_for_reading, read_metrics
 from cai.pipeline.stages import plan_stages
 from cai.pipeline.states import stage_states
+from cai.report.report_data import gather
 
 
 def states_of(project, name="r"):
@@ -108,3 +109,18 @@ def test_a_run_that_is_only_read_is_not_locked(finished_project):
         assert states_of(finished_project)["evaluate"].is_done
     finally:
         the_run.lock.release()
+
+
+def test_export_and_report_never_show_old_labels_as_new(finished_project):
+    old = read_json(finished_project / "runs/r/metrics.json")["constitution"]["hash"]
+    edit_principle(finished_project)
+    new = run(finished_project, until="revise")["constitution"]["hash"]
+    done = cai(finished_project, "export", "runs/r", "--min-margin", "0", "--force")
+    card = (finished_project / "runs/r/export/README.md").read_text()
+    assert f"constitution hash of judge | {old}" in card
+    assert f"constitution hash of revise | {new}" in card
+    assert "out of date | judge (the constitution changed)" in card
+    assert "out of date: judge (the constitution changed)" in done.stdout
+    data = gather(finished_project / "runs/r")
+    assert data.revisions and data.metrics["constitution"]["hash"] == new
+    assert not data.labels and not data.answers and not data.audit and not data.ppo_log
