@@ -1,21 +1,21 @@
-"""The details of the training table done wrong, one at a time: the test that stands beside each must reject it.
+"""Mutation tests: each detail of training is done wrong, and the test beside it must fail.
 
-Every line is a mistake that has been made somewhere. The package is copied with that one line changed, and the test is run on the copy.
+Each mutation is a mistake that has been made somewhere. The package is copied with one line
+changed, and the test runs on the copy.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
-# name: (file, what it says, what it says when it is wrong, the test that sees it)
+# name of the mistake: (file, the right code, the wrong code, the test that must fail)
 WRONG = {
     "an ordinary token is the padding": (
-        "models/padding.py",
+        "models/packing/padding.py",
         "return int(tokenizer.eos_token_id or 0)",
         "return 0",
         "models/test_padding.py -k ordinary",
@@ -27,9 +27,9 @@ WRONG = {
         "models/test_padding.py -k one_token_early",
     ),
     "the mask is read off the padding token": (
-        "models/padding.py",
-        "mask[i, length - len(row) :] = 1",
-        "mask[i] = (ids[i] != pad_id).long()",
+        "models/packing/padding.py",
+        "mask = [[0] * (length - len(row)) + [1] * len(row) for row in rows]\n    return torch.tensor(padded, device=device), torch.tensor(mask, device=device)\n\n\ndef pad_right",
+        "mask = [[int(i != pad_id) for i in row] for row in padded]\n    return torch.tensor(padded, device=device), torch.tensor(mask, device=device)\n\n\ndef pad_right",
         "models/test_padding.py -k holds_the_end_token",
     ),
     "the end of turn is no label": (
@@ -39,40 +39,40 @@ WRONG = {
         "train/test_batching.py -k stop_token",
     ),
     "positions count the padding": (
-        "models/padding.py",
+        "models/packing/padding.py",
         "(attention_BL.long().cumsum(1) - 1).clamp(min=0)",
         "torch.arange(attention_BL.shape[1], device=attention_BL.device).expand_as(attention_BL)",
         "models/test_decode.py -k left_padded",
     ),
     "logits of the token itself": (
-        "models/forest.py",
-        "before += [at + prompt - 1, *range(start, start + len(answer) - 1)]",
-        "before += [*range(start, start + len(answer))]",
+        "models/packing/layout.py",
+        "sources += [prompt_end, *range(answer_start, answer_start + len(answer) - 1)]",
+        "sources += [*range(answer_start, answer_start + len(answer))]",
         "train/test_ppo.py -k rollout_against",
     ),
     "the reference at another temperature": (
-        "train/agent.py",
-        "return token_logprobs(read(forest)[0], forest.targets, self.temperature)",
-        "return token_logprobs(read(forest)[0], forest.targets)",
+        "train/ppo/actor_critic.py",
+        "return token_logprobs(logits, packed.targets, self.temperature)",
+        "return token_logprobs(logits, packed.targets)",
         "train/test_ppo.py -k ratios_are_one",
     ),
     "rollouts from the likeliest tokens only": (
         "models/decode.py",
-        "shares = (logits.float() / temperature)",
-        "shares = logits.float().masked_fill(logits < logits.topk(2).values[..., -1:], -1e9)",
+        "probabilities = (logits.float() / temperature)",
+        "probabilities = logits.float().masked_fill(logits < logits.topk(2).values[..., -1:], -1e9)",
         "models/test_decode.py -k in_proportion",
     ),
     "the rollout's log-probabilities at another temperature": (
         "models/decode.py",
-        "shares.gather(1, token).log()",
+        "probabilities.gather(1, token).log()",
         "logits.float().log_softmax(-1).gather(1, token)",
         "train/test_ppo.py -k ratios_are_one",
     ),
-    "a multiplier that grows where all is well": (
+    "a multiplier that grows while the constraint is met": (
         "rl/constraint.py",
-        "short = self.least - sum(self.recent) / len(self.recent)",
-        "short = sum(self.recent) / len(self.recent) - self.least",
-        "train/test_optimum.py -k guard",
+        "shortfall = self.bound - sum(self.recent) / len(self.recent)",
+        "shortfall = sum(self.recent) / len(self.recent) - self.bound",
+        "train/test_optimum.py -k constraint",
     ),
     "the stop token is cut off": (
         "models/decode.py",
@@ -81,9 +81,9 @@ WRONG = {
         "models/test_decode.py -k keep_their_stop",
     ),
     "a missing end is added to the score": (
-        "train/rollout.py",
-        "[s if row.stopped else missing for",
-        "[s if row.stopped else s + missing for",
+        "train/ppo/rollout.py",
+        "score if row.stopped else missing_eos_score\n",
+        "score if row.stopped else score + missing_eos_score\n",
         "train/test_ppo.py -k without_an_end",
     ),
     "padding is multiplied away": (
@@ -129,15 +129,15 @@ WRONG = {
         "models/test_scalar.py -k unit_scale",
     ),
     "the reward before the last token": (
-        "models/forest.py",
-        "ends.append(start + len(answer) - 1 if answer else at + prompt - 1)",
-        "ends.append(start + len(answer) - 2)",
+        "models/packing/layout.py",
+        "answer_ends.append(answer_start + len(answer) - 1 if answer else prompt_end)",
+        "answer_ends.append(answer_start + len(answer) - 2)",
         "models/test_scalar.py -k do_not_depend_on_padding",
     ),
     "the saved deviation is not applied": (
         "models/scalar.py",
-        '/ getattr(inner.config, "reward_std", 1.0)',
-        "/ 1.0",
+        "packed.answer_ends) - mean) / std",
+        "packed.answer_ends) - mean)",
         "models/test_scalar.py -k shift_and_scale",
     ),
     "dropout stays on": (
@@ -162,7 +162,7 @@ WRONG = {
         "models/heads.py",
         "nn.init.zeros_(self.value.weight)",
         "nn.init.ones_(self.value.weight)",
-        "train/test_options.py -k new_value_head",
+        "train/test_options.py -k value_head_starts",
     ),
     "a reward for moving away": (
         "rl/advantages.py",
@@ -178,8 +178,8 @@ WRONG = {
     ),
     "a controller without bounds": (
         "rl/kl.py",
-        "error = min(max(kl / self.target - 1, -0.2), 0.2)",
-        "error = kl / self.target - 1",
+        "error = min(max(error, -MAX_RELATIVE_ERROR), MAX_RELATIVE_ERROR)",
+        "pass",
         "rl/test_advantages.py -k controller",
     ),
     "values after the end": (
@@ -189,9 +189,9 @@ WRONG = {
         "rl/test_advantages.py -k padding_does_not_matter",
     ),
     "returns of whitened advantages": (
-        "train/ppo.py",
-        "return Targets(whiten(advantages, learnt), returns)",
-        "white = whiten(advantages, learnt); return Targets(white, white + rollout.values)",
+        "train/ppo/update.py",
+        "return Targets(whiten(advantages, mask), returns)",
+        "white = whiten(advantages, mask); return Targets(white, white + rollout.values)",
         "train/test_details.py -k before_whitening",
     ),
     "whitened with the padding": (
@@ -200,35 +200,35 @@ WRONG = {
         "mean = values.mean()\n    scaled",
         "rl/test_losses.py -k whiten_gives",
     ),
-    "the better of plain and clipped": (
+    "the smaller of unclipped and clipped loss": (
         "rl/losses.py",
-        "loss=_mean(torch.maximum(plain, clipped)",
-        "loss=_mean(torch.minimum(plain, clipped)",
+        "loss=_mean(torch.maximum(unclipped, clipped), mask_BT, num_tokens),\n        clip_fraction=_mean((clipped > unclipped).float(), mask_BT, num_tokens),\n        approx_kl",
+        "loss=_mean(torch.minimum(unclipped, clipped), mask_BT, num_tokens),\n        clip_fraction=_mean((clipped > unclipped).float(), mask_BT, num_tokens),\n        approx_kl",
         "rl/test_losses.py -k policy_loss_against",
     ),
     "values that are not clipped": (
         "rl/losses.py",
-        "near_old = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)",
+        "near_old = old_values_BT + (values_BT - old_values_BT).clamp(-clip_range, clip_range)",
         "near_old = values_BT",
         "rl/test_losses.py -k worse_of_plain",
     ),
     "one permutation for all passes": (
-        "train/ppo.py",
+        "train/ppo/update.py",
         '*key, "epoch", epoch)',
         '*key, "epoch", 0)',
         "train/test_details.py -k fresh_permutation",
     ),
-    "a prompt that stands twice is answered alike": (
-        "train/ppo.py",
-        "*([times[i]] if times[i] else [])",
-        "",
-        "train/test_details.py -k twice_in_a_batch",
+    "the same seed for a repeated prompt": (
+        "train/ppo/prompts.py",
+        "update, prompt, *key)",
+        "update, prompt)",
+        "train/test_details.py -k repeated_prompts",
     ),
     "Adam's own epsilon": (
         "train/engine.py",
         "eps=1e-5",
         "eps=1e-8",
-        "train/test_details.py -k optimiser",
+        "train/test_details.py -k adamw",
     ),
     "the mean of means": (
         "rl/losses.py",
@@ -236,23 +236,23 @@ WRONG = {
         "return -masked_mean(logprobs_BT, mask_BT)",
         "rl/test_losses.py -k accumulated",
     ),
-    "parts that do not add up": (
+    "micro-batches that do not add up": (
         "rl/losses.py",
-        "masked_sum(values, mask) / total",
+        "masked_sum(values, mask) / num_tokens",
         "masked_mean(values, mask)",
         "train/test_processes.py -k gradient_accumulation",
     ),
     "ratios without bounds": (
         "rl/losses.py",
-        ".clamp(-20, 20)",
+        ".clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)",
         "",
         "train/test_details.py -k far_ratio",
     ),
-    "nothing is kept in mind": (
-        "train/ppo.py",
-        "self.config.ptx_coef * loss + unused",
-        "0.0 * loss + unused",
-        "train/test_options.py -k kept_in_mind",
+    "PPO-ptx without its loss": (
+        "train/ppo/ptx.py",
+        "total = self.coef * loss",
+        "total = 0.0 * loss",
+        "train/test_options.py -k ptx",
     ),
     "a state without its optimiser": (
         "train/resume.py",
@@ -261,9 +261,9 @@ WRONG = {
         "train/test_resume.py -k resumed_training",
     ),
     "answers that see each other": (
-        "models/forest.py",
-        "seen = causal & ((mine == other) | ((other == 0) & (mine > 0)))",
-        "seen = causal & (other >= 0)",
+        "models/packing/layout.py",
+        "visible = causal & (same_segment | answer_to_prompt)",
+        "visible = causal & (key >= PROMPT_SEGMENT)",
         "models/test_families.py -k one_by_one",
     ),
     "DPO on mean log-probabilities": (
@@ -278,35 +278,35 @@ WRONG = {
         "target = 1 / beta",
         "train/test_dpo.py -k to_its_target",
     ),
-    "left out, and yet counted": (
+    "RLOO divides by the whole group": (
         "rl/advantages.py",
-        "/ (count - 1).clamp(min=1)\n    return",
-        "/ count\n    return",
-        "train/test_options.py -k within_a_prompt",
+        "totals) / (groups.counts - 1).clamp(min=1)",
+        "totals) / groups.counts",
+        "train/test_options.py -k rloo_and_grpo_advantages",
     ),
-    "an answer without a score is learnt from": (
-        "train/ppo.py",
+    "an answer without a score is learned from": (
+        "train/ppo/update.py",
         "rows = self.rollout.scored.nonzero().flatten().tolist()",
         "rows = list(range(len(self.sizes)))",
-        "train/test_scores.py -k moves_no_weight",
+        "train/test_scores.py -k nothing_from_unscored",
     ),
     "an answer without a score counts in its group": (
-        "train/ppo.py",
-        "config.rollout.samples_per_prompt, rollout.scored)",
-        "config.rollout.samples_per_prompt)",
-        "train/test_scores.py -k no_better_than",
+        "train/ppo/update.py",
+        "samples, rollout.scored)",
+        "samples)",
+        "train/test_scores.py -k best_of_its_group",
     ),
     "every score is clipped": (
-        "train/scores.py",
-        "(SCORE_CLIP if is_normalised(score) else None)",
+        "train/ppo/reward_scaling.py",
+        "SCORE_CLIP if is_normalized(score) else None",
         "SCORE_CLIP",
-        "train/test_scores.py -k only_scores_that",
+        "train/test_scores.py -k only_if_clipped",
     ),
-    "a mean far from what the values expect": (
-        "train/scores.py",
-        "cls(clip_of(score, config), 0.0 if is_normalised(score) else None)",
-        "cls(clip_of(score, config), 0.0)",
-        "train/test_scores.py -k where_that_means",
+    "scores far from what the critic expects": (
+        "train/ppo/reward_scaling.py",
+        "cls(score_clip(score, config), 0.0 if is_normalized(score) else None)",
+        "cls(score_clip(score, config), 0.0)",
+        "train/test_scores.py -k shifts_others",
     ),
     "a head with the deviation of another": (
         "train/reward/trainer.py",
@@ -316,8 +316,8 @@ WRONG = {
     ),
     "the tokenizer's end token alone": (
         "models/stopping.py",
-        "chat.tokenizer.eos_token_id, chat.end_of_turn]",
-        "chat.tokenizer.eos_token_id]",
+        "        chat.end_of_turn,\n",
+        "",
         "train/test_stopping.py -k stop_tokens",
     ),
     "a NaN that steps": (
@@ -342,45 +342,44 @@ WRONG = {
         "train/lora.py",
         "layer.enable_adapters(False)",
         "pass",
-        "train/test_options.py -k without_its_adapters",
+        "train/test_options.py -k lora_reference",
     ),
 }
 
 
+def test_mutations_apply(root):
+    """Every mutation changes one place, and the test that must kill it exists."""
+    problems = []
+    for name, (file, right, _, test) in WRONG.items():
+        count = (root / "cai" / file).read_text(encoding="utf-8").count(right)
+        path, _, keyword = test.partition(" -k ")
+        tests = re.findall(r"def (test_\w+)", (root / "tests" / path).read_text(encoding="utf-8"))
+        if count != 1:
+            problems.append(f"{name}: {right!r} is {count} times in {file}")
+        if not any(keyword in test for test in tests):
+            problems.append(f"{name}: {path} has no test with {keyword!r} in its name")
+    assert problems == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
-def test_it_is_rejected(name, root, tmp_path):
+def test_mutation_is_killed(name, root, tmp_path):
     file, right, wrong, test = WRONG[name]
-    shutil.copytree(
-        root / "cai",
-        tmp_path / "cai",
-        copy_function=os.symlink,
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    changed = tmp_path / "cai" / file
-    text = changed.read_text()
-    assert text.count(right) == 1, f"{file} says {right!r} {text.count(right)} times"
-    changed.unlink()
-    changed.write_text(text.replace(right, wrong))
-    node, _, chosen = test.partition(" -k ")
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pytest",
-        str(root / "tests" / node),
-        "-x",
-        "-k",
-        chosen,
-        "-p",
-        "no:cacheprovider",
-    ]
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(root / "cai", tmp_path / "cai", copy_function=os.symlink, ignore=ignored)
+    mutated = tmp_path / "cai" / file
+    text = mutated.read_text(encoding="utf-8")
+    mutated.unlink()  # a symbolic link to the original
+    mutated.write_text(text.replace(right, wrong), encoding="utf-8")
+    path, _, keyword = test.partition(" -k ")
+    options = ["-x", "-k", keyword, "-p", "no:cacheprovider"]
     done = subprocess.run(
-        command,
+        [sys.executable, "-P", "-m", "pytest", str(root / "tests" / path), *options],
         cwd=root,
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        check=False,
     )
-    assert done.returncode == 1, (
-        f"{test} does not see it:\n{done.stdout[-2000:]}{done.stderr[-500:]}"
-    )
+    output = done.stdout[-2000:] + done.stderr[-500:]
+    assert done.returncode == 1, f"{test} does not fail:\n{output}"

@@ -1,4 +1,4 @@
-"""Losses against closed forms and slow loops; each has a wrong variant that the same check rejects."""
+"""Losses against closed forms and slow loops; every check also rejects a wrong variant."""
 
 import math
 
@@ -19,7 +19,7 @@ from cai.rl.masked import masked_mean, masked_variance, whiten
 torch.manual_seed(0)
 
 
-def test_preference_loss_is_the_cross_entropy_of_bradley_terry():
+def test_preference_loss_is_bradley_terry_cross_entropy():
     first, second, p = torch.randn(50).double(), torch.randn(50).double(), torch.rand(50).double()
     win = torch.sigmoid(first.float() - second.float())
     expected = -(p * win.log() + (1 - p) * (1 - win).log())
@@ -146,7 +146,7 @@ def test_policy_loss_against_a_loop():
     )
 
 
-def test_policy_gradient_at_ratio_one_is_the_plain_policy_gradient():
+def test_policy_loss_at_ratio_one_is_the_policy_gradient():
     new, advantages, mask = (
         torch.randn(3, 4, requires_grad=True),
         torch.randn(3, 4),
@@ -183,7 +183,7 @@ def test_value_loss_takes_the_worse_of_plain_and_clipped():
     assert value_loss(values, old, returns, torch.ones(1, 1), 5.0).loss.item() == 0.0
 
 
-def test_what_was_clipped_and_how_far_the_policy_is():
+def test_clip_fraction_and_ratio():
     values, old, returns = (
         torch.tensor([[1.0, 0.1, 1.0]]),
         torch.zeros(1, 3),
@@ -206,7 +206,7 @@ def test_what_was_clipped_and_how_far_the_policy_is():
     ).ratio.item() == pytest.approx(1.5)
 
 
-def test_whiten_gives_mean_zero_and_variance_one_over_valid_entries():
+def test_whiten_gives_mean_0_and_variance_1():
     values, mask = torch.randn(6, 7) * 3 + 5, torch.rand(6, 7) > 0.4
     white = whiten(values, mask)
     assert masked_mean(white, mask).abs() < 1e-5
