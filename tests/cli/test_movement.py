@@ -1,4 +1,4 @@
-from cai.cli.run import movement
+from cai.cli.summary import movement
 
 
 def policy(harmful, slang):
