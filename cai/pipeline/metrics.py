@@ -12,6 +12,7 @@ from cai.backends.response_cache import ResponseCache
 from cai.config import load_config
 from cai.constitution.lock import read_lock
 from cai.errors import InputError, LimitReached, Problem
+from cai.evaluate.movement import PREVIOUS_METRICS
 from cai.files import read_json, write_json
 from cai.pipeline.layout import stage_folder
 from cai.pipeline.prompts import held_out_notes
@@ -20,8 +21,6 @@ from cai.pipeline.stages import plan_stages
 from cai.pipeline.states import StageState, stage_states
 
 METRICS = "metrics.json"
-PREVIOUS_METRICS = "previous_metrics.json"
-"""The metrics under the previous constitution, which the report compares with."""
 
 
 def write_metrics(run: Run) -> dict[str, Any]:
