@@ -56,6 +56,7 @@ class _CappedStream(httpx.AsyncByteStream):
             yield chunk
 
     async def aclose(self) -> None:
+        """Close the stream."""
         await self.stream.aclose()
 
 
