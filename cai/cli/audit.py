@@ -102,7 +102,7 @@ def _print_gate(report: dict[str, Any]) -> None:
 
 
 def _print_row(title: str, value: str) -> None:
-    print(f"{title:<26}{value}")
+    print(f"{title:<28}{value}")
 
 
 def _interval(rate: dict[str, float]) -> str:

@@ -75,7 +75,7 @@ class Forecast:
 
         Args:
             seconds: How long it took.
-            fresh: Fraction of its work that the cache did not spare; 0 if it was up to date.
+            fresh: Fraction of its work that the cache did not spare.
         """
         if self.current is not None and fresh > 0:
             self._work_done += fresh * self.current.work

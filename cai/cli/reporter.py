@@ -49,7 +49,7 @@ class TerminalReporter:
         self._name = ""
         self._requests, self._steps, self._text = Tally(), Tally(), ""
         self._started = self._printed = clock()
-        self._is_up_to_date = False
+        self._up_to_date: list[str] = []
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._closed = threading.Event()
@@ -79,6 +79,7 @@ class TerminalReporter:
     ) -> None:
         """Stop the bar and the thread that keeps a run from being silent."""
         self._finish_stage()
+        self._print_up_to_date()
         self._closed.set()
         if self._heartbeat is not None:
             self._heartbeat.join()
@@ -86,7 +87,8 @@ class TerminalReporter:
     def stage(self, name: str, title: str) -> None:
         """Print the header of a stage."""
         self._finish_stage()
-        self._name, self._started, self._is_up_to_date = name, self._clock(), False
+        self._print_up_to_date()
+        self._name, self._started = name, self._clock()
         self._requests, self._steps, self._text = Tally(), Tally(), ""
         number = ""
         if self._forecast is not None:
@@ -97,10 +99,12 @@ class TerminalReporter:
         self._print(f"{number}{name:<10} {title}")
         self._show()
 
-    def up_to_date(self) -> None:
-        """Print that the stage needs no work."""
-        self._is_up_to_date = True
-        self.info("up to date")
+    def up_to_date(self, name: str) -> None:
+        """Remember a stage that needs no work; such stages are printed together."""
+        self._finish_stage()
+        if self._forecast is not None:
+            self._forecast.start(name)
+        self._up_to_date.append(name)
 
     def progress(self, done: int, total: int, text: str = "") -> None:
         """Show how far training is."""
@@ -133,6 +137,11 @@ class TerminalReporter:
                 elapsed = short_time(self._clock() - self._started)
                 state = " · ".join(filter(None, [f"{elapsed} so far", state]))
             self._print(INDENT + state)
+
+    def _print_up_to_date(self) -> None:
+        if self._up_to_date:
+            self._print(f"up to date: {', '.join(self._up_to_date)}")
+            self._up_to_date = []
 
     def _beat(self) -> None:
         while not self._closed.wait(1.0):
@@ -176,16 +185,14 @@ class TerminalReporter:
 
     def _finish_stage(self) -> None:
         self._stop_bar()
-        if self._name and not self._is_up_to_date:
+        if self._name:
             self.done.append(self._name)
-        if self._forecast is not None and self._name:
+        if self._name and self._forecast is not None:
             self._forecast.finish(self._clock() - self._started, self._fresh())
         self._name = ""
 
     def _fresh(self) -> float:
         """The fraction of the stage's work that was not there before."""
-        if self._is_up_to_date:
-            return 0.0
         usage = self._cache.usage.get(self._name) if self._cache else None
         if usage is None or self._steps.total or not usage.requests + usage.cached:
             return 1.0

@@ -100,14 +100,14 @@ def startup_warnings(run: Run) -> list[str]:
 
 def _do(run: Run, planned: PlannedStage, *, again: bool) -> None:
     """Do a stage, unless it is up to date."""
-    run.reporter.stage(planned.name, planned.stage.title)
     folder = run.folder / planned.name
     inputs = stage_inputs(run, planned)
     manifest = read_manifest(folder)
     changes = diff_inputs(manifest.inputs, inputs) if manifest is not None else []
     if manifest is not None and not changes and not again and outputs_are_whole(folder, manifest):
-        run.reporter.up_to_date()
+        run.reporter.up_to_date(planned.name)
         return
+    run.reporter.stage(planned.name, planned.stage.title)
     if changes:
         run.reporter.info(f"re-running: {', '.join(changes)}")
     distributed.wait()  # all processes must have decided before the manifest is removed

@@ -17,8 +17,12 @@ class Reporter(Protocol):
         """
         ...
 
-    def up_to_date(self) -> None:
-        """Report that the current stage was finished before and needs no work."""
+    def up_to_date(self, name: str) -> None:
+        """Report that a stage was finished before and needs no work; it does not begin.
+
+        Args:
+            name: Name of the stage.
+        """
         ...
 
     def progress(self, done: int, total: int, text: str = "") -> None:
@@ -55,7 +59,7 @@ class NullReporter:
     def stage(self, name: str, title: str) -> None:
         """Show nothing."""
 
-    def up_to_date(self) -> None:
+    def up_to_date(self, name: str) -> None:
         """Show nothing."""
 
     def progress(self, done: int, total: int, text: str = "") -> None:

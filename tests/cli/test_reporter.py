@@ -142,10 +142,14 @@ def test_the_time_left_follows_the_pace(reporter, clock, screen):
 
 
 def test_stages_that_are_up_to_date_say_nothing_about_the_pace(reporter, clock, screen):
-    reporter.stage("sample", "title")
-    reporter.up_to_date()
+    reporter.up_to_date("prompts")
+    reporter.up_to_date("sample")
     clock.now += 60
     reporter.stage("judge", "title")
+    assert screen.getvalue().splitlines() == [
+        "up to date: prompts, sample",
+        "[3/4] judge      title",
+    ]
     reporter.requests(4, 8)
     assert last_line(reporter, clock, screen) == "4 of 8 · run: about 40 s left"
     assert reporter.done == []

@@ -34,8 +34,9 @@ class Lines(NullReporter):
     def stage(self, name, title):
         self.stages.append(name)
 
-    def up_to_date(self):
-        self.lines.append(f"{self.stages[-1]}: up to date")
+    def up_to_date(self, name):
+        self.stages.append(name)
+        self.lines.append(f"{name}: up to date")
 
     def info(self, text):
         self.lines.append(f"{self.stages[-1]}: {text}")
