@@ -49,13 +49,13 @@ def train_ppo(
         reward_model: Folder or hub id of the reward model. It scores the answers unless ``score``
             is given, and a separate critic starts from it.
         score: Reward source to maximize in place of the reward model's score: any function of
-            token ids, see :mod:`cai.train.ppo.rewards`.
+            token ids, see ``cai.train.ppo.rewards``.
         inputs: Held-out prompts, gold reward, PPO-ptx rows, constraint.
         options: Precision, adapters, chat format, seed, logging.
 
     Returns:
-        The metrics of the training: ``reward_before``, ``reward_after``, ``kl``, ``length``,
-        ``stopped`` (fraction of answers that end by themselves), ``num_updates``,
+        The metrics of the training, which are ``reward_before``, ``reward_after``, ``kl``,
+        ``length``, ``stopped`` (fraction of answers that end by themselves), ``num_updates``,
         ``skipped_steps``, ``unread`` (answers without a score); ``eval_points``, ``alarms`` and
         ``stopped_by`` from the monitor; ``constraint`` and ``multiplier`` with a constraint.
 
