@@ -1,7 +1,8 @@
 """YAML files that people edit, read so that every problem has a line and a column.
 
-``load`` parses with the positions of all values kept, refuses duplicate keys, aliases and odd types, and ``validated``
-turns a pydantic error into one :class:`~cai.errors.Problem` per field, with the nearest known key.
+:func:`load` keeps the position of every value and refuses duplicate keys, aliases and unusual
+types. :func:`validated` turns a pydantic error into one :class:`~cai.errors.Problem` per field,
+with the nearest known key.
 """
 
 from __future__ import annotations
@@ -16,25 +17,43 @@ from pydantic import BaseModel, ValidationError
 from cai.errors import InputError, Problem, did_you_mean
 from cai.validation import explain
 
-M = TypeVar("M", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 Loc = tuple[str | int, ...]
+"""Keys and list indices that lead to a value."""
+Position = tuple[int, int]
+"""Line and column, from 1."""
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
+}
 
 
 class Document:
-    """The value of a YAML file and where each part of it stands."""
+    """The value of a YAML file and the position of each part of it.
 
-    def __init__(
-        self, path: Path, value: Any, judge_test_metrics: dict[Loc, tuple[int, int]]
-    ) -> None:
-        self.path, self.value, self._marks = path, value, judge_test_metrics
-        self._put: dict[Loc, str] = {}
+    Args:
+        path: The file.
+        value: Its value.
+        positions: The position of each value, by its location.
+    """
+
+    def __init__(self, path: Path, value: Any, positions: dict[Loc, Position]) -> None:
+        self.path = path
+        self.value = value
+        self._positions = positions
+        self._overrides: dict[Loc, str] = {}
 
     def put(self, loc: Loc, value: Any, where: str) -> None:
-        """Set the value at ``loc``; problems with it are reported at ``where``, not in the file.
+        """Set a value; problems with it are reported at ``where``, not in the file.
 
-        A parent that holds no keys is left as it is: it is a problem of the file.
+        A parent that is not a mapping is left as it is: it is a problem of the file.
+
+        Args:
+            loc: Where to set it.
+            value: The new value.
+            where: The place to report, such as ``--set seed``.
         """
         parent = self.value
         for key in loc[:-1]:
@@ -44,29 +63,36 @@ class Document:
             if not isinstance(parent, dict):
                 return
         parent[loc[-1]] = value
-        self._marks = {at: mark for at, mark in self._marks.items() if at[: len(loc)] != loc}
-        self._put[loc] = where
+        kept = {at: place for at, place in self._positions.items() if at[: len(loc)] != loc}
+        self._positions = kept
+        self._overrides[loc] = where
 
     def where(self, loc: Loc = ()) -> str:
         """``file:line:col`` of a key or value, or of its nearest parent in the file.
 
-        For what was put over the file's own value, the place given there; likewise for a section
-        of which a part was put.
+        A value that was put over that of the file has the place that was given then, and so has a
+        section of which a part was put.
+
+        Args:
+            loc: The location of the value; empty: the file.
         """
-        for at, place in self._put.items():
-            if loc and (at[: len(loc)] == loc or loc[: len(at)] == at):
+        for overridden, place in self._overrides.items():
+            if loc and (overridden[: len(loc)] == loc or loc[: len(overridden)] == overridden):
                 return place
-        while loc and loc not in self._marks:
+        while loc and loc not in self._positions:
             loc = loc[:-1]
-        line, column = self._marks.get(loc, (1, 1))
+        line, column = self._positions.get(loc, (1, 1))
         return f"{self.path}:{line}:{column}"
 
 
 def load(path: Path) -> Document:
     """Read one YAML document.
 
+    Args:
+        path: The file.
+
     Raises:
-        InputError: with every duplicate key, or the place of the syntax error.
+        InputError: With the place of the syntax error, or of everything that is not allowed.
     """
     text = read_text(path)
     try:
@@ -75,34 +101,47 @@ def load(path: Path) -> Document:
         raise InputError([_syntax_problem(path, error)]) from None
     if node is None:
         raise InputError([Problem(f"{path}:1:1", "the file is empty")])
-    judge_test_metrics: dict[Loc, tuple[int, int]] = {}
-    problems: list[Problem] = []
-    value = _build(node, (), judge_test_metrics, problems, path, set())
-    if problems:
-        raise InputError(problems)
-    return Document(path, value, judge_test_metrics)
+    builder = _Builder(path)
+    value = builder.build(node, ())
+    if builder.problems:
+        raise InputError(builder.problems)
+    return Document(path, value, builder.positions)
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 text file, with or without a byte-order mark, of at most ``MAX_BYTES``."""
+    """Read a UTF-8 text file of at most ``MAX_BYTES``, with or without a byte order mark.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it cannot be read, is too long or is not UTF-8.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
     if len(data) > MAX_BYTES:
-        raise InputError(
-            [Problem(str(path), f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}")]
-        )
+        text = f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}"
+        raise InputError([Problem(str(path), text)])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(
-            [Problem(str(path), f"is not UTF-8 (byte {error.start}); save it as UTF-8")]
-        ) from None
+        text = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
+        raise InputError([Problem(str(path), text)]) from None
 
 
-def validated(model: type[M], document: Document, loc: Loc = ()) -> M:
-    """Build ``model`` from (a part of) a document, or raise one problem per wrong field."""
+def validated(model: type[ModelT], document: Document, loc: Loc = ()) -> ModelT:
+    """Build a model from a document, or from a part of it.
+
+    Args:
+        model: The model.
+        document: The document.
+        loc: The part; empty: the whole document.
+
+    Raises:
+        InputError: With one problem per wrong field.
+    """
     value = document.value
     for key in loc:
         value = value[key]
@@ -115,7 +154,14 @@ def validated(model: type[M], document: Document, loc: Loc = ()) -> M:
 def problems_of(
     error: ValidationError, model: type[BaseModel], document: Document, loc: Loc
 ) -> Iterator[Problem]:
-    """One problem per field of a validation error, at its place in the file."""
+    """One problem per field of a validation error, at its place in the file.
+
+    Args:
+        error: The error.
+        model: The model that was validated.
+        document: The document.
+        loc: The part of the document that was validated.
+    """
     for detail in error.errors():
         inner = tuple(detail["loc"])
         if detail["type"] == "extra_forbidden":
@@ -127,22 +173,32 @@ def problems_of(
 
 
 def model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
-    """The section at ``loc`` inside ``model``; None where a plain value stands, or nothing."""
+    """The model at a location inside another one; None if there is a plain value or nothing.
+
+    Args:
+        model: The outer model.
+        loc: The location.
+    """
     current = model
     for key in loc:
         if isinstance(key, int):  # an item of a list, whose field named the model already
             continue
         field = current.model_fields.get(key)
         kinds = [field.annotation, *get_args(field.annotation)] if field else []
-        inner = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
-        if inner is None:
+        models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not models:
             return None
-        current = inner
+        current = models[0]
     return current
 
 
 def known_fields(model: type[BaseModel], loc: Loc) -> list[str]:
-    """The field names of the section at ``loc`` inside ``model``."""
+    """The field names of the model at a location inside another one.
+
+    Args:
+        model: The outer model.
+        loc: The location.
+    """
     section = model_at(model, loc)
     return list(section.model_fields) if section else []
 
@@ -150,9 +206,8 @@ def known_fields(model: type[BaseModel], loc: Loc) -> list[str]:
 def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
     where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}:1:1"
-    message = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split(
-        "\n"
-    )[0]
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+    message = str(problem).split("\n")[0]
     if "mapping values are not allowed" in message:
         message += '; put a text that contains ": " in quotes or after "|"'
     if "cannot start any token" in message or "\\t" in message:
@@ -160,92 +215,76 @@ def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
     return Problem(where, message)
 
 
-def _build(
-    node: yaml.Node,
-    loc: Loc,
-    judge_test_metrics: dict[Loc, tuple[int, int]],
-    problems: list[Problem],
-    path: Path,
-    seen: set[int],
-) -> Any:
-    """The value of a node; positions and problems are collected on the way."""
-    at = (node.start_mark.line + 1, node.start_mark.column + 1)
-    judge_test_metrics.setdefault(loc, at)
-    where = f"{path}:{at[0]}:{at[1]}"
-    if id(node) in seen:
-        problems.append(Problem(where, "an alias (*name) is not allowed here; write the value out"))
-        return None
-    if len(loc) > MAX_DEPTH:
-        problems.append(Problem(where, "nested too deeply"))
-        return None
-    if not isinstance(node, yaml.ScalarNode):
-        seen.add(id(node))
-    if isinstance(node, yaml.MappingNode) and node.tag in _PLAIN_TAGS:
-        return _build_mapping(node, loc, judge_test_metrics, problems, path, seen)
-    if isinstance(node, yaml.SequenceNode) and node.tag in _PLAIN_TAGS:
-        return [
-            _build(child, (*loc, i), judge_test_metrics, problems, path, seen)
-            for i, child in enumerate(node.value)
-        ]
-    if node.tag not in _PLAIN_TAGS:
-        problems.append(
-            Problem(
-                where, f"{node.tag} is not allowed here; write plain text, numbers, true or false"
-            )
-        )
-        return None
-    return _scalar(node, where, problems)
+class _Builder:
+    """Builds the value of a document and collects positions and problems on the way."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.positions: dict[Loc, Position] = {}
+        self.problems: list[Problem] = []
+        self._seen: set[int] = set()
 
-def _build_mapping(
-    node: yaml.MappingNode,
-    loc: Loc,
-    judge_test_metrics: dict[Loc, tuple[int, int]],
-    problems: list[Problem],
-    path: Path,
-    seen: set[int],
-) -> dict[str, Any]:
-    built: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = str(key_node.value)
-        where = f"{path}:{key_node.start_mark.line + 1}:{key_node.start_mark.column + 1}"
-        if key in built:
-            problems.append(Problem(where, f"the key {key!r} stands here a second time"))
-            continue
-        judge_test_metrics[(*loc, key)] = (
-            key_node.start_mark.line + 1,
-            key_node.start_mark.column + 1,
-        )
-        built[key] = _build(value_node, (*loc, key), judge_test_metrics, problems, path, seen)
-    return built
+    def build(self, node: yaml.Node, loc: Loc) -> Any:
+        """The value of a node; None if it is a problem."""
+        self.positions.setdefault(loc, _position(node))
+        if id(node) in self._seen:
+            self._refuse(node, "an alias (*name) is not allowed here; write the value out")
+            return None
+        if len(loc) > MAX_DEPTH:
+            self._refuse(node, "nested too deeply")
+            return None
+        if node.tag not in _PLAIN_TAGS:
+            text = f"{node.tag} is not allowed here; write plain text, numbers, true or false"
+            self._refuse(node, text)
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        self._seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, loc)
+        return [self.build(child, (*loc, i)) for i, child in enumerate(node.value)]
 
+    def _mapping(self, node: yaml.MappingNode, loc: Loc) -> dict[str, Any]:
+        built: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            if key in built:
+                self._refuse(key_node, f"the key {key!r} is already used")
+                continue
+            self.positions[(*loc, key)] = _position(key_node)
+            built[key] = self.build(value_node, (*loc, key))
+        return built
 
-_PLAIN_TAGS = {
-    f"tag:yaml.org,2002:{kind}"
-    for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
-}
-
-
-def _scalar(node: yaml.Node, where: str, problems: list[Problem]) -> Any:
-    kind = node.tag.rsplit(":", 1)[1]
-    if kind in ("str", "timestamp"):
-        text = str(node.value)
-        try:  # "1e-5" is text to YAML 1.1 and a number to everybody else
-            return (
-                float(text)
-                if kind == "str" and not getattr(node, "style", None) and "e" in text.lower()
-                else text
-            )
-        except ValueError:
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        kind, text = node.tag.rsplit(":", 1)[1], str(node.value)
+        if kind == "timestamp":
             return text
-    if kind == "int" and (
-        ":" in node.value or (len(node.value) > 1 and node.value.lstrip("+-").startswith("0"))
-    ):
-        problems.append(
-            Problem(
-                where,
-                f"{node.value} would be read as an odd number; put it in quotes or write it without the leading 0",
+        if kind == "str":
+            is_plain = not node.style
+            return _exponent(text) if is_plain and "e" in text.lower() else text
+        has_leading_zero = len(text) > 1 and text.lstrip("+-").startswith("0")
+        if kind == "int" and (":" in text or has_leading_zero):
+            self._refuse(
+                node,
+                f"{text} would be read as another number; put it in quotes or write it without "
+                "the leading 0",
             )
-        )
-        return None
-    return yaml.CSafeLoader("").construct_object(node)  # a single scalar: int, float, bool or null
+            return None
+        # a single scalar: int, float, bool or null
+        return yaml.CSafeLoader("").construct_object(node)
+
+    def _refuse(self, node: yaml.Node, message: str) -> None:
+        line, column = _position(node)
+        self.problems.append(Problem(f"{self.path}:{line}:{column}", message))
+
+
+def _position(node: yaml.Node) -> Position:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _exponent(text: str) -> float | str:
+    """A number such as ``1e-5``, which is text to YAML 1.1 and a number to everybody else."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,4 +1,7 @@
-"""What can go wrong, as types: each carries what, where, what to do, and the exit code of the command line."""
+"""The errors of ``cai``: each says what is wrong, where, and what to do.
+
+Each kind has the exit code that the command line ends with.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with one place of an input."""
+    """One thing that is wrong with an input.
 
-    where: str  # "file:line:col", "file", or the name of an option
+    Attributes:
+        where: ``file:line:col``, a file, or the name of an option; empty if there is no place.
+        message: What is wrong, and what to do.
+    """
+
+    where: str
     message: str
 
     def __str__(self) -> str:
@@ -20,52 +28,74 @@ class Problem:
 
 
 def in_order(problem: Problem) -> tuple[list[str | int], str]:
-    """Line 9 before line 10."""
-    return [
-        int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", problem.where)
-    ], problem.message
+    """A sort key that puts line 9 before line 10.
+
+    Args:
+        problem: The problem.
+    """
+    parts = re.split(r"(\d+)", problem.where)
+    return [int(part) if part.isdecimal() else part for part in parts], problem.message
 
 
 class CaiError(Exception):
-    """Base of all errors that a user can do something about."""
+    """Base of all errors that a user can do something about.
+
+    Attributes:
+        exit_code: The exit code of the command line.
+    """
 
     exit_code = 1
 
 
 class InputError(CaiError):
-    """Input that cannot be used: all its problems at once."""
+    """Input that cannot be used, with all its problems at once.
+
+    Args:
+        problems: The problems, or the message of a single one without a place.
+
+    Attributes:
+        problems: The problems in the order of their places, each once.
+    """
 
     exit_code = 3
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
-        self.problems = (
-            [Problem("", problems)]
-            if isinstance(problems, str)
-            else sorted(set(problems), key=in_order)
-        )
+        if isinstance(problems, str):
+            problems = [Problem("", problems)]
+        self.problems = sorted(set(problems), key=in_order)
         super().__init__("\n".join(map(str, self.problems)))
 
 
 class ArgumentError(InputError, ValueError):
-    """An argument of a Python function that cannot be used."""
+    """An argument of a Python function that cannot be used.
+
+    Args:
+        name: The argument.
+        message: What is wrong with it.
+    """
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__([Problem(name, message)])
 
 
 class LimitReached(CaiError):
-    """A limit (disk, budget) stopped the work; the same command goes on where it stopped."""
+    """A limit, such as the budget or the disk, stopped the work; the same command continues it."""
 
     exit_code = 4
 
 
 class RunFailed(CaiError):
-    """Too many records failed, or training diverged."""
+    """Too many records failed, labels are not fit to train on, or training diverged."""
 
     exit_code = 5
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"`` for the nearest known word, or nothing."""
+    """``" (did you mean 'x'?)"`` for the nearest known word; empty if none is near.
+
+    Args:
+        word: The unknown word.
+        known: The known words.
+    """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""

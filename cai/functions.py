@@ -12,33 +12,40 @@ from cai.errors import InputError, Problem
 
 
 def look_in(folder: Path) -> None:
-    """Let :func:`function_of` find modules in a folder, before the working folder and installed packages."""
+    """Let :func:`function_of` find modules in a folder before the working folder.
+
+    Args:
+        folder: The folder, such as that of a run file.
+    """
     _look_in_working_folder()
-    place = str(folder.resolve())
-    if place not in sys.path:
-        sys.path.insert(0, place)
+    path = str(folder.resolve())
+    if path not in sys.path:
+        sys.path.insert(0, path)
 
 
-def function_of(spec: str) -> Callable[..., Any]:
-    """The function of that name, from an installed package or a module in the working folder.
+def function_of(name: str) -> Callable[..., Any]:
+    """Import a function from an installed package or a module in the working folder.
 
     A run adds the folder of its run file with :func:`look_in`.
 
+    Args:
+        name: The function as ``package.module:function``.
+
     Raises:
-        InputError: if there is none.
+        InputError: If there is no such function.
     """
     _look_in_working_folder()
-    module, _, name = spec.partition(":")
+    module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
+        function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError([Problem(spec, f"names no function: {error}")]) from None
+        raise InputError([Problem(name, f"cannot be imported: {error}")]) from None
     except Exception as error:  # whatever a user's module does when it is imported
         text = f"cannot be imported: {type(error).__name__}: {error}"
-        raise InputError([Problem(spec, text)]) from None
-    if not callable(found):
-        raise InputError([Problem(spec, "does not name a function")])
-    return found  # type: ignore[no-any-return]
+        raise InputError([Problem(name, text)]) from error
+    if not callable(function):
+        raise InputError([Problem(name, "is not callable")])
+    return function  # type: ignore[no-any-return]
 
 
 def _look_in_working_folder() -> None:

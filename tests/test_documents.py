@@ -19,10 +19,10 @@ def problems(path, text, read=load):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: 1\na: 2\n", "F:2:1: the key 'a' stands here a second time"),
+        ("a: 1\na: 2\n", "F:2:1: the key 'a' is already used"),
         ("a: b: c\n", "F:1:5: mapping values are not allowed"),
-        ("a: 012\n", "F:1:4: 012 would be read as an odd number"),
-        ("a: 1:30\n", "F:1:4: 1:30 would be read as an odd number"),
+        ("a: 012\n", "F:1:4: 012 would be read as another number"),
+        ("a: 1:30\n", "F:1:4: 1:30 would be read as another number"),
         ("a: &x [1]\nb: *x\n", "an alias (*name) is not allowed"),
         ("a: !!python/object/apply:os.system ['true']\n", "is not allowed here"),
         ("", "F:1:1: the file is empty"),

@@ -52,7 +52,7 @@ def test_all_that_is_missing_is_said_at_once_and_nothing_is_begun(named):
         "named.yaml:11:5: reward.test_sets: there is no cells.jsonl",
         "named.yaml:13:3: constraint.model: ./old/reward: there is no folder old/reward",
         "named.yaml:15:3: models.critic: ./nowhere: there is no folder nowhere",
-        "named.yaml:17:3: evaluate.gold: my_gold:read: names no function: No module named 'my_gold'",
+        "named.yaml:17:3: evaluate.gold: my_gold:read: cannot be imported: No module named 'my_gold'",
     ]
     checked = cai(named, "check", "named.yaml", check=False)
     assert checked.returncode == 3 and checked.stderr == done.stderr
@@ -113,13 +113,13 @@ def refusals(path, *settings, until="", **how):
         ),
         (
             "models.critic=none_such:make",
-            "models.critic: none_such:make: names no function: No module named 'none_such'",
+            "models.critic: none_such:make: cannot be imported: No module named 'none_such'",
         ),
         (
             "models.critic=json:make",
-            "models.critic: json:make: names no function: module 'json' has no attribute 'make'",
+            "models.critic: json:make: cannot be imported: module 'json' has no attribute 'make'",
         ),
-        ("models.critic=sys:version", "models.critic: sys:version: does not name a function"),
+        ("models.critic=sys:version", "models.critic: sys:version: is not callable"),
         (
             "evaluate.gold=broken:gold",
             "evaluate.gold: broken:gold: cannot be imported: ZeroDivisionError: division by zero",
