@@ -87,6 +87,11 @@ def test_crossover_needs_a_judge_that_follows_the_principle():
     assert crossover(reads) == {"crossover": 1.0, "crossover_n": 12}
     always = crossover(lambda messages, options: (0.0, -5.0))
     assert always == {"crossover": 0.0, "crossover_n": 12}
+    firsts = {pair.comparison.first for pair in pairs}  # right about one principle of each pair
+    one_sided = crossover(
+        lambda messages, options: (0.0, -5.0) if messages[-2].content in firsts else (-5.0, 0.0)
+    )
+    assert one_sided == {"crossover": 0.0, "crossover_n": 12}
 
 
 def test_crossover_needs_two_attributes_to_cross():
