@@ -19,7 +19,7 @@ from cai.rl.losses import dpo_loss, ipo_loss, token_logprobs
 from cai.train.batching import bucket_by_length
 from cai.train.engine import StepLoss
 from cai.train.load import micro_batch_tokens_of
-from cai.train.loop import MicroBatch, first_and_last_decile
+from cai.train.loop import LossFunction, MicroBatch, first_and_last_decile
 from cai.train.options import TrainerOptions
 from cai.train.reward.dataset import (
     PreferenceGroup,
@@ -69,14 +69,12 @@ def train_dpo(
     groups = dataset.groups
     if not groups:
         raise InputError(f"there is no labeled pair to train on: {dataset.why_empty()}")
-    is_ipo = config.loss == "ipo"
-    loss_of_pairs = ipo_loss if is_ipo else dpo_loss
     # read once, before the first step: the policy is its own reference, without a second copy
     reference = reference_logprobs(
         policy,
         groups,
         padding_id(tokenizer),
-        mean=is_ipo,
+        mean=config.loss == "ipo",
         max_tokens=micro_batch_tokens_of(setup.options.training, policy.model),
     )
     trainer = Trainer(
@@ -86,6 +84,36 @@ def train_dpo(
         lengths=[group.prompt_group.size for group in groups],
         data_key=groups_key(groups),
     )
+    history = trainer.fit(_loss_function(trainer, groups, reference, config))
+    loss_first, loss_last = first_and_last_decile(history["loss"])
+    _, margin_last = first_and_last_decile(history["margin"])
+    metrics = {
+        "pairs": sum(len(group.labels) for group in groups),
+        "prompts": len(groups),
+        **dataset.dropped,
+        "steps": len(trainer.plan),
+        "skipped_steps": trainer.engine.skipped,
+        "loss_first": loss_first,
+        "loss_last": loss_last,
+        "margin_last": margin_last,
+    }
+    trainer.save(metrics)
+    return metrics
+
+
+def _loss_function(
+    trainer: Trainer, groups: Sequence[PreferenceGroup], reference: Sequence[Tensor], config: DPO
+) -> LossFunction:
+    """Make the loss of a micro-batch.
+
+    Args:
+        trainer: The trainer of the policy.
+        groups: The labeled answers, by prompt.
+        reference: Log-probabilities of the answers of each group under the reference, ``[A]``.
+        config: The loss and its ``beta``.
+    """
+    is_ipo = config.loss == "ipo"
+    loss_of_pairs = ipo_loss if is_ipo else dpo_loss
 
     def loss(micro_batch: MicroBatch, batch: Sequence[int]) -> StepLoss:
         """Sum the losses of the pairs, divided by the number of pairs in the batch."""
@@ -109,21 +137,7 @@ def train_dpo(
         margin = lead * (2 * pairs.p_first - 1)
         return StepLoss((losses * weight).sum(), {"margin": (margin * weight).sum()})
 
-    history = trainer.fit(loss)
-    loss_first, loss_last = first_and_last_decile(history["loss"])
-    _, margin_last = first_and_last_decile(history["margin"])
-    metrics = {
-        "pairs": sum(len(group.labels) for group in groups),
-        "prompts": len(groups),
-        **dataset.dropped,
-        "steps": len(trainer.plan),
-        "skipped_steps": trainer.engine.skipped,
-        "loss_first": loss_first,
-        "loss_last": loss_last,
-        "margin_last": margin_last,
-    }
-    trainer.save(metrics)
-    return metrics
+    return loss
 
 
 def sequence_logprobs(logits: Tensor, packed: PackedBatch, *, mean: bool = False) -> Tensor:
