@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cai.cli.folders import RunFolder, run_folder
+from cai.cli.folders import RunFolder, print_stale, run_folder
 from cai.cli.reporter import safe
 from cai.errors import InputError, Problem
 from cai.evaluate import audit as measure
@@ -27,6 +27,7 @@ def audit(folder: RunFolder = None) -> None:
     """
     folder = run_folder(folder)
     judged = labeled_folders(folder)
+    print_stale(folder, "judge")
     audits = dict(zip(judged, iteration_folders(folder, "audit"), strict=False))
     for stage in judged:
         if len(judged) > 1:

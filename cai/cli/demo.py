@@ -13,16 +13,15 @@ from cai.cli.reporter import TerminalReporter
 from cai.cli.run import run_pipeline
 
 SENTENCES = {
-    "prompts": "Prompts that invite harm, and prompts that should simply be answered.",
-    "sample": "A small model that was only ever taught to be helpful answers all of them.",
-    "revise": "It criticizes its answers by principles of the constitution, and rewrites them.",
-    "sft": "It is trained on the rewritten answers. The result is called SL-CAI.",
-    "compare": "The trained model answers each prompt again, several times.",
-    "judge": "A judge, the first model again, labels the better of two answers by principle.",
-    "audit": "Labels are checked for bias and chance before anything is trained on them.",
+    "prompts": "Some prompts invite harm, the others should simply be answered.",
+    "sample": "A small model that was only taught to be helpful answers them.",
+    "revise": "It criticizes its answers by principles, and rewrites them.",
+    "sft": "It is trained on the rewritten answers. The result is SL-CAI.",
+    "compare": "SL-CAI answers each prompt again, several times.",
+    "judge": "The first model judges which of two answers is better, by principle.",
+    "audit": "The labels are checked for bias before anything learns from them.",
     "reward": "A reward model learns to predict the labels.",
-    "ppo": "PPO raises the reward of the policy and keeps it close to SL-CAI. "
-    "The result is called RL-CAI.",
+    "ppo": "PPO raises SL-CAI's reward and keeps it close. The result is RL-CAI.",
     "evaluate": "All policies answer prompts that none of them was trained on.",
 }
 

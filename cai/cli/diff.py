@@ -17,7 +17,10 @@ MAX_EXAMPLES = 3
 
 def diff(
     old: Annotated[
-        str, typer.Argument(metavar="OLD", help="A constitution (name or file), or the folder of a run.")
+        str,
+        typer.Argument(
+            metavar="OLD", help="A constitution (name or file), or the folder of a run."
+        ),
     ],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The constitution to compare it with.")],
     on: Annotated[

@@ -39,6 +39,23 @@ def run_folder(named: Path | None) -> Path:
     return newest
 
 
+def print_stale(folder: Path, kind: str) -> None:
+    """Say that results are out of date, and why, before they are shown.
+
+    Args:
+        folder: Folder of the run.
+        kind: The stage that the results are of, such as ``judge``, in every iteration.
+    """
+    from cai.pipeline.metrics import open_for_reading
+    from cai.pipeline.stages import plan_stages
+    from cai.pipeline.states import stage_states
+
+    with open_for_reading(folder) as run:
+        for state in stage_states(run, plan_stages(run.config)).values():
+            if state.is_stale and state.name.partition("-")[0] == kind:
+                print(f"{state.name} is {state}")
+
+
 def _is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cai.cli.audit import labeled_folders
-from cai.cli.folders import RunFolder, run_folder
+from cai.cli.folders import RunFolder, print_stale, run_folder
 from cai.config import load_config
 from cai.constitution.lock import read_lock
 from cai.evaluate import influence as measure
@@ -25,6 +25,7 @@ def influence(folder: RunFolder = None) -> None:
     Example: cai influence runs/quickstart
     """
     folder = run_folder(folder)
+    print_stale(folder, "judge")
     labels: list[Preference] = []
     for stage in labeled_folders(folder):
         labels += read_records(stage / "records.jsonl", Preference)

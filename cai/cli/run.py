@@ -212,6 +212,8 @@ def _print_result(folder: Path, result: Result, before: dict[str, Any], console:
         console.print(summary.policy_table(metrics))
     for line in [*metrics.get("notes", []), *summary.movement(before, metrics)]:
         print(line)
+    if metrics["out_of_date"]:
+        print(f"out of date, and left out above: {', '.join(metrics['out_of_date'])}")
     _print_example(folder, list(metrics.get("policies", [])))
     print(f"\nreport: {write_report(folder)}")
     policy = summary.trained_policy(folder, result.stages)

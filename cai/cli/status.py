@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from cai.cli.folders import RunFolder, run_folder
+from cai.cli.summary import short_results
 from cai.pipeline.metrics import open_for_reading
 from cai.pipeline.stages import plan_stages
 from cai.pipeline.states import StageState, stage_states
 
-MAX_RESULTS = 40
+RESULT_WIDTH = 50
 """Characters of a stage's results, so that a row fits into 80 columns."""
 
 
@@ -24,12 +25,5 @@ def status(folder: RunFolder = None) -> None:
 def _row(state: StageState) -> str:
     if not state.is_done or state.manifest is None:
         return f"{state.name:<11}{state}"
-    numbers = [
-        f"{key.replace('_', ' ')} {value:.4g}"
-        for key, value in state.manifest.metrics.items()
-        if isinstance(value, int | float) and value
-    ]
-    results = ", ".join(numbers)
-    return (
-        f"{state.name:<11}done {state.manifest.seconds:>7,.0f} s  {results[:MAX_RESULTS]}".rstrip()
-    )
+    results = short_results(state.manifest.metrics, RESULT_WIDTH)
+    return f"{state.name:<11}done {state.manifest.seconds:>7,.0f} s  {results}".rstrip()

@@ -34,7 +34,7 @@ def stage_table(
         "requests": [f"{usage.get(name, Usage()).requests:,}" for name in names],
         "cached": [f"{usage.get(name, Usage()).cached:,}" for name in names],
         "seconds": [f"{metrics['seconds'].get(name, 0):.0f}" for name in names],
-        "results": [_results(metrics["stages"].get(name, {})) for name in names],
+        "results": [short_results(metrics["stages"].get(name, {})) for name in names],
     }
     shown = {title: cells for title, cells in shown.items() if not set(cells) <= {"0", ""}}
     table = Table(box=None)
@@ -46,14 +46,19 @@ def stage_table(
     return table
 
 
-def _results(metrics: Mapping[str, Any]) -> str:
-    """The first numbers that a stage measured, as many as fit."""
+def short_results(metrics: Mapping[str, Any], width: int = RESULT_WIDTH) -> str:
+    """List the first numbers that a stage measured and that are not 0, as many as fit.
+
+    Args:
+        metrics: What the stage measured.
+        width: Characters to fit into.
+    """
     text = ""
     for name, value in metrics.items():
         if isinstance(value, int | float) and not isinstance(value, bool) and value:
             number = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
             longer = f"{text}{', ' if text else ''}{name.replace('_', ' ')} {number}"
-            if len(longer) > RESULT_WIDTH:
+            if len(longer) > width:
                 break
             text = longer
     return text
