@@ -54,7 +54,7 @@ WRONG = {
         "train/ppo/actor_critic.py",
         "return token_logprobs(logits, packed.targets, self.temperature)",
         "return token_logprobs(logits, packed.targets)",
-        "train/test_ppo.py -k ratios_are_one",
+        "train/test_ppo.py -k ratios_are_1",
     ),
     "rollouts from the likeliest tokens only": (
         "models/decode.py",
@@ -66,7 +66,7 @@ WRONG = {
         "models/decode.py",
         "probabilities.gather(1, token).log()",
         "logits.float().log_softmax(-1).gather(1, token)",
-        "train/test_ppo.py -k ratios_are_one",
+        "train/test_ppo.py -k ratios_are_1",
     ),
     "a multiplier that grows while the constraint is met": (
         "rl/constraint.py",
@@ -84,7 +84,7 @@ WRONG = {
         "train/ppo/rollout.py",
         "score if row.stopped else missing_eos_score\n",
         "score if row.stopped else score + missing_eos_score\n",
-        "train/test_ppo.py -k without_an_end",
+        "train/test_ppo.py -k missing_eos",
     ),
     "padding is multiplied away": (
         "rl/masked.py",
@@ -144,7 +144,7 @@ WRONG = {
         "models/load.py",
         "module.p = 0.0",
         "pass",
-        "train/test_details.py -k dropout",
+        "models/test_dropout.py -k off_in_training",
     ),
     "dropout stays on where its rate is an attribute": (
         "models/load.py",
@@ -162,7 +162,7 @@ WRONG = {
         "models/heads.py",
         "nn.init.zeros_(self.value.weight)",
         "nn.init.ones_(self.value.weight)",
-        "train/test_options.py -k value_head_starts",
+        "train/test_ppo_variants.py -k value_head_starts",
     ),
     "a reward for moving away": (
         "rl/advantages.py",
@@ -192,7 +192,7 @@ WRONG = {
         "train/ppo/update.py",
         "return Targets(whiten(advantages, mask), returns)",
         "white = whiten(advantages, mask); return Targets(white, white + rollout.values)",
-        "train/test_details.py -k before_whitening",
+        "train/test_ppo.py -k before_whitening",
     ),
     "whitened with the padding": (
         "rl/masked.py",
@@ -216,19 +216,19 @@ WRONG = {
         "train/ppo/update.py",
         '*key, "epoch", epoch)',
         '*key, "epoch", 0)',
-        "train/test_details.py -k fresh_permutation",
+        "train/test_ppo.py -k fresh_permutation",
     ),
     "the same seed for a repeated prompt": (
         "train/ppo/prompts.py",
         "update, prompt, *key)",
         "update, prompt)",
-        "train/test_details.py -k repeated_prompts",
+        "train/test_ppo.py -k repeated_prompts",
     ),
     "Adam's own epsilon": (
         "train/engine.py",
         "eps=1e-5",
         "eps=1e-8",
-        "train/test_details.py -k adamw",
+        "train/test_engine.py -k adamw",
     ),
     "the mean of means": (
         "rl/losses.py",
@@ -246,13 +246,13 @@ WRONG = {
         "rl/losses.py",
         ".clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)",
         "",
-        "train/test_details.py -k far_ratio",
+        "rl/test_losses.py -k far_ratio",
     ),
     "PPO-ptx without its loss": (
         "train/ppo/ptx.py",
         "total = self.coef * loss",
         "total = 0.0 * loss",
-        "train/test_options.py -k ptx",
+        "train/test_ppo_variants.py -k ptx",
     ),
     "a state without its optimiser": (
         "train/resume.py",
@@ -282,7 +282,7 @@ WRONG = {
         "rl/advantages.py",
         "totals) / (groups.counts - 1).clamp(min=1)",
         "totals) / groups.counts",
-        "train/test_options.py -k rloo_and_grpo_advantages",
+        "train/test_ppo_variants.py -k rloo_and_grpo_advantages",
     ),
     "an answer without a score is learned from": (
         "train/ppo/update.py",
@@ -342,7 +342,7 @@ WRONG = {
         "train/lora.py",
         "layer.enable_adapters(False)",
         "pass",
-        "train/test_options.py -k lora_reference",
+        "train/test_lora.py -k lora_reference",
     ),
 }
 

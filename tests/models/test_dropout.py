@@ -6,7 +6,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, OPTConfig, OPTForCaus
 
 from cai.config import Training
 from cai.errors import InputError
-from cai.models.load import disable_dropout, load_tokenizer
+from cai.models.load import disable_dropout, load_language_model, load_tokenizer
+from cai.models.scalar import load_scalar_model
 from cai.train.load import load_policy, load_scalar
 
 SIZES = {
@@ -166,3 +167,13 @@ def test_a_model_whose_chance_stays_on_is_not_trained(opt, monkeypatch):
     )  # as for a rate that goes by another name
     with pytest.raises(InputError, match="reads the same text differently each time in training"):
         load_policy(opt, Training())
+
+
+@pytest.mark.parametrize(
+    "load", [load_language_model, lambda name: load_scalar_model(name, new_head=True)]
+)
+def test_dropout_is_off_in_training_mode(tiny_gpt2, load):
+    model = load(tiny_gpt2).model.train()
+    ids = torch.arange(5, 25).view(1, -1)
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, model(ids).logits)

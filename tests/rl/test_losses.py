@@ -157,6 +157,15 @@ def test_policy_loss_at_ratio_one_is_the_policy_gradient():
     assert torch.allclose(new.grad, -advantages / 12)
 
 
+def test_policy_loss_is_finite_for_a_far_ratio():
+    logprobs = torch.tensor([[200.0]], requires_grad=True)
+    advantages = torch.tensor([[-1.0]])
+    loss = policy_loss(logprobs, torch.zeros(1, 1), advantages, torch.ones(1, 1), 0.2).loss
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logprobs.grad).all()
+
+
 def test_padding_never_counts():
     new, old, advantages, mask = (
         torch.randn(3, 5),

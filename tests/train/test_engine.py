@@ -63,3 +63,19 @@ def test_step_adds_up_losses_and_metrics_of_micro_batches(engine):
     assert metrics["value"] == 3.0
     # the gradient of both is (1 + 2, 1 + 2, 1 + 1)
     assert metrics["grad_norm"] == pytest.approx((9 + 9 + 4) ** 0.5)
+
+
+def test_adamw_warms_up_decays_and_has_eps_1e_5():
+    engine = Engine(torch.nn.Linear(2, 1), learning_rate=0.1, steps=40, warmup=0.1)
+    group = engine.optimizer.param_groups[0]
+    assert group["eps"] == 1e-5
+    assert group["betas"] == (0.9, 0.95)
+    rates = []
+    for _ in range(40):
+        rates.append(group["lr"])
+        step(engine, 1.0)
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert max(rates) == pytest.approx(0.1)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1 / 36)
+    assert group["lr"] == 0.0

@@ -6,11 +6,10 @@ import pytest
 import torch
 from transformers import PhiConfig, PhiForCausalLM
 
-from cai.config import PPO, Monitor, PPORollout
+from cai.config import PPO, PPORollout
 from cai.records import Prompt
 from cai.reference.tokenizer import build_tokenizer
 from cai.train.options import TrainerOptions
-from cai.train.ppo.monitor import TrainingMonitor, limits_of
 from cai.train.ppo.trainer import train_ppo
 
 
@@ -65,31 +64,3 @@ def test_ppo_entropy_with_a_ruled_out_token(policy, tmp_path, method):
     )
     kept = PhiForCausalLM.from_pretrained(tmp_path / "out")
     assert kept.lm_head.bias[7] == -math.inf and not any(p.isnan().any() for p in kept.parameters())
-
-
-def test_monitor_without_finite_metrics_warns(tmp_path):
-    settings = Monitor(min_entropy=0.1, patience=1)
-    training_monitor = TrainingMonitor(
-        settings, limits_of(settings, batch_size=4, score_clip=None), checkpoints=None
-    )
-    row = {
-        "kl": 0.0,
-        "unique_fraction": 1.0,
-        "score": 0.0,
-        "score_std": 1.0,
-        "stopped": 1.0,
-        "length": 3.0,
-        "skipped": 1.0,
-        "unread": 0.0,
-    }
-    assert (
-        training_monitor.after(1, [row])
-        == {"alarm": "a step was skipped because its gradient was not finite"}
-        and not training_monitor.stopped_by
-    )
-    assert (
-        training_monitor.after(2, [row | {"entropy": 0.01}])["alarm"].startswith(
-            "entropy below 0.1 nats"
-        )
-        and training_monitor.stopped_by
-    )

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_options import CONFIG
+from test_ppo import CONFIG
 from toy_data import PROMPTS, preferences
 from transformers import AutoModelForSequenceClassification
 
@@ -297,14 +297,14 @@ def test_description_tells_reward_sources_apart():
 # -- the scale of scores --
 
 
-def test_ppo_learns_a_reward_far_from_zero(both_ways, glad, tmp_path):
+def test_ppo_learns_a_reward_far_from_zero(two_answer_policy, good_score, tmp_path):
     """As well as the test that learns the same reward without the 15."""
     metrics = train_ppo(
         PROMPTS,
-        both_ways,
+        two_answer_policy,
         tmp_path / "ppo",
-        PPO(**CONFIG),
-        score=lambda prompts, answers: glad(prompts, answers) + 15,
+        CONFIG,
+        score=lambda prompts, answers: good_score(prompts, answers) + 15,
     )
     assert metrics["reward_before"] < 15.75
     assert metrics["reward_after"] > 15.8

@@ -1,0 +1,106 @@
+"""Training with LoRA adapters."""
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_data import BAD, GOOD, PROMPTS, preferences
+
+from cai.config import DPO, PPO, SFT, Reward, Training
+from cai.errors import InputError
+from cai.models.load import load_language_model
+from cai.models.packing.layout import PromptGroup, pack
+from cai.models.scalar import load_scalar_model
+from cai.train.dpo import train_dpo
+from cai.train.load import load_policy
+from cai.train.lora import without_adapters
+from cai.train.options import TrainerOptions
+from cai.train.ppo.actor_critic import ActorCritic
+from cai.train.reward.scoring import score_texts
+from cai.train.reward.trainer import train_reward
+from cai.train.sft import train_sft
+
+ROWS = [(prompt, GOOD) for prompt in PROMPTS]
+LORA = Training(lora_rank=4, lora_alpha=8, precision="float32")
+OPTIONS = TrainerOptions(training=LORA)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_gpt2"])
+def test_merged_lora_equals_peft(name, request, tmp_path):
+    from peft import PeftModel
+
+    base = request.getfixturevalue(name)
+    config = SFT(epochs=4, batch_size=8, learning_rate=1e-2)
+    train_sft(ROWS, base, tmp_path, config, options=OPTIONS)
+    merged, _ = load_language_model(str(tmp_path), dtype=torch.float32)
+    plain, _ = load_language_model(base, dtype=torch.float32)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        before, after = plain(ids).logits, merged(ids).logits
+        adapted = PeftModel.from_pretrained(plain, tmp_path / "adapter")(ids).logits
+    assert torch.allclose(after, adapted, atol=1e-4)
+    assert not torch.allclose(after, before, atol=1e-2)
+
+
+def test_lora_trains_only_adapters(tiny, tmp_path):
+    policy, _ = load_policy(tiny, LORA)
+    trained = [name for name, p in policy.named_parameters() if p.requires_grad]
+    assert trained
+    assert all(".lora_" in name for name in trained)
+    config = SFT(epochs=10, batch_size=8, learning_rate=2e-2)
+    metrics = train_sft(ROWS, tiny, tmp_path, config, options=OPTIONS)
+    assert metrics["loss_last"] < 0.6 * metrics["loss_first"]
+    before = load_file(f"{tiny}/model.safetensors")
+    after = load_file(tmp_path / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("proj" in name for name in changed)
+
+
+def test_lora_reward_model_keeps_its_head(tiny, tmp_path):
+    config = Reward(epochs=6, batch_size=8, learning_rate=1e-2, eval_fraction=0.0)
+    train_reward(preferences(), tiny, tmp_path, config, options=OPTIONS)
+    scalar = load_scalar_model(str(tmp_path))
+    good, bad = score_texts(scalar, [(PROMPTS[0], GOOD), (PROMPTS[0], BAD)])
+    assert good > bad + 1
+
+
+def test_lora_dpo_learns(tiny, tmp_path):
+    config = DPO(epochs=6, batch_size=8, learning_rate=1e-2)
+    metrics = train_dpo(preferences(), tiny, tmp_path, config, options=OPTIONS)
+    assert metrics["loss_last"] < 0.5 * math.log(2)
+
+
+@torch.no_grad()
+def answer_logits(name, group):
+    """Logits of the answers of a group by a plain model, one answer at a time."""
+    model, _ = load_language_model(name, dtype=torch.float32)
+    start = len(group.prompt) - 1
+    rows = [torch.tensor([group.prompt + answer]) for answer in group.answers]
+    return torch.cat([model(ids).logits[0, start:-1] for ids in rows])
+
+
+def test_lora_reference_is_the_policy_without_adapters(tiny):
+    actor_critic = ActorCritic(tiny, PPO(), LORA)
+    group = PromptGroup([5, 6, 7], [[8, 9], [10]])
+    before = actor_critic.forward([group])
+    assert actor_critic.reference is None
+    assert torch.allclose(before.logprobs, before.ref_logprobs)
+    for name, parameter in actor_critic.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    after = actor_critic.forward([group])
+    assert torch.allclose(after.ref_logprobs, before.ref_logprobs)
+    assert not torch.allclose(after.logprobs, before.logprobs, atol=1e-2)
+    packed = pack(actor_critic.model, [group], 0)
+    with without_adapters(actor_critic.model):
+        logits, _ = actor_critic.policy(packed)
+    assert torch.allclose(logits, answer_logits(tiny, group), atol=1e-4)
+
+
+def test_unknown_lora_target_is_an_error(tiny):
+    training = Training(lora_rank=2, lora_targets=("query_proj",))
+    message = r"none of query_proj is a linear layer; there are .*q_proj"
+    with pytest.raises(InputError, match=message):
+        load_policy(tiny, training)
