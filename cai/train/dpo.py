@@ -122,7 +122,7 @@ def _loss_function(
         logits, _ = trainer.engine.model(packed)
         now = sequence_logprobs(logits, packed, mean=is_ipo)
         before = torch.cat([reference[row] for row in micro_batch.rows]).to(now.device)
-        pairs = pair_batch(rows, now.device, micro_batch.counts)
+        pairs = pair_batch(rows, now.device, micro_batch.weights)
         weight = pairs.weight / sum(len(groups[row].labels) for row in batch)
         losses = loss_of_pairs(
             now[pairs.first],

@@ -23,17 +23,17 @@ class MicroBatch:
 
     Attributes:
         rows: Indices of the rows.
-        counts: Weight of each row: 1, or 0 for a row that another process counts and this one reads
-            only because all processes must take part in every micro-batch.
+        weights: Weight of each row: 1, or 0 for a row that another process counts. A process reads
+            such a row because all of them must take part in every micro-batch.
     """
 
     rows: tuple[int, ...]
-    counts: tuple[float, ...]
+    weights: tuple[float, ...]
 
     def sorted(self, key: Callable[[int], Any]) -> MicroBatch:
         """Return the same rows in the order of a key, each with its weight."""
-        pairs = sorted(zip(self.rows, self.counts, strict=True), key=lambda pair: key(pair[0]))
-        return MicroBatch(tuple(row for row, _ in pairs), tuple(count for _, count in pairs))
+        pairs = sorted(zip(self.rows, self.weights, strict=True), key=lambda pair: key(pair[0]))
+        return MicroBatch(tuple(row for row, _ in pairs), tuple(weight for _, weight in pairs))
 
 
 LossFunction = Callable[[MicroBatch, Sequence[int]], StepLoss]

@@ -65,7 +65,7 @@ def train_sft(
         packed = trainer.pack(examples[row].prompt_group for row in micro_batch.rows)
         logits, _ = trainer.engine.model(packed)
         logprobs = token_logprobs(logits, packed.targets)
-        weights = torch.tensor(micro_batch.counts, device=logits.device)[packed.answer_index]
+        weights = torch.tensor(micro_batch.weights, device=logits.device)[packed.answer_index]
         tokens_in_batch = sum(len(examples[row].answer) for row in batch)
         return StepLoss(language_model_loss(logprobs, weights, tokens_in_batch))
 

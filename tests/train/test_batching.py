@@ -100,12 +100,12 @@ def test_min_cost_partition_respects_the_first_begin():
 
 def test_micro_batches_are_frozen_and_equal_in_number(monkeypatch):
     lengths = [5, 5, 5]
-    counts = []
+    weights = []
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
         parts = micro_batches([0, 1, 2], lengths, 5)
-        counts.append([part.counts for part in parts])
-    assert counts == [[(1.0,), (1.0,)], [(0.0,), (1.0,)]]  # process 1 reads along once, uncounted
+        weights.append([part.weights for part in parts])
+    assert weights == [[(1.0,), (1.0,)], [(0.0,), (1.0,)]]  # process 1 reads along once, uncounted
     with pytest.raises(dataclasses.FrozenInstanceError):
         MicroBatch((0,), (1.0,)).rows = (1,)

@@ -82,6 +82,7 @@ class ActorCritic:
     ) -> None:
         self.temperature = config.rollout.temperature
         self.has_value_head = config.method == "ppo" and config.critic == "head"
+        torch.manual_seed(seed_for(seed, "adapters"))  # new adapters are drawn at random
         self.policy, self.tokenizer = load_policy(policy, training, value=self.has_value_head)
         self.stops = stop_tokens(policy, ChatFormat(self.tokenizer, chat_format))
         steps = config.num_updates * config.epochs * config.num_minibatches

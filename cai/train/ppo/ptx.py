@@ -61,7 +61,7 @@ class PTXLoss:
     ) -> StepLoss:
         packed = self.actor_critic.pack([drawn[i].prompt_group for i in micro_batch.rows])
         logits, values = self.actor_critic.actor.model(packed)
-        weights = torch.tensor(micro_batch.counts, device=logits.device)[packed.answer_index]
+        weights = torch.tensor(micro_batch.weights, device=logits.device)[packed.answer_index]
         loss = language_model_loss(token_logprobs(logits, packed.targets), weights, num_tokens)
         total = self.coef * loss
         if values is not None:

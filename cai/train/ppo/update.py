@@ -297,7 +297,7 @@ class MinibatchTrainer:
         """Collect the answer tokens of some rows."""
         trajectories = [self.rollout.trajectories[row] for row in part.rows]
         weights: list[float] = []
-        for row, weight in zip(part.rows, part.counts, strict=True):
+        for row, weight in zip(part.rows, part.weights, strict=True):
             weights += [weight] * self.lengths[row]
 
         def flatten(values_BT: Tensor) -> Tensor:

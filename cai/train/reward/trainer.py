@@ -119,7 +119,7 @@ def _fit(trainer: Trainer, labels: RewardLabels) -> None:
         packed = trainer.pack(group.prompt_group for group in groups)
         scores = trainer.engine.model(packed)
         scores = scores + labels.length_coefficient * packed.lengths()
-        pairs = pair_batch(groups, scores.device, micro_batch.counts)
+        pairs = pair_batch(groups, scores.device, micro_batch.weights)
         losses = preference_loss(
             scores[pairs.first], scores[pairs.second], pairs.p_first, pairs.margin
         )
