@@ -75,6 +75,7 @@ _MODULES = {
     "Sample": "cai.records",
     "train_dpo": "cai.train.dpo",
     "TrainerOptions": "cai.train.options",
+    "PPOInputs": "cai.train.ppo.setup",
     "train_ppo": "cai.train.ppo.trainer",
     "train_reward": "cai.train.reward.trainer",
     "train_sft": "cai.train.sft",
@@ -141,6 +142,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from cai.records import Sample as Sample
     from cai.train.dpo import train_dpo as train_dpo
     from cai.train.options import TrainerOptions as TrainerOptions
+    from cai.train.ppo.setup import PPOInputs as PPOInputs
     from cai.train.ppo.trainer import train_ppo as train_ppo
     from cai.train.reward.trainer import train_reward as train_reward
     from cai.train.sft import train_sft as train_sft

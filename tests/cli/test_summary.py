@@ -108,9 +108,7 @@ def test_before_and_after_is_the_first_changed_answer(folder):
 
 
 def test_before_and_after_without_policies_is_a_revision(tmp_path):
-    step = Step(
-        principle="p", principle_hash="0", critique="c", revision="polite", unchanged=False
-    )
+    step = Step(principle="p", principle_hash="0", critique="c", revision="polite", unchanged=False)
     draft = answer("rude", "red_team")
     write_records(
         tmp_path / "revise/records.jsonl", [Revision(id="r", sample=draft, steps=(step,))]
