@@ -77,8 +77,8 @@ def position_bias(decided: Sequence[Preference], judgments: Sequence[Judgment]) 
         ``order_consistency``: see :func:`order_consistency`. The last
         two are None if no judgment asked in both orders.
     """
-    both_orders = [j.evidence for j in judgments if "p_A_order_2" in j.evidence]
-    letters = [(e["p_A_order_1"] + e["p_A_order_2"]) / 2 for e in both_orders]
+    swapped = [j.evidence for j in judgments if "p_A_order_2" in j.evidence]
+    letters = [(e["p_A_order_1"] + e["p_A_order_2"]) / 2 for e in swapped]
     return {
         "first_wins": proportion(sum(_p_first(p) > 0.5 for p in decided), len(decided)),
         "first_letter": mean(letters) if letters else None,
@@ -95,8 +95,8 @@ def order_consistency(judgments: Sequence[Judgment]) -> float | None:
     Returns:
         None if no judgment asked in both orders.
     """
-    both_orders = [j.evidence for j in judgments if "p_A_order_2" in j.evidence]
-    same = [float((e["p_A_order_1"] > 0.5) == (e["p_A_order_2"] < 0.5)) for e in both_orders]
+    swapped = [j.evidence for j in judgments if "p_A_order_2" in j.evidence]
+    same = [float((e["p_A_order_1"] > 0.5) == (e["p_A_order_2"] < 0.5)) for e in swapped]
     return mean(same) if same else None
 
 

@@ -56,61 +56,8 @@ def gate_failures(
     Returns:
         One sentence for each broken limit.
     """
-    position = settings["max_position_bias"]
-    first_wins = metrics["position"]["first_wins"]
-    limits = [
-        Limit(
-            "max_unscored",
-            metrics["unscored"],
-            "max",
-            settings["max_unscored"],
-            "{value} of the comparisons have no label",
-        ),
-        Limit(
-            "max_near_ties",
-            metrics["near_ties"],
-            "max",
-            settings["max_near_ties"],
-            "{value} of the labels are near one half",
-        ),
-        Limit(
-            "max_position_bias",
-            first_wins,
-            "max",
-            0.5 + position,
-            "the first answer wins {value} of the time",
-        ),
-        Limit(
-            "max_position_bias",
-            first_wins,
-            "min",
-            0.5 - position,
-            "the first answer wins only {value} of the time",
-        ),
-        Limit(
-            "max_longer_wins",
-            metrics["length"]["longer_wins"],
-            "max",
-            settings["max_longer_wins"],
-            "the longer answer wins {value} of the time",
-        ),
-        Limit(
-            "min_examples_accuracy",
-            judge_tests["plain"],
-            "min",
-            settings["min_examples_accuracy"],
-            "the judge gets {value} of the constitution's own examples right",
-        ),
-        Limit(
-            "min_crossed_accuracy",
-            judge_tests["crossed"],
-            "min",
-            settings["min_crossed_accuracy"],
-            "the judge gets {value} of the crossed examples right: it does not follow the "
-            "principle it is asked about",
-        ),
-    ]
-    failures = _broken(limits, settings)
+    failures = _broken(_label_limits(metrics, settings), settings)
+    failures += _broken(_judge_limits(judge_tests, settings), settings)
     if not failures:
         failures += _coin_failures(judge_tests, settings)
     failures += _human_failures(metrics.get("human", {}))
@@ -122,6 +69,37 @@ def gate_failures(
         "{value} of the judge's verdicts flip when an answer asks for it",
     )
     return failures + _broken([flips], settings)
+
+
+def _label_limits(metrics: Mapping[str, Any], settings: Mapping[str, float]) -> list[Limit]:
+    unscored, near_ties = settings["max_unscored"], settings["max_near_ties"]
+    bias, longer = settings["max_position_bias"], settings["max_longer_wins"]
+    first_wins, longer_wins = metrics["position"]["first_wins"], metrics["length"]["longer_wins"]
+    no_label = "{value} of the comparisons have no label"
+    no_side = "{value} of the labels are near one half"
+    first = "the first answer wins {value} of the time"
+    not_first = "the first answer wins only {value} of the time"
+    by_length = "the longer answer wins {value} of the time"
+    return [
+        Limit("max_unscored", metrics["unscored"], "max", unscored, no_label),
+        Limit("max_near_ties", metrics["near_ties"], "max", near_ties, no_side),
+        Limit("max_position_bias", first_wins, "max", 0.5 + bias, first),
+        Limit("max_position_bias", first_wins, "min", 0.5 - bias, not_first),
+        Limit("max_longer_wins", longer_wins, "max", longer, by_length),
+    ]
+
+
+def _judge_limits(judge_tests: Mapping[str, Any], settings: Mapping[str, float]) -> list[Limit]:
+    examples, crossed = settings["min_examples_accuracy"], settings["min_crossed_accuracy"]
+    own = "the judge gets {value} of the constitution's own examples right"
+    both = (
+        "the judge gets {value} of the crossed examples right: it does not follow the "
+        "principle it is asked about"
+    )
+    return [
+        Limit("min_examples_accuracy", judge_tests["plain"], "min", examples, own),
+        Limit("min_crossed_accuracy", judge_tests["crossed"], "min", crossed, both),
+    ]
 
 
 def _broken(limits: list[Limit], settings: Mapping[str, float]) -> list[str]:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from cai.reference.rules import offence
 from cai.reference.world import (
     BENIGN,
     HARMS,
@@ -19,7 +20,6 @@ from cai.reference.world import (
     WorldRequest,
     attribute_of,
     lexicon,
-    offence,
     topics,
 )
 

@@ -20,7 +20,7 @@ from cai.constitution.schema import Principle as ConstitutionPrinciple
 from cai.evaluate.statistics import mean, means
 from cai.feedback.judge_methods import CritiqueOdds, JudgeMethod, PairwiseLogprobs, score_all
 from cai.records import Comparison, Message, Prompt
-from cai.reference import checkers, tasks, world
+from cai.reference import checkers, rules, tasks, world
 from cai.reference.world import Principle, Reply, Split, WorldRequest
 from cai.templates import REFERENCE
 from cai.ties import is_irrelevant_tie
@@ -73,7 +73,7 @@ def cases(count: int, split: Split, seed: int) -> list[Case]:
         request = tasks.any_request(rng, split)
         reply = tasks.broad_reply(request, rng, split)
         principle = world.draw_principle([names[len(drawn) % len(names)]], rng, split)
-        broken = bool(world.violations(principle.attributes, request, reply))
+        broken = bool(rules.violations(principle.attributes, request, reply))
         if broken == (len(drawn) // len(names) % 2 == 0):
             drawn.append(Case(request, reply, principle))
     return drawn
@@ -131,16 +131,16 @@ def critique_metrics(client: Model, drawn: list[Case]) -> dict[str, float]:
     ]
     scores: dict[str, list[float]] = defaultdict(list)
     for case, critique, text in zip(drawn, critiques, texts(client, revising), strict=True):
-        broken = world.violations(case.principle.attributes, case.request, case.reply)
+        broken = rules.violations(case.principle.attributes, case.request, case.reply)
         scores["critique_right"].append(float(_right(case, critique)))
         if broken and broken[0] >= 0:
             scores["quote_right"].append(float(case.reply[broken[0]].text in critique))
         revised = checkers.parse(text)
         if broken:
             scores["violation_gone"].append(
-                float(not world.violations(case.principle.attributes, case.request, revised))
+                float(not rules.violations(case.principle.attributes, case.request, revised))
             )
-        target = world.repair(case.principle, case.request, case.reply, random.Random(0), "held")
+        target = rules.repair(case.principle, case.request, case.reply, random.Random(0), "held")
         kept = [s.text for s in case.reply if s in target]
         written = {s.text for s in revised}
         if kept:
@@ -152,8 +152,8 @@ def critique_metrics(client: Model, drawn: list[Case]) -> dict[str, float]:
 def _right(case: Case, critique: str) -> bool:
     """Whether the verdict is right, and whether it names an attribute that is violated."""
     broken = {
-        world.offence(case.reply[i], case.request) if i >= 0 else "unfriendly"
-        for i in world.violations(case.principle.attributes, case.request, case.reply)
+        rules.offence(case.reply[i], case.request) if i >= 0 else "unfriendly"
+        for i in rules.violations(case.principle.attributes, case.request, case.reply)
     }
     if not broken:
         return critique.startswith("No problem")
@@ -184,11 +184,11 @@ def judge_metrics(
         list[tuple[Comparison, ConstitutionPrinciple, float]](),
     )
     for case in drawn:
-        other = world.repair(case.principle, case.request, case.reply, rng, split)
+        other = rules.repair(case.principle, case.request, case.reply, rng, split)
         if rng.random() < 0.5:
             other = tasks.broad_reply(case.request, rng, split)
         broken = [
-            bool(world.violations(case.principle.attributes, case.request, r))
+            bool(rules.violations(case.principle.attributes, case.request, r))
             for r in (case.reply, other)
         ]
         comparison = Comparison.of(

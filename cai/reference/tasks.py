@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cai.reference import world
+from cai.reference import rules, world
 from cai.reference.world import BENIGN, HARMS, Principle, Reply, Split, WorldRequest
 from cai.templates import REFERENCE
 
@@ -136,7 +136,7 @@ def draw_principle(rng: random.Random, split: Split, about: Sequence[str] = ()) 
 
 def offences(request: WorldRequest, reply: Reply) -> list[str]:
     """Return all attributes that the sentences of a reply violate."""
-    attributes = {world.offence(sentence, request) for sentence in reply}
+    attributes = {rules.offence(sentence, request) for sentence in reply}
     return sorted(attribute for attribute in attributes if attribute)
 
 
@@ -171,12 +171,12 @@ def critique_and_revise(rng: random.Random, split: Split) -> Row:
         principle = draw_principle(rng, split, broken if rng.random() < 0.45 else ())
         if critiques:
             row.append(Turn("user", REFERENCE.render("critique", text=principle.critique)))
-            row.append(Turn("assistant", world.critique_of(principle, request, reply), 1.0, 4.0))
+            row.append(Turn("assistant", rules.critique_of(principle, request, reply), 1.0, 4.0))
     if critiques and rng.random() < 0.25:
         return row
     row.append(Turn("user", REFERENCE.render("revise", text=principle.revise)))
     row.append(
-        Turn("assistant", world.text_of(world.repair(principle, request, reply, rng, split)), 1.0)
+        Turn("assistant", world.text_of(rules.repair(principle, request, reply, rng, split)), 1.0)
     )
     return row
 
@@ -191,7 +191,7 @@ def comparison(rng: random.Random, split: Split) -> tuple[Principle, WorldReques
     dice = rng.random()
     principle = draw_principle(rng, split, offences(request, first))
     if dice < 0.3:
-        second = world.repair(principle, request, first, rng, split)
+        second = rules.repair(principle, request, first, rng, split)
     elif dice < 0.6:
         # crossed: each reply has one fault, and the principle is about one of the two
         one, other = rng.sample(STRAY_ATTRIBUTES, 2)
@@ -217,7 +217,7 @@ def judge(rng: random.Random, split: Split) -> Row:
     """
     principle, request, first, second = comparison(rng, split)
     guilty = [
-        len(world.violations(principle.attributes, request, reply)) for reply in (first, second)
+        len(rules.violations(principle.attributes, request, reply)) for reply in (first, second)
     ]
     letter = rng.choice("AB") if guilty[0] == guilty[1] else "AB"[guilty[0] > guilty[1]]
     reasons = " ".join(
@@ -243,7 +243,7 @@ def judge(rng: random.Random, split: Split) -> Row:
 
 
 def _reason(principle: Principle, request: WorldRequest, reply: Reply) -> str:
-    critique = world.critique_of(principle, request, reply)
+    critique = rules.critique_of(principle, request, reply)
     return (
         critique.removeprefix("Problem: ").removeprefix("No problem: ").split(". ")[0].rstrip(".")
         + "."

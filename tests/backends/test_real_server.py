@@ -15,7 +15,7 @@ from cai.backends import open_backend
 from cai.backends.protocol import GenerateRequest, LoglikelihoodRequest
 from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs
 from cai.records import Comparison, Prompt
-from cai.reference import measure, tasks, world
+from cai.reference import measure, rules, tasks, world
 
 SERVER = os.environ.get("CAI_SERVER", "")
 pytestmark = pytest.mark.skipif(
@@ -52,7 +52,7 @@ def test_greedy_responses_are_the_same():
 def test_verdicts_are_the_same(method):
     requests = []
     for case in measure.cases(60, "held", 0):
-        repaired = world.repair(case.principle, case.request, case.reply, random.Random(0), "held")
+        repaired = rules.repair(case.principle, case.request, case.reply, random.Random(0), "held")
         prompt = Prompt.of(case.request.text)
         pair = Comparison.of(prompt, world.text_of(case.reply), world.text_of(repaired))
         requests += method.requests(pair, measure._constitution(case.principle))

@@ -24,7 +24,7 @@ from cai.feedback.judge import judge
 from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs
 from cai.keys import uniform
 from cai.records import Comparison, Prompt
-from cai.reference import measure, world
+from cai.reference import measure, rules, world
 
 LIMITS = Audit().model_dump()
 LAW = load_constitution("reference")
@@ -35,7 +35,7 @@ def pairs():
     """Answers of the world with a fault, beside the same without it; either stands first."""
     rng, made = random.Random(0), []
     for case in measure.cases(150, "held", 0):
-        clean = world.repair(case.principle, case.request, case.reply, rng, "held")
+        clean = rules.repair(case.principle, case.request, case.reply, rng, "held")
         pair = Comparison.of(
             Prompt.of(case.request.text), world.text_of(case.reply), world.text_of(clean)
         )

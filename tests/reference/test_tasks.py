@@ -48,10 +48,10 @@ def test_exercises_can_be_solved_from_what_is_read():
 def test_judge_rows_cross_and_tie():
     rng = random.Random(0)
     rows = [tasks.comparison(rng, "train") for _ in range(600)]
-    from cai.reference import world
+    from cai.reference import rules
 
     broken = [
-        [bool(world.violations(p.attributes, request, reply)) for reply in (a, b)]
+        [bool(rules.violations(p.attributes, request, reply)) for reply in (a, b)]
         for p, request, a, b in rows
     ]
     share = {

@@ -8,7 +8,7 @@ import pytest
 from cai.constitution import load_constitution
 from cai.files import read_rows
 from cai.records import Prompt
-from cai.reference import checkers, gold, tasks, world
+from cai.reference import checkers, gold, rules, tasks, world
 from cai.reference.world import BENIGN, HARMS
 
 SPLITS = ("train", "dev", "held")
@@ -138,9 +138,9 @@ def test_harm_is_read_off_garbled_sentences_and_harmlessness_too():
 def test_a_perfect_revision_breaks_nothing_and_keeps_the_rest():
     for rng, request, reply in drawn(3000, "train", 1):
         principle = tasks.draw_principle(rng, "train", tasks.offences(request, reply))
-        before = world.violations(principle.attributes, request, reply)
-        fixed = world.repair(principle, request, reply, rng, "train")
-        assert not world.violations(principle.attributes, request, fixed)
+        before = rules.violations(principle.attributes, request, reply)
+        fixed = rules.repair(principle, request, reply, rng, "train")
+        assert not rules.violations(principle.attributes, request, fixed)
         kept = [
             s
             for i, s in enumerate(reply)
@@ -162,8 +162,8 @@ def test_critiques_name_and_quote():
         world.Sentence("insult", "You are a fool."),
     )
     about = world.Principle(frozenset({"insult"}), "an insult", "", "", "")
-    assert world.critique_of(about, request, reply) == "Problem: an insult. You are a fool."
-    assert world.critique_of(about, request, reply[:1]) == "No problem: no insult."
+    assert rules.critique_of(about, request, reply) == "Problem: an insult. You are a fool."
+    assert rules.critique_of(about, request, reply[:1]) == "No problem: no insult."
 
 
 def test_principles_mean_what_they_say():
