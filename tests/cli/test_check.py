@@ -1,14 +1,16 @@
-"""``cai check``: every problem of every kind of file, each once, and how many files were looked at."""
+"""``cai check``: every problem of every kind of file, each once, and how many files there are."""
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from cai.cli.app import app
 
-RUN = "constitution: {law}\nprompts: {{red_team: red.jsonl, benign: benign.jsonl}}\n"
+RUN = "constitution: {constitution}\nprompts: {{red_team: red.jsonl, benign: benign.jsonl}}\n"
 
 
 def check(*arguments):
@@ -68,10 +70,11 @@ def test_all_problems_of_a_run_file_come_in_one_pass(project):
         RUN.format(constitution="refrence") + "ppo: {num_updates: many}\nmodels: {critic: ./none}\n"
     )
     code, problems, shown = check("run.yaml")
-    assert code == 3 and [line.partition("; ")[0] for line in problems] == [
-        "red.jsonl:2:1: the prompt is empty",
-        'red.jsonl:3:1: has no text or messages under "prompt" or "messages" (found NoneType)',
-        "red.jsonl:4:1: the prompt is empty",
+    assert code == 3
+    assert [line.split(":")[:3] for line in problems[:3]] == [
+        ["red.jsonl", number, "1"] for number in "234"
+    ]
+    assert [line.partition("; ")[0] for line in problems[3:]] == [
         "run.yaml:1:1: constitution: refrence: no constitution has this name (did you mean 'reference'?)",
         "run.yaml:2:32: prompts.benign: there is no benign.jsonl",
         "run.yaml:3:7: ppo.num_updates must be a whole number, not 'many'",
@@ -95,14 +98,14 @@ def test_a_training_file_is_checked_to_its_last_row(project):
         '{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt": "p", "chosen": 3, "rejected": "b"}\n'
     )
     (project / "train.yaml").write_text(
-        "out: out\nmodel: a/b/c\ndata: {preferences: [pairs.jsonl, none.jsonl]}\nguard: {model: ./old}\nreward_model: http://x/v1#m\n"
+        "out: out\nmodel: a/b/c\ndata: {preferences: [pairs.jsonl, none.jsonl]}\nconstraint: {model: ./old}\nreward_model: http://x/v1#m\n"
     )
     code, problems, _ = check("train.yaml")
     assert code == 3 and [line.partition(": ")[0] for line in problems] == [
         "pairs.jsonl:2:1",
         "train.yaml:2:1",
         "train.yaml:3:35",
-        "train.yaml:4:9",
+        "train.yaml:4:14",
         "train.yaml:5:1",
     ]
     assert problems[1] == "train.yaml:2:1: model: a/b/c: there is no folder a/b/c"
@@ -131,3 +134,15 @@ def test_a_model_that_is_taken_for_one_on_the_hub_is_named(project):
     assert problems[0].startswith(
         "run.yaml:3:10: models.critic: out/sft: there is no folder out/sft; HF_HUB_OFFLINE is set"
     )
+
+
+def test_check_loads_no_heavy_library(root):
+    script = (
+        "import sys; from cai.cli.app import app; "
+        "app(['check'], standalone_mode=False); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert not {"torch", "transformers", "datasets", "accelerate", "openai"} & loaded

@@ -1,97 +1,83 @@
-"""``cai init`` fills a folder, and what it says to do next uses that folder's constitution."""
+"""``cai init`` fills a folder, and the command it prints uses that folder's constitution."""
 
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 
-from cai.cli.init import init_folder
-from cai.errors import LimitReached
+from cai.errors import InputError, LimitReached
+
+ENTER = {"my assistant": "cd 'my assistant' && ", "my-assistant": "cd my-assistant && ", ".": ""}
 
 
-def shell(command, cwd):
-    program = f"{shlex.quote(sys.executable)} -m cai"
-    return subprocess.run(
-        re.sub(r"\bcai (?=run|init|sft)", f"{program} ", command),
-        shell=True,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-@pytest.mark.parametrize("folder", ["my-assistant", "my assistant", "."])
-def test_the_command_it_prints_runs_the_edited_constitution(tmp_path, folder):
-    done = shell(f"cai init '{folder}'", tmp_path)
-    assert done.returncode == 0, done.stderr
-    command = done.stdout.splitlines()[-1].partition(", then: ")[2]
-    assert (
-        command
-        == {
-            "my assistant": "cd 'my assistant' && ",
-            "my-assistant": "cd my-assistant && ",
-            ".": "",
-        }[folder]
-        + "cai run examples/quickstart.yaml"
-    )
-    good = shell(f"{command} --dry-run", tmp_path)
-    assert good.returncode == 0 and good.stdout.splitlines()[0].startswith(
-        "constitution constitution/reference.yaml (16 principles, "
-    )
-    insult = tmp_path / folder / "principles/reference/insult.yaml"
+def run_file(command, work, monkeypatch):
+    """The run file of a printed command, from the folder that it enters."""
+    enter, _, call = command.rpartition(" && ")
+    if enter:
+        monkeypatch.chdir(work / shlex.split(enter)[1])
+    assert shlex.split(call)[:2] == ["cai", "run"]
+    return shlex.split(call)[2]
+
+
+@pytest.mark.parametrize("folder", ENTER)
+def test_the_command_it_prints_runs_the_edited_constitution(cai, work, monkeypatch, folder):
+    last_line = cai("init", folder).stdout.splitlines()[-1]
+    command = last_line.partition(", then: ")[2]
+    assert command == f"{ENTER[folder]}cai run examples/quickstart.yaml"
+    path = run_file(command, work, monkeypatch)
+    first_line = cai("run", path, "--dry-run").stdout.splitlines()[0]
+    assert first_line.startswith("constitution constitution/reference.yaml (16 principles, ")
+    insult = work / folder / "principles/reference/insult.yaml"
     insult.write_text(insult.read_text().replace("compare:", "comapre:"))
-    for where, how in (
-        (tmp_path, command),
-        (tmp_path, f"cai run {shlex.quote(folder)}/examples/quickstart.yaml"),
-        (tmp_path / folder / "examples", "cai run quickstart.yaml"),
+    for place, file in (
+        (work / folder, path),
+        (work, f"{folder}/examples/quickstart.yaml"),
+        (work / folder / "examples", "quickstart.yaml"),
     ):
-        bad = shell(f"{how} --dry-run", where)
-        assert (
-            bad.returncode == 3
-            and "insult.yaml:6:1: unknown key 'comapre' (did you mean 'compare'?)" in bad.stderr
-        ), how
+        monkeypatch.chdir(place)
+        refused = str(cai("run", file, "--dry-run", code=1).exception)
+        assert "insult.yaml:6:1: unknown key 'comapre' (did you mean 'compare'?)" in refused
 
 
-def test_the_first_line_of_a_run_names_the_constitution_it_uses(tmp_path):
-    shell("cai init mine", tmp_path)
-    done = shell("cai run mine/examples/quickstart.yaml --until prompts --run r", tmp_path)
-    first = done.stdout.splitlines()[0]
-    assert re.fullmatch(
-        r"constitution mine/constitution/reference\.yaml \(16 principles, [0-9a-f]{8}\)", first
-    )
-    assert first.split()[-1].rstrip(")") in (tmp_path / "r/constitution.lock.yaml").read_text()
+def test_the_folder_checks_and_is_not_overwritten(cai, work, monkeypatch):
+    files = int(cai("init", "mine").stdout.split()[1])
+    again = cai("init", "mine", code=1).exception
+    assert isinstance(again, InputError)
+    assert re.search(rf"and {files - 1} other files exist already; .* --force$", str(again))
+    cai("init", "mine", "--force")
+    monkeypatch.chdir("mine")
+    assert re.fullmatch(r"\d+ files checked, no problems\n", cai("check").stdout)
 
 
-def test_a_folder_that_cannot_be_written_ends_in_one_line(tmp_path):
-    (tmp_path / "file").write_text("x")
-    done = shell("cai init file/mine", tmp_path)
-    assert done.returncode == 4 and re.fullmatch(
-        r"file/mine/principles/\S+: cannot be written: Not a directory\n", done.stderr
-    )
-    with pytest.raises(LimitReached):
-        init_folder(tmp_path / "file", force=False)
+def test_a_folder_that_cannot_be_written_ends_in_one_line(cai, work):
+    (work / "file").write_text("x")
+    error = cai("init", "file/mine", code=1).exception
+    assert isinstance(error, LimitReached)
+    assert re.fullmatch(r"file/mine/principles/\S+: cannot be written: Not a directory", str(error))
 
 
-def test_training_into_a_place_that_cannot_be_written_ends_in_one_line(tmp_path, root):
-    (tmp_path / "file").write_text("x")
-    run_file = root / "examples/human_feedback.yaml"
-    done = shell(f"cai sft {run_file} --set out={tmp_path}/file/out --set data.limit=2", tmp_path)
-    assert done.returncode == 4 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].endswith(
-        "file/out/sft.log.jsonl: cannot be written: Not a directory"
-    )
+def test_training_into_a_place_that_cannot_be_written_ends_in_one_line(cai, work, root):
+    (work / "file").write_text("x")
+    path = root / "examples/human_feedback.yaml"
+    settings = ("--set", f"out={work}/file/out", "--set", "data.limit=2")
+    error = cai("sft", path, *settings, code=1).exception
+    assert isinstance(error, LimitReached)
+    assert str(error).endswith("file/out/sft.log.jsonl: cannot be written: Not a directory")
 
 
 @pytest.mark.parametrize(
-    "command", ["cai run examples/quickstart.yaml", "cai sft examples/human_feedback.yaml"]
+    ("command", "file"),
+    [("run", "examples/quickstart.yaml"), ("sft", "examples/human_feedback.yaml")],
 )
-def test_an_example_that_is_not_there_leads_to_init(tmp_path, command):
-    done = shell(command, tmp_path)
-    assert done.returncode == 3 and not list(tmp_path.iterdir())
-    assert (
-        done.stderr
-        == f"{command.split()[-1]}: there is no such file; `cai init` copies the examples into a folder of yours\n"
-    )
+def test_an_example_that_is_not_there_leads_to_init(cai, work, command, file):
+    error = str(cai(command, file, code=1).exception)
+    assert error.startswith(f"{file}: ")
+    assert "`cai init` copies the examples" in error
+    assert not list(work.iterdir())
