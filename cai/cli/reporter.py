@@ -19,6 +19,8 @@ QUIET_SECONDS = 10.0
 """The longest that a run says nothing."""
 INDENT = " " * 8
 BAR_WIDTH = 16
+ELAPSED_WIDTH = 11
+"""Characters of the elapsed time beside the bar, and of the gaps."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -132,11 +134,8 @@ class TerminalReporter:
     def tick(self) -> None:
         """Print how far the stage is, if nothing was printed for a while."""
         if self._name and self._clock() - self._printed >= QUIET_SECONDS:
-            state = self._state()
-            if not self._tally().total:
-                elapsed = short_time(self._clock() - self._started)
-                state = " · ".join(filter(None, [f"{elapsed} so far", state]))
-            self._print(INDENT + state)
+            elapsed = f"{short_time(self._clock() - self._started)} so far"
+            self._print(INDENT + self._state(elapsed, self.console.width - len(INDENT)))
 
     def _print_up_to_date(self) -> None:
         if self._up_to_date:
@@ -151,18 +150,27 @@ class TerminalReporter:
         self._printed = self._clock()
         self.console.print(text, markup=False)
 
-    def _state(self) -> str:
-        """How far the stage and the run are, in one line."""
+    def _state(self, unknown: str, room: int) -> str:
+        """How far the stage and the run are, in one line.
+
+        Args:
+            unknown: What to say while nothing is known about the stage.
+            room: Characters; parts that do not fit are left out.
+        """
         tally = self._tally()
-        parts = [f"{tally.done:,} of {tally.total:,}"] if tally.total else []
-        parts += [self._text] if self._text else []
+        parts = [f"{tally.done:,} of {tally.total:,}" if tally.total else unknown]
         left = None
         if self._forecast is not None:
             elapsed = self._clock() - self._started
             left = self._forecast.seconds_left(self._fraction(), elapsed)
         if left is not None:
-            parts.append(f"run: about {short_time(left)} left")
-        return " · ".join([*parts, *self._spending()])
+            parts.append(f"about {short_time(left)} left")
+        line = ""
+        for part in [*parts, self._text, *self._spending()]:
+            longer = f"{line} · {part}" if line else part
+            if part and len(longer) <= room:
+                line = longer
+        return line
 
     def _spending(self) -> list[str]:
         """Tokens and money of this command so far."""
@@ -215,7 +223,8 @@ class TerminalReporter:
             self._bar.start()
         tally = self._tally()
         total = tally.total or None
-        self._bar.update(self._task, completed=tally.done, total=total, description=self._state())
+        text = self._state("", self.console.width - len(INDENT) - BAR_WIDTH - ELAPSED_WIDTH)
+        self._bar.update(self._task, completed=tally.done, total=total, description=text)
 
     def _stop_bar(self) -> None:
         if self._bar is not None:

@@ -97,7 +97,9 @@ def test_steps_of_a_training_are_shown_with_its_metrics(reporter, clock, screen)
     reporter.stage("reward", "title")
     reporter.progress(5, 5, "loss 0.7")
     reporter.progress(2, 5, "loss 0.6")  # of the second model of the ensemble
-    assert last_line(reporter, clock, screen).startswith("7 of 10 · loss 0.6")
+    assert last_line(reporter, clock, screen) == "7 of 10 · about 4 s left · loss 0.6"
+    reporter.progress(3, 5, "x" * 60)  # does not fit
+    assert last_line(reporter, clock, screen) == "8 of 10 · about 5 s left"
 
 
 def test_tokens_and_money_so_far(reporter, clock, screen, cache):
@@ -138,7 +140,7 @@ def test_the_time_left_follows_the_pace(reporter, clock, screen):
     reporter.stage("sample", "title")
     reporter.requests(2, 4)
     # half of 100 in ten seconds, so 550 of work are left for 110 seconds
-    assert last_line(reporter, clock, screen) == "2 of 4 · run: about 2 min left"
+    assert last_line(reporter, clock, screen) == "2 of 4 · about 2 min left"
 
 
 def test_stages_that_are_up_to_date_say_nothing_about_the_pace(reporter, clock, screen):
@@ -151,7 +153,7 @@ def test_stages_that_are_up_to_date_say_nothing_about_the_pace(reporter, clock, 
         "[3/4] judge      title",
     ]
     reporter.requests(4, 8)
-    assert last_line(reporter, clock, screen) == "4 of 8 · run: about 40 s left"
+    assert last_line(reporter, clock, screen) == "4 of 8 · about 40 s left"
     assert reporter.done == []
     reporter.stage("reward", "title")
     assert reporter.done == ["judge"]
