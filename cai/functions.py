@@ -40,7 +40,7 @@ def function_of(name: str) -> Callable[..., Any]:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError([Problem(name, f"cannot be imported: {error}")]) from None
-    except Exception as error:  # whatever a user's module does when it is imported
+    except Exception as error:  # whatever a user's module raises when it is imported
         text = f"cannot be imported: {type(error).__name__}: {error}"
         raise InputError([Problem(name, text)]) from error
     if not callable(function):

@@ -18,7 +18,7 @@ def sections(kind):
 
 
 @pytest.mark.parametrize("kind", [RunConfig, TrainingConfig])
-def test_nothing_is_without_a_word(kind):
+def test_every_setting_is_described(kind):
     for section in sections(kind):
         assert section.__doc__, section
         leaves = [
@@ -36,7 +36,7 @@ def test_nothing_is_without_a_word(kind):
         (TrainingConfig, load_training, {"out": "o"}),
     ],
 )
-def test_what_is_printed_is_a_file_of_all_defaults(tmp_path, kind, read, given):
+def test_printed_settings_are_a_file_of_all_defaults(tmp_path, kind, read, given):
     text = settings_text(kind)
     assert len(re.findall("required", text)) == len(given)
     for name, value in given.items():
@@ -68,7 +68,7 @@ def test_json_schema_describes_every_setting(kind):
     assert schema["$defs"]["PPO"]["properties"]["num_updates"]["minimum"] == 1
 
 
-def test_one_section_and_what_it_may_be():
+def test_one_section_and_allowed_values():
     text = settings_text(RunConfig, "judge")
     assert yaml.safe_load(text)["judge"]["method"] == "option_logprobs" and list(
         yaml.safe_load(text)

@@ -18,7 +18,7 @@ def test_failed_records_are_reported_by_kind(judged_project):
     assert f"sample: {expected}" in lines.lines
 
 
-def test_stage_whose_records_mostly_failed_stops_with_the_remedy(judged_project):
+def test_stage_with_mostly_failed_records_stops_with_remedy(judged_project):
     with pytest.raises(RunFailed) as caught:
         run(judged_project, "revise.max_tokens=1")
     first, second, *_ = str(caught.value).splitlines()

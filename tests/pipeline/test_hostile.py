@@ -107,7 +107,7 @@ def test_names_of_runs(project, monkeypatch, name, is_accepted):
         assert not (project / "runs").exists()
 
 
-def test_labels_that_failed_the_audit_are_not_exported_by_accident(judged_project):
+def test_labels_that_failed_the_audit_need_force_to_export(judged_project):
     strict = ("--set", "audit.gate=true", "--set", "audit.max_near_ties=0", "--until", "audit")
     arguments = ("run", "examples/run.yaml", "--run", "runs/r", *strict)
     stopped = cai(judged_project, *arguments, check=False)

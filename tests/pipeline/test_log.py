@@ -27,7 +27,7 @@ def test_rows_of_earlier_steps_stay(tmp_path):
     assert steps(path) == [1]
 
 
-def test_an_update_with_steps_of_its_own_is_shown_among_the_updates(tmp_path):
+def test_ppo_update_is_shown_among_the_updates(tmp_path):
     seen = []
 
     class Shown(NullReporter):

@@ -14,8 +14,10 @@ import pytest
 import yaml
 from commands import Lines, cai, content, run
 
+from cai.constitution import load_constitution
 from cai.errors import InputError
 from cai.files import read_json
+from cai.pipeline.rejudge import effects
 from cai.pipeline.stages import STAGES
 
 UNTIL_JUDGE = ("--until", "judge")
@@ -50,7 +52,7 @@ def test_report_status_and_second_command_of_a_finished_run(finished_project):
     done = cai(finished_project, "run", "examples/run.yaml", "--run", "runs/r")
     assert "up to date" in done.stdout
     html = (finished_project / "runs/r/report.html").read_text()
-    assert "<script" not in html and "human rows left out" in html
+    assert "<script" not in html and "1 human label left out" in html
     assert "http://" not in html.replace("http://www.w3.org", "")
     status = cai(finished_project, "status", "runs/r").stdout
     assert len(re.findall(r"^\w+ +done ", status, re.M)) == len(STAGES)
@@ -107,21 +109,23 @@ def test_editing_one_principle_repeats_only_what_used_it(judged_project):
     assert after["requests"] + after["cached"] == everything
 
 
-def test_diff_shows_what_an_edit_does_and_pays_only_for_that(judged_project):
-    def diff():
-        arguments = ("diff", "runs/r", "constitution/small.yaml", "--on", "runs/r")
-        return cai(judged_project, *arguments).stdout
+def effects_of(project):
+    return effects(project / "runs/r", load_constitution(project / "constitution/small.yaml"))
 
-    nothing = diff()
-    assert "0 of" in nothing and "model requests: 0;" in nothing
+
+def test_diff_shows_what_an_edit_does_and_pays_only_for_that(judged_project):
+    nothing = effects_of(judged_project)
+    assert not nothing.touched_chains and not nothing.touched_labels and nothing.requests == 0
     name = steps_of(judged_project)[0][0]["principle"]
     edit_critique(judged_project, name)
-    shown = diff()
-    assert f"changed  {name}" in shown and "{+" in shown
-    touched, chains = map(int, re.search(r"(\d+) of (\d+) chains", shown).groups())
-    assert 0 < touched < chains and "model requests: 0;" not in shown
-    # the run that follows finds the answers of the diff in its cache
-    assert "model requests: 0;" in diff()
+    arguments = ("diff", "runs/r", "constitution/small.yaml", "--on", "runs/r")
+    shown = cai(judged_project, *arguments).stdout
+    assert f"changed  {name}" in shown and "{+" in shown and "model requests: 0;" not in shown
+    touched, chains = map(int, re.search(r"revisions: (\d+) of (\d+)", shown).groups())
+    again = effects_of(judged_project)
+    assert 0 < touched == len(again.touched_chains) < chains == again.chains
+    # the run that follows finds the responses of the diff in its cache
+    assert again.requests == 0 and again.cached > 0
     assert run(judged_project, until="revise")["cache"]["requests"] == 0
 
 

@@ -1,4 +1,4 @@
-"""What a run would want hours later and is not there is said before it starts."""
+"""What a run would miss hours later is reported before it starts."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ def named(project):
     return project
 
 
-def test_all_that_is_missing_is_said_at_once_and_nothing_is_begun(named):
+def test_everything_missing_is_reported_before_a_run_begins(named):
     done = cai(named, "run", "named.yaml", "--run", "runs/r", check=False)
     assert done.returncode == 3 and not (named / "runs/r").exists()
     assert done.stderr.splitlines() == [
@@ -58,7 +58,7 @@ def test_all_that_is_missing_is_said_at_once_and_nothing_is_begun(named):
     assert checked.returncode == 3 and checked.stderr == done.stderr
 
 
-def test_what_only_later_stages_read_may_still_be_missing(named):
+def test_files_of_later_stages_may_be_missing(named):
     settings = [
         "prompts.red_team=prompts/few.jsonl",
         "models.critic=reference",
@@ -139,7 +139,7 @@ def refusals(path, *settings, until="", **how):
         ),
     ],
 )
-def test_each_form_of_a_model_is_checked_where_it_is_named(run_file, setting, expected):
+def test_model_names_are_checked_where_they_are_given(run_file, setting, expected):
     (run_file.parent / "broken.py").write_text("1 / 0\n")
     (run_file.parent / "empty").mkdir()
     with pytest.raises(InputError) as caught:
@@ -148,7 +148,7 @@ def test_each_form_of_a_model_is_checked_where_it_is_named(run_file, setting, ex
     assert str(caught.value) == f"--set {key}: {expected.format(base=run_file.parent)}"
 
 
-def test_what_no_stage_before_the_last_one_opens_is_not_checked(run_file):
+def test_models_of_stages_after_until_are_not_checked(run_file):
     settings = [
         "models.critic=./none",
         "models.judge=./none",
@@ -185,9 +185,7 @@ def test_what_no_stage_before_the_last_one_opens_is_not_checked(run_file):
         ),
     ],
 )
-def test_a_package_that_is_missing_is_named_before_the_run(
-    run_file, monkeypatch, setting, package, expected
-):
+def test_missing_package_is_named_before_the_run(run_file, monkeypatch, setting, package, expected):
     found = set()
     monkeypatch.setattr(
         preflight.importlib.util,
@@ -209,7 +207,7 @@ def test_every_model_of_a_run_file_is_opened_by_a_stage():
     assert roles == set(models) - {"chat_format", "enable_thinking"} | {"constraint"}
 
 
-def test_servers_are_asked_only_online_and_each_once(run_file, monkeypatch):
+def test_servers_are_pinged_online_once_each(run_file, monkeypatch):
     asked = []
     monkeypatch.setattr(
         preflight.ping,
@@ -225,9 +223,7 @@ def test_servers_are_asked_only_online_and_each_once(run_file, monkeypatch):
     assert asked == [("http://one/v1", "m"), ("http://two/v1", "m")]
 
 
-def test_functions_and_models_are_found_beside_the_run_file_from_any_folder(
-    run_file, tmp_path_factory, monkeypatch
-):
+def test_names_are_looked_up_beside_the_run_file(run_file, tmp_path_factory, monkeypatch):
     folder = run_file.parent / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -240,7 +236,7 @@ def test_functions_and_models_are_found_beside_the_run_file_from_any_folder(
     )
 
 
-def test_only_what_one_stage_of_a_training_file_needs_is_checked(run_file):
+def test_training_file_is_checked_for_one_stage(run_file):
     path = run_file.parent / "train.yaml"
     path.write_text(
         "out: o\ndata: {preferences: [none.jsonl]}\nreward: {test_sets: [cells.jsonl]}\nconstraint: {model: ./g}\nreward_model: ./r\n"
@@ -257,13 +253,13 @@ def test_only_what_one_stage_of_a_training_file_needs_is_checked(run_file):
     )
 
 
-def test_a_file_of_prompts_is_not_read_as_preferences_before_a_stage_needs_them(run_file):
+def test_human_preferences_are_checked_if_a_stage_reads_them(run_file):
     both = ["reward.human=[p.jsonl]"]
     assert check_run(run_file, both, "sample").config.reward.human == ("p.jsonl",)
     assert "has no known preference format" in refusals(run_file, *both)[0]
 
 
-def test_a_run_opened_in_python_finds_functions_beside_its_file_too(run_file, tmp_path_factory):
+def test_open_run_finds_functions_beside_the_run_file(run_file, tmp_path_factory):
     from cai.functions import function_of
     from cai.pipeline.run import open_run
 
@@ -309,7 +305,7 @@ def test_run_finds_files_models_and_functions_beside_its_file(project, taught, t
     assert effects(project / "runs/r", constitution).requests == 0
 
 
-def test_a_training_finds_its_model_beside_its_file(project, taught, tmp_path_factory):
+def test_training_finds_its_model_beside_its_file(project, taught, tmp_path_factory):
     shutil.copytree(taught, project / "model")
     (project / "train.yaml").write_text(
         "model: model\nout: out\ndata: {preferences: [examples/human.jsonl]}\nsft: {epochs: 1}\n"
@@ -320,7 +316,7 @@ def test_a_training_finds_its_model_beside_its_file(project, taught, tmp_path_fa
     ).is_file() and f"saved: {project}/out/sft" in done.stdout
 
 
-def test_a_check_of_a_run_file_opens_no_library(project):
+def test_check_imports_no_heavy_library(project):
     loaded = "import sys; from cai.cli.app import app; app(['check', 'examples/run.yaml'], standalone_mode=False); print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", loaded], cwd=project, capture_output=True, text=True, check=True

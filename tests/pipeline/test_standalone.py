@@ -48,7 +48,7 @@ def test_each_stage_builds_on_the_one_before_it(training):
     assert metrics["pairs"] == 6
 
 
-def test_a_second_reward_model_guards_the_first(training):
+def test_constraint_holds_a_second_reward_model(training):
     folder = training.parent
     train_standalone("reward", load_training(training), folder, NullReporter())
     (folder / "out/reward").rename(folder / "kind")
@@ -70,7 +70,7 @@ def test_a_second_reward_model_guards_the_first(training):
         )
 
 
-def test_what_is_missing_is_said(training):
+def test_missing_data_and_models_are_named(training):
     folder = training.parent
     with pytest.raises(InputError, match="there is no reward model; run `cai reward` first"):
         train_standalone("ppo", load_training(training), folder, NullReporter())
@@ -82,7 +82,7 @@ def test_what_is_missing_is_said(training):
         load_training(training, ["data.preference=[x]"])
 
 
-def test_trackers_are_told_what_the_log_is_told(training, monkeypatch):
+def test_trackers_get_the_rows_of_the_log(training, monkeypatch):
     from accelerate.tracking import GeneralTracker
 
     told = []
@@ -123,7 +123,7 @@ def test_trackers_are_told_what_the_log_is_told(training, monkeypatch):
         load_training(training, ["trackers=[wandbb]"])
 
 
-def test_the_cells_of_a_reward_model(training):
+def test_reward_test_sets(training):
     folder = training.parent
     built = [
         {
