@@ -1,4 +1,4 @@
-"""What may come in broken, and what may break on the way: said, counted, and never in the weights."""
+"""Broken inputs and failing steps: reported, counted, and never in the weights."""
 
 import math
 import shutil
@@ -21,10 +21,9 @@ from cai.train.reward.trainer import train_reward
 from cai.train.sft import train_sft
 
 
-def finite(folder):
-    return all(
-        torch.isfinite(tensor).all() for tensor in load_file(folder / "model.safetensors").values()
-    )
+def all_weights_are_finite(folder):
+    weights = load_file(folder / "model.safetensors")
+    return all(torch.isfinite(weight).all() for weight in weights.values())
 
 
 def test_labels_that_are_all_ties_are_an_error(tiny, tmp_path):
@@ -34,34 +33,25 @@ def test_labels_that_are_all_ties_are_an_error(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("plugins", "message"),
     [
-        (
-            {"ACCELERATE_USE_DEEPSPEED": "true"},
-            "DeepSpeed is not supported; use DDP, or FSDP version 2",
-        ),
-        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP version 1 is not supported"),
-        (
-            {
-                "ACCELERATE_USE_FSDP": "true",
-                "FSDP_VERSION": "1",
-                "ACCELERATE_USE_MEGATRON_LM": "true",
-            },
-            "FSDP version 1, Megatron_LM is",
-        ),
+        (["DEEPSPEED"], "DeepSpeed is not supported; use DDP, or FSDP version 2"),
+        (["FSDP"], "FSDP version 1 is not supported"),
+        (["FSDP", "MEGATRON_LM"], "FSDP version 1, Megatron_LM is"),
     ],
 )
-def test_unsupported_accelerate_launch_is_an_error(tiny, tmp_path, monkeypatch, asked, says):
-    for name, value in asked.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=says):
+def test_unsupported_accelerate_launch_is_an_error(tiny, tmp_path, monkeypatch, plugins, message):
+    for plugin in plugins:
+        monkeypatch.setenv(f"ACCELERATE_USE_{plugin}", "true")
+    with pytest.raises(InputError, match=message):
         train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(eval_fraction=0.0))
 
 
 def test_reward_model_trains_on_one_pair(tiny, tmp_path):
-    metrics = train_reward(preferences()[:1], tiny, tmp_path / "r", Reward(eval_fraction=0.0))
-    assert metrics["pairs"] == 1 and metrics["eval_pairs"] == 0 and finite(tmp_path / "r")
-    measured = {
+    metrics = train_reward(preferences()[:1], tiny, tmp_path, Reward(eval_fraction=0.0))
+    assert metrics["pairs"] == 1
+    assert metrics["eval_pairs"] == 0
+    measured_on_eval_pairs = {
         "eval_accuracy",
         "longer_is_better",
         "score_length_correlation",
@@ -69,79 +59,67 @@ def test_reward_model_trains_on_one_pair(tiny, tmp_path):
         "format_bias",
         "format_bias_max_flipped",
     }
-    assert (
-        not measured & set(metrics)
-        and "held out accuracy" not in (tmp_path / "r/README.md").read_text()
-    )
-    scores = score_texts(
-        load_scalar_model(str(tmp_path / "r")), [(PROMPTS[0], GOOD), (PROMPTS[0], BAD)]
-    )
-    assert torch.isfinite(scores).all() and all(math.isfinite(value) for value in metrics.values())
+    assert not measured_on_eval_pairs & set(metrics)
+    assert "eval accuracy" not in (tmp_path / "README.md").read_text()
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert all_weights_are_finite(tmp_path)
+    scalar = load_scalar_model(str(tmp_path))
+    assert score_texts(scalar, [(PROMPTS[0], GOOD), (PROMPTS[0], BAD)]).isfinite().all()
 
 
-def spoilt(monkeypatch, module, name, when):
-    """Let a loss be NaN in some of its calls."""
-    real, calls = getattr(module, name), []
+def return_nan(monkeypatch, module, name, when):
+    """Make a loss function of a module return NaN in those of its calls that are chosen."""
+    original = getattr(module, name)
+    calls = []
 
     def loss(*arguments):
-        calls.append(1)
-        found = real(*arguments)
+        calls.append(arguments)
+        result = original(*arguments)
         if not when(len(calls)):
-            return found
-        return (
-            found._replace(loss=found.loss * math.nan)
-            if hasattr(found, "_replace")
-            else found * math.nan
-        )
+            return result
+        if isinstance(result, torch.Tensor):
+            return result * math.nan
+        return result._replace(loss=result.loss * math.nan)
 
     monkeypatch.setattr(module, name, loss)
 
 
 def test_reward_step_with_nan_is_skipped_and_logged(tiny, tmp_path, monkeypatch):
-    spoilt(monkeypatch, reward_module, "preference_loss", lambda call: call == 3)
+    return_nan(monkeypatch, reward_module, "preference_loss", lambda call: call == 3)
     rows = []
-    metrics = train_reward(
-        preferences(),
-        tiny,
-        tmp_path / "r",
-        Reward(batch_size=8, eval_fraction=0.0, epochs=2),
-        options=TrainerOptions(log=rows.append),
-    )
-    assert metrics["skipped_steps"] == 1 and [bool(row.get("rows")) for row in rows[:4]] == [
-        False,
-        False,
-        True,
-        False,
-    ]
-    assert len(rows[2]["rows"]) in (4, 8) and "loss" not in rows[2] and finite(tmp_path / "r")
+    config = Reward(batch_size=8, eval_fraction=0.0, epochs=2)
+    options = TrainerOptions(log=rows.append)
+    metrics = train_reward(preferences(), tiny, tmp_path, config, options=options)
+    assert metrics["skipped_steps"] == 1
+    assert [step for step, row in enumerate(rows) if "rows" in row] == [2]
+    assert len(rows[2]["rows"]) in (4, 8)
+    assert "loss" not in rows[2]
+    assert all_weights_are_finite(tmp_path)
 
 
 def test_ppo_step_with_nan_is_skipped_with_a_warning(tiny, tmp_path, monkeypatch):
-    spoilt(monkeypatch, ppo_module, "policy_loss", lambda call: call == 2)
+    return_nan(monkeypatch, ppo_module, "policy_loss", lambda call: call == 2)
     rows = []
-    config = PPO(
-        num_updates=3, epochs=1, learning_rate=1e-3, rollout=PPORollout(batch_size=4, max_tokens=4)
-    )
+    rollout = PPORollout(batch_size=4, max_tokens=4)
     metrics = train_ppo(
         PROMPTS,
         tiny,
-        tmp_path / "p",
-        config,
-        score=lambda p, a: torch.arange(float(len(a))),
+        tmp_path,
+        PPO(num_updates=3, epochs=1, learning_rate=1e-3, rollout=rollout),
+        score=lambda prompts, answers: torch.arange(float(len(answers))),
         options=TrainerOptions(log=rows.append),
     )
-    assert (
-        metrics["skipped_steps"] == 1
-        and "a step was skipped" in rows[1]["alarm"]
-        and finite(tmp_path / "p")
-    )
+    assert metrics["skipped_steps"] == 1
+    assert "a step was skipped" in rows[1]["alarm"]
+    assert all_weights_are_finite(tmp_path)
 
 
 def test_training_with_only_nan_steps_stops(tiny, tmp_path, monkeypatch):
-    spoilt(monkeypatch, reward_module, "preference_loss", lambda call: True)
+    return_nan(monkeypatch, reward_module, "preference_loss", lambda call: True)
     with pytest.raises(RunFailed, match="5 consecutive steps") as error:
-        train_reward(preferences(), tiny, tmp_path / "r", Reward(batch_size=4, epochs=3))
-    assert error.value.exit_code == 5 and not (tmp_path / "r").exists()
+        train_reward(preferences(), tiny, tmp_path / "reward", Reward(batch_size=4, epochs=3))
+    assert error.value.exit_code == 5
+    assert not (tmp_path / "reward").exists()
 
 
 def test_pickled_weights_are_not_opened(tiny, tmp_path):
@@ -149,9 +127,9 @@ def test_pickled_weights_are_not_opened(tiny, tmp_path):
     shutil.copytree(tiny, folder)
     torch.save({"weight": torch.ones(2)}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    for opened in (load_language_model, load_scalar_model):
+    for load in (load_language_model, load_scalar_model):
         with pytest.raises(InputError, match="no model could be opened"):
-            opened(str(folder))
+            load(str(folder))
 
 
 def test_truncated_checkpoint_is_not_opened(tiny, tmp_path):

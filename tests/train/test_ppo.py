@@ -269,9 +269,10 @@ def test_train_ppo_rejects_an_unused_reward_model(tiny, tmp_path, config):
 
 @pytest.mark.parametrize("examples", [(), [(PROMPTS[0], "word " * 600)]], ids=["none", "too long"])
 def test_ptx_needs_rows_that_fit(tiny, tmp_path, examples):
+    config = PPO(num_updates=1, ptx_coef=1, rollout=PPORollout(batch_size=2, max_tokens=2))
     inputs = PPOInputs(ptx_examples=examples)
     with pytest.raises(InputError, match=r"ppo\.ptx_coef: needs fine-tuning rows"):
-        train_ppo(PROMPTS, tiny, tmp_path, PPO(ptx_coef=1), score=answer_lengths, inputs=inputs)
+        train_ppo(PROMPTS, tiny, tmp_path, config, score=answer_lengths, inputs=inputs)
 
 
 def test_ppo_lora_adapters_are_drawn_by_the_seed(tiny):
