@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 import cai
-from cai.config import PPO, SFT, PPORollout, Reward
 
 work = Path(tempfile.mkdtemp(prefix="cai-"))
 constitution = cai.load_constitution("reference")
@@ -16,7 +15,7 @@ prompts = cai.read_prompts(
 
 drafts = cai.sample(prompts, model, seed=0, max_tokens=90)
 revisions = cai.revise(drafts, constitution, model, rounds=2, seed=0, temperature=0, max_tokens=100)
-cai.train_sft(cai.training_rows(revisions), "reference", work / "sft", SFT(learning_rate=5e-4))
+cai.train_sft(cai.training_rows(revisions), "reference", work / "sft", cai.SFT(learning_rate=5e-4))
 
 tuned = cache.cached_model(cai.open_backend(str(work / "sft")))
 comparisons = cai.compare(
@@ -25,12 +24,12 @@ comparisons = cai.compare(
 preferences = cai.judge(
     comparisons, constitution, model, cai.CritiqueOdds(), principles=4, combine="sum"
 )
-cai.train_reward(preferences, str(work / "sft"), work / "reward", Reward(learning_rate=5e-4))
+cai.train_reward(preferences, str(work / "sft"), work / "reward", cai.Reward(learning_rate=5e-4))
 cai.train_ppo(
     prompts,
     work / "sft",
     work / "ppo",
-    PPO(num_updates=2, rollout=PPORollout(batch_size=16, max_tokens=90)),
+    cai.PPO(num_updates=2, rollout=cai.PPORollout(batch_size=16, max_tokens=90)),
     reward_model=work / "reward",
 )
 

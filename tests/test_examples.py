@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cai.cli.app import app
 from cai.config import load_config
 from cai.constitution import load_constitution
 
@@ -104,24 +106,27 @@ def test_api_example(root):
     assert "revised:" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["quickstart", "one_gpu", "server_judge", "stories"])
-def test_run_files_are_valid_and_can_be_estimated(root, name):
-    config = load_config(root / f"examples/{name}.yaml")
-    assert load_constitution(config.constitution).principles
-    done = shell(f"cai run examples/{name}.yaml --dry-run", root)
-    assert done.returncode == 0 and "tokens written" in done.stdout
+@pytest.mark.parametrize("name", ["quickstart", "demo", "one_gpu", "server_judge", "stories"])
+def test_run_files_are_valid_and_can_be_estimated(root, name, monkeypatch):
+    monkeypatch.chdir(root)
+    path = f"examples/{name}.yaml"
+    assert load_constitution(load_config(Path(path)).constitution).principles
+    done = CliRunner().invoke(app, ["run", path, "--dry-run"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "tokens written" in done.stdout
 
 
-def test_training_on_human_feedback(root, tmp_path):
-    header = (root / "examples/human_feedback.yaml").read_text().split("\nmodel:")[0]
-    commands = re.findall(r"cai (?:sft|reward|ppo|dpo) examples/human_feedback.yaml", header)
-    assert [command.split()[1] for command in commands] == ["sft", "reward", "ppo", "dpo"]
-    small = f"--set out={tmp_path} --set data.limit=48 --set ppo.num_updates=2 --set ppo.rollout.batch_size=8"
+def test_training_on_human_feedback(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    path = Path("examples/human_feedback.yaml")
+    header = path.read_text(encoding="utf-8").split("\nmodel:")[0]
+    commands = re.findall(rf"cai (sft|reward|ppo|dpo) {path}", header)
+    assert commands == ["sft", "reward", "ppo", "dpo"]
+    settings = (f"out={tmp_path}", "data.limit=48", "ppo.num_updates=2", "ppo.rollout.batch_size=8")
+    overrides = [part for setting in settings for part in ("--set", setting)]
     for command in commands:
-        done = shell(f"{command} {small}", root)
-        assert done.returncode == 0, done.stderr
-        assert f"from_pretrained('{tmp_path}/{command.split()[1]}')" in done.stdout
-    assert (
-        shell("cai check examples/human_feedback.yaml", root).stdout
-        == "1 file checked, no problems\n"
-    )
+        done = CliRunner().invoke(app, [command, str(path), *overrides], catch_exceptions=False)
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert f"from_pretrained('{tmp_path}/{command}')" in done.stdout
+    checked = CliRunner().invoke(app, ["check", str(path)])
+    assert checked.stdout == "1 file checked, no problems\n"

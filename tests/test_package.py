@@ -28,6 +28,7 @@ def test_the_wheel_carries_everything(wheel, root):
     assert {
         "cai/templates/critique.jinja",
         "cai/reference/templates/critique.jinja",
+        "cai/py.typed",
         "cai/report/page.html.jinja",
         "cai/reference/world.yaml",
         "cai/reference/model/model.safetensors",
@@ -35,27 +36,36 @@ def test_the_wheel_carries_everything(wheel, root):
     assert not any("__pycache__" in n or n.startswith("tests/") for n in names)
 
 
+RUN_FROM = """
+import sys
+sys.path.insert(0, {site!r})
+import cai
+assert cai.__file__.startswith({site!r})
+from cai.cli.app import main
+sys.argv = ["cai", *{arguments!r}]
+main()
+"""
+
+
 def test_the_wheel_works_from_an_empty_folder(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     empty = tmp_path / "empty"
     empty.mkdir()
-    script = f"import sys; sys.path.insert(0, {str(site)!r}); import cai; assert cai.__file__.startswith({str(site)!r}); from cai.cli.app import main; sys.argv = ['cai'] + {{arguments}}; main()"
 
     def cai(*arguments):
-        code = script.replace("{arguments}", repr(list(arguments)))
-        return subprocess.run(
-            [sys.executable, "-P", "-c", code],
-            cwd=empty,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        script = RUN_FROM.format(site=str(site), arguments=arguments)
+        command = [sys.executable, "-P", "-c", script]
+        done = subprocess.run(command, cwd=empty, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    assert "mean words" in cai("preview", "reference", "reference/insult").stdout
-    done = cai("try", "Write something rude about Amy.", "--principle", "reference/insult")
-    assert done.returncode == 0 and "critique" in done.stdout, done.stderr
-    assert cai("init", ".").returncode == 0 and (empty / "examples/quickstart.yaml").is_file()
+    assert "mean words" in cai("preview", "reference", "reference/insult", "--model", "reference")
+    shown = cai("try", "Write something rude about Amy.", "--principle", "reference/insult")
+    assert "critique    Problem" in shown
+    cai("init", ".")
+    assert (empty / "examples/quickstart.yaml").is_file()
+    assert (empty / "examples/demo.yaml").is_file()
 
 
 def test_the_model_is_small_and_plain(root):
@@ -68,7 +78,7 @@ MEGABYTE = 1_000_000
 
 
 def test_no_large_file_is_tracked(root):
-    """Downloads and builds slip into a commit unseen; only the reference model's weights may be large."""
+    """Downloads and builds slip into a commit unseen; only the weights may be large."""
     listing = subprocess.run(
         ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True
     ).stdout
@@ -87,6 +97,7 @@ def test_the_sdist_holds_the_project_and_nothing_else(root, tmp_path):
     )
     (sdist,) = tmp_path.glob("*.tar.gz")
     assert sdist.stat().st_size < 12 * MEGABYTE
-    names = {name.split("/", 1)[1] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames()}
     assert {"cai/reference/model/model.safetensors", "tests/conftest.py", "README.md"} <= names
     assert not [n for n in names if n.endswith((".whl", ".pyc", ".gguf"))]
