@@ -15,9 +15,9 @@ MAX_FILE_LINES = 400
 MAX_SETTINGS = 15
 # "law" is left out: the paper's and others' titles have it
 HOME_MADE = (
-    "dress|dressed|dresses|forest|plant|asker|keep_in_mind|roll_out|kl_stop|lam|memo|habits"
+    "forest|plant|asker|keep_in_mind|roll_out|kl_stop|lam|memo|habits"
     "|held_red_team|held_benign|says_nothing|both_orders|fences|lay_out|by_size|told_to_wait"
-    "|oddities|token_worth|least_margin|least_cell|most_unscored|guard_of|readings"
+    "|token_worth|least_margin|least_cell|most_unscored|guard_of|readings"
 )
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -137,8 +137,9 @@ def test_no_home_made_words(root):
     word = re.compile(rf"\b({HOME_MADE})\b", re.IGNORECASE)
     found = {}
     for name, path in texts.items():
-        # the reference world's vocabulary is data, not our language
-        if path.is_file() and not name.startswith(("cai/reference/world.yaml", "examples/prompts")):
+        # the reference world's vocabulary is data; the glossary maps words of others
+        data = ("cai/reference/world.yaml", "examples/prompts", "docs/reference/glossary.md")
+        if path.is_file() and not name.startswith(data):
             hits = word.findall(path.read_text(encoding="utf-8"))
             if hits:
                 found[name] = hits

@@ -31,6 +31,7 @@ class _Section:
 
     @property
     def text(self) -> str:
+        """The section's text on one line."""
         return " ".join(" ".join(self.lines).split())
 
 

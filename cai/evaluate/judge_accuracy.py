@@ -22,7 +22,7 @@ def accuracy_against_gold(
 
     Args:
         preferences: The labels with their judgments.
-        principles: The principles by id.
+        principles: The principles by id. Judgments by several principles at once are left out.
         gold: The gold metrics.
 
     Returns:
@@ -36,7 +36,9 @@ def accuracy_against_gold(
     for preference in preferences:
         pair = preference.comparison
         for judgment in preference.judgments:
-            principle = principles[judgment.principle]
+            principle = principles.get(judgment.principle)
+            if principle is None:  # several principles in one question: no single truth
+                continue
             first_bad = gold.violates(principle, pair.prompt, pair.first)
             second_bad = gold.violates(principle, pair.prompt, pair.second)
             if judgment.p_first is None or first_bad is None or second_bad is None:

@@ -49,10 +49,14 @@ class JudgeMethod(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """The name that judgments record."""
+        ...
 
     @property
-    def template(self) -> str: ...  # noqa: D102
+    def template(self) -> str:
+        """The name of the prompt template that judgments record."""
+        ...
 
     def requests(
         self, comparison: Comparison, principle: Principle, templates: Templates

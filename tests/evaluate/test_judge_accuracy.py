@@ -51,6 +51,14 @@ def test_accuracy_by_hand():
     assert metrics["ece"] == pytest.approx((0.1 + 0.2 + 0.6) / 3)
 
 
+def test_accuracy_leaves_out_judgments_by_several_principles():
+    together = label(CLEAN, RUDE, 0.9)
+    several = together.judgments[0].model_copy(update={"principle": "reference/a + reference/b"})
+    together = together.model_copy(update={"judgments": (several,)})
+    metrics = accuracy_against_gold([together, label(CLEAN, RUDE, 0.9)], PRINCIPLES, gold)
+    assert (metrics["decidable"], metrics["irrelevant"]) == (1, 0)
+
+
 def test_accuracy_without_a_decidable_verdict_is_left_out():
     nothing = {"decidable": 0, "irrelevant": 0}
     assert accuracy_against_gold([], PRINCIPLES, gold) == nothing
