@@ -144,3 +144,9 @@ def test_no_home_made_words(root):
             if hits:
                 found[name] = hits
     assert found == {}
+
+
+def test_names_of_test_files_are_unique(root):
+    """Pytest imports test files by their names, without their folders."""
+    names = [path.name for path in (root / "tests").rglob("test_*.py")]
+    assert [name for name in names if names.count(name) > 1] == []

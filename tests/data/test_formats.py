@@ -291,7 +291,11 @@ def test_tables_of_other_kinds(tmp_path):
             r"a.json: invalid JSON: duplicate key 'a'",
         ),
         ("a.jsonl", b"\x1f\x8bjunk", r"a.jsonl: (is a damaged gzip file|cannot be read)"),
-        ("a.jsonl", gzip.compress(b'{"prompt": "x"}')[:-4], r"a.jsonl: is a damaged gzip file"),
+        (
+            "a.jsonl",
+            gzip.compress(b'{"prompt": "x"}', mtime=0)[:-4],
+            r"a.jsonl: is a damaged gzip file",
+        ),
         ("a.json", "[1]", r"a.json: must be a list of objects"),
         ("a.json", "[{]", r"a.json:1:3: invalid JSON"),
         ("a.parquet", "junk", r"a.parquet: is not a Parquet file"),
