@@ -12,6 +12,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from cai import distributed
 from cai.backends.response_cache import ResponseCache
 from cai.cli.progress import Forecast, Tally, short_count, short_time
 
@@ -129,7 +130,8 @@ class TerminalReporter:
     def warn(self, text: str) -> None:
         """Print a warning on standard error."""
         self._stop_bar()
-        print(f"warning: {text}", file=sys.stderr)
+        if distributed.is_main():
+            print(f"warning: {text}", file=sys.stderr)
 
     def tick(self) -> None:
         """Print how far the stage is, if nothing was printed for a while."""

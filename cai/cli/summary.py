@@ -12,6 +12,7 @@ from cai.backends.budget import Usage
 from cai.evaluate.gold import columns, share_of
 from cai.evaluate.movement import rate_changes
 from cai.files import read_records
+from cai.pipeline.prompts import EVAL_RED_TEAM
 from cai.records import Revision, Sample
 
 RESULT_WIDTH = 34
@@ -142,7 +143,7 @@ def before_and_after(folder: Path, policies: Sequence[str]) -> Example | None:
         count = len(answers) // len(policies)
         start = count * list(policies).index(trained[0])
         for before, after in zip(answers[:count], answers[start : start + count], strict=True):
-            red_team = before.prompt.kind == "eval_red_team"
+            red_team = before.prompt.kind == EVAL_RED_TEAM
             whole = before.status == after.status == "ok"
             if red_team and whole and before.response != after.response:
                 return Example(before.prompt.text, before.response, after.response)

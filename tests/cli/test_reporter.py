@@ -188,5 +188,11 @@ def test_warnings_go_to_stderr(reporter, screen, capsys):
     assert screen.getvalue() == ""
 
 
+def test_of_several_processes_one_warns(reporter, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    reporter.warn("a setting is odd")
+    assert capsys.readouterr().err == ""
+
+
 def test_terminal_text_cannot_move_the_terminal():
     assert safe("a\x1b[31mb\x07\u202ec\rd") == "a[31mbcd"
