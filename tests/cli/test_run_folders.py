@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import PROBABILITIES, make_run
+from made_runs import PROBABILITIES, make_run
 
 MIN_MARGIN_REASON = "label closer than 0.1 to one half"
 
