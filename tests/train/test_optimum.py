@@ -91,7 +91,7 @@ def ppo_config(num_updates, kl_coef):
 @pytest.mark.parametrize("beta", [0.3, 1.0, 3.0])
 def test_ppo_finds_the_optimal_policy(small, tmp_path, beta):
     score = score_by_token(REWARDS)
-    train_ppo([PROMPT], small, tmp_path, ppo_config(90, beta), score=score, options=PLAIN)
+    train_ppo([PROMPT], small, tmp_path, ppo_config(60, beta), score=score, options=PLAIN)
     reference, policy = token_probabilities(small), token_probabilities(tmp_path)
     optimum = optimal_policy(reference, beta)
     assert total_variation(policy, optimum) < 0.03
@@ -108,7 +108,7 @@ def test_ppo_constraint_is_met_at_the_optimum(small, tmp_path, bound):
         [PROMPT],
         small,
         tmp_path,
-        ppo_config(150, 0.3),
+        ppo_config(100, 0.3),
         score=score_by_token(REWARDS),
         inputs=PPOInputs(constraint=constraint),
         options=PLAIN,
