@@ -1,21 +1,20 @@
-"""The exports of a run, taken as they are by ``load_dataset`` and by TRL's RewardTrainer, DPOTrainer and SFTTrainer.
+"""Train TRL's RewardTrainer, DPOTrainer and SFTTrainer on the exports of a run.
 
     pip install trl
     python benchmarks/export_into_trl.py runs/quickstart
 
-Trains each for a few steps on the reference model and prints the losses; there is no mapping code between export and trainer.
+The exports are read by ``load_dataset`` and passed to the trainers as they are, without any mapping
+code. Each trainer takes a few steps on the reference model; prints the losses.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-from datasets import load_dataset
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from typing import Any
 
 from cai.shipped import reference_model
 
@@ -30,61 +29,68 @@ SETTINGS = {
 }
 
 
-def main(run: Path) -> None:
+def export(run: Path, out: str, file_format: str) -> None:
+    """Export the datasets of a run."""
+    command = [sys.executable, "-m", "cai", "export", str(run)]
+    command += ["--to", out, "--format", file_format]
+    completed = subprocess.run(command, check=False)
+    if completed.returncode:
+        sys.exit(completed.returncode)  # the command has printed why
+
+
+def make_trainers(preferences: Any, revisions: Any, out: str) -> list[Any]:
+    """Return a trainer of each kind, with the reference model."""
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+    )
+    from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+
     model = str(reference_model())
     tokenizer = AutoTokenizer.from_pretrained(model)
-    for form in ("trl", "parquet"):
+    return [
+        RewardTrainer(
+            model=AutoModelForSequenceClassification.from_pretrained(model, num_labels=1),
+            args=RewardConfig(out, **SETTINGS),
+            train_dataset=preferences,
+            processing_class=tokenizer,
+        ),
+        DPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(model),
+            args=DPOConfig(out, **SETTINGS),
+            train_dataset=preferences,
+            processing_class=tokenizer,
+        ),
+        SFTTrainer(
+            model=AutoModelForCausalLM.from_pretrained(model),
+            args=SFTConfig(out, **SETTINGS),
+            train_dataset=revisions,
+            processing_class=tokenizer,
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    options = parser.parse_args()
+    from datasets import load_dataset
+
+    for file_format in ("trl", "parquet"):
         with tempfile.TemporaryDirectory() as folder:
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "cai",
-                    "export",
-                    str(run),
-                    "--to",
-                    f"{folder}/data",
-                    "--format",
-                    form,
-                ],
-                check=True,
-            )
-            preferences = load_dataset(
-                f"{folder}/data", "preferences", split="train", cache_dir=f"{folder}/cache"
-            )
-            revisions = load_dataset(
-                f"{folder}/data", "revisions", split="train", cache_dir=f"{folder}/cache"
-            )
-            print(form, preferences.column_names, revisions.column_names)
-            scored = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1)
-            trainers = {
-                "RewardTrainer": RewardTrainer(
-                    model=scored,
-                    args=RewardConfig(folder, **SETTINGS),
-                    train_dataset=preferences,
-                    processing_class=tokenizer,
-                ),
-                "DPOTrainer": DPOTrainer(
-                    model=AutoModelForCausalLM.from_pretrained(model),
-                    args=DPOConfig(folder, **SETTINGS),
-                    train_dataset=preferences,
-                    processing_class=tokenizer,
-                ),
-                "SFTTrainer": SFTTrainer(
-                    model=AutoModelForCausalLM.from_pretrained(model),
-                    args=SFTConfig(folder, **SETTINGS),
-                    train_dataset=revisions,
-                    processing_class=tokenizer,
-                ),
-            }
-            for name, trainer in trainers.items():
+            data, cache = f"{folder}/data", f"{folder}/cache"
+            export(options.run, data, file_format)
+            preferences = load_dataset(data, "preferences", split="train", cache_dir=cache)
+            revisions = load_dataset(data, "revisions", split="train", cache_dir=cache)
+            print(file_format, preferences.column_names, revisions.column_names)
+            for trainer in make_trainers(preferences, revisions, folder):
                 trainer.train()
-                print(
-                    form,
-                    name,
-                    [round(row["loss"], 4) for row in trainer.state.log_history if "loss" in row],
-                )
+                losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+                print(file_format, type(trainer).__name__, [round(loss, 4) for loss in losses])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

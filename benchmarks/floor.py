@@ -1,9 +1,12 @@
-"""The least time a training step can take: the products that its maths needs, at the rate at which this machine multiplies.
+"""Estimate the least time that a training step can take on this machine.
 
-    python benchmarks/floor.py ppo|reward|sft|dpo [--shape 135m] [--rows 8] [--prompt 150] [--answer 48] [--threads 1]
+    python benchmarks/floor.py ppo|reward|sft|dpo
+        [--shape 135m] [--rows 8] [--prompt 150] [--answer 48] [--threads 1]
 
-Counts two floating-point operations per weight and token forward and four backward, attention's own products, and the vocabulary for
-answer tokens only; nothing for padding, norms, softmax, sampling or the optimiser. The rate is that of the largest product of a layer.
+Counts the matrix products that the step needs: two floating-point operations per weight and token
+in the forward pass and four in the backward pass, the products of attention, and the projection to
+the vocabulary for answer tokens only. Nothing is counted for padding, norms, softmax, sampling or
+the optimizer. The rate is measured with the largest product of a layer.
 """
 
 from __future__ import annotations
@@ -14,57 +17,60 @@ import statistics
 import time
 
 import torch
-from against_trl import SHAPES
-from transformers import AutoConfig, PretrainedConfig
+from bench_models import SHAPES, load_shape
+from transformers import PretrainedConfig
 
-from cai.shipped import reference_model
-
-PASS = 1_024
-
-
-def forward(
-    config: PretrainedConfig, tokens: float, length: float, answers: float, head: bool
-) -> float:
-    """Operations of one forward pass over ``tokens`` in rows of ``length``, of which ``answers`` are projected on the vocabulary."""
-    hidden, heads = config.hidden_size, config.num_attention_heads
-    narrow = hidden * config.num_key_value_heads // heads
-    layer = 2 * hidden * hidden + 2 * hidden * narrow + 3 * hidden * config.intermediate_size
-    attention = 2 * 2 * hidden * length / 2  # scores and sums over the earlier half
-    trunk = config.num_hidden_layers * (2 * layer + attention) * tokens
-    return trunk + (2 * hidden * config.vocab_size * answers if head else 0)
+MATMUL_ROWS = 1_024
+MATMUL_REPEATS = 30
 
 
-def operations(
-    stage: str, config: PretrainedConfig, rows: int, prompt: int, answer: int, epochs: int
-) -> float:
-    """Operations of one step on ``rows`` prompts: pairs for ``reward`` and ``dpo``, whose prompt is read once for both answers."""
-    pair = stage in ("reward", "dpo")
-    tokens, answers = (
-        rows * (prompt + (2 if pair else 1) * answer),
-        rows * (2 if pair else 1) * answer,
-    )
-    once = {head: forward(config, tokens, prompt + answer, answers, head) for head in (True, False)}
-    if (
-        stage == "ppo"
-    ):  # answering; one look each by policy, reference, critic and reward model; the passes of policy and critic
-        return (
-            once[True] + 2 * once[True] + 2 * once[False] + 3 * epochs * (once[True] + once[False])
-        )
-    return 3 * once[stage != "reward"] + (once[True] if stage == "dpo" else 0)
+def trunk_operations(config: PretrainedConfig, tokens: int, length: int) -> float:
+    """Count the operations of a forward pass without the projection to the vocabulary.
+
+    Args:
+        config: The shape of the model.
+        tokens: Tokens of all rows.
+        length: Tokens of one row.
+    """
+    hidden = config.hidden_size
+    key_value = hidden * config.num_key_value_heads // config.num_attention_heads
+    weights = 2 * hidden * hidden + 2 * hidden * key_value + 3 * hidden * config.intermediate_size
+    attention = 2 * 2 * hidden * length / 2  # scores and sums over the earlier half, on average
+    return config.num_hidden_layers * (2 * weights + attention) * tokens
 
 
-def rate(config: PretrainedConfig) -> float:
-    """Operations a second of the largest product of a layer, float32."""
-    x, w = (
-        torch.randn(PASS, config.hidden_size),
-        torch.randn(config.hidden_size, config.intermediate_size),
-    )
+def step_operations(options: argparse.Namespace, config: PretrainedConfig) -> float:
+    """Count the operations of one step on ``options.rows`` prompts.
+
+    The rows of ``reward`` and ``dpo`` are pairs, whose prompt is read once for both answers.
+    """
+    answers_per_row = 2 if options.stage in ("reward", "dpo") else 1
+    answer_tokens = options.rows * answers_per_row * options.answer
+    tokens = options.rows * options.prompt + answer_tokens
+    scalar = trunk_operations(config, tokens, options.prompt + options.answer)
+    policy = scalar + 2 * config.hidden_size * config.vocab_size * answer_tokens
+    training = 3  # a forward pass, and a backward pass of twice its operations
+    if options.stage == "sft":
+        return training * policy
+    if options.stage == "reward":
+        return training * scalar
+    if options.stage == "dpo":
+        return training * policy + policy  # and the reference
+    sampling = policy
+    evaluation = 2 * policy + 2 * scalar  # policy and reference, critic and reward model
+    return sampling + evaluation + options.epochs * training * (policy + scalar)
+
+
+def measure_rate(config: PretrainedConfig) -> float:
+    """Measure the operations per second of the largest product of a layer, in float32."""
+    inputs = torch.randn(MATMUL_ROWS, config.hidden_size)
+    weights = torch.randn(config.hidden_size, config.intermediate_size)
     seconds = []
-    for _ in range(30):
+    for _ in range(MATMUL_REPEATS):
         started = time.perf_counter()
-        x @ w
+        inputs @ weights
         seconds.append(time.perf_counter() - started)
-    return 2 * x.shape[0] * w.numel() / statistics.median(seconds)
+    return 2 * MATMUL_ROWS * weights.numel() / statistics.median(seconds)
 
 
 def main() -> None:
@@ -73,31 +79,22 @@ def main() -> None:
     )
     parser.add_argument("stage", choices=["sft", "reward", "dpo", "ppo"])
     parser.add_argument("--shape", choices=["reference", *SHAPES], default="135m")
-    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=8, help="prompts per step")
     parser.add_argument("--prompt", type=int, default=150, help="tokens of a prompt")
     parser.add_argument("--answer", type=int, default=48, help="tokens of an answer")
-    parser.add_argument("--epochs", type=int, default=4, help="of an update of PPO")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of a PPO update")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    config = (
-        AutoConfig.from_pretrained(reference_model())
-        if options.shape == "reference"
-        else AutoConfig.for_model("llama", **SHAPES[options.shape])
-    )
-    needed = operations(
-        options.stage, config, options.rows, options.prompt, options.answer, options.epochs
-    )
-    speed = rate(config)
-    print(
-        json.dumps(
-            {
-                "teraflop": round(needed / 1e12, 2),
-                "gigaflop_per_second": round(speed / 1e9, 1),
-                "seconds": round(needed / speed, 1),
-            }
-        )
-    )
+    config = load_shape(options.shape)
+    operations = step_operations(options, config)
+    rate = measure_rate(config)
+    result = {
+        "teraflop": round(operations / 1e12, 2),
+        "gigaflop_per_second": round(rate / 1e9, 1),
+        "seconds": round(operations / rate, 1),
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Records through sample, revise (4 rounds) and judge with a model that answers at once: what everything but the model costs.
+"""Measure what everything but the model costs, with a model that answers at once.
 
-    python benchmarks/scripted_records.py --records 100000
+    python benchmarks/scripted_records.py [--records 100000]
 
-Prints calls per second of each stage, the peak memory of the process, and the time of doing it all once more from the memo.
+Sends records through sample, revise (4 rounds) and judge, then once more from the response cache.
+Prints the requests per second of each stage, the peak memory of the process, and the size of the
+cache.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from cai.pipeline.stage import StageContext
 from cai.pipeline.stages import plan_stages
 from cai.records import Comparison, Message, Revision
 
-RUN = """
+RUN_FILE = """
 constitution: harmless
 models: {initial: scripted, judge: scripted}
 prompts: {red_team: red.jsonl, benign: benign.jsonl}
@@ -33,32 +34,55 @@ judge: {method: option_logprobs}
 """
 
 
-def reply(messages: Sequence[Message], seed: int) -> str:
-    return f"An answer of some twenty words, as a small model gives them when it is asked, with a number so that none are alike: {seed}."
+def reply(_messages: Sequence[Message], seed: int) -> str:
+    """Return an answer of some twenty words that no other seed has."""
+    return (
+        "An answer of some twenty words, as a small model gives them when it is asked, "
+        f"with a number so that none are alike: {seed}."
+    )
 
 
-def weigh(messages: Sequence[Message], options: tuple[str, ...]) -> list[float]:
-    share = 0.2 + 0.6 * (sum(map(len, (m.content for m in messages))) % 97) / 97
-    return [share, 1 - share]
+def score_options(messages: Sequence[Message], _options: tuple[str, ...]) -> list[float]:
+    """Return probabilities of two options that depend on the length of the conversation."""
+    characters = sum(len(message.content) for message in messages)
+    first = 0.2 + 0.6 * (characters % 97) / 97
+    return [first, 1 - first]
 
 
-def work(run: Run) -> None:
+def write_inputs(folder: Path, records: int) -> None:
+    """Write the run file and its prompts."""
+    with (folder / "red.jsonl").open("w") as file:
+        for number in range(records):
+            prompt = f"Tell me, for the {number}th time, how to do what nobody should do."
+            file.write(json.dumps({"prompt": prompt}) + "\n")
+    (folder / "benign.jsonl").write_text(json.dumps({"prompt": "How do I wash a dog?"}) + "\n")
+    (folder / "run.yaml").write_text(RUN_FILE)
+
+
+def write_comparisons(run: Run) -> None:
+    """Write comparisons of the first with the revised answers, without training a policy."""
+    revisions = stream_records(run.folder / "revise/records.jsonl", Revision)
+    write_records(
+        run.folder / "compare/records.jsonl",
+        (Comparison.of(r.sample.prompt, r.sample.response, r.final) for r in revisions),
+    )
+
+
+def work_through_stages(run: Run) -> None:
+    """Do the stages up to the labels, and print a row of the table for each."""
     planned = {stage.name: stage for stage in plan_stages(run.config)}
     for name in ("prompts", "sample", "revise", "judge"):
-        context = StageContext(run, planned[name])
         if name == "judge":
-            revised = stream_records(run.folder / "revise/records.jsonl", Revision)
-            write_records(
-                run.folder / "compare/records.jsonl",
-                (Comparison.of(r.sample.prompt, r.sample.response, r.final) for r in revised),
-            )
+            write_comparisons(run)
+        context = StageContext(run, planned[name])
         started = time.perf_counter()
         planned[name].stage.work(context)
-        seconds, counts = time.perf_counter() - started, run.cache.usage.get(name)
-        if counts:
-            asked = counts.requests + counts.cached
+        seconds = time.perf_counter() - started
+        usage = run.cache.usage.get(name)
+        if usage:
+            rate = (usage.requests + usage.cached) / seconds
             print(
-                f"| {name} | {counts.requests:,} | {counts.cached:,} | {seconds:.1f} | {asked / seconds:,.0f} |",
+                f"| {name} | {usage.requests:,} | {usage.cached:,} | {seconds:.1f} | {rate:,.0f} |",
                 flush=True,
             )
 
@@ -69,32 +93,23 @@ def main() -> None:
     )
     parser.add_argument("--records", type=int, default=100_000)
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp())
-    with (folder / "red.jsonl").open("w") as file:
-        for number in range(options.records):
-            file.write(
-                json.dumps(
-                    {
-                        "prompt": f"Tell me, for the {number}th time, how to do what nobody should do."
-                    }
-                )
-                + "\n"
-            )
-    (folder / "benign.jsonl").write_text(json.dumps({"prompt": "How do I wash a dog?"}) + "\n")
-    (folder / "run.yaml").write_text(RUN)
-    config, constitution = load_config(folder / "run.yaml"), load_constitution("harmless")
-    print("| stage | calls made | remembered | seconds | calls per second |\n|---|---|---|---|---|")
-    for _ in range(2):
-        run = open_run(folder / "run", config, constitution, folder)
-        run.backends.put("scripted", ScriptedBackend(reply, weigh))
-        with run.cache:
-            work(run)
-        if run.lock:
-            run.lock.release()
-    print(
-        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB, memo {(folder / 'run/responses.sqlite').stat().st_size / 1e6:.0f} MB"
-    )
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_inputs(folder, options.records)
+        config = load_config(folder / "run.yaml")
+        constitution = load_constitution(config.constitution)
+        print("| stage | requests | from the cache | seconds | requests per second |")
+        print("|---|---|---|---|---|")
+        for _ in range(2):
+            run = open_run(folder / "run", config, constitution, folder)
+            run.backends.put("scripted", ScriptedBackend(reply, score_options))
+            with run.cache:
+                work_through_stages(run)
+            if run.lock:
+                run.lock.release()
+        cache_size = (folder / "run/responses.sqlite").stat().st_size
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"peak memory {peak / 1e3:.0f} MB, cache {cache_size / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":
