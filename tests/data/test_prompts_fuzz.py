@@ -1,4 +1,4 @@
-"""Whatever stands in a file of prompts or preferences: it is used, counted, or named with its place; nothing else happens."""
+"""Rows of prompt and preference files are used, counted, or reported with their place."""
 
 import json
 
@@ -34,25 +34,32 @@ turns = st.lists(st.tuples(st.sampled_from(["Human", "Assistant"]), text), max_s
 )
 
 
+def read_or_problems(read, path, *args):
+    """What is read from a file, or None and the problems that are reported instead."""
+    try:
+        return read(path, *args), []
+    except InputError as error:
+        problems = error.problems
+    assert problems
+    return None, problems
+
+
 @SETTINGS
 @given(st.lists(row, max_size=4))
 def test_rows_of_any_shape(tmp_path, rows):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    try:
-        prompts = read_prompts(path, "red_team")
-        assert 0 < len(prompts) <= len(rows) and all(p.text.strip() for p in prompts)
-    except InputError as error:
-        assert all(str(path) in problem.where for problem in error.problems)
-    try:
-        read = read_preferences(path)
-        assert len(read.preferences) + sum(read.counts.values()) == len(rows)
-        assert all(
-            p.comparison.first.strip() and p.comparison.first != p.comparison.second
-            for p in read.preferences
-        )
-    except InputError as error:
-        assert all(problem.where.startswith(f"{path}:") for problem in error.problems)
+    prompts, problems = read_or_problems(read_prompts, path, "red_team")
+    assert all(str(path) in problem.where for problem in problems)
+    if not problems:
+        assert 0 < len(prompts) <= len(rows)
+        assert all(p.text.strip() for p in prompts)
+    file, problems = read_or_problems(read_preferences, path)
+    assert all(problem.where.startswith(f"{path}:") for problem in problems)
+    if not problems:
+        assert len(file.preferences) + sum(file.counts.values()) == len(rows)
+        comparisons = [p.comparison for p in file.preferences]
+        assert all(c.first.strip() and c.first != c.second for c in comparisons)
 
 
 @SETTINGS
@@ -60,10 +67,8 @@ def test_rows_of_any_shape(tmp_path, rows):
 def test_bytes_of_any_kind(tmp_path, data):
     path = tmp_path / "bytes.jsonl"
     path.write_bytes(data)
-    try:
-        read_prompts(path, "benign")
-    except InputError as error:
-        assert all(str(path) in problem.where for problem in error.problems)
+    _, problems = read_or_problems(read_prompts, path, "benign")
+    assert all(str(path) in problem.where for problem in problems)
 
 
 @SETTINGS

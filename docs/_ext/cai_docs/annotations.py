@@ -1,4 +1,4 @@
-"""Which types of ``cai`` the public names mention in their signatures and fields."""
+"""Find the types of ``cai`` in the signatures and fields of the public names."""
 
 from __future__ import annotations
 
@@ -21,27 +21,33 @@ if TYPE_CHECKING:
 
 @cache
 def mentioned_types() -> frozenset[type]:
-    """The classes of ``cai`` that a reader of the public signatures meets, and those that these mention in turn."""
-    found: set[type] = set()
-    todo: list[Any] = [getattr(cai, name) for name in cai.__all__]
+    """Return the classes of ``cai`` in public signatures, and those that these classes mention."""
     load_type_checking_imports()
-    while todo:
-        for kind in _classes(todo.pop()):
-            if kind not in found:
-                found.add(kind)
-                todo.append(kind)
-    return frozenset(found)
+    mentioned: set[type] = set()
+    unvisited: list[Any] = [getattr(cai, name) for name in cai.__all__]
+    while unvisited:
+        for kind in _classes(unvisited.pop()):
+            if kind not in mentioned:
+                mentioned.add(kind)
+                unvisited.append(kind)
+    return frozenset(mentioned)
 
 
 def load_type_checking_imports() -> None:
-    """Do what modules import for type checkers only, now that no import can be circular."""
+    """Run the imports that modules have for type checkers only.
+
+    All modules are loaded by now, so no import can be circular. An import may load further modules,
+    which have such imports themselves.
+    """
     done: set[str] = set()
-    while todo := [
-        name for name in sys.modules if name.split(".")[0] == "cai" and name not in done
-    ]:
-        for name in todo:
-            done.add(name)
+    while remaining := _loaded_modules() - done:
+        for name in remaining:
             _load(sys.modules[name])
+        done |= remaining
+
+
+def _loaded_modules() -> set[str]:
+    return {name for name in sys.modules if name.partition(".")[0] == "cai"}
 
 
 def _load(module: ModuleType) -> None:
@@ -64,22 +70,23 @@ def _import(node: ast.stmt, into: ModuleType) -> None:
 
 
 def _classes(value: Any) -> Iterator[type]:
-    """The classes of ``cai`` in the annotations of a function, or of the fields and methods of a class."""
+    """Yield the classes of ``cai`` in the signature of a function, or in the body of a class."""
     if not inspect.isclass(value):
-        yield from _inside(list(typing.get_type_hints(value).values()) if callable(value) else [])
+        yield from _inside(_hints(value) if callable(value) else [])
         return
     if issubclass(value, BaseModel):
         yield from _inside([field.annotation for field in value.model_fields.values()])
     else:
-        yield from _inside(list(typing.get_type_hints(value).values()))
+        yield from _inside(_hints(value))
     for name, member in vars(value).items():
+        is_public = not name.startswith("_") or name in ("__init__", "__call__")
         function = getattr(member, "fget", None) or getattr(member, "__func__", member)
-        if not name.startswith("_") or name in ("__init__", "__call__"):
-            yield from _inside(
-                list(typing.get_type_hints(function).values())
-                if inspect.isfunction(function)
-                else []
-            )
+        if is_public and inspect.isfunction(function):
+            yield from _inside(_hints(function))
+
+
+def _hints(value: Any) -> list[Any]:
+    return list(typing.get_type_hints(value).values())
 
 
 def _inside(annotations: list[Any]) -> Iterator[type]:

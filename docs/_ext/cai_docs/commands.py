@@ -1,4 +1,4 @@
-"""``commands``: the help of every command, from the command line's own parser."""
+"""The directive ``commands``: the help of every command, taken from the parser itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Commands(SphinxDirective):
-    """``{commands}``: one section a command."""
+    """``{commands}`` writes a section for each command."""
 
     def run(self) -> list[nodes.Node]:
         """Write Markdown for all commands and let Sphinx render it."""
@@ -27,7 +27,7 @@ class Commands(SphinxDirective):
 
 
 def reference() -> Iterator[str]:
-    """The lines of the page, as Markdown."""
+    """Yield the lines of the page, as Markdown."""
     group: Any = typer.main.get_command(app)
     context = group.make_context("cai", [], resilient_parsing=True)
     for name in group.list_commands(context):

@@ -1,4 +1,4 @@
-"""Texts of the program as Markdown."""
+"""Write the program's texts as Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def plain(text: str) -> str:
-    """Text in which only backticks mean something."""
+    """Escape all Markdown but code in backticks."""
     parts = re.split(r"(`+[^`]+`+)", text)
     return "".join(
         part if part.startswith("`") else re.sub(r"([\\*_<>\[\]|])", r"\\\1", part)

@@ -1,4 +1,4 @@
-"""The built site must work without a network."""
+"""Check that the built site works without a network."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 logger = logging.getLogger(__name__)
-# what a browser loads by itself; links that a reader follows may lead outside
+# what a browser loads by itself; links that a reader follows may lead to other sites
 LOADED = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b[^>]*stylesheet[^>]*\bhref=\"(?:https?:)?//"
 )
 
 
 def check_offline(app: Sphinx, exception: Exception | None) -> None:
-    """No page loads a script, style or image from another site."""
+    """Warn of pages that load a script, style or image from another site."""
     if exception or app.builder.format != "html":
         return
     pages = [
-        page
+        page.name
         for page in Path(app.outdir).rglob("*.html")
         if LOADED.search(page.read_text(encoding="utf-8"))
     ]
     if pages:
-        logger.warning("loads files from another site: %s", ", ".join(page.name for page in pages))
+        logger.warning("loads files from another site: %s", ", ".join(pages))

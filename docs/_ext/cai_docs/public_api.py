@@ -1,4 +1,4 @@
-"""``public-api``: document every public name of ``cai``, and the types that their signatures mention."""
+"""The directive ``public-api``: the public names of ``cai``, and the types in their signatures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 class PublicApi(SphinxDirective):
-    """``{public-api} cai.data``: what is defined in the package. A line of the content names one more object."""
+    """``{public-api} cai.data`` documents what is defined in the package.
+
+    Each line of the content names one more object.
+    """
 
     required_arguments = 1
     final_argument_whitespace = True
@@ -42,28 +45,35 @@ class PublicApi(SphinxDirective):
 
 
 def objects_of(packages: list[str], more: list[str]) -> dict[str, list[str]]:
-    """Dotted names: the public functions, the public classes, and what their signatures mention besides."""
+    """Return the dotted names of the objects to document, by the title of their section.
+
+    Args:
+        packages: Packages in which the objects are defined.
+        more: Dotted names of further objects.
+    """
     public = {
         id(value): f"cai.{name}"
         for name in cai.__all__
         if _is_inside(value := getattr(cai, name), packages)
     }
     functions = {name for name in public.values() if not inspect.isclass(_object(name))}
-    besides = {
-        f"{t.__module__}.{t.__qualname__}": t for t in mentioned_types() if _is_inside(t, packages)
+    further = {
+        f"{kind.__module__}.{kind.__qualname__}": kind
+        for kind in mentioned_types()
+        if _is_inside(kind, packages)
     }
-    besides |= {name: _object(name) for name in more}
+    further |= {name: _object(name) for name in more}
     return {
         "Functions": sorted(functions),
         "Classes": sorted(set(public.values()) - functions),
         "Types in these signatures": sorted(
-            name for name, value in besides.items() if id(value) not in public
+            name for name, value in further.items() if id(value) not in public
         ),
     }
 
 
 def _group(title: str, names: list[str]) -> Iterator[str]:
-    # autodoc writes reStructuredText, so it needs a block of it inside a Markdown page
+    # autodoc writes reStructuredText, which needs a block of its own in a Markdown page
     yield from [
         f"## {title}",
         "",
@@ -87,19 +97,17 @@ def _object(name: str) -> object:
 def _autodoc(name: str) -> list[str]:
     value = _object(name)
     if not inspect.isclass(value):
-        return [
-            f".. autofunction:: {name}" if inspect.isfunction(value) else f".. autodata:: {name}",
-            "",
-        ]
+        directive = "autofunction" if inspect.isfunction(value) else "autodata"
+        return [f".. {directive}:: {name}", ""]
     if records.is_record(value):
         return records.autodoc(name, value)
-    kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
-    return [f".. {kind}:: {name}", "   :members:", "   :undoc-members:", ""]
+    directive = "autoexception" if issubclass(value, BaseException) else "autoclass"
+    return [f".. {directive}:: {name}", "   :members:", "   :undoc-members:", ""]
 
 
-def check_complete(app: Sphinx, env: BuildEnvironment) -> None:
-    """Every public name is on some page."""
+def check_complete(_app: Sphinx, env: BuildEnvironment) -> None:
+    """Warn of public names that are on no page."""
     documented = env.domains.python_domain.objects
     missing = [name for name in cai.__all__ if f"cai.{name}" not in documented]
     if missing:
-        logger.warning("on no page of the API reference: %s", ", ".join(missing))
+        logger.warning("missing from the API reference: %s", ", ".join(missing))

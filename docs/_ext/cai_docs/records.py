@@ -1,6 +1,7 @@
-"""Pydantic models, dataclasses and named tuples for autodoc: each field with its type, default and meaning.
+"""Document the fields of pydantic models, dataclasses and named tuples.
 
-Autodoc by itself resolves the annotations of dataclasses only, and shows the bounds of a pydantic field as part of its type.
+Each field has its type, default and meaning. Autodoc itself resolves the annotations of dataclasses
+only, and shows the bounds of a pydantic field as part of its type.
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
 
     from sphinx.application import Sphinx
 
-LONGEST_DEFAULT = 30
+MAX_DEFAULT_LENGTH = 30
 
 
 class Field(NamedTuple):
-    """A field of a record; ``default`` is empty where a value must be given, and ``...`` where it is too long to show."""
+    """A field of a record.
+
+    Attributes:
+        name: Its name.
+        annotation: Its type.
+        default: Its default as code; empty if it is required, ``...`` if too long to show.
+    """
 
     name: str
     annotation: Any
@@ -33,14 +40,14 @@ class Field(NamedTuple):
 
 
 def is_record(kind: object) -> bool:
-    """Whether the fields of a class are what it is called with."""
+    """Return whether a class takes its fields as arguments."""
     return inspect.isclass(kind) and (
         issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")
     )
 
 
 def autodoc(name: str, kind: type) -> list[str]:
-    """The directive for a record, with an entry for each field that its docstring does not describe."""
+    """Return the directive of a record, with its fields unless the docstring describes them."""
     methods = [
         member
         for member in vars(kind)
@@ -54,8 +61,10 @@ def autodoc(name: str, kind: type) -> list[str]:
     return lines
 
 
-def signature(app: Sphinx, what: str, name: str, kind: Any, *rest: Any) -> tuple[str, None] | None:
-    """The names and defaults only: the types stand beside the fields."""
+def signature(
+    _app: Sphinx, what: str, _name: str, kind: Any, *_rest: Any
+) -> tuple[str, None] | None:
+    """Return the signature of a record without types, which are shown with the fields."""
     if what != "class" or not is_record(kind):
         return None
     fields = [
@@ -67,7 +76,7 @@ def signature(app: Sphinx, what: str, name: str, kind: Any, *rest: Any) -> tuple
 
 
 def _meanings(kind: type) -> dict[str, str]:
-    """The docstring under each field of a class, by name."""
+    """Return the docstring under each field of a class, by name."""
     docs = ModuleAnalyzer.for_module(kind.__module__).find_attr_docs()
     return {
         name: " ".join(lines).strip()
@@ -93,22 +102,23 @@ def _fields(kind: Any) -> Iterator[Field]:
             )
             yield Field(field.name, hints[field.name], "" if required else _short(field.default))
     else:
-        hints, defaults = typing.get_type_hints(kind), kind._field_defaults
+        hints = typing.get_type_hints(kind)
+        defaults = kind._field_defaults
         for name in kind._fields:
             yield Field(name, hints[name], _short(defaults[name]) if name in defaults else "")
 
 
 def _short(default: object) -> str:
     text = repr(default)
-    made = default in (PydanticUndefined, dataclasses.MISSING)  # by a factory
-    return "..." if made or len(text) > LONGEST_DEFAULT or text.startswith("<") else text
+    has_factory = default in (PydanticUndefined, dataclasses.MISSING)
+    is_readable = len(text) <= MAX_DEFAULT_LENGTH and not text.startswith("<")
+    return text if is_readable and not has_factory else "..."
 
 
 def _entry(field: Field, meaning: str) -> list[str]:
     # get_type_hints strips the bounds and validators of Annotated
-    bare = typing.get_type_hints(SimpleNamespace(__annotations__={"field": field.annotation}))[
-        "field"
-    ]
+    holder = SimpleNamespace(__annotations__={"field": field.annotation})
+    bare = typing.get_type_hints(holder)["field"]
     lines = [
         f"   .. attribute:: {field.name}",
         f"      :type: {stringify_annotation(bare, 'smart')}",

@@ -1,4 +1,4 @@
-"""``settings``: every setting of a run file or a training file, from the sections themselves."""
+"""The directive ``settings``: every setting of a run file or a training file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ FILES = {"run": RunConfig, "training": TrainingConfig}
 
 
 class Settings(SphinxDirective):
-    """``{settings} run`` lists a run file; ``{settings} training`` what a training file has besides."""
+    """``{settings} run`` lists the settings of a run file.
+
+    ``{settings} training`` lists those that only a training file has.
+    """
 
     required_arguments = 1
 
@@ -33,22 +36,23 @@ class Settings(SphinxDirective):
 
 
 def reference(file: str) -> Iterator[str]:
-    """The lines of the list, as Markdown."""
+    """Yield the lines of the list, as Markdown."""
     known = {} if file == "run" else dict(_settings(RunConfig))
     section = None
     for path, setting in _settings(FILES[file]):
         if known.get(path) == setting:
             continue
-        if (head := path.rpartition(".")[0]) != section:
-            section = head
-            yield from [f"### {head or 'Top level'}", "", plain(_about(FILES[file], head)), ""]
+        if path.rpartition(".")[0] != section:
+            section = path.rpartition(".")[0]
+            about = plain(_about(FILES[file], section))
+            yield from [f"### {section or 'Top level'}", "", about, ""]
         yield from _entry(path, setting, again=path in known)
 
 
 def _settings(
     kind: type[BaseModel], prefix: str = "", section: object = None
 ) -> Iterator[tuple[str, Setting]]:
-    """All settings of a file by their dotted names, those of the file itself first."""
+    """Yield all settings of a file by their dotted names, those without a section first."""
     names = sorted(kind.model_fields, key=lambda name: subsection_of(kind, name) is not None)
     for name in names:
         if subsection := subsection_of(kind, name):
@@ -58,7 +62,7 @@ def _settings(
 
 
 def _about(kind: type[BaseModel], section: str) -> str:
-    """The docstring of a section; the page itself says what a file as a whole is."""
+    """Return the docstring of a section; the page itself describes the file as a whole."""
     if not section:
         return ""
     for name in section.split("."):
@@ -67,7 +71,13 @@ def _about(kind: type[BaseModel], section: str) -> str:
 
 
 def _entry(path: str, setting: Setting, *, again: bool) -> Iterator[str]:
-    """``again``: the other file has a setting of this name, which owns the anchor."""
+    """Yield the entry of a setting.
+
+    Args:
+        path: Its dotted name.
+        setting: Its description.
+        again: Whether the other file has a setting of this name, which owns the anchor.
+    """
     yield from [
         f"`````{{confval}} {path}",
         *([":no-index:"] if again else []),
