@@ -372,7 +372,8 @@ def test_mutation_is_killed(name, root, tmp_path):
     mutated.unlink()  # a symbolic link to the original
     mutated.write_text(text.replace(right, wrong), encoding="utf-8")
     path, _, keyword = test.partition(" -k ")
-    options = ["-x", "-k", keyword, "-p", "no:cacheprovider"]
+    # without the project's own options: stopped early, several workers exit with another code
+    options = ["-x", "-k", keyword, "-p", "no:cacheprovider", "-o", "addopts="]
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", str(root / "tests" / path), *options],
         cwd=root,
