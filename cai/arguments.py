@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
-from cai.constitution.schema import Constitution, Use
 from cai.errors import ArgumentError, did_you_mean
 
 
@@ -53,39 +52,6 @@ def check_sampling(temperature: object, max_tokens: object) -> None:
     """Check the sampling arguments of a model."""
     check_number("temperature", temperature)
     check_count("max_tokens", max_tokens)
-
-
-def check_constitution(
-    constitution: object, use: Use | None = None, principles: int | None = None
-) -> None:
-    """Check that an argument is a constitution with enough principles for its use.
-
-    Args:
-        constitution: The argument.
-        use: What principles are drawn for; at least one must have a weight for it.
-        principles: How many different principles are drawn at once; 0 means all.
-    """
-    if not isinstance(constitution, Constitution):
-        actual = type(constitution).__name__
-        raise ArgumentError(
-            "constitution", f"must be a Constitution from cai.load_constitution, not {actual}"
-        )
-    if use is None:
-        return
-    available = len(constitution.used_for(use))
-    if not available:
-        raise ArgumentError(
-            "constitution", f"the constitution {constitution.name!r} has no principles to {use} by"
-        )
-    if principles is None:
-        return
-    check_count("principles", principles, 0)
-    if principles > available:
-        raise ArgumentError(
-            "principles",
-            f"must be at most {available}, the number of principles that {constitution.name!r} "
-            f"has to {use} by, not {principles}",
-        )
 
 
 def check_model(model: object) -> None:

@@ -19,8 +19,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from cai.arguments import check_choice, check_constitution, check_model, check_records
+from cai.arguments import check_choice, check_model, check_records
 from cai.backends.protocol import Model
+from cai.constitution.arguments import check_constitution
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge_methods import JudgeMethod, as_method, score_all
 from cai.keys import digest, draw_many

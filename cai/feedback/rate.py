@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from cai.arguments import check_choice, check_constitution, check_model
+from cai.arguments import check_choice, check_model
 from cai.backends.protocol import LoglikelihoodRequest, Model, Request, Response
+from cai.constitution.arguments import check_constitution
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge import is_empty_answer
 from cai.feedback.judgments import option_probability

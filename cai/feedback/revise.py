@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cai.arguments import (
-    check_constitution,
     check_count,
     check_model,
     check_records,
     check_sampling,
 )
 from cai.backends.protocol import Completion, GenerateRequest, Model
+from cai.constitution.arguments import check_constitution
 from cai.constitution.schema import Constitution, Principle
 from cai.errors import ArgumentError
 from cai.feedback.requests import Turns, critique_request, revision_examples, revision_request

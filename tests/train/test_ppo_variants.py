@@ -14,6 +14,7 @@ from cai.train.options import TrainerOptions
 from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.prompts import prompt_batches
 from cai.train.ppo.trainer import PPOInputs, train_ppo
+from cai.train.ppo.update import exceeds_target_kl
 
 TWO_SAMPLES = PPORollout(samples_per_prompt=2)
 FOUR_SAMPLES = PPORollout(batch_size=24, max_tokens=10, samples_per_prompt=4)
@@ -115,6 +116,19 @@ def test_ptx_keeps_the_fine_tuning_rows(two_answer_policy, good_score, tmp_path)
         assert ("ptx_loss" in rows[0]) == bool(coef)
         losses[coef] = -answer_logprobs(str(out), examples[:1])[0][0]
     assert losses[1.0] < 0.5 * losses[0.0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "target_kl", "exceeds"),
+    [
+        ([{"approx_kl": 0.15}, {"approx_kl": 0.03}], 0.1, False),
+        ([{"approx_kl": 0.15}, {}], 0.1, True),  # a skipped step is not a step of KL 0
+        ([{}], 0.1, False),
+        ([{"approx_kl": 9.0}], None, False),
+    ],
+)
+def test_target_kl_is_held_against_measured_steps(steps, target_kl, exceeds):
+    assert exceeds_target_kl(steps, target_kl) == exceeds
 
 
 @pytest.mark.parametrize(("target_kl", "steps"), [(None, 8), (1e-9, 2)])

@@ -200,7 +200,7 @@ class MinibatchTrainer:
             minibatches = [order[start : start + size] for start in range(0, len(order), size)]
             for number, minibatch in enumerate(minibatches):
                 steps.append(self._step(minibatch, *key, epoch, number))
-            if self._exceeds_target_kl(steps[-len(minibatches) :]):
+            if exceeds_target_kl(steps[-len(minibatches) :], self.config.target_kl):
                 break
         metrics = mean_of_each(steps)
         metrics["steps"] = float(len(steps))
@@ -209,13 +209,6 @@ class MinibatchTrainer:
                 self.rollout.values, self.targets.returns, self.rollout.loss_mask
             )
         return metrics
-
-    def _exceeds_target_kl(self, steps: Sequence[dict[str, float]]) -> bool:
-        """Return whether the policy moved too far in an epoch to learn more from these answers."""
-        if self.config.target_kl is None:
-            return False
-        # a step whose gradient was not finite has no metrics
-        return mean([step.get("approx_kl", 0.0) for step in steps]) > self.config.target_kl
 
     def _step(self, minibatch: Sequence[int], *key: object) -> dict[str, float]:
         """Take one optimizer step of the policy and one of the critic on some rows."""
@@ -314,3 +307,15 @@ class MinibatchTrainer:
             old_values=flatten(self.rollout.values),
             returns=flatten(self.targets.returns),
         )
+
+
+def exceeds_target_kl(steps: Sequence[dict[str, float]], target_kl: float | None) -> bool:
+    """Tell whether the policy moved too far in an epoch to learn more from these answers.
+
+    Args:
+        steps: Metrics of the epoch's steps. A step whose KL was not finite has no ``approx_kl``
+            and says nothing about the distance.
+        target_kl: The limit of the mean ``approx_kl``; None: no limit.
+    """
+    measured = [step["approx_kl"] for step in steps if "approx_kl" in step]
+    return target_kl is not None and bool(measured) and mean(measured) > target_kl
