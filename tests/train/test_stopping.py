@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
+from tiny_models import save_tiny_llama
 from toy_data import GOOD, PROMPTS
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig
 
 from cai.backends.local import LocalBackend
 from cai.backends.protocol import GenerateRequest
@@ -39,23 +40,7 @@ def model_of(folder, begin, end, eos, generation=None, template=TURNS + OPENING)
     tokenizer = build_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": [begin, end], "eos_token": eos})
     tokenizer.chat_template = f"{{%- set begin, end = {begin!r}, {end!r} -%}}" + template
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tiny_llama(tokenizer, folder)
     if generation:
         eos_ids = tokenizer.convert_tokens_to_ids(generation)
         GenerationConfig(eos_token_id=eos_ids).save_pretrained(folder)
