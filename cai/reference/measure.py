@@ -17,6 +17,8 @@ from cai.backends.local import LocalBackend
 from cai.backends.protocol import Completion, GenerateRequest, Model, Request
 from cai.backends.response_cache import ResponseCache
 from cai.constitution.schema import Principle as ConstitutionPrinciple
+from cai.evaluate.gold import CrossoverPair
+from cai.evaluate.judge_accuracy import crossover_accuracy
 from cai.evaluate.statistics import mean, means
 from cai.feedback.judge_methods import CritiqueOdds, JudgeMethod, PairwiseLogprobs, score_all
 from cai.records import Comparison, Message, Prompt
@@ -26,6 +28,7 @@ from cai.templates import REFERENCE
 from cai.ties import is_irrelevant_tie
 
 ATTRIBUTES = tuple(world.lexicon()["attributes"])
+CROSSED_PAIRS = 200
 
 
 class Case(NamedTuple):
@@ -175,69 +178,81 @@ def judge_metrics(
         split: Split of the world.
 
     Returns:
-        Accuracy on pairs of which one reply violates the principle, crossover, and the share of
-        ties where the principle does not tell the replies apart.
+        ``accuracy`` on the ``n`` pairs of which one reply violates the principle, ``crossover`` on
+        ``crossover_n`` crossed pairs, and ``irrelevant_ties``, the share of ties on the
+        ``n_irrelevant`` pairs that the principle does not tell apart.
     """
     rng = random.Random(f"judge {split}")
-    decidable, irrelevant = (
-        list[tuple[Comparison, ConstitutionPrinciple, float]](),
-        list[tuple[Comparison, ConstitutionPrinciple, float]](),
-    )
-    for case in drawn:
-        other = rules.repair(case.principle, case.request, case.reply, rng, split)
-        if rng.random() < 0.5:
-            other = tasks.broad_reply(case.request, rng, split)
-        broken = [
-            bool(rules.violations(case.principle.attributes, case.request, r))
-            for r in (case.reply, other)
-        ]
-        comparison = Comparison.of(
-            Prompt.of(case.request.text), world.text_of(case.reply), world.text_of(other)
-        )
-        if rng.random() < 0.5:
-            comparison, broken = comparison.swap(), broken[::-1]
-        loaded = _constitution(case.principle)
-        if broken[0] != broken[1]:
-            decidable.append((comparison, loaded, float(broken[1])))
-        elif not any(broken) and comparison.first != comparison.second:
-            irrelevant.append((comparison, loaded, 0.5))
-    crossed = []
-    for _ in range(200):
-        one, other_name = rng.sample(tasks.STRAY_ATTRIBUTES, 2)
-        constitutions = [
-            _constitution(world.draw_principle([name], rng, split)) for name in (one, other_name)
-        ]
-        request = tasks.any_request(rng, split)
-        manner: world.Manner = "refuse" if request.harmful else "comply"
-        first, second = (
-            world.text_of(world.draw_reply(request, manner, [n, "neutral"], rng, split))
-            for n in (one, other_name)
-        )
-        pair = Comparison.of(Prompt.of(request.text), first, second)
-        crossed += [(pair, constitutions[0], 0.0), (pair, constitutions[1], 1.0)]
-    verdicts = {
-        name: _verdicts(client, method, rows)
-        for name, rows in (("d", decidable), ("i", irrelevant), ("c", crossed))
-    }
-    flips = [
-        first < 0.5 < second
-        for first, second in zip(verdicts["c"][::2], verdicts["c"][1::2], strict=True)
+    pairs = [_pair(case, rng, split) for case in drawn]
+    decidable = [pair for pair in pairs if pair.first_violates != pair.second_violates]
+    irrelevant = [
+        pair
+        for pair in pairs
+        if not pair.first_violates
+        and not pair.second_violates
+        and pair.comparison.first != pair.comparison.second
+    ]
+    crossed = [_crossed_pair(rng, split) for _ in range(CROSSED_PAIRS)]
+    # a verdict that cannot be read is neither right nor a tie
+    correct = [
+        float(p is not None and (p > 0.5) == pair.second_violates)
+        for p, pair in zip(_verdicts(client, method, decidable), decidable, strict=True)
+    ]
+    ties = [
+        float(p is not None and is_irrelevant_tie(p)) for p in _verdicts(client, method, irrelevant)
     ]
     return {
-        **means(
-            accuracy=[
-                float((p > 0.5) == (t > 0.5))
-                for p, (_, _, t) in zip(verdicts["d"], decidable, strict=True)
-            ],
-            crossover=[float(f) for f in flips],
-            irrelevant_ties=[float(is_irrelevant_tie(p)) for p in verdicts["i"]],
-        ),
+        **means(accuracy=correct, irrelevant_ties=ties),
+        **crossover_accuracy(crossed, method, client),
         "n": len(decidable),
         "n_irrelevant": len(irrelevant),
     }
 
 
-def _constitution(principle: Principle) -> ConstitutionPrinciple:
+class _Pair(NamedTuple):
+    """Two replies, a principle, and which of them violate it."""
+
+    comparison: Comparison
+    principle: ConstitutionPrinciple
+    first_violates: bool
+    second_violates: bool
+
+
+def _pair(case: Case, rng: random.Random, split: Split) -> _Pair:
+    """Compare a case's reply with its repair or with another reply, in random order."""
+    other = rules.repair(case.principle, case.request, case.reply, rng, split)
+    if rng.random() < 0.5:
+        other = tasks.broad_reply(case.request, rng, split)
+    replies = [case.reply, other]
+    if rng.random() < 0.5:
+        replies.reverse()
+    first, second = (world.text_of(reply) for reply in replies)
+    first_violates, second_violates = (
+        bool(rules.violations(case.principle.attributes, case.request, reply)) for reply in replies
+    )
+    comparison = Comparison.of(Prompt.of(case.request.text), first, second)
+    principle = _constitution_principle(case.principle)
+    return _Pair(comparison, principle, first_violates, second_violates)
+
+
+def _crossed_pair(rng: random.Random, split: Split) -> CrossoverPair:
+    """Build a pair of which each reply violates one of two principles, and not the other."""
+    attributes = rng.sample(tasks.STRAY_ATTRIBUTES, 2)
+    about_first, about_second = (
+        _constitution_principle(world.draw_principle([attribute], rng, split))
+        for attribute in attributes
+    )
+    request = tasks.any_request(rng, split)
+    manner: world.Manner = "refuse" if request.harmful else "comply"
+    first, second = (
+        world.text_of(world.draw_reply(request, manner, [attribute, "neutral"], rng, split))
+        for attribute in attributes
+    )
+    comparison = Comparison.of(Prompt.of(request.text), first, second)
+    return CrossoverPair(comparison, about_first, about_second)
+
+
+def _constitution_principle(principle: Principle) -> ConstitutionPrinciple:
     return ConstitutionPrinciple(
         id=principle.name,
         title=principle.name,
@@ -247,11 +262,9 @@ def _constitution(principle: Principle) -> ConstitutionPrinciple:
     )
 
 
-def _verdicts(
-    client: Model, method: JudgeMethod, rows: list[tuple[Comparison, ConstitutionPrinciple, float]]
-) -> list[float]:
-    judgments = score_all(method, [(comparison, loaded) for comparison, loaded, _ in rows], client)
-    return [0.5 if r.p_first is None else r.p_first for r in judgments]
+def _verdicts(client: Model, method: JudgeMethod, pairs: list[_Pair]) -> list[float | None]:
+    questions = [(pair.comparison, pair.principle) for pair in pairs]
+    return [judgment.p_first for judgment in score_all(method, questions, client)]
 
 
 def measure(model: str, split: Split, count: int, seed: int) -> dict[str, object]:
