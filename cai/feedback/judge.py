@@ -78,27 +78,22 @@ def judge(
     templates = constitution.templates_for(model)
     weights = constitution.used_for("judge")
     by_id = constitution.principles_for(templates)
-    drawn = []
-    for comparison in comparisons:
-        names = _draw(comparison, weights, principles, seed)
-        chosen = [by_id[name] for name in names]
-        if combine == "together" and len(chosen) > 1:
-            chosen = [merge_principles(chosen, templates)]
-        drawn.append(chosen)
-    questions = [
-        (comparison, principle)
-        for comparison, chosen in zip(comparisons, drawn, strict=True)
-        for principle in chosen
+    drawn = [
+        [by_id[name] for name in _draw(comparison, weights, principles, seed)]
+        for comparison in comparisons
     ]
+    if combine == "together":
+        drawn = [[merge_principles(c, templates)] if len(c) > 1 else c for c in drawn]
+    pairs = zip(comparisons, drawn, strict=True)
+    questions = [(comparison, principle) for comparison, chosen in pairs for principle in chosen]
     results = iter(score_all(method, questions, model, templates))
     # drawn principles are weighted by the draw; if all are asked, their verdicts are weighted
     importance = {} if principles else _relative(weights)
     preferences = []
     for comparison, chosen in zip(comparisons, drawn, strict=True):
         judgments = [next(results) for _ in chosen] or [_judgment_of_empty(comparison)]
-        p_first = combine_judgments(
-            judgments, [importance.get(j.principle, 1.0) for j in judgments], combine
-        )
+        weight_of = [importance.get(judgment.principle, 1.0) for judgment in judgments]
+        p_first = combine_judgments(judgments, weight_of, combine)
         preferences.append(_preference(comparison, judgments, p_first, model.fingerprint))
     return preferences
 

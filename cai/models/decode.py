@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 from cai.models.cache import cached
 from cai.models.packing.padding import pad_left, positions
@@ -75,14 +75,7 @@ def decode(
     cache = DynamicCache(config=model.config)
     rows = torch.arange(len(prompts), device=device)  # the rows that are still in the batch
     for step in range(max_tokens):
-        out = model(
-            input_ids=input_ids,
-            attention_mask=mask,
-            position_ids=position_ids,
-            logits_to_keep=1,
-            **cached(model, cache),
-        )
-        logits = out.logits[:, -1]
+        logits = _next_logits(model, input_ids, mask, position_ids, cache)
         last_positions = position_ids[:, -1:]
         if step == 0 and len(distinct) < len(prompts):
             copies = _indices_in(distinct, prompts, device)
@@ -104,6 +97,21 @@ def decode(
         _decoded(row, row_logprobs, stop_ids)
         for row, row_logprobs in zip(tokens.tolist(), logprobs.tolist(), strict=True)
     ]
+
+
+def _next_logits(
+    model: PreTrainedModel, input_ids: Tensor, mask: Tensor, position_ids: Tensor, cache: Cache
+) -> Tensor:
+    """Read the new tokens of each row; return the logits that follow them, ``[B, V]``."""
+    out = model(
+        input_ids=input_ids,
+        attention_mask=mask,
+        position_ids=position_ids,
+        logits_to_keep=1,
+        **cached(model, cache),
+    )
+    logits: Tensor = out.logits[:, -1]
+    return logits
 
 
 def _uniforms(seed: int, count: int) -> Tensor:

@@ -51,10 +51,9 @@ def train_dpo(
         options: Options that all trainers share; None: their defaults.
 
     Returns:
-        ``pairs`` and ``prompts`` trained on, comparisons dropped by reason, optimizer ``steps``,
-        ``skipped_steps``, the mean loss of the first and of the last tenth of the steps,
-        ``loss_first`` and ``loss_last``, and ``margin_last``, the mean lead of the implicit reward
-        of the better answer in the last tenth.
+        ``pairs`` and ``prompts`` trained on, comparisons dropped by reason, ``steps``,
+        ``skipped_steps``, ``loss_first`` and ``loss_last`` as after SFT, and ``margin_last``, the
+        mean lead of the better answer's implicit reward in the last tenth of the steps.
 
     Raises:
         InputError: If no comparison can be trained on.
@@ -70,31 +69,19 @@ def train_dpo(
     if not groups:
         raise InputError(f"there is no labeled pair to train on: {dataset.why_empty()}")
     # read once, before the first step: the policy is its own reference, without a second copy
-    reference = reference_logprobs(
-        policy,
-        groups,
-        padding_id(tokenizer),
-        mean=config.loss == "ipo",
-        max_tokens=micro_batch_tokens_of(setup.options.training, policy.model),
-    )
-    trainer = Trainer(
-        setup,
-        policy,
-        tokenizer,
-        lengths=[group.prompt_group.size for group in groups],
-        data_key=groups_key(groups),
-    )
+    max_tokens = micro_batch_tokens_of(setup.options.training, policy.model)
+    by_mean, pad_id = config.loss == "ipo", padding_id(tokenizer)
+    reference = reference_logprobs(policy, groups, pad_id, mean=by_mean, max_tokens=max_tokens)
+    lengths = [group.prompt_group.size for group in groups]
+    trainer = Trainer(setup, policy, tokenizer, lengths=lengths, data_key=groups_key(groups))
+
     history = trainer.fit(_loss_function(trainer, groups, reference, config))
-    loss_first, loss_last = first_and_last_decile(history["loss"])
     _, margin_last = first_and_last_decile(history["margin"])
     metrics = {
         "pairs": sum(len(group.labels) for group in groups),
         "prompts": len(groups),
         **dataset.dropped,
-        "steps": len(trainer.plan),
-        "skipped_steps": trainer.engine.skipped,
-        "loss_first": loss_first,
-        "loss_last": loss_last,
+        **trainer.metrics(history),
         "margin_last": margin_last,
     }
     trainer.save(metrics)

@@ -14,7 +14,7 @@ from cai.records import Prompt
 from cai.rl.losses import language_model_loss, token_logprobs
 from cai.train.batching import TokenizedExample, rows_key, tokenize
 from cai.train.engine import StepLoss
-from cai.train.loop import MicroBatch, first_and_last_decile
+from cai.train.loop import MicroBatch
 from cai.train.options import TrainerOptions
 from cai.train.trainer import Trainer, TrainerSetup
 
@@ -70,14 +70,10 @@ def train_sft(
         return StepLoss(language_model_loss(logprobs, weights, tokens_in_batch))
 
     history = trainer.fit(loss)
-    loss_first, loss_last = first_and_last_decile(history["loss"])
     metrics = {
         "rows": len(examples),
         "dropped_too_long": len(rows) - len(examples),
-        "steps": len(trainer.plan),
-        "skipped_steps": trainer.engine.skipped,
-        "loss_first": loss_first,
-        "loss_last": loss_last,
+        **trainer.metrics(history),
     }
     trainer.save(metrics)
     return metrics

@@ -33,7 +33,7 @@ from cai.train.batching import epoch_batches
 from cai.train.checkpoint import save
 from cai.train.engine import Engine
 from cai.train.load import load_policy, load_scalar, micro_batch_tokens_of
-from cai.train.loop import LossFunction, fit
+from cai.train.loop import LossFunction, first_and_last_decile, fit
 from cai.train.model_card import model_card
 from cai.train.options import TrainerOptions
 from cai.train.resume import Resume
@@ -149,6 +149,24 @@ class Trainer:
             resume=self._resume,
             log=self.setup.options.log,
         )
+
+    def metrics(self, history: dict[str, list[float]]) -> dict[str, float]:
+        """Summarize a training by its steps and the loss at both ends.
+
+        Args:
+            history: The metrics of the steps, as :meth:`fit` returns them.
+
+        Returns:
+            Optimizer ``steps``, ``skipped_steps``, and the mean loss of the first and of the last
+            tenth of the steps, ``loss_first`` and ``loss_last``.
+        """
+        loss_first, loss_last = first_and_last_decile(history["loss"])
+        return {
+            "steps": len(self.plan),
+            "skipped_steps": self.engine.skipped,
+            "loss_first": loss_first,
+            "loss_last": loss_last,
+        }
 
     def save(self, metrics: dict[str, Any]) -> None:
         """Publish the checkpoint with its model card, and remove the saved states."""

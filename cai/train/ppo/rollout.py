@@ -163,17 +163,10 @@ def collect_rollout(
                 constraints = score_answers(constraint, own_prompts, answers)
             outputs = _read_answers(actor_critic, own_prompts, decoded, micro_batch_tokens)
             trajectories = [
-                Trajectory(
-                    prompt=own_prompts[i],
-                    answer=answers[i],
-                    logprobs=outputs[i].logprobs,
-                    ref_logprobs=outputs[i].ref_logprobs,
-                    values=outputs[i].values,
-                    score=scores[i],
-                    constraint=constraints[i],
-                    stopped=decoded[i].stopped,
+                Trajectory(prompt, row.tokens, *output, own_score, own_constraint, row.stopped)
+                for prompt, row, output, own_score, own_constraint in zip(
+                    own_prompts, decoded, outputs, scores, constraints, strict=True
                 )
-                for i in range(len(own_prompts))
             ]
     return Rollout.of(_gather(trajectories, len(prompts)))
 

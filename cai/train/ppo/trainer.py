@@ -13,13 +13,16 @@ from typing import Any
 from cai.config import PPO
 from cai.files import StrPath
 from cai.records import Prompt
+from cai.train.loop import Log
 from cai.train.model_card import model_card
 from cai.train.options import TrainerOptions
 from cai.train.ppo.actor_critic import has_critic_model
 from cai.train.ppo.metrics import summarize
 from cai.train.ppo.rewards import ScoreFunction
 from cai.train.ppo.setup import PPOInputs, PPOSetup
+from cai.train.ppo.state import PPOState
 from cai.train.ppo.update import ppo_update
+from cai.train.resume import Resume
 
 __all__ = ["PPOInputs", "TrainerOptions", "train_ppo"]
 
@@ -75,12 +78,20 @@ def train_ppo(
     setup = PPOSetup(policy, config, reward_model, inputs, options)
     state = setup.state(prompts, score, out)
     resume = setup.resume(state, out)
+    _train(state, resume, options.log)
+    summary = summarize(state.history, state.skipped_steps) | state.monitor.summary()
+    state.monitor.publish(model_card("ppo", policy, config, options.training, summary))
+    resume.clear()
+    return summary
+
+
+def _train(state: PPOState, resume: Resume, log: Log) -> None:
+    """Do the updates that are left, from the last saved state on."""
     engines = state.actor_critic.engines
     if saved := resume.load(engines):
         state.load_state_dict(saved)
     else:
         state.monitor.evaluate(0)
-
     for update, batch in state.remaining_batches():
         if state.monitor.stopped_by:
             break
@@ -88,13 +99,8 @@ def train_ppo(
         state.history.append(metrics)
         monitored = state.monitor.after(update + 1, state.history)
         resume.save(update + 1, engines, **state.state_dict())
-        progress = {"update": update + 1, "num_updates": config.num_updates}
-        options.log(progress | metrics | monitored)
-
-    summary = summarize(state.history, state.skipped_steps) | state.monitor.summary()
-    state.monitor.publish(model_card("ppo", policy, config, options.training, summary))
-    resume.clear()
-    return summary
+        progress = {"update": update + 1, "num_updates": state.config.num_updates}
+        log(progress | metrics | monitored)
 
 
 def _check_reward(config: PPO, reward_model: str | None, score: ScoreFunction | None) -> None:
