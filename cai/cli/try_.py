@@ -59,7 +59,7 @@ class Attempt(NamedTuple):
     @property
     def unscored(self) -> list[str]:
         """The principles by which the judge gave no verdict."""
-        return [j.principle for j in self.verdict.judgments if j.p_first is None]
+        return unscored(self.verdict)
 
 
 def try_(
@@ -141,10 +141,17 @@ def _first_violation(
             reason = answer.reason or answer.status.replace("_", " ")
             raise RunFailed(f"the model gave no usable answer ({reason})")
         itself = Comparison.of(prompt, answer.response, answer.response)
-        broken = violated(_judge(itself, constitution, model, seed))
+        verdict = _judge(itself, constitution, model, seed)
+        broken, unread = violated(verdict), unscored(verdict)
         if broken or seed == seeds[-1]:
             break
-        _note(f"seed {seed}: the answer violates no principle; trying seed {seed + 1}")
+        if len(unread) == len(verdict.judgments):
+            _note(f"seed {seed}: the model gave no readable verdict by any principle")
+            break
+        unknown = (
+            f" ({len(unread)} of {len(verdict.judgments)} without a verdict)" if unread else ""
+        )
+        _note(f"seed {seed}: the answer violates no principle{unknown}; trying seed {seed + 1}")
     return Draw(seed, answer), broken
 
 
@@ -186,6 +193,11 @@ def violated(verdict: Preference) -> list[str]:
         for judgment in verdict.judgments
         if judgment.evidence.get("problem_in_first", 0.0) > 0.5
     ]
+
+
+def unscored(verdict: Preference) -> list[str]:
+    """The principles by which the judge gave no readable verdict."""
+    return [judgment.principle for judgment in verdict.judgments if judgment.p_first is None]
 
 
 def _print(attempt: Attempt, constitution: Constitution) -> None:

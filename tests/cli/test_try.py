@@ -95,6 +95,12 @@ def test_strict_fails_without_a_verdict(monkeypatch):
     assert "no verdict  reference/insult" in done.stdout
 
 
+def test_unread_verdicts_are_not_taken_for_kept_principles(monkeypatch):
+    backend = scripted(weigh=lambda messages, options: [float("nan")] * len(options))
+    done = attempt(monkeypatch, backend, README_PROMPT, "--model", "m")
+    assert done.stderr == "seed 0: the model gave no readable verdict by any principle\n"
+
+
 def test_it_gives_up_when_no_answer_has_a_problem(monkeypatch):
     backend = scripted(weigh=lambda messages, options: (-9.0, 0.0))
     done = attempt(monkeypatch, backend, README_PROMPT, "--model", "m")
