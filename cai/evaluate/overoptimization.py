@@ -24,6 +24,8 @@ MIN_POINTS = 5
 
 MAX_EXPONENT = 100.0
 """Exponent from which a peak is so far away that the curve only rises."""
+NEGLIGIBLE = 1e-9
+"""Loss per gain that is no more than the rounding error of a fit."""
 
 
 class Fit(NamedTuple):
@@ -70,7 +72,7 @@ def fit(points: Sequence[tuple[float, float]], form: str) -> Fit | None:
 
 def _peak(form: str, a: float, b: float) -> float | None:
     """Where the derivative of the form is 0."""
-    if b <= 0:
+    if b <= abs(a) * NEGLIGIBLE:
         return None
     if "log" not in form:
         return a / (2 * b)
