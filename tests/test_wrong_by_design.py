@@ -315,9 +315,9 @@ WRONG = {
         "train/test_reward.py -k from_a_reward_model",
     ),
     "the tokenizer's end token alone": (
-        "models/stopping.py",
-        "        chat.end_of_turn,\n",
-        "",
+        "models/chat_template/ending.py",
+        "Ending(known | {token}, (), token, text",
+        "Ending(known, (), token, text",
         "train/test_stopping.py -k stop_tokens",
     ),
     "a NaN that steps": (

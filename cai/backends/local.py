@@ -21,6 +21,7 @@ from cai.backends.protocol import (
     Response,
     failed,
 )
+from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.models.decode import Decoded, decode
 from cai.models.load import (
@@ -29,11 +30,8 @@ from cai.models.load import (
     default_micro_batch_tokens,
     fingerprint,
     load_language_model,
-    load_tokenizer,
 )
-from cai.models.packing.padding import padding_id
 from cai.models.packing.prefix import batch_groups, group_rows, prefix_logits
-from cai.models.stopping import stop_tokens
 from cai.templates import template_set
 
 BATCH_TOKENS = 24_576
@@ -97,9 +95,7 @@ class LocalBackend:
     @cached_property
     def format(self) -> ChatFormat:
         """The chat format; loads the tokenizer, but not the model."""
-        return ChatFormat(
-            load_tokenizer(self.name), self._chat_format, enable_thinking=self._enable_thinking
-        )
+        return open_chat(self.name, self._chat_format, enable_thinking=self._enable_thinking)
 
     @cached_property
     def language_model(self) -> LanguageModel:
@@ -152,46 +148,31 @@ class LocalBackend:
                 yield from self._generate_batch(batch)
 
     def _generate_batch(self, batch: list[_TokenizedRequest]) -> Iterator[tuple[int, Response]]:
-        model, tokenizer = self.language_model
+        model = self.language_model.model
         decoded = decode(
             model,
             [row.prompt for row in batch],
             max_tokens=batch[0].request.max_tokens,
             temperature=batch[0].request.temperature,
             seeds=[row.request.seed for row in batch],
-            stop_ids=self._stop_ids,
-            pad_id=padding_id(tokenizer),
+            stop_ids=self.format.stop_ids,
+            pad_id=self.format.pad_id,
         )
         for row, generated in zip(batch, decoded, strict=True):
             yield row.number, self._completion(row, generated)
 
     def _completion(self, row: _TokenizedRequest, generated: Decoded) -> Completion:
-        tokens = generated.tokens[:-1] if generated.stopped else generated.tokens
-        reasoning, text = self._detokenize(tokens)
-        ends = [text.find(stop) for stop in self.format.stop if stop in text]
-        text = text[: min(ends)] if ends else text
-        # a plain continuation has no end of its own, and its spaces belong to it
-        is_plain = self.format.chat_format == "plain"
-        is_whole = generated.stopped or bool(ends) or is_plain
+        answer = self.format.decode(generated.tokens)
+        # a plain continuation has no end of its own
+        is_whole = answer.has_ended or self.format.chat_format == "plain"
         finish_reason: FinishReason = "stop" if is_whole else "length"
         return Completion(
-            text if is_plain else text.strip(),
+            answer.text,
             finish_reason,
             tokens_in=len(row.prompt),
             tokens_out=len(generated.tokens),
-            reasoning=reasoning,
+            reasoning=answer.reasoning,
         )
-
-    def _detokenize(self, tokens: list[int]) -> tuple[str, str]:
-        """Return the reasoning and the answer in generated tokens."""
-        tokenizer = self.format.tokenizer
-        if self.format.reasoning_tags is None:
-            return "", str(tokenizer.decode(tokens, skip_special_tokens=True))
-        # the reasoning tags may be special tokens, which are therefore removed only afterwards
-        reasoning, answer = self.format.split_reasoning(str(tokenizer.decode(tokens)))
-        for token in tokenizer.all_special_tokens:
-            reasoning, answer = reasoning.replace(token, ""), answer.replace(token, "")
-        return reasoning, answer
 
     # -- scoring of options ----------------------------------------------------------------------
     #
@@ -235,14 +216,14 @@ class LocalBackend:
         self, options_by_row: dict[tuple[int, ...], list[_ScoredOption]]
     ) -> Iterator[tuple[_ScoredOption, float]]:
         """Yield the log-probability of every option, batch by batch."""
-        model, tokenizer = self.language_model
+        model = self.language_model.model
         rows = list(options_by_row)
         reach = [max(len(option.tokens) for option in options_by_row[row]) for row in rows]
         groups = group_rows(model, rows, reach)
         for batch in batch_groups(groups, rows, default_micro_batch_tokens(model.device)):
             if self._stopped:
                 return
-            logits_by_row = prefix_logits(model, rows, reach, batch, padding_id(tokenizer))
+            logits_by_row = prefix_logits(model, rows, reach, batch, self.format.pad_id)
             for row, logits in logits_by_row.items():
                 logprobs = F.log_softmax(logits.float(), -1)
                 for option in options_by_row[rows[row]]:
@@ -261,10 +242,6 @@ class LocalBackend:
             f"the model's context of {self._context}"
         )
         return replace(failed(request, reason, "too_long"), tokens_in=prompt_tokens)
-
-    @cached_property
-    def _stop_ids(self) -> frozenset[int]:
-        return stop_tokens(self.name, self.format)
 
 
 def _batches(rows: Sequence[_TokenizedRequest]) -> Iterator[list[_TokenizedRequest]]:

@@ -103,7 +103,7 @@ def request_fields(
     else:
         fields["prompt"] = render(request, dialect)
         if dialect == "transcript":
-            fields["stop"] = [templates.TRANSCRIPT_STOP]
+            fields["stop"] = list(templates.TRANSCRIPT_STOPS)
     if isinstance(request, GenerateRequest):
         fields |= {"temperature": request.temperature, "max_tokens": request.max_tokens}
         if request.temperature:

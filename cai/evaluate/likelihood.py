@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from cai.models.chat_template.format import ChatFormat
+from cai.models.chat import open_chat
 from cai.models.load import load_language_model
 from cai.models.packing.layout import pack
 from cai.models.packing.logits import next_token_logits
-from cai.models.packing.padding import padding_id
 from cai.records import Prompt
 from cai.rl.losses import token_logprobs
 from cai.train.batching import tokenize
@@ -36,14 +35,14 @@ def answer_logprobs(
         tokens.
     """
     model, tokenizer = load_language_model(name, dtype=torch.float32)
-    chat = ChatFormat(tokenizer, chat_format)
+    chat = open_chat(name, chat_format, tokenizer=tokenizer)
     tokenized = [tokenize(chat, prompt, answer, NO_LIMIT) for prompt, answer in pairs]
     rows = [row for row in tokenized if row]
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     totals = [0.0] * len(rows)
     for start in range(0, len(by_length), batch_size):
         batch = by_length[start : start + batch_size]
-        packed = pack(model, [rows[i].prompt_group for i in batch], padding_id(tokenizer))
+        packed = pack(model, [rows[i].prompt_group for i in batch], chat.pad_id)
         logprobs = token_logprobs(next_token_logits(model, packed), packed.targets)
         for i, total in zip(batch, packed.sums(logprobs).tolist(), strict=True):
             totals[i] = total

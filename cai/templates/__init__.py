@@ -10,7 +10,7 @@ Example:
     Reply with the rewritten text only.
 """
 
-from cai.templates.plain_text import TRANSCRIPT_STOP, one_turn, transcript
+from cai.templates.plain_text import TRANSCRIPT_STOPS, one_turn, transcript
 from cai.templates.prompts import (
     DEFAULT,
     NAMES,
@@ -26,7 +26,7 @@ __all__ = [
     "DEFAULT",
     "NAMES",
     "REFERENCE",
-    "TRANSCRIPT_STOP",
+    "TRANSCRIPT_STOPS",
     "TemplateSet",
     "Templates",
     "combined_hash",

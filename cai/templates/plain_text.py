@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from cai.templates.prompts import DEFAULT
 
-TRANSCRIPT_STOP = "\n\nHuman:"
-"""Where an answer in a transcript ends."""
+TRANSCRIPT_STOPS = ("\n\nHuman:", "\nHuman:", "\n\nAssistant:", "\nAssistant:")
+"""What ends an answer in a transcript: the next turn, of either speaker."""
 _SPEAKER = re.compile(r"\n\s*\n(?=(?:Human|Assistant|System):)")
 
 

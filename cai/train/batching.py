@@ -66,23 +66,8 @@ def tokenize(
     Returns:
         The example, or None if it is longer than ``max_length``.
     """
-    prompt_text, answer_text = chat.answered(prompt.messages, answer)
-    if not ended and answer and answer in answer_text:
-        answer_text = answer_text[: answer_text.rfind(answer) + len(answer)]
-    prompt_ids, answer_ids = chat.continued(prompt_text, answer_text)
-    if ended:
-        answer_ids = _ended(chat, answer_ids)
-    example = TokenizedExample(prompt_ids, answer_ids)
+    example = TokenizedExample(*chat.example(prompt.messages, answer, ended=ended))
     return example if len(example.ids) <= max_length else None
-
-
-def _ended(chat: ChatFormat, answer_ids: list[int]) -> list[int]:
-    """Close an answer with its stop token."""
-    eos = chat.tokenizer.eos_token_id
-    if chat.chat_format == "transcript" and eos is not None and answer_ids[-1:] != [eos]:
-        answer_ids = [*answer_ids, eos]
-    stop = chat.end_of_turn
-    return answer_ids[: answer_ids.index(stop) + 1] if stop in answer_ids else answer_ids
 
 
 def rows_key(rows: Iterable[TokenizedExample]) -> str:

@@ -10,10 +10,9 @@ from torch import Tensor
 from cai.config import DPO
 from cai.errors import InputError
 from cai.files import StrPath
-from cai.models.chat_template.format import ChatFormat
+from cai.models.chat import open_chat
 from cai.models.heads import Policy
 from cai.models.packing.layout import PackedBatch, pack
-from cai.models.packing.padding import padding_id
 from cai.records import Preference
 from cai.rl.losses import dpo_loss, ipo_loss, token_logprobs
 from cai.train.batching import bucket_by_length
@@ -61,7 +60,7 @@ def train_dpo(
     """
     setup = TrainerSetup.of("dpo", base, out, config, options)
     policy, tokenizer = setup.load_policy()
-    chat = ChatFormat(tokenizer, setup.options.chat_format)
+    chat = open_chat(setup.base, setup.options.chat_format, tokenizer=tokenizer)
     dataset = build_preference_groups(
         preferences, chat, config.max_length, smoothing=config.label_smoothing
     )
@@ -70,7 +69,7 @@ def train_dpo(
         raise InputError(f"there is no labeled pair to train on: {dataset.why_empty()}")
     # read once, before the first step: the policy is its own reference, without a second copy
     max_tokens = micro_batch_tokens_of(setup.options.training, policy.model)
-    by_mean, pad_id = config.loss == "ipo", padding_id(tokenizer)
+    by_mean, pad_id = config.loss == "ipo", chat.pad_id
     reference = reference_logprobs(policy, groups, pad_id, mean=by_mean, max_tokens=max_tokens)
     lengths = [group.prompt_group.size for group in groups]
     trainer = Trainer(setup, policy, tokenizer, lengths=lengths, data_key=groups_key(groups))

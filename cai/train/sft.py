@@ -9,6 +9,7 @@ import torch
 from cai.config import SFT
 from cai.errors import InputError
 from cai.files import StrPath
+from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.records import Prompt
 from cai.rl.losses import language_model_loss, token_logprobs
@@ -50,7 +51,7 @@ def train_sft(
     """
     setup = TrainerSetup.of("sft", base, out, config, options)
     policy, tokenizer = setup.load_policy()
-    chat = ChatFormat(tokenizer, setup.options.chat_format)
+    chat = open_chat(setup.base, setup.options.chat_format, tokenizer=tokenizer)
     examples = _tokenize_rows(rows, chat, config.max_length)
     trainer = Trainer(
         setup,

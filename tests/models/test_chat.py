@@ -10,8 +10,9 @@ from cai.constitution.schema import Principle
 from cai.errors import InputError
 from cai.feedback.requests import comparison_request, critique_request, revision_request
 from cai.models.chat_template.format import ChatFormat
+from cai.models.chat_template.render import Renderer, dated
 from cai.models.chat_template.shield import Shield, readable
-from cai.models.chat_template.traits import dated, probe_template
+from cai.models.chat_template.traits import probe_template
 from cai.records import Comparison, Message, Prompt
 
 FOREIGN = Path(__file__).parents[3] / "shared" / "material" / "templates"
@@ -89,7 +90,10 @@ def test_what_is_asked_reaches_the_model_and_the_answer_begins(tokenizer_with, t
         for message in talk:
             assert message.content.strip().splitlines()[0] in text, name
         prompt, added = form.answered(talk, "Fine.")
-        assert "Fine." in added and added.strip() != "Fine.", "an answer ends with its end of turn"
+        assert added.strip() == "Fine.", "what follows an answer is no part of it"
+        _, answer = form.example(talk, "Fine.")
+        assert form.has_ended(answer) and not form.has_ended(answer[:-1])
+        assert form.decode(answer).text == "Fine."
         for habit in (tags for tags in [form.reasoning_tags] if tags):
             assert prompt.count(habit[0]) <= prompt.count(habit[1]) or prompt.rstrip().endswith(
                 habit[1]
@@ -150,7 +154,8 @@ def test_a_shielded_text_says_the_same(tokenizer_with):
     ],
 )
 def test_habits_are_found_out(tokenizer_with, name, system, alternates, opening):
-    traits = probe_template(tokenizer_with(OWN[name]))
+    tokenizer = tokenizer_with(OWN[name])
+    traits = probe_template(tokenizer, Renderer(tokenizer))
     assert (traits.system, traits.alternates, traits.opening) == (system, alternates, opening)
     assert len(traits.notes) == (system != "kept") + bool(opening)
 

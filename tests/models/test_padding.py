@@ -109,10 +109,7 @@ def test_a_filled_up_row_is_read_as_alone_though_it_holds_the_end_token(shaped):
     name, tokenizer, _ = shaped
     model, _ = load_language_model(name, torch.device("cpu"), torch.float32)
     chat, prompts = ChatFormat(tokenizer), (Prompt.of("Is it so?"), Prompt.of("So?"))
-    rows = [
-        chat.continued(*chat.answered(p.messages, answer))
-        for p, answer in zip(prompts, ANSWERS, strict=True)
-    ]
+    rows = [chat.example(p.messages, answer) for p, answer in zip(prompts, ANSWERS, strict=True)]
     assert all(
         before.count(tokenizer.eos_token_id) == 1 and after[-1] == tokenizer.eos_token_id
         for before, after in rows
@@ -184,7 +181,7 @@ def test_a_reward_model_is_not_read_one_token_early(shaped, tmp_path):
     for answer, score in zip(
         ANSWERS, score_texts(scalar, [(shown.prompt, answer) for answer in ANSWERS]), strict=True
     ):
-        before, after = chat.continued(*chat.answered(shown.prompt.messages, answer))
+        before, after = chat.example(shown.prompt.messages, answer)
         with torch.no_grad():
             raw = library(torch.tensor([before + after])).logits[0, 0]
         assert torch.allclose(

@@ -149,8 +149,8 @@ def gradient_by_hand(tiny, rows, weight=lambda row: 1.0):
     for row in rows:
         scores = []
         for text in (row.comparison.first, row.comparison.second):
-            prompt, answer = chat.answered(row.comparison.prompt.messages, text)
-            ids = torch.tensor([chat.ids(prompt + answer)])
+            prompt, answer = chat.example(row.comparison.prompt.messages, text)
+            ids = torch.tensor([prompt + answer])
             scores.append(head(model)(model.base_model(ids).last_hidden_state[0, -1]))
         loss = preference_loss(scores[0], scores[1], torch.tensor([row.p_first]), row.margin)
         losses.append(weight(row) * loss)

@@ -11,9 +11,10 @@ from transformers import GenerationConfig
 from cai.backends.local import LocalBackend
 from cai.backends.protocol import GenerateRequest
 from cai.config import PPO, SFT, Monitor, PPORollout, Training
+from cai.errors import InputError
+from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import load_tokenizer
-from cai.models.stopping import stop_tokens
 from cai.records import Message, Prompt
 from cai.reference.tokenizer import build_tokenizer
 from cai.train.batching import tokenize
@@ -127,9 +128,8 @@ def test_training_rows_end_at_the_stop_token(tuned):
 
 
 def stop_texts(name, chat_format=""):
-    tokenizer = load_tokenizer(name)
-    ids = stop_tokens(name, ChatFormat(tokenizer, chat_format))
-    return set(tokenizer.convert_ids_to_tokens(ids))
+    chat = open_chat(name, chat_format)
+    return set(chat.tokenizer.convert_ids_to_tokens(chat.stop_ids))
 
 
 def test_stop_tokens_of_config_tokenizer_and_template(tmp_path):
@@ -153,14 +153,19 @@ def test_stop_tokens_of_config_tokenizer_and_template(tmp_path):
             {"<b>", "<c>"},
         ),
         ("{%- for m in messages -%}{{ m.role + ': ' + m.content + '\n' }}{%- endfor -%}", {"<c>"}),
-        (
-            "{{ begin }}{%- for m in messages if m.role == 'user' -%}{{ m.content + end }}"
-            "{%- endfor -%}",
-            {"<c>"},
-        ),
     ],
-    ids=["end between turns only", "no end token", "no assistant turns"],
+    ids=["end between turns only", "no end token"],
 )
 def test_stop_tokens_of_unusual_templates(tmp_path, template, expected):
     name = model_of(tmp_path, "<a>", "<b>", "<c>", template=template)
     assert stop_texts(name) == expected
+
+
+def test_a_template_without_assistant_turns_is_refused(tmp_path):
+    template = (
+        "{{ begin }}{%- for m in messages if m.role == 'user' -%}{{ m.content + end }}"
+        "{%- endfor -%}"
+    )
+    name = model_of(tmp_path, "<a>", "<b>", "<c>", template=template)
+    with pytest.raises(InputError, match="drops the text of assistant turns"):
+        open_chat(name)

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from cai import templates
 from cai.errors import InputError, Problem
+from cai.models.chat_template.ending import Ending, end_tokens, find_ending
+from cai.models.chat_template.render import Refused, Renderer, Turn
 from cai.models.chat_template.shield import SHIELDED, Shield, readable
-from cai.models.chat_template.traits import ANSWER_TEXT, TemplateTraits, Turn, probe_template
+from cai.models.chat_template.traits import TemplateTraits, probe_template
+from cai.models.packing.padding import padding_id
 from cai.records import Message
 
 NEWLINE = "\n"
 USER_TURN: Turn = {"role": "user", "content": "x"}
+
+
+class AnswerText(NamedTuple):
+    """What a model wrote, as text.
+
+    Attributes:
+        text: The answer, without what ended it.
+        reasoning: What the model wrote before it; empty if it does not reason.
+        has_ended: Whether the model ended the answer; otherwise it was cut off.
+    """
+
+    text: str
+    reasoning: str
+    has_ended: bool
 
 
 class ChatFormat:
@@ -32,9 +48,17 @@ class ChatFormat:
             continue them). By default ``chat`` where there is a template, else ``transcript``.
         enable_thinking: Let a model that can reason before it answers do so. Otherwise its
             reasoning is closed before it begins.
+        eos: Ids of end tokens that the tokenizer does not tell, such as those of the model's
+            generation config.
+
+    Attributes:
+        tokenizer: The tokenizer.
+        chat_format: The format in use.
+        enable_thinking: Whether the model reasons before it answers.
 
     Raises:
-        InputError: If the tokenizer would read control tokens out of what people write.
+        InputError: If the template loses what people or models write, or if the tokenizer would
+            read control tokens out of it.
     """
 
     def __init__(
@@ -43,49 +67,94 @@ class ChatFormat:
         chat_format: str | None = None,
         *,
         enable_thinking: bool = False,
+        eos: Iterable[int] = (),
     ) -> None:
         self.tokenizer = tokenizer
         self.chat_format = chat_format or ("chat" if tokenizer.chat_template else "transcript")
-        self.stop = (templates.TRANSCRIPT_STOP,) if self.chat_format == "transcript" else ()
         self.enable_thinking = enable_thinking and self.reasoning_tags is not None
+        self._eos = tuple(eos)
         if self.chat_format == "chat":
+            self._check_kept()
             self._check_shield()
+
+    @cached_property
+    def _render(self) -> Renderer:
+        return Renderer(self.tokenizer)
 
     @cached_property
     def traits(self) -> TemplateTraits:
         """What the chat template does."""
-        return probe_template(self.tokenizer)
+        return probe_template(self.tokenizer, self._render)
 
     @cached_property
     def shield(self) -> Shield:
         """What keeps text from becoming control tokens."""
-        return Shield(self.tokenizer, self.traits)
+        return Shield(self.tokenizer, self._render.source, self.traits.markers)
 
     @property
     def reasoning_tags(self) -> tuple[str, str] | None:
         """The tags around reasoning, for a model that reasons before it answers."""
         return self.traits.reasoning_tags if self.chat_format == "chat" else None
 
-    @cached_property
-    def end_of_turn(self) -> int | None:
-        """The token with which the chat template ends an answer; None where it ends none."""
-        if self.chat_format != "chat":
-            return None
-        answer = {"role": "assistant", "content": ANSWER_TEXT}
-        # some templates end a turn only when another one follows
-        for turns in ([USER_TURN, answer], [USER_TURN, answer, USER_TURN]):
-            try:
-                _, answer_text, after = self._apply(turns).rpartition(ANSWER_TEXT)
-            except InputError:  # a template that takes no answers
-                return None
-            token = self.shield.control.search(after)
-            if answer_text and token:
-                return self._token_id(token.group())
-        return None
+    # -- where an answer ends ----------------------------------------------------------------------
 
-    def _token_id(self, content: str) -> int:
-        added = self.tokenizer.added_tokens_decoder.items()
-        return next(i for i, token in added if token.content == content)
+    @cached_property
+    def ending(self) -> Ending:
+        """What ends an answer."""
+        if self.chat_format == "chat":
+            self.traits  # noqa: B018  (decides how the template is rendered)
+            return find_ending(self.tokenizer, self._render, self.shield, self._eos)
+        tokens = end_tokens(self.tokenizer, self._eos)
+        if self.chat_format == "plain":
+            return Ending(tokens)  # a continuation has no end of its own
+        eos = self.tokenizer.eos_token_id
+        stops = templates.TRANSCRIPT_STOPS
+        return Ending(tokens, stops, stops[0] if eos is None else eos)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids of the tokens that end an answer."""
+        return self.ending.tokens
+
+    @cached_property
+    def pad_id(self) -> int:
+        """The token to fill up short rows with."""
+        return padding_id(self.tokenizer)
+
+    def has_ended(self, answer: Sequence[int]) -> bool:
+        """Tell whether an answer ended, and was not cut off.
+
+        Args:
+            answer: The token ids that were sampled.
+        """
+        if answer and answer[-1] in self.stop_ids:
+            return True
+        strings = self.ending.strings
+        return bool(strings) and any(s in self.tokenizer.decode(list(answer)) for s in strings)
+
+    def decode(self, answer: Sequence[int]) -> AnswerText:
+        """Turn sampled tokens into the answer's text, without what ended it.
+
+        A stop token need not be a special token, so skipping those is not enough.
+
+        Args:
+            answer: The token ids.
+        """
+        has_ended = self.has_ended(answer)
+        written = list(answer[:-1] if answer and answer[-1] in self.stop_ids else answer)
+        reasoning = ""
+        if self.reasoning_tags is None:
+            text = str(self.tokenizer.decode(written, skip_special_tokens=True))
+        else:
+            # the tags may be special tokens, which are therefore removed only afterwards
+            reasoning, text = self.split_reasoning(str(self.tokenizer.decode(written)))
+            for token in self.tokenizer.all_special_tokens:
+                reasoning, text = reasoning.replace(token, ""), text.replace(token, "")
+        text = self.ending.cut(text, complete=has_ended)
+        # the spaces of a continuation belong to it
+        return AnswerText(
+            text if self.chat_format == "plain" else text.strip(), reasoning, has_ended
+        )
 
     # -- texts -------------------------------------------------------------------------------------
 
@@ -105,22 +174,21 @@ class ChatFormat:
         """Render a conversation and an answer to it.
 
         Returns:
-            The prompt, and the text that the answer adds, with its end of turn. There is no
+            The prompt, and the text that the answer adds, without its end of turn. There is no
             reasoning before the answer.
         """
         if self.chat_format == "plain":
-            return self.prompt(messages), answer  # a continuation has no end of its own
+            return self.prompt(messages), answer
         if self.chat_format == "transcript":
             return self.prompt(messages), f" {templates.one_turn(answer).strip()}"
         turns = _turns(messages)
         prompt = self._opened(messages, enable_thinking=False)
         whole = self._apply([*turns, {"role": "assistant", "content": answer}])
-        if whole.startswith(prompt):
-            return prompt, whole[len(prompt) :]
-        # the template renders past answers differently from new ones: take what it puts after one
-        past = self._apply([*turns, {"role": "assistant", "content": ANSWER_TEXT}])
-        end = past.rpartition(ANSWER_TEXT)[2] or self.tokenizer.eos_token or ""
-        return prompt, self.shield.enclose(answer).strip() + end
+        after = self.ending.after
+        if whole.startswith(prompt) and whole.endswith(after):
+            return prompt, whole[len(prompt) : len(whole) - len(after)]
+        # the template renders past answers differently from new ones
+        return prompt, self.shield.enclose(answer).strip()
 
     def split_reasoning(self, text: str) -> tuple[str, str]:
         """Split what a model wrote into its reasoning and its answer.
@@ -160,6 +228,29 @@ class ChatFormat:
             else:
                 ids += self._encode_after(piece)
         return ids
+
+    def example(
+        self, messages: Sequence[Message], answer: str, *, ended: bool = True
+    ) -> tuple[list[int], list[int]]:
+        """Tokenize a conversation and an answer to it, as the model would have written it.
+
+        Args:
+            messages: The conversation.
+            answer: The text of the answer.
+            ended: False for an answer that was cut off; any other closes with what ends an answer,
+                and with nothing after it.
+
+        Returns:
+            The token ids of the prompt and those of the answer.
+        """
+        prompt, text = self.answered(messages, answer)
+        closing = self.ending.closing if ended else None
+        if isinstance(closing, str):
+            text += closing
+        elif closing is not None:
+            text += self.ending.lead
+        prompt_ids, answer_ids = self.continued(prompt, text)
+        return prompt_ids, answer_ids + ([closing] if isinstance(closing, int) else [])
 
     def options(
         self, messages: Sequence[Message], options: Sequence[str]
@@ -251,19 +342,22 @@ class ChatFormat:
         if self.traits.can_disable_reasoning:
             options["enable_thinking"] = enable_thinking
         try:
-            rendered = self.tokenizer.apply_chat_template(
-                shielded,
-                chat_template=self.traits.source,
-                tokenize=False,
-                add_generation_prompt=open_answer,
-                **options,
-            )
-        except TemplateError as error:
+            return self._render(shielded, open_answer=open_answer, **options)
+        except Refused as refusal:
             roles = ", ".join(turn["role"] for turn in turns)
-            reason = f"{self.tokenizer.name_or_path} refuses the turns {roles}: {error}"
-            advice = "choose another model or chat_format: transcript"
-            raise InputError([Problem("chat template", f"{reason}; {advice}")]) from None
-        return str(rendered)
+            self._refuse(f"refuses the turns {roles}: {refusal}")
+
+    def _refuse(self, reason: str) -> NoReturn:
+        name, advice = (
+            self.tokenizer.name_or_path,
+            "choose another model or chat_format: transcript",
+        )
+        raise InputError([Problem("chat template", f"{name} {reason}; {advice}")])
+
+    def _check_kept(self) -> None:
+        """Refuse a template that loses what people or models write."""
+        if self.traits.lost:
+            self._refuse(f"drops the text of {' and '.join(self.traits.lost)} turns")
 
     def _check_shield(self) -> None:
         """Refuse a tokenizer that reads control tokens out of what people write."""

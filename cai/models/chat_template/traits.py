@@ -1,8 +1,9 @@
 """What a tokenizer's chat template does to a conversation, found by rendering small ones.
 
-Templates differ. Some refuse a system turn, or drop it silently; some require the roles to
-alternate; some print today's date; some never open the answer that they are asked for; some let the
-model reason first. Conversations are adapted to the template, and ``notes`` tells the user how.
+Templates differ. Some refuse a system turn, or drop it silently; some want the content of a turn as
+a list of parts, and drop a plain text; some require the roles to alternate; some never open the
+answer that they are asked for; some let the model reason first. Conversations are adapted to the
+template, and ``notes`` tells the user how.
 """
 
 from __future__ import annotations
@@ -10,24 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Literal
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-TODAY = date(2025, 1, 1)
-"""The date that templates see: what a model reads must not depend on when it is asked."""
+from cai.models.chat_template.render import Renderer, Turn
+
 REASONING_TAGS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
     ("<seed:think>", "</seed:think>"),
 )
 """Tags that models put around their reasoning."""
-SYSTEM_TEXT, USER_TEXT, ANSWER_TEXT = "zqsystem", "zqasked", "zqanswered"
+SYSTEM_TEXT, USER_TEXT, ANSWER_TEXT, LATER_TEXT = "zqsystem", "zqasked", "zqanswered", "zqlater"
 """Words that no template contains, so that they can be found again in what it renders."""
+PROBES = (SYSTEM_TEXT, USER_TEXT, ANSWER_TEXT, LATER_TEXT)
+_BRACKETED = re.compile(r"[<\[{|#]\S*\w\S*[>\]}|#]")
+_WORD = re.compile(r"\w")
 
-Turn = dict[str, Any]
 SystemTurns = Literal["kept", "refused", "dropped"]
 
 
@@ -36,8 +38,9 @@ class TemplateTraits:
     """What a chat template does.
 
     Attributes:
-        source: The template, with the date fixed.
         system: Whether system turns are kept, refused or silently dropped.
+        lost: Roles whose text does not reach the model, whatever form it is given.
+        as_parts: Whether the content of a turn is given as a list of parts.
         alternates: Whether two turns of one role in a row are refused.
         opening: Text to add after a prompt, where the template does not open the answer itself.
         reasoning_tags: The tags around reasoning, for a model that reasons before it answers.
@@ -45,8 +48,9 @@ class TemplateTraits:
         markers: Marks of turns that are plain text rather than special tokens, such as ``[INST]``.
     """
 
-    source: str
     system: SystemTurns
+    lost: tuple[str, ...]
+    as_parts: bool
     alternates: bool
     opening: str
     reasoning_tags: tuple[str, str] | None
@@ -62,6 +66,8 @@ class TemplateTraits:
             lines.append(
                 f"the chat template {verb} system turns: their text goes before the first user turn"
             )
+        if self.as_parts:
+            lines.append("the chat template drops plain texts: they are given as lists of parts")
         if self.opening:
             lines.append("the chat template does not open the answer: its opening is added")
         return lines
@@ -100,36 +106,55 @@ def _with_content(turn: Turn, content: str) -> Turn:
     return turn | {"content": content}
 
 
-def probe_template(tokenizer: PreTrainedTokenizerBase) -> TemplateTraits:
-    """Find out what the tokenizer's chat template does by rendering small conversations."""
-    source = dated(_default(tokenizer.chat_template))
+SYSTEM: Turn = {"role": "system", "content": SYSTEM_TEXT}
+USER: Turn = {"role": "user", "content": USER_TEXT}
+ANSWER: Turn = {"role": "assistant", "content": ANSWER_TEXT}
+LATER: Turn = {"role": "user", "content": LATER_TEXT}
 
-    def render(*turns: tuple[str, str], open_answer: bool = False) -> str | None:
-        messages = [{"role": role, "content": content} for role, content in turns]
-        try:
-            rendered = tokenizer.apply_chat_template(
-                messages, chat_template=source, tokenize=False, add_generation_prompt=open_answer
-            )
-        except TemplateError:
-            return None
-        return str(rendered)
 
-    user, assistant = ("user", USER_TEXT), ("assistant", ANSWER_TEXT)
-    prompt = render(user) or ""
-    opened_prompt = render(user, open_answer=True) or ""
-    answered = render(user, assistant) or ""
-    reasoning_tags = next((tags for tags in REASONING_TAGS if tags[1] in source), None)
-    markers = _plain_text_markers(tokenizer, [render(user, assistant, user) or "", opened_prompt])
+def probe_template(tokenizer: PreTrainedTokenizerBase, render: Renderer) -> TemplateTraits:
+    """Find out what a tokenizer's chat template does by rendering small conversations.
+
+    Args:
+        tokenizer: The tokenizer.
+        render: Its template; ``as_parts`` is set where the template wants lists of parts.
+    """
+    lost = _lost_roles(render)
+    if lost:
+        render.as_parts = True
+        render.as_parts = not _lost_roles(render)
+        lost = () if render.as_parts else lost
+    prompt = render.attempt([USER]) or ""
+    opened_prompt = render.attempt([USER], open_answer=True) or ""
+    answered = render.attempt([USER, ANSWER]) or ""
+    talk = render.attempt([USER, ANSWER, LATER]) or ""
+    reasoning_tags = next((tags for tags in REASONING_TAGS if tags[1] in render.source), None)
+    markers = _plain_text_markers(tokenizer, [talk, opened_prompt])
     return TemplateTraits(
-        source=source,
-        system=_system_turns(render(("system", SYSTEM_TEXT), user)),
-        alternates=render(user, user) is None,
+        system=_system_turns(render.attempt([SYSTEM, USER])),
+        lost=lost,
+        as_parts=render.as_parts,
+        alternates=render.attempt([USER, LATER]) is None,
         opening=_missing_opening(prompt, opened_prompt, answered),
         reasoning_tags=reasoning_tags,
-        can_disable_reasoning="enable_thinking" in source,
+        can_disable_reasoning="enable_thinking" in render.source,
         # reasoning tags are markers too: templates cut past turns at them
         markers=(*markers, *(reasoning_tags or ())),
     )
+
+
+def _lost_roles(render: Renderer) -> tuple[str, ...]:
+    """Name the roles whose text a conversation of three turns loses.
+
+    A template that takes single questions only loses nothing; it refuses the rest aloud.
+    """
+    question = render.attempt([USER], open_answer=True)
+    talk = render.attempt([USER, ANSWER, LATER], open_answer=True)
+    lost_user = question is None or USER_TEXT not in question
+    if talk is None:
+        return ("user",) if lost_user else ()
+    lost_user = lost_user or USER_TEXT not in talk or LATER_TEXT not in talk
+    return (*(["user"] if lost_user else []), *(["assistant"] if ANSWER_TEXT not in talk else []))
 
 
 def _system_turns(rendered: str | None) -> SystemTurns:
@@ -150,29 +175,37 @@ def _missing_opening(prompt: str, opened_prompt: str, answered: str) -> str:
     return ""
 
 
-def dated(source: str) -> str:
-    """Fix the date that a template prints at :data:`TODAY`."""
-    if "strftime_now" not in source:
-        return source
-    formats = dict.fromkeys(re.findall(r"strftime_now\(\s*(\"[^\"]*\"|'[^']*')", source))
-    days = ", ".join(f"{quoted}: '{TODAY.strftime(quoted[1:-1])}'" for quoted in formats)
-    lookup = f"{{{{ {{{days}}}.get(format, '{TODAY}') }}}}"
-    return f"{{%- macro strftime_now(format) -%}}{lookup}{{%- endmacro -%}}{source}"
-
-
-def _default(templates: str | dict[str, str] | None) -> str:
-    """Choose the template for plain chat, where a tokenizer has several."""
-    if isinstance(templates, dict):
-        return templates.get("default") or next(iter(templates.values()))
-    return templates or ""
-
-
 def _plain_text_markers(
     tokenizer: PreTrainedTokenizerBase, rendered: Sequence[str]
 ) -> tuple[str, ...]:
-    """Find marks of turns such as ``[INST]`` that are not tokens of the tokenizer."""
-    known = {token.content for token in tokenizer.added_tokens_decoder.values()}
-    between = " ".join(rendered)
-    for text in (SYSTEM_TEXT, USER_TEXT, ANSWER_TEXT, *sorted(known, key=len, reverse=True)):
-        between = between.replace(text, " ")
-    return tuple(dict.fromkeys(re.findall(r"[<\[{|#]\S*[>\]}|#]", between)))
+    """Find marks of turns that are not tokens, such as ``[INST]`` or ``### User:``."""
+    tokens = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    known = sorted((t for t in tokens if t.strip()), key=len, reverse=True)
+    bracketed = [
+        marker
+        for pieces in _between(rendered, known)
+        for piece in pieces
+        for marker in _BRACKETED.findall(piece)
+    ]
+    named = [line for text in rendered[:1] for line in _role_lines(text, known)]
+    return tuple(dict.fromkeys([*bracketed, *named]))
+
+
+def _between(rendered: Sequence[str], known: Sequence[str]) -> list[list[str]]:
+    """The pieces of each rendered text that are neither a probe nor a token."""
+    cut = re.compile("|".join(map(re.escape, [*PROBES, *known])))
+    return [cut.split(text) for text in rendered]
+
+
+def _role_lines(talk: str, known: Sequence[str]) -> list[str]:
+    """The words that open a turn where no token does: ``User:`` of "... User: Hello".
+
+    A turn that a token opens needs none of this, since the token itself is kept out of texts.
+    """
+    lines = []
+    for before, after in pairwise([USER_TEXT, ANSWER_TEXT, LATER_TEXT]):
+        opening = talk.partition(before)[2].partition(after)[0]
+        if not any(token in opening for token in known):
+            line = opening.strip().rpartition("\n")[2].strip()
+            lines += [line] if _WORD.search(line) else []
+    return lines

@@ -13,13 +13,11 @@ from transformers import PreTrainedModel
 
 from cai.config import PPO, Training
 from cai.keys import seed_for
-from cai.models.chat_template.format import ChatFormat
+from cai.models.chat import open_chat
 from cai.models.decode import Decoded, decode
 from cai.models.heads import Policy
 from cai.models.load import load_language_model, load_tokenizer, same_tokenization
 from cai.models.packing.layout import PackedBatch, PromptGroup, pack
-from cai.models.packing.padding import padding_id
-from cai.models.stopping import stop_tokens
 from cai.rl.losses import token_logprobs
 from cai.train.engine import Engine
 from cai.train.load import load_policy, load_scalar
@@ -66,7 +64,7 @@ class ActorCritic:
         actor: Its engine.
         critic: The engine of a separate critic, else None.
         reference: The frozen copy of the policy; None with adapters.
-        stops: Ids of the tokens that end an answer.
+        chat: How the policy writes conversations, and what ends an answer.
         temperature: Temperature of sampling and of all log-probabilities.
     """
 
@@ -84,7 +82,7 @@ class ActorCritic:
         self.has_value_head = config.method == "ppo" and config.critic == "head"
         torch.manual_seed(seed_for(seed, "adapters"))  # new adapters are drawn at random
         self.policy, self.tokenizer = load_policy(policy, training, value=self.has_value_head)
-        self.stops = stop_tokens(policy, ChatFormat(self.tokenizer, chat_format))
+        self.chat = open_chat(policy, chat_format, tokenizer=self.tokenizer)
         steps = config.num_updates * config.epochs * config.num_minibatches
         self.reference: Policy | None = None
         if not training.lora_rank:
@@ -126,7 +124,7 @@ class ActorCritic:
 
     def pack(self, prompt_groups: Sequence[PromptGroup]) -> PackedBatch:
         """Pack prompts and answers into one batch for the models."""
-        return pack(self.model, prompt_groups, padding_id(self.tokenizer))
+        return pack(self.model, prompt_groups, self.chat.pad_id)
 
     @contextlib.contextmanager
     def summon_full_params(self) -> Iterator[None]:
@@ -159,8 +157,8 @@ class ActorCritic:
                 max_tokens=max_tokens,
                 temperature=temperature,
                 seeds=seeds,
-                stop_ids=self.stops,
-                pad_id=padding_id(self.tokenizer),
+                stop_ids=self.chat.stop_ids,
+                pad_id=self.chat.pad_id,
             )
 
     @property

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from cai.models.chat_template.format import ChatFormat
-from cai.models.load import load_tokenizer
-from cai.models.stopping import answer_text, stop_tokens
+from cai.models.chat import open_chat
 from cai.records import Prompt
 
 
@@ -21,32 +19,31 @@ class Detokenizer:
 
     Attributes:
         tokenizer: The policy's tokenizer.
-        stops: Ids of the tokens that end an answer.
+        chat: How the policy writes conversations.
     """
 
     def __init__(self, prompts: Sequence[Prompt], policy: str, chat_format: str = "") -> None:
         self.prompts = prompts
         self.chat_format = chat_format
-        self.tokenizer = load_tokenizer(policy)
-        self._chat = ChatFormat(self.tokenizer, chat_format)
-        self.stops = stop_tokens(policy, self._chat)
+        self.chat = open_chat(policy, chat_format)
+        self.tokenizer = self.chat.tokenizer
 
     def __call__(
         self, prompts: Sequence[list[int]], answers: Sequence[list[int]]
     ) -> list[tuple[Prompt, str]]:
         """Return the prompt and the text of the answer for each row of token ids."""
         return [
-            (self._prompt_of_ids[tuple(prompt)], answer_text(self.tokenizer, answer, self.stops))
+            (self._prompt_of_ids[tuple(prompt)], self.chat.decode(answer).text)
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
 
     def ended(self, answer: Sequence[int]) -> bool:
         """Return whether an answer ended with a stop token, and was not cut off."""
-        return bool(answer) and answer[-1] in self.stops
+        return self.chat.has_ended(answer)
 
     @cached_property
     def _prompt_of_ids(self) -> dict[tuple[int, ...], Prompt]:
         return {
-            tuple(self._chat.ids(self._chat.prompt(prompt.messages))): prompt
+            tuple(self.chat.ids(self.chat.prompt(prompt.messages))): prompt
             for prompt in self.prompts
         }

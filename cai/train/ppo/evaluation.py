@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from cai.config import PPORollout
 from cai.keys import seed_for
-from cai.models.stopping import answer_text
 from cai.records import Prompt
 from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.metrics import mean, rollout_kl
@@ -61,11 +60,8 @@ class Evaluator:
         if rollout.scored.any():
             metrics["eval_score"] = float(rollout.scores[rollout.scored].mean())
         if self.gold:
-            actor_critic = self.actor_critic
-            texts = [
-                answer_text(actor_critic.tokenizer, row.answer, actor_critic.stops)
-                for row in rollout.trajectories
-            ]
+            chat = self.actor_critic.chat
+            texts = [chat.decode(row.answer).text for row in rollout.trajectories]
             gold = self.gold(list(zip(self.prompts, texts, strict=True)))
             if len(gold):
                 metrics["eval_gold"] = mean(gold)

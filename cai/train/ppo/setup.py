@@ -9,7 +9,6 @@ from pathlib import Path
 from cai.config import PPO, Monitor
 from cai.errors import InputError, Problem
 from cai.keys import digest
-from cai.models.chat_template.format import ChatFormat
 from cai.models.load import context_length, fingerprint
 from cai.records import Prompt
 from cai.rl.kl import KLController
@@ -80,7 +79,7 @@ class PPOSetup:
             chat_format=options.chat_format,
             seed=options.seed,
         )
-        self.chat = ChatFormat(self.actor_critic.tokenizer, options.chat_format)
+        self.chat = self.actor_critic.chat
         self.context_length = context_length(self.actor_critic.model)
         self.micro_batch_tokens = micro_batch_tokens_of(options.training, self.actor_critic.model)
         self.ptx_rows = self._tokenize_ptx()

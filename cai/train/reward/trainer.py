@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cai.config import Reward
 from cai.files import StrPath
+from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.models.heads import Scalar
 from cai.models.load import context_length
@@ -83,7 +84,7 @@ def _train_member(
     scalar, tokenizer = setup.load_scalar()
     # the base may be a reward model itself, normalized for the scores of the head it had
     set_normalization(scalar, mean=0.0, std=1.0)
-    chat = ChatFormat(tokenizer, setup.options.chat_format)
+    chat = open_chat(setup.base, setup.options.chat_format, tokenizer=tokenizer)
     labels = prepare_labels(preferences, chat, config, setup.options.seed)
     trainer = Trainer(
         setup,
