@@ -93,8 +93,15 @@ class ChatFormat:
 
     @property
     def reasoning_tags(self) -> tuple[str, str] | None:
-        """The tags around reasoning, for a model that reasons before it answers."""
-        return self.traits.reasoning_tags if self.chat_format == "chat" else None
+        """The tags around reasoning, for a model that reasons before it answers.
+
+        The first one is empty where only the beginning of the answer is marked.
+        """
+        if self.chat_format != "chat":
+            return None
+        return self.traits.reasoning_tags or (
+            ("", self.traits.header) if self.traits.header else None
+        )
 
     # -- where an answer ends ----------------------------------------------------------------------
 
@@ -158,12 +165,18 @@ class ChatFormat:
 
     # -- texts -------------------------------------------------------------------------------------
 
-    def prompt(self, messages: Sequence[Message]) -> str:
+    def prompt(self, messages: Sequence[Message], answer_prefix: str = "") -> str:
         """Render a conversation up to where the model's next answer begins.
+
+        Args:
+            messages: The conversation.
+            answer_prefix: How the answer begins; the model continues it, without reasoning first.
 
         Raises:
             InputError: If the model's template refuses the conversation, with the reason.
         """
+        if answer_prefix:
+            return "".join(self.answered(messages, answer_prefix))
         if self.chat_format == "plain":
             return "".join(m.content for m in messages)
         if self.chat_format == "transcript":
@@ -201,7 +214,7 @@ class ChatFormat:
         reasoning, closed, answer = text.rpartition(end)
         if closed:
             return reasoning.replace(begin, "").strip(), answer
-        is_open = text.lstrip().startswith(begin)
+        is_open = bool(begin) and text.lstrip().startswith(begin)
         if is_open or (self.enable_thinking and self._opens_reasoning):
             return text.replace(begin, "").strip(), ""
         return "", text
@@ -253,9 +266,14 @@ class ChatFormat:
         return prompt_ids, answer_ids + ([closing] if isinstance(closing, int) else [])
 
     def options(
-        self, messages: Sequence[Message], options: Sequence[str]
+        self, messages: Sequence[Message], options: Sequence[str], answer_prefix: str = ""
     ) -> tuple[list[int], list[list[int]]]:
         """Tokenize a prompt and the options that its answer may begin with.
+
+        Args:
+            messages: The conversation.
+            options: The options.
+            answer_prefix: How the answer begins; the options continue it.
 
         Returns:
             The prompt's token ids, and for each option the ids that tell it from the others: its
@@ -264,8 +282,11 @@ class ChatFormat:
         Raises:
             InputError: If the tokenizer cannot tell two options apart.
         """
-        prompt, added = self.answered(messages, options[0])
-        space = added[: max(0, added.find(options[0]))]  # some formats put one before an answer
+        first = answer_prefix + options[0]
+        prompt, added = self.answered(messages, first)
+        space = added[: max(0, added.find(first))]  # some formats put one before an answer
+        if answer_prefix:
+            prompt, space = self.prompt(messages, answer_prefix), ""
         prompt_ids, *option_ids = self.continued(prompt, *(space + option for option in options))
         if len(set(map(tuple, option_ids))) < len(option_ids):
             shown, name = " and ".join(map(repr, options)), self.tokenizer.name_or_path
@@ -312,10 +333,11 @@ class ChatFormat:
         """Render a prompt with the opening of the answer; closed reasoning where none is wanted."""
         rendered = self._apply(_turns(messages), open_answer=True, enable_thinking=enable_thinking)
         text = rendered + self.traits.opening
-        tags = self.traits.reasoning_tags
-        if enable_thinking or tags is None:
+        if enable_thinking or self.reasoning_tags is None:
             return text
-        begin, end = tags
+        begin, end = self.reasoning_tags
+        if not begin:
+            return text + end
         if text.rstrip().endswith(begin):
             return f"{text.rstrip()}\n\n{end}\n\n"
         if self.traits.can_disable_reasoning:
@@ -327,7 +349,7 @@ class ChatFormat:
         """Whether the prompt ends inside the reasoning that the model is to continue."""
         tags = self.traits.reasoning_tags
         if tags is None:
-            return False
+            return bool(self.traits.header)
         prompt = self._apply([USER_TURN], open_answer=True, enable_thinking=True)
         return prompt.rstrip().endswith(tags[0])
 

@@ -15,8 +15,14 @@ TODAY = date(2025, 1, 1)
 Turn = dict[str, Any]
 FAILURES = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 """What templates raise on a conversation that they do not take; few of them raise on purpose."""
-EXPECTED: tuple[dict[str, Any], ...] = ({}, {"tools": []}, {"tools": [], "documents": []})
-"""Arguments that some templates read without asking whether they were given."""
+EXPECTED: tuple[dict[str, Any], ...] = (
+    {},
+    {"bos_token": ""},
+    {"tools": []},
+    {"tools": [], "documents": []},
+    {"tools": [], "documents": [], "bos_token": ""},
+)
+"""Variables that some templates read without asking whether they were given."""
 
 
 class Refused(Exception):
@@ -39,6 +45,8 @@ class Renderer:
         self.as_parts = False
         self._tokenizer = tokenizer
         self._expected: dict[str, Any] | None = None
+        has_bos = tokenizer.bos_token is not None
+        self._tries = [tried for tried in EXPECTED if not (has_bos and "bos_token" in tried)]
 
     def __call__(
         self, turns: Sequence[Turn], *, open_answer: bool = False, **options: object
@@ -53,7 +61,7 @@ class Renderer:
         Raises:
             Refused: If the template does not take the conversation.
         """
-        tries = EXPECTED if self._expected is None else (self._expected,)
+        tries = self._tries if self._expected is None else (self._expected,)
         refusal: Exception | None = None
         for expected in tries:
             try:

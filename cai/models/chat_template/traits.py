@@ -27,6 +27,8 @@ REASONING_TAGS = (
 SYSTEM_TEXT, USER_TEXT, ANSWER_TEXT, LATER_TEXT = "zqsystem", "zqasked", "zqanswered", "zqlater"
 """Words that no template contains, so that they can be found again in what it renders."""
 PROBES = (SYSTEM_TEXT, USER_TEXT, ANSWER_TEXT, LATER_TEXT)
+LINES = 'zqfirst\n\n  zqsecond "zqthird"'
+"""A text whose white space and quotes can be compared with what a template makes of them."""
 _BRACKETED = re.compile(r"[<\[{|#]\S*\w\S*[>\]}|#]")
 _WORD = re.compile(r"\w")
 
@@ -43,6 +45,9 @@ class TemplateTraits:
         as_parts: Whether the content of a turn is given as a list of parts.
         alternates: Whether two turns of one role in a row are refused.
         opening: Text to add after a prompt, where the template does not open the answer itself.
+        header: What the model writes between its reasoning and its answer, where the template
+            leaves it to the model; empty in most templates.
+        rewrites: Whether the template changes white space inside texts.
         reasoning_tags: The tags around reasoning, for a model that reasons before it answers.
         can_disable_reasoning: Whether the template has a switch that turns reasoning off.
         markers: Marks of turns that are plain text rather than special tokens, such as ``[INST]``.
@@ -53,6 +58,8 @@ class TemplateTraits:
     as_parts: bool
     alternates: bool
     opening: str
+    header: str
+    rewrites: bool
     reasoning_tags: tuple[str, str] | None
     can_disable_reasoning: bool
     markers: tuple[str, ...]
@@ -70,6 +77,10 @@ class TemplateTraits:
             lines.append("the chat template drops plain texts: they are given as lists of parts")
         if self.opening:
             lines.append("the chat template does not open the answer: its opening is added")
+        if self.header:
+            lines.append(f"answers begin with {self.header}, unless the model may reason first")
+        if self.rewrites:
+            lines.append("the chat template changes line breaks inside texts")
         return lines
 
     def adapt(self, turns: Sequence[Turn]) -> list[Turn]:
@@ -130,12 +141,16 @@ def probe_template(tokenizer: PreTrainedTokenizerBase, render: Renderer) -> Temp
     talk = render.attempt([USER, ANSWER, LATER]) or ""
     reasoning_tags = next((tags for tags in REASONING_TAGS if tags[1] in render.source), None)
     markers = _plain_text_markers(tokenizer, [talk, opened_prompt])
+    opening = _missing_opening(prompt, opened_prompt, answered)
+    header = "" if opening or reasoning_tags else _header(opened_prompt, answered)
     return TemplateTraits(
         system=_system_turns(render.attempt([SYSTEM, USER])),
         lost=lost,
         as_parts=render.as_parts,
         alternates=render.attempt([USER, LATER]) is None,
-        opening=_missing_opening(prompt, opened_prompt, answered),
+        opening=opening,
+        header=header,
+        rewrites=LINES not in (render.attempt([USER | {"content": LINES}]) or ""),
         reasoning_tags=reasoning_tags,
         can_disable_reasoning="enable_thinking" in render.source,
         # reasoning tags are markers too: templates cut past turns at them
@@ -150,7 +165,7 @@ def _lost_roles(render: Renderer) -> tuple[str, ...]:
     """
     question = render.attempt([USER], open_answer=True)
     talk = render.attempt([USER, ANSWER, LATER], open_answer=True)
-    lost_user = question is None or USER_TEXT not in question
+    lost_user = USER_TEXT not in (question or USER_TEXT)
     if talk is None:
         return ("user",) if lost_user else ()
     lost_user = lost_user or USER_TEXT not in talk or LATER_TEXT not in talk
@@ -173,6 +188,15 @@ def _missing_opening(prompt: str, opened_prompt: str, answered: str) -> str:
     if opened_prompt == prompt and before_answer.startswith(after_question):
         return before_answer[len(after_question) :]
     return ""
+
+
+def _header(opened_prompt: str, answered: str) -> str:
+    """Find what a model is to write between the opening that it is given and its answer."""
+    before_answer = answered.partition(USER_TEXT)[2].partition(ANSWER_TEXT)[0]
+    after_question = opened_prompt.partition(USER_TEXT)[2]
+    is_longer = after_question.strip() and before_answer.startswith(after_question)
+    header = before_answer[len(after_question) :] if is_longer else ""
+    return header if header.strip() else ""
 
 
 def _plain_text_markers(
