@@ -5,10 +5,10 @@
 ``chat_templates.json`` names templates that were tried: by the SHA-256 of the file, and the public
 repository, commit and path that it comes from. They are not part of this repository.
 
-Each template is tried with two tokenizers: one that has the marks in the template as special tokens,
-and one to which they are plain text. A template is ``kept`` (all of a conversation reaches the model,
-answers end, and what is sampled is read back as it was written) or ``refused`` in one line. Anything
-else is a fault, and the exit code is 1.
+Each template is tried with two tokenizers: one that has the marks in the template as special
+tokens, and one to which they are plain text. A template is ``kept`` (all of a conversation reaches
+the model, answers end, and what is sampled is read back as it was written) or ``refused`` in one
+line. Anything else is a fault, and the exit code is 1.
 """
 
 from __future__ import annotations
