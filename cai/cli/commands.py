@@ -47,6 +47,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "export": Command("cai.cli.export:export", "Write labels and revisions for other tools"),
     },
     "Inspect": {
+        "inspect": Command(
+            "cai.cli.inspect:inspect", "Try a model and show what will be done with it"
+        ),
         "report": Command("cai.cli.report:report", "Write the report of a run as one HTML file"),
         "audit": Command("cai.cli.audit:audit", "Show the quality of the labels of a run"),
         "influence": Command(

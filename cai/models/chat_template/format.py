@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from cai import templates
 from cai.errors import InputError, Problem
+from cai.models.chat_template.check import check_kept, check_shield, refused
 from cai.models.chat_template.ending import Ending, end_tokens, find_ending
 from cai.models.chat_template.render import Refused, Renderer, Turn
 from cai.models.chat_template.shield import SHIELDED, Shield, readable
@@ -74,8 +75,8 @@ class ChatFormat:
         self.enable_thinking = enable_thinking and self.reasoning_tags is not None
         self._eos = tuple(eos)
         if self.chat_format == "chat":
-            self._check_kept()
-            self._check_shield()
+            check_kept(tokenizer, self.traits)
+            check_shield(tokenizer, self.shield, self._question_ids)
 
     @cached_property
     def _render(self) -> Renderer:
@@ -102,6 +103,9 @@ class ChatFormat:
         return self.traits.reasoning_tags or (
             ("", self.traits.header) if self.traits.header else None
         )
+
+    def _question_ids(self, content: str) -> list[int]:
+        return self.ids(self.prompt([Message(role="user", content=content)]))
 
     # -- where an answer ends ----------------------------------------------------------------------
 
@@ -367,35 +371,7 @@ class ChatFormat:
             return self._render(shielded, open_answer=open_answer, **options)
         except Refused as refusal:
             roles = ", ".join(turn["role"] for turn in turns)
-            self._refuse(f"refuses the turns {roles}: {refusal}")
-
-    def _refuse(self, reason: str) -> NoReturn:
-        name, advice = (
-            self.tokenizer.name_or_path,
-            "choose another model or chat_format: transcript",
-        )
-        raise InputError([Problem("chat template", f"{name} {reason}; {advice}")])
-
-    def _check_kept(self) -> None:
-        """Refuse a template that loses what people or models write."""
-        if self.traits.lost:
-            self._refuse(f"drops the text of {' and '.join(self.traits.lost)} turns")
-
-    def _check_shield(self) -> None:
-        """Refuse a tokenizer that reads control tokens out of what people write."""
-        added = self.tokenizer.added_tokens_decoder
-        control = {i for i, t in added.items() if self.shield.control.fullmatch(t.content)}
-        control.discard(self.tokenizer.unk_token_id)  # any unknown word may become it
-
-        def count(content: str) -> int:
-            prompt = self._apply([{"role": "user", "content": content}], open_answer=True)
-            return sum(i in control for i in self.ids(prompt))
-
-        contents = [added[i].content for i in sorted(control)]
-        if count("x" + "x".join(contents) + "x") != count("x"):
-            name = self.tokenizer.name_or_path
-            reason = f"{name} reads control tokens out of what people write"
-            raise InputError([Problem("tokenizer", f"{reason}; choose chat_format: transcript")])
+            raise refused(self.tokenizer, f"refuses the turns {roles}: {refusal}") from None
 
 
 def _turns(messages: Sequence[Message]) -> list[Turn]:
