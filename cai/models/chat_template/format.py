@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -19,6 +19,8 @@ from cai.models.packing.padding import padding_id
 from cai.records import Message
 
 NEWLINE = "\n"
+RECENT = 64
+"""Prompts whose text and tokens are remembered."""
 USER_TURN: Turn = {"role": "user", "content": "x"}
 
 
@@ -74,6 +76,9 @@ class ChatFormat:
         self.chat_format = chat_format or ("chat" if tokenizer.chat_template else "transcript")
         self.enable_thinking = enable_thinking and self.reasoning_tags is not None
         self._eos = tuple(eos)
+        # a prompt has several answers, and each is tokenized with it
+        self._opened = lru_cache(RECENT)(self._open)
+        self._tokenized = lru_cache(RECENT)(self._tokenize)
         if self.chat_format == "chat":
             check_kept(tokenizer, self.traits)
             check_shield(tokenizer, self.shield, self._question_ids)
@@ -185,7 +190,7 @@ class ChatFormat:
             return "".join(m.content for m in messages)
         if self.chat_format == "transcript":
             return templates.transcript(_turns(messages))
-        return self._opened(messages, enable_thinking=self.enable_thinking)
+        return self._opened(tuple(messages), self.enable_thinking)
 
     def answered(self, messages: Sequence[Message], answer: str) -> tuple[str, str]:
         """Render a conversation and an answer to it.
@@ -199,7 +204,7 @@ class ChatFormat:
         if self.chat_format == "transcript":
             return self.prompt(messages), f" {templates.one_turn(answer).strip()}"
         turns = _turns(messages)
-        prompt = self._opened(messages, enable_thinking=False)
+        prompt = self._opened(tuple(messages), False)
         whole = self._apply([*turns, {"role": "assistant", "content": answer}])
         after = self.ending.after
         if whole.startswith(prompt) and whole.endswith(after):
@@ -230,6 +235,9 @@ class ChatFormat:
 
         A chat template writes its own special tokens; other formats get the tokenizer's.
         """
+        return list(self._tokenized(text))
+
+    def _tokenize(self, text: str) -> list[int]:
         if self.chat_format != "chat":
             ids: list[int] = self.tokenizer(
                 text, add_special_tokens=True, split_special_tokens=True, verbose=False
@@ -333,7 +341,11 @@ class ChatFormat:
 
     # -- the template ------------------------------------------------------------------------------
 
-    def _opened(self, messages: Sequence[Message], *, enable_thinking: bool) -> str:
+    def _open(
+        self,
+        messages: tuple[Message, ...],
+        enable_thinking: bool,  # noqa: FBT001
+    ) -> str:
         """Render a prompt with the opening of the answer; closed reasoning where none is wanted."""
         rendered = self._apply(_turns(messages), open_answer=True, enable_thinking=enable_thinking)
         text = rendered + self.traits.opening
