@@ -255,6 +255,9 @@ class Judgment(Record):
         reason: What went wrong with some or all of the judge's responses.
         evidence: The numbers behind the verdict, by name: the probability of an option for each
             order of the answers, or the probability that a critique finds a problem in each answer.
+        option_mass: For each order or answer, the probability that the judge's answer begins with
+            any of the options. Where it is small, the verdict is read from what the judge hardly
+            ever says. Empty for methods that let it write.
         text: The text that the judge wrote, for methods that let it write.
         template: Digest of the template of the judge's prompt.
         seeds: Seeds of the sampled responses, for methods that sample.
@@ -269,6 +272,7 @@ class Judgment(Record):
     status: Status = "ok"
     reason: Text = ""
     evidence: dict[str, float] = {}
+    option_mass: tuple[float, ...] = ()
     text: Text = ""
     template: str = ""
     seeds: tuple[int, ...] = ()

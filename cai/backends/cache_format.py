@@ -48,6 +48,8 @@ def cache_key(fingerprint: str, rendered: str, request: Request) -> str:
     else:
         kind = "loglikelihood"
         values = {"options": request.options}
+    if request.answer_prefix:  # without one the key is that of older versions
+        values["answer_prefix"] = request.answer_prefix
     return digest([fingerprint, rendered, kind, values], 40)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast, get_args
 
 from cai.backends.openai_protocol import VOTE_SAMPLES
+from cai.backends.openai_schema import Continuation
 from cai.backends.protocol import Completion, GenerateRequest, LoglikelihoodRequest
 from cai.errors import LimitReached
 from cai.records import Message
@@ -18,6 +19,15 @@ PROBE_ATTEMPTS = 3
 _QUESTION = (Message(role="user", content="Write two words."),)
 _GENERATE = GenerateRequest(_QUESTION, seed=1234, temperature=1.0, max_tokens=12)
 _SCORE = LoglikelihoodRequest(_QUESTION, ("yes", "no"))
+# only a server that continues the turn begins with the rest of the word
+_WORD, _BEGINNING = "strawberry", "straw"
+_CONTINUE = GenerateRequest(
+    (Message(role="user", content=f"Repeat this word: {_WORD}"),),
+    seed=0,
+    temperature=0.0,
+    max_tokens=4,
+    answer_prefix=_BEGINNING,
+)
 
 
 @dataclass
@@ -28,11 +38,14 @@ class Capabilities:
         logprobs: It gives the log-probabilities of tokens.
         seed: It gives equal responses to equal requests with equal seeds.
         thinking_switch: It accepts the option that keeps a model from reasoning.
+        continuation: How it is made to continue an answer that was begun; None until a request
+            needs that.
     """
 
     logprobs: bool = True
     seed: bool = True
     thinking_switch: bool = True
+    continuation: Continuation | None = None
 
     def limitations(self) -> list[str]:
         """Return what the user should know, as ends of sentences that begin with the server."""
@@ -73,6 +86,24 @@ async def probe(endpoint: Endpoint, *, enable_thinking: bool) -> Capabilities:
     scored = await endpoint.send(_SCORE, capabilities)
     capabilities.logprobs = scored.finish_reason != "failed"
     return capabilities
+
+
+async def probe_continuation(endpoint: Endpoint, capabilities: Capabilities) -> Continuation:
+    """Find out how a chat server is made to continue an answer that was begun.
+
+    Args:
+        endpoint: The server.
+        capabilities: What else it can do.
+    """
+    for way in get_args(Continuation):
+        if way == "none":
+            continue
+        trial = replace(capabilities, continuation=way)
+        response = await endpoint.send(_CONTINUE, trial, PROBE_ATTEMPTS)
+        assert isinstance(response, Completion)
+        if response.text.startswith(_WORD.removeprefix(_BEGINNING)):
+            return cast("Continuation", way)
+    return "none"
 
 
 def _first_failure(endpoint: Endpoint, reason: str) -> str:

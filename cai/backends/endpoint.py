@@ -240,6 +240,7 @@ class Endpoint:
             model.dialect,
             logprobs=capabilities.logprobs,
             disable_thinking=capabilities.thinking_switch,
+            continuation=capabilities.continuation or "none",
         )
         # equal requests have equal keys, so that a server that keeps track bills a retry once
         identity = [model.name, openai_protocol.render(request, model.dialect), repr(request)]

@@ -111,7 +111,7 @@ class LocalBackend:
 
     def render(self, request: Request) -> str:
         """Return the prompt in the model's chat format."""
-        return self.format.prompt(request.messages)
+        return self.format.prompt(request.messages, request.answer_prefix)
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """Respond to the generate requests, then to the loglikelihood requests, batch by batch."""
@@ -195,7 +195,9 @@ class LocalBackend:
         scores: dict[int, list[float | None]] = {}
         prompt_lengths: dict[int, int] = {}
         for index, request in requests:
-            prompt, options = self.format.options(request.messages, request.options)
+            prompt, options = self.format.options(
+                request.messages, request.options, request.answer_prefix
+            )
             longest = max(map(len, options))
             if len(prompt) + longest > self._context:
                 yield index, self._too_long(request, len(prompt), longest)

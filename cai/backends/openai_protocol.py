@@ -10,6 +10,7 @@ from cai.backends.openai_schema import (
     Body,
     ChatBody,
     ChatChoice,
+    Continuation,
     Dialect,
     MalformedResponse,
     TextChoice,
@@ -66,11 +67,14 @@ def render(request: Request, dialect: Dialect) -> str:
         What the model reads, for ``transcript`` and ``plain``. For ``chat`` the server has the
         template, so the turns are listed in a form of our own.
     """
+    begun = request.answer_prefix
     if dialect == "plain":
-        return "".join(m.content for m in request.messages)
+        return "".join(m.content for m in request.messages) + begun
     if dialect == "transcript":
-        return templates.transcript([m.model_dump() for m in request.messages])
-    return "\n".join(f"<{m.role}>\n{m.content}" for m in request.messages)
+        text = templates.transcript([m.model_dump() for m in request.messages])
+        return f"{text} {begun}" if begun else text
+    turns = [f"<{m.role}>\n{m.content}" for m in request.messages]
+    return "\n".join([*turns, f"<assistant>\n{begun}"] if begun else turns)
 
 
 def request_fields(
@@ -80,6 +84,7 @@ def request_fields(
     *,
     logprobs: bool = True,
     disable_thinking: bool = False,
+    continuation: Continuation = "none",
 ) -> dict[str, Any]:
     """Build the arguments of the client's ``create`` method.
 
@@ -90,6 +95,7 @@ def request_fields(
         logprobs: Whether the server gives log-probabilities; otherwise options are scored by
             sampling several answers.
         disable_thinking: Whether to ask the server's chat template for no reasoning.
+        continuation: How the server is made to continue an answer that was begun.
 
     Returns:
         The arguments, by name.
@@ -97,9 +103,11 @@ def request_fields(
     # servers have default values of their own, so top_p is always set
     fields: dict[str, Any] = {"model": model, "top_p": 1.0}
     if dialect == "chat":
-        fields["messages"] = [m.model_dump() for m in request.messages]
+        fields["messages"], extra = _chat_messages(request, continuation)
         if disable_thinking:
-            fields["extra_body"] = {"chat_template_kwargs": {"enable_thinking": False}}
+            extra["chat_template_kwargs"] = {"enable_thinking": False}
+        if extra:
+            fields["extra_body"] = extra
     else:
         fields["prompt"] = render(request, dialect)
         if dialect == "transcript":
@@ -117,6 +125,20 @@ def request_fields(
     if dialect == "chat":
         return fields | {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     return fields | {"logprobs": TOP_LOGPROBS}
+
+
+def _chat_messages(
+    request: Request, continuation: Continuation
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the messages of a request, and the fields that go with an answer that was begun."""
+    messages: list[dict[str, Any]] = [m.model_dump() for m in request.messages]
+    if not request.answer_prefix or continuation == "none":
+        return messages, {}
+    begun = {"role": "assistant", "content": request.answer_prefix}
+    if continuation == "prefix":
+        return [*messages, begun | {"prefix": True}], {}
+    fields = {"continue_final_message": True, "add_generation_prompt": False}
+    return [*messages, begun], fields if continuation == "continue_final_message" else {}
 
 
 def completion(body: Body, request: GenerateRequest) -> Completion:

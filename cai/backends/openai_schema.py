@@ -13,6 +13,14 @@ Dialect = Literal["chat", "transcript", "plain"]
 - ``transcript``: as a "Human: / Assistant:" text, to ``/completions``; for base models.
 - ``plain``: as the bare texts, to ``/completions``.
 """
+Continuation = Literal["none", "continue_final_message", "prefix", "last_turn"]
+"""How a chat server is made to continue an answer that was begun.
+
+- ``none``: it cannot; the question is sent alone.
+- ``continue_final_message``: the field of vLLM and SGLang.
+- ``prefix``: the field of a message at DeepSeek and Mistral.
+- ``last_turn``: by a last turn of the assistant alone, as llama.cpp and Anthropic have it.
+"""
 MAX_TOKEN_COUNT = 1_000_000_000
 """Larger token counts are not believed."""
 

@@ -28,6 +28,7 @@ def logprobs_from_first_token(
         The log-probability of each option: ``-inf`` for an option that no token fits, NaN for all
         of them if no token fits any.
     """
+    options = [option.strip() for option in options]
     totals = [0.0] * len(options)
     for token, logprob in first_token.items():
         for word_start in _WORD_STARTS:
@@ -53,9 +54,10 @@ def logprobs_from_votes(options: Sequence[str], texts: Sequence[str]) -> tuple[f
         texts: The sampled answers.
 
     Returns:
-        The logarithm of each option's share among the answers that begin with any option: ``-inf``
-        for an option that none begins with, NaN for all of them if no answer begins with any.
+        The logarithm of each option's share of the answers: ``-inf`` for an option that none begins
+        with, NaN for all of them if no answer begins with any.
     """
+    options = [option.strip() for option in options]
     # the longest option first, since one option may begin with another
     by_length = sorted(range(len(options)), key=lambda index: -len(options[index]))
     counts = [0.0] * len(options)
@@ -65,7 +67,7 @@ def logprobs_from_votes(options: Sequence[str], texts: Sequence[str]) -> tuple[f
             if _begins_with(start, options[index]):
                 counts[index] += 1
                 break
-    return _logs(counts, sum(counts))
+    return _logs(counts, len(texts))
 
 
 def _logs(amounts: Sequence[float], total: float) -> tuple[float, ...]:

@@ -30,12 +30,14 @@ class GenerateRequest:
         seed: Seed of the sampling; equal requests get equal responses.
         temperature: Sampling temperature; 0 is greedy.
         max_tokens: Maximum number of tokens in the response.
+        answer_prefix: How the next turn begins; the response continues it and does not repeat it.
     """
 
     messages: tuple[Message, ...]
     seed: int
     temperature: float = 1.0
     max_tokens: int = 256
+    answer_prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,13 @@ class LoglikelihoodRequest:
     Attributes:
         messages: The conversation.
         options: The texts to score, such as ``("A", "B")``.
+        answer_prefix: How the next turn begins, such as ``"The answer is: ("``; the options
+            continue it.
     """
 
     messages: tuple[Message, ...]
     options: tuple[str, ...]
+    answer_prefix: str = ""
 
 
 Request = GenerateRequest | LoglikelihoodRequest

@@ -40,8 +40,11 @@ class ScriptedBackend:
         self._stopped = False
 
     def render(self, request: Request) -> str:
-        """Return the turns as lines of ``role: content``."""
-        return "\n".join(f"{m.role}: {m.content}" for m in request.messages)
+        """Return the turns as lines of ``role: content``; a begun answer is the last one."""
+        lines = [f"{m.role}: {m.content}" for m in request.messages]
+        if request.answer_prefix:
+            lines.append(f"assistant: {request.answer_prefix}")
+        return "\n".join(lines)
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """Respond to the requests one after the other; tokens are counted as words.

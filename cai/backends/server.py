@@ -15,7 +15,7 @@ import httpx2 as httpx
 
 from cai.arguments import check_choice
 from cai.backends import openai_protocol
-from cai.backends.capabilities import probe
+from cai.backends.capabilities import probe, probe_continuation
 from cai.backends.endpoint import Endpoint, ServedModel, ServerSettings
 from cai.backends.openai_schema import Dialect
 from cai.backends.protocol import Request, Response
@@ -129,7 +129,7 @@ class ServerBackend:
                 Endpoint(url, http, self._model, settings, lambda: pending.is_stopped)
                 for url in self.urls
             ]
-            await self._probe(endpoints[0])
+            await self._probe(endpoints[0], pending)
             # as many senders as may ever be active; the endpoint's rate limit says how many are
             senders = min(settings.concurrency, len(pending))
             async with asyncio.TaskGroup() as group:
@@ -139,11 +139,18 @@ class ServerBackend:
             if pending.error:
                 raise pending.error
 
-    async def _probe(self, endpoint: Endpoint) -> None:
-        if self._model.capabilities is None:
-            capabilities = await probe(endpoint, enable_thinking=self._model.enable_thinking)
-            self._model.capabilities = capabilities
-            self._model.notes += [f"{endpoint.url} {text}" for text in capabilities.limitations()]
+    async def _probe(self, endpoint: Endpoint, pending: _RequestQueue) -> None:
+        model = self._model
+        if model.capabilities is None:
+            model.capabilities = await probe(endpoint, enable_thinking=model.enable_thinking)
+            model.notes += [f"{endpoint.url} {text}" for text in model.capabilities.limitations()]
+        can = model.capabilities
+        is_needed = pending.has_begun_answers and model.dialect == "chat"
+        if is_needed and can.continuation is None:
+            can.continuation = await probe_continuation(endpoint, can)
+            if can.continuation == "none":
+                text = "does not continue a begun answer: the judge reads the question alone"
+                model.notes.append(f"{endpoint.url} {text}")
 
     async def _send_from(
         self,
@@ -177,6 +184,11 @@ class _RequestQueue:
 
     def __len__(self) -> int:
         return len(self._requests)
+
+    @property
+    def has_begun_answers(self) -> bool:
+        """Whether the answer to any request was begun."""
+        return any(request.answer_prefix for request in self._requests)
 
     def __iter__(self) -> Iterator[tuple[int, Request]]:
         while not self.is_stopped:

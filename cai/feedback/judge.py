@@ -192,8 +192,9 @@ def _judgment_of_empty(comparison: Comparison) -> Judgment:
 def _preference(
     comparison: Comparison, judgments: Sequence[Judgment], p_first: float | None, judge_id: str
 ) -> Preference:
-    # a server's error message, which may differ from run to run, is no part of the id
-    content = [judgment.model_dump(exclude={"reason"}) for judgment in judgments]
+    # no part of the id: a server's error message, which may differ from run to run, and the mass,
+    # which labels of older runs do not have
+    content = [judgment.model_dump(exclude={"reason", "option_mass"}) for judgment in judgments]
     return Preference(
         id=digest([comparison.id, content]),
         comparison=comparison,

@@ -15,7 +15,6 @@ from cai.arguments import check_choice, check_count, check_sampling
 from cai.backends.protocol import (
     Completion,
     GenerateRequest,
-    LoglikelihoodRequest,
     Model,
     Request,
     Response,
@@ -28,6 +27,7 @@ from cai.feedback.requests import (
     comparison_examples,
     comparison_request,
     comparison_template,
+    option_request,
     problem_request,
 )
 from cai.feedback.verdicts import verdict
@@ -118,7 +118,7 @@ class PairwiseLogprobs:
         requests: list[Request] = []
         for order in orders:
             question = comparison_request(order, principle, templates, delimiters=self.delimiters)
-            requests.append(LoglikelihoodRequest((*examples, question), ("A", "B")))
+            requests.append(option_request((*examples, question), self.template, templates))
         return requests
 
     def parse(
@@ -158,11 +158,8 @@ class CritiqueOdds:
         self, comparison: Comparison, principle: Principle, templates: Templates = DEFAULT
     ) -> list[Request]:
         """Return one request per answer."""
-        prompt = comparison.prompt
-        question = problem_request(principle, prompt, templates)
-        options = templates.options(self.template)
         return [
-            LoglikelihoodRequest((*prompt.with_answer(answer), question), options)
+            problem_request(principle, comparison.prompt, answer, templates)
             for answer in (comparison.first, comparison.second)
         ]
 
@@ -228,6 +225,7 @@ class SampledVotes:
             self.few_shot, comparison, templates, delimiters=self.delimiters
         )
         requests: list[Request] = []
+        begun = "" if self.chain_of_thought else templates.answer_prefix(self.template)
         for order in (comparison, comparison.swap()):
             question = comparison_request(
                 order,
@@ -239,7 +237,9 @@ class SampledVotes:
             for sample in range(self.samples):
                 seed = seed_for(self.seed, self.name, order.id, principle.id, sample)
                 messages = (*examples, question)
-                requests.append(GenerateRequest(messages, seed, self.temperature, self.max_tokens))
+                requests.append(
+                    GenerateRequest(messages, seed, self.temperature, self.max_tokens, begun)
+                )
         return requests
 
     def parse(
@@ -251,7 +251,12 @@ class SampledVotes:
         first answer's share of the votes.
         """
         texts = [r for r in responses if isinstance(r, Completion)]
-        verdicts = [verdict(r.text) if r.finish_reason == "stop" else None for r in texts]
+        verdicts = [
+            verdict(request.answer_prefix + response.text)
+            if response.finish_reason == "stop"
+            else None
+            for request, response in zip(requests, texts, strict=True)
+        ]
         # the first answer is A in the first order, B in the second
         first_order = [letter == "A" for letter in verdicts[: self.samples] if letter]
         second_order = [letter == "B" for letter in verdicts[self.samples :] if letter]

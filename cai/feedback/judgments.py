@@ -36,6 +36,23 @@ def option_probability(response: Response, option: int) -> float | None:
     return likelihoods[option] / sum(likelihoods)
 
 
+def option_mass(response: Response) -> float | None:
+    """Return the probability that a model's answer begins with any of the options.
+
+    Args:
+        response: The response to a request.
+
+    Returns:
+        A number from 0 to 1, 0 if the server's likeliest tokens begin none of them; None if the
+        response failed or was no choice of options.
+    """
+    if not isinstance(response, OptionLogprobs) or response.finish_reason != "stop":
+        return None
+    if any(math.isnan(logprob) for logprob in response.logprobs):
+        return 0.0
+    return min(1.0, sum(map(math.exp, response.logprobs)))
+
+
 def build_judgment(
     method: str,
     principle: Principle,
@@ -68,6 +85,7 @@ def build_judgment(
         status="unscored" if p_first is None else "ok",
         reason=failure_summary(requests, responses),
         evidence=dict(evidence or {}),
+        option_mass=tuple(mass for r in responses if (mass := option_mass(r)) is not None),
         text=text,
         seeds=tuple(request.seed for request in sampled),
         temperature=sampled[0].temperature if sampled else None,
@@ -106,4 +124,4 @@ def _failure(request: Request, response: Response) -> str:
     if isinstance(response, OptionLogprobs):
         has_probability = option_probability(response, 0) is not None
         return "" if has_probability else "without a probability for any of the options"
-    return "" if verdict(response.text) else "without a verdict"
+    return "" if verdict(request.answer_prefix + response.text) else "without a verdict"

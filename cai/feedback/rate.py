@@ -26,15 +26,13 @@ from cai.constitution.arguments import check_constitution
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge import is_empty_answer
 from cai.feedback.judgments import option_probability
-from cai.feedback.requests import problem_request, rating_request
+from cai.feedback.requests import DIGITS, problem_request, rating_request
 from cai.keys import digest, draw_many
 from cai.records import Prompt
 from cai.templates import Templates
 
 Scale = Literal["critique", "digits"]
 """Ways to score an answer."""
-DIGITS = tuple("123456789")
-"""The options of a rating."""
 
 
 def rate(
@@ -88,11 +86,8 @@ def rate(
 def _request(
     scale: Scale, principle: Principle, prompt: Prompt, answer: str, templates: Templates
 ) -> LoglikelihoodRequest:
-    if scale == "digits":
-        return LoglikelihoodRequest((rating_request(principle, prompt, answer, templates),), DIGITS)
-    question = problem_request(principle, prompt, templates)
-    options = templates.options("judge_critique")
-    return LoglikelihoodRequest((*prompt.with_answer(answer), question), options)
+    ask = rating_request if scale == "digits" else problem_request
+    return ask(principle, prompt, answer, templates)
 
 
 def _mean_score(scale: Scale, responses: Sequence[Response]) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cai.backends.protocol import LoglikelihoodRequest
 from cai.constitution.schema import Constitution, Principle, fill_slots
 from cai.feedback.few_shot import FewShotComparison, without_same_prompt
 from cai.keys import digest
@@ -12,6 +13,8 @@ from cai.records import Comparison, Message, Prompt
 from cai.templates import DEFAULT, Templates
 
 Turns = tuple[Message, ...]
+DIGITS = tuple("123456789")
+"""The options of a rating."""
 
 
 def critique_request(
@@ -41,18 +44,32 @@ def revision_request(
 
 
 def problem_request(
-    principle: Principle, prompt: Prompt, templates: Templates = DEFAULT
-) -> Message:
-    """Ask whether a critique of the last reply would find a problem.
-
-    The two answers to choose from are ``templates.options("judge_critique")``.
+    principle: Principle, prompt: Prompt, answer: str, templates: Templates = DEFAULT
+) -> LoglikelihoodRequest:
+    """Ask how likely a critique of an answer finds a problem; the first option says that it does.
 
     Args:
         principle: The principle to apply.
-        prompt: The conversation before the reply; its last turn fills ``{{ prompt }}``.
+        prompt: The conversation before the answer; its last turn fills ``{{ prompt }}``.
+        answer: The answer.
         templates: The templates of the model that is asked.
     """
-    return _user(templates.render_text("judge_critique", _filled(principle.critique, prompt)))
+    text = _filled(principle.critique, prompt)
+    question = _user(templates.render_text("judge_critique", text))
+    return option_request((*prompt.with_answer(answer), question), "judge_critique", templates)
+
+
+def option_request(messages: Turns, template: str, templates: Templates) -> LoglikelihoodRequest:
+    """Ask for the options of a template, after the beginning of the answer that it names.
+
+    Args:
+        messages: The conversation.
+        template: The name of the template that its last turn was made from.
+        templates: The templates of the model that is asked.
+    """
+    return LoglikelihoodRequest(
+        messages, templates.options(template), templates.answer_prefix(template)
+    )
 
 
 def comparison_request(
@@ -98,8 +115,8 @@ def comparison_template(*, delimiters: bool, chain_of_thought: bool) -> str:
 
 def rating_request(
     principle: Principle, prompt: Prompt, answer: str, templates: Templates = DEFAULT
-) -> Message:
-    """Ask for a rating of an answer from 1 to 9.
+) -> LoglikelihoodRequest:
+    """Ask for a rating of an answer, one of :data:`DIGITS`.
 
     Args:
         principle: The principle to apply.
@@ -113,7 +130,8 @@ def rating_request(
         "text": _filled(principle.critique or principle.compare, prompt),
         "delimiter": _delimiter(prompt.id, answer),
     }
-    return _user(templates.render("rate", **values))
+    question = _user(templates.render("rate", **values))
+    return LoglikelihoodRequest((question,), DIGITS, templates.answer_prefix("rate"))
 
 
 def revision_examples(
@@ -156,12 +174,16 @@ def comparison_examples(
         delimiters: Whether to enclose the answers in tags.
     """
     turns: list[Message] = []
+    template = comparison_template(delimiters=delimiters, chain_of_thought=False)
     for example in without_same_prompt(few_shot, comparison):
         principle = example.principle.worded_by(templates)
         request = comparison_request(
             example.comparison, principle, templates, delimiters=delimiters
         )
-        turns += [request, Message(role="assistant", content=example.letter)]
+        verdict = templates.options(template)[example.letter == "B"]
+        answer = templates.answer_prefix(template) + verdict
+        closing = ")" if answer.endswith(f"({verdict}") else ""
+        turns += [request, Message(role="assistant", content=answer + closing)]
     return tuple(turns)
 
 

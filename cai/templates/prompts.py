@@ -44,8 +44,15 @@ OPTIONAL_VARIABLES: Mapping[str, tuple[str, ...]] = {"judge_delimited": ("chain_
 NAMES = tuple(VARIABLES)
 """The names of all prompt templates."""
 
-PROBLEM_OPTIONS = ("Problem", "No problem")
-"""The options of a ``judge_critique`` template that names none of its own."""
+OPTIONS: Mapping[str, tuple[str, str]] = {
+    "judge": ("A", "B"),
+    "judge_delimited": ("A", "B"),
+    "judge_critique": ("Problem", "No problem"),
+}
+"""The templates whose answer is one of two options, with those of one that names none."""
+
+ANSWERED = (*OPTIONS, "rate")
+"""The templates that may say how the answer to them begins."""
 
 ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined,
@@ -109,14 +116,23 @@ class Templates:
         """Fill a template that shows one text. Results are cached, as the same few texts recur."""
         return _rendered_text(self, name, text)
 
-    def options(self, name: str = "judge_critique") -> tuple[str, str]:
+    def options(self, name: str) -> tuple[str, str]:
         """Return the two answers that a template asks the model to choose from.
 
-        A template names them with ``{% set options = ["Yes", "No"] %}``. The first one means that
-        there is a problem. Without such a line they are :data:`PROBLEM_OPTIONS`.
+        A template names them with ``{% set options = ["Yes", "No"] %}``; the first one means that
+        there is a problem, or that the first answer is better. Without such a line they are those
+        in :data:`OPTIONS`.
         """
-        named = options_in(self.source(name))
-        return (str(named[0]), str(named[1])) if named else PROBLEM_OPTIONS
+        named = setting_in(self.source(name), "options")
+        return (str(named[0]), str(named[1])) if isinstance(named, list) else OPTIONS[name]
+
+    def answer_prefix(self, name: str) -> str:
+        """Return how the answer to a template begins, so that the model only continues it.
+
+        A template says so with ``{% set answer = "The answer is: (" %}``; empty without such a
+        line.
+        """
+        return str(setting_in(self.source(name), "answer") or "")
 
     def __hash__(self) -> int:
         return hash((self.base, *sorted(self.overrides.items())))
@@ -150,12 +166,22 @@ def template_set(model_name: str) -> TemplateSet:
     return "reference" if same else "default"
 
 
-def options_in(source: str) -> list[object] | None:
-    """Return the value of ``{% set options = [...] %}`` in a template; None without such a line."""
+@lru_cache(maxsize=256)
+def setting_in(source: str, name: str) -> object:
+    """Return the value of ``{% set name = value %}`` in a template; None without such a line.
+
+    Args:
+        source: The source of the template.
+        name: ``options`` or ``answer``.
+    """
     for node in ENVIRONMENT.parse(source).find_all(nodes.Assign):
-        is_options = isinstance(node.target, nodes.Name) and node.target.name == "options"
-        if is_options and isinstance(node.node, nodes.List):
-            return list(node.node.as_const())
+        value = node.node
+        is_named = isinstance(node.target, nodes.Name) and node.target.name == name
+        if is_named and isinstance(value, nodes.Expr):
+            try:
+                return value.as_const()
+            except nodes.Impossible:
+                return None
     return None
 
 

@@ -10,11 +10,13 @@ from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 from cai.errors import InputError, Problem, did_you_mean
 from cai.files import read_utf8
 from cai.templates.prompts import (
+    ANSWERED,
     ENVIRONMENT,
     NAMES,
     OPTIONAL_VARIABLES,
+    OPTIONS,
     VARIABLES,
-    options_in,
+    setting_in,
 )
 
 _IGNORED = ("README.md",)
@@ -105,8 +107,10 @@ def _problems(path: Path, name: str, source: str) -> Iterator[Problem]:
             yield Problem(f"{path}:1:1", f"never shows {{{{ {variable} }}}}; the model needs it")
     if not unknown:
         yield from _trial(path, name, source)
-    if name == "judge_critique":
+    if name in OPTIONS:
         yield from _option_problems(path, source)
+    if name in ANSWERED:
+        yield from _answer_problems(path, source)
 
 
 def _line_of(tree: nodes.Template, variable: str) -> int:
@@ -135,10 +139,26 @@ def _failing_line(error: BaseException) -> int:
 
 
 def _option_problems(path: Path, source: str) -> Iterator[Problem]:
-    options = options_in(source)
+    options = setting_in(source, "options")
     if options is None:
         return
-    texts = [option for option in options if isinstance(option, str) and option.strip()]
-    if len(options) != 2 or len(texts) != 2 or texts[0].strip() == texts[1].strip():
+    texts = options if isinstance(options, list) else []
+    texts = [option for option in texts if isinstance(option, str) and option.strip()]
+    if not isinstance(options, list) or len(options) != 2 or len({t.strip() for t in texts}) != 2:
         text = 'options must be two different texts, such as {% set options = ["Yes", "No"] %}'
+        yield Problem(f"{path}:1:1", text)
+    elif any(text != text.lstrip() for text in texts) and setting_in(source, "answer") is None:
+        yield Problem(f"{path}:1:1", "options may begin with a space only after {% set answer %}")
+
+
+def _answer_problems(path: Path, source: str) -> Iterator[Problem]:
+    answer = setting_in(source, "answer")
+    if answer is None:
+        return
+    if not isinstance(answer, str) or not answer.strip():
+        text = 'answer must be a text, such as {% set answer = "The answer is: (" %}'
+        yield Problem(f"{path}:1:1", text)
+    elif answer != answer.rstrip():
+        # a model's tokens begin with the space, so none fits after one
+        text = "answer must not end with a space; begin the options with it"
         yield Problem(f"{path}:1:1", text)

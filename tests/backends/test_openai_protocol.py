@@ -207,5 +207,5 @@ def test_first_token_that_fits_two_options_counts_for_none():
 def test_options_are_matched_with_sampled_answers():
     options = ("No", "No problem")
     logprobs = logprobs_from_votes(options, ["No problem.", " *No*", "Nothing", "?", "No problem"])
-    assert [math.exp(p) for p in logprobs] == pytest.approx([1 / 3, 2 / 3])
+    assert [math.exp(p) for p in logprobs] == pytest.approx([1 / 5, 2 / 5])
     assert all(map(math.isnan, logprobs_from_votes(options, ["?", ""])))

@@ -41,7 +41,7 @@ def test_missing_capabilities_are_replaced_and_noted():
     with FaultServer(logprobs=False, seeds=False) as server:
         backend = server.backend()
         (response,) = respond(backend, [SCORE])
-    assert [math.exp(p) for p in response.logprobs] == pytest.approx([6 / 7, 1 / 7])
+    assert [math.exp(p) for p in response.logprobs] == pytest.approx([6 / 8, 1 / 8])
     assert response.votes == VOTE_SAMPLES
     no_logprobs, no_seeds = backend.notes
     assert no_logprobs.startswith(f"{server.url} gives no log-probabilities")

@@ -76,7 +76,7 @@ def test_reference_templates_are_those_of_the_training():
 
 def test_critique_odds_of_the_reference_model_read_its_critique():
     assert REFERENCE.source("judge_critique") == REFERENCE.source("critique")
-    assert REFERENCE.options() == ("Problem", "No problem")
+    assert REFERENCE.options("judge_critique") == ("Problem", "No problem")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -255,7 +255,7 @@ def test_braces_in_anyones_text_stay_what_they_are():
     for templates in (DEFAULT, REFERENCE):
         for asked in (
             critique_request(hostile, pair.prompt, templates),
-            problem_request(hostile, pair.prompt, templates),
+            problem_request(hostile, pair.prompt, text, templates).messages[-1],
             comparison_request(pair, hostile, templates, delimiters=True),
         ):
             assert text in asked.content
