@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from cai.models.cache import cached
-from cai.models.packing.padding import pad_left, positions
+from cai.models.packing.padding import pad_left
+from cai.models.reader import Reader
 from cai.quiet import quiet
 
 NOT_GENERATED = -1
+MAX_RUNNING = 0.75
+"""Ended rows leave a batch once no more than this share of its rows has not ended."""
 
 
 class Decoded(NamedTuple):
@@ -70,48 +72,32 @@ def decode(
     logprobs = torch.zeros(len(prompts), max_tokens, device=device)
 
     distinct = list(dict.fromkeys(map(tuple, prompts)))
-    input_ids, mask = pad_left(distinct, pad_id, device)
-    position_ids = positions(mask)
-    cache = DynamicCache(config=model.config)
+    reader = Reader(model, *pad_left(distinct, pad_id, device), room=max_tokens, keeps_cache=True)
+    logits = reader.next_logits()
+    if len(distinct) < len(prompts):
+        copies = _indices_in(distinct, prompts, device)
+        reader.select(copies)
+        logits = logits[copies]
     rows = torch.arange(len(prompts), device=device)  # the rows that are still in the batch
+    running = torch.ones_like(rows, dtype=torch.bool)  # those of them that have not ended
     for step in range(max_tokens):
-        logits = _next_logits(model, input_ids, mask, position_ids, cache)
-        last_positions = position_ids[:, -1:]
-        if step == 0 and len(distinct) < len(prompts):
-            copies = _indices_in(distinct, prompts, device)
-            cache.batch_select_indices(copies)
-            logits, mask, last_positions = logits[copies], mask[copies], last_positions[copies]
-        token, logprobs[rows, step] = sample_token(logits, temperature, uniforms[rows, step])
-        tokens[rows, step] = token
-        active = ~torch.isin(token, stops)
-        if step == max_tokens - 1 or not bool(active.any()):
+        token, logprob = sample_token(logits, temperature, uniforms[rows, step])
+        tokens[rows, step] = token.where(running, NOT_GENERATED)
+        logprobs[rows, step] = logprob.where(running, 0.0)
+        running = running & ~torch.isin(token, stops)
+        num_running = int(running.sum())  # the one time that the device is waited for
+        if step == max_tokens - 1 or not num_running:
             break
-        if not bool(active.all()):
-            kept = active.nonzero().squeeze(1)
-            cache.batch_select_indices(kept)
-            rows, token = rows[kept], token[kept]
-            mask, last_positions = mask[kept], last_positions[kept]
-        input_ids, position_ids = token.unsqueeze(1), last_positions + 1
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        if num_running <= MAX_RUNNING * len(rows):
+            kept = running.nonzero().squeeze(1)
+            reader.select(kept)
+            rows, token, running = rows[kept], token[kept], running[kept]
+        reader.append(token)
+        logits = reader.next_logits()
     return [
         _decoded(row, row_logprobs, stop_ids)
         for row, row_logprobs in zip(tokens.tolist(), logprobs.tolist(), strict=True)
     ]
-
-
-def _next_logits(
-    model: PreTrainedModel, input_ids: Tensor, mask: Tensor, position_ids: Tensor, cache: Cache
-) -> Tensor:
-    """Read the new tokens of each row; return the logits that follow them, ``[B, V]``."""
-    out = model(
-        input_ids=input_ids,
-        attention_mask=mask,
-        position_ids=position_ids,
-        logits_to_keep=1,
-        **cached(model, cache),
-    )
-    logits: Tensor = out.logits[:, -1]
-    return logits
 
 
 def _uniforms(seed: int, count: int) -> Tensor:

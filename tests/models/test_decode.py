@@ -1,11 +1,14 @@
 """Decoding: equal to the library's greedy tokens, and a row does not know its neighbours."""
 
+import itertools
+
 import pytest
 import torch
 
-from cai.models.decode import decode, sample_token
+from cai.models.decode import MAX_RUNNING, decode, sample_token
 from cai.models.load import load_language_model
 from cai.models.packing.padding import pad_left, positions
+from cai.models.reader import Reader
 from cai.rl.losses import token_logprobs
 
 TEXTS = [
@@ -21,6 +24,11 @@ def language_model(request):
     return load_language_model(
         request.getfixturevalue(request.param), torch.device("cpu"), torch.float32
     )
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return load_language_model("reference", torch.device("cpu"), torch.float32)
 
 
 def run(language_model, texts, seeds, temperature, max_tokens=20):
@@ -100,6 +108,53 @@ def test_finished_rows_leave_and_keep_their_stop_token(language_model):
     for row, whole in zip(rows, free, strict=True):
         expected = whole[: whole.index(stop) + 1] if stop in whole else whole
         assert row.tokens == expected and row.stopped == (stop in whole)
+
+
+def slow_decode(model, prompt, seed, max_tokens):
+    """Read the whole text again for each token: no cache, no padding, no neighbour."""
+    uniforms = torch.rand(max_tokens, generator=torch.Generator().manual_seed(seed))
+    tokens, logprobs = [], []
+    while len(tokens) < max_tokens:
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + tokens])).logits[:, -1]
+        token, logprob = sample_token(logits, 1.0, uniforms[len(tokens)][None])
+        tokens.append(int(token))
+        logprobs.append(float(logprob))
+    return tokens, logprobs
+
+
+def test_the_reference_model_says_the_same_without_a_cache(reference, monkeypatch):
+    """Some rows end early, in groups, and the cache outgrows its room."""
+    model, tokenizer = reference
+    prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS * 2]
+    slow = [slow_decode(model, prompt, seed, 80) for seed, prompt in enumerate(prompts)]
+    stop_ids = frozenset(tokens[10 * i] for i, (tokens, _) in enumerate(slow[:6], start=1))
+    sizes, next_logits = [], Reader.next_logits
+
+    def counted(reader):
+        logits = next_logits(reader)
+        sizes.append(len(logits))
+        return logits
+
+    monkeypatch.setattr(Reader, "next_logits", counted)
+    rows = decode(
+        model,
+        prompts,
+        max_tokens=80,
+        temperature=1.0,
+        seeds=range(8),
+        stop_ids=stop_ids,
+        pad_id=tokenizer.pad_token_id,
+    )
+    for (tokens, logprobs), row in zip(slow, rows, strict=True):
+        ends = [i for i, token in enumerate(tokens, start=1) if token in stop_ids]
+        length = min([80, *ends])
+        assert row.tokens == tokens[:length] and row.stopped == bool(ends)
+        assert torch.allclose(
+            torch.tensor(row.logprobs), torch.tensor(logprobs[:length]), atol=1e-4
+        )
+    shrunk = [(a, b) for a, b in itertools.pairwise(sizes[1:]) if a != b]
+    assert shrunk and all(b <= MAX_RUNNING * a for a, b in shrunk)
 
 
 def test_pick_draws_in_proportion():
