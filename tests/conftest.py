@@ -33,6 +33,19 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def smollm2():
+    """The name of a real instruct model, which a package carries that not everybody installs."""
+    from cai.errors import InputError
+    from cai.models.gguf import SMOLLM2, gguf_file
+
+    try:
+        gguf_file(SMOLLM2)
+    except InputError as error:
+        pytest.skip(str(error))
+    return SMOLLM2
+
+
+@pytest.fixture(scope="session")
 def tiny_gpt2(tmp_path_factory):
     """The same with learned absolute positions, on which wrong position ids show."""
     import torch

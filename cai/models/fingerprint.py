@@ -8,6 +8,7 @@ from pathlib import Path
 from cai import shipped
 from cai.files import sha256
 from cai.keys import digest
+from cai.models.gguf import content_hash, is_gguf
 from cai.models.names import REFERENCE
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
@@ -20,8 +21,10 @@ def fingerprint(name: str) -> str:
     Cached responses are keyed on this, so a checkpoint that was trained again is another model.
 
     Args:
-        name: ``reference``, a model folder or a hub id.
+        name: ``reference``, a model folder, a GGUF file or a hub id.
     """
+    if is_gguf(name):
+        return f"gguf:{content_hash(name)}"
     folder = shipped.reference_model() if name == REFERENCE else Path(name)
     if not folder.is_dir():
         return f"hub:{name}"

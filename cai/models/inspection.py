@@ -149,10 +149,11 @@ def _stops(chat: ChatFormat) -> Check:
     if closing is None:
         detail = f"sampling stops at {stops or 'the limit only'}; training rows have no end"
         return Check("end of answers", "ok" if chat.chat_format == "plain" else "adapted", detail)
-    is_token = isinstance(closing, int)
-    name = chat.tokenizer.convert_ids_to_tokens(closing) if is_token else repr(closing)
-    detail = f"sampling stops at {stops}; training rows end with {name}"
-    return Check("end of answers", "ok" if is_token else "adapted", detail)
+    detail = f"sampling stops at {stops}; training rows end with "
+    if isinstance(closing, int):
+        detail += str(chat.tokenizer.convert_ids_to_tokens(closing))
+        return Check("end of answers", "ok", detail)
+    return Check("end of answers", "adapted", detail + repr(closing))
 
 
 def _padding(chat: ChatFormat) -> Check:

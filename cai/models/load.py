@@ -22,6 +22,7 @@ from transformers import (
 from cai import shipped
 from cai.errors import InputError, Problem
 from cai.models.fingerprint import fingerprint as fingerprint
+from cai.models.gguf import converted, is_gguf
 from cai.models.names import REFERENCE, check_available
 from cai.quiet import quiet
 
@@ -47,7 +48,15 @@ class LanguageModel(NamedTuple):
 
 
 def resolve(name: str) -> str:
-    """Return the folder or hub id that a model's name stands for."""
+    """Return the folder or hub id that a model's name stands for.
+
+    A GGUF file is converted the first time.
+
+    Raises:
+        InputError: If the name is that of a GGUF file which cannot be read.
+    """
+    if is_gguf(name):
+        return str(converted(name))
     return str(shipped.reference_model()) if name == REFERENCE else name
 
 

@@ -1,4 +1,4 @@
-"""What a model's name stands for: the reference model, a folder, a hub id, a server, a function.
+"""What a model's name stands for: a model in a package, a folder, a file, a hub id, a server ...
 
 Nothing here needs torch.
 """
@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cai.errors import InputError, Problem, did_you_mean
+from cai.models.gguf import SMOLLM2, SUFFIX, is_gguf
 
 REFERENCE = "reference"
 """Name of the embedded reference model."""
+SHIPPED = (REFERENCE, SMOLLM2)
+"""Names of models that packages carry."""
 HUB_SECONDS = 8.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
@@ -32,7 +35,7 @@ def is_function(name: str) -> bool:
 def find_model(name: str, base: Path | None = None) -> str:
     """Find the folder or hub id that a model's name stands for.
 
-    Names of servers and functions are returned unchanged.
+    Names of servers, functions and models in packages are returned unchanged.
 
     A folder is searched for in ``base``, then in the working folder; anything else is a hub id.
 
@@ -44,18 +47,30 @@ def find_model(name: str, base: Path | None = None) -> str:
         InputError: If no such folder exists and the name cannot be a hub id. It lists the places
             that were searched.
     """
-    if name == REFERENCE or is_server(name):
+    if name in SHIPPED or is_server(name):
         return name
     places = _places(name, base)
     if found := next((place for place in places if place.is_dir()), None):
+        _refuse_folder_of_gguf(found)
         return str(found)
     if is_function(name):
         return name
     if file := next((place for place in places if place.is_file()), None):
-        raise InputError([Problem(name, f"{file} is a file; a model is a folder or a hub id")])
-    if not can_be_hub_id(name):
+        if is_gguf(name):
+            return str(file)
+        message = f"{file} is a file; a model is a folder, a GGUF file or a hub id"
+        raise InputError([Problem(name, message)])
+    if is_gguf(name) or not can_be_hub_id(name):
         raise InputError([Problem(name, _no_folder(places))])
     return name
+
+
+def _refuse_folder_of_gguf(folder: Path) -> None:
+    """Tell a user who names a folder with GGUF files to name one of the files."""
+    files = sorted(file.name for file in folder.glob(f"*{SUFFIX}"))
+    if files and not any(folder.glob("*config.json")):
+        message = f"holds {', '.join(files)}; name the file: {folder / files[0]}"
+        raise InputError([Problem(str(folder), message)])
 
 
 def can_be_hub_id(name: str) -> bool:
@@ -66,7 +81,7 @@ def can_be_hub_id(name: str) -> bool:
 
 def is_hub_id(name: str, base: Path | None = None) -> bool:
     """Tell whether a name will be looked up on the hub, because nothing local has it."""
-    here = name == REFERENCE or is_server(name) or is_function(name)
+    here = name in SHIPPED or is_server(name) or is_function(name) or is_gguf(name)
     return not here and not Path(find_model(name, base)).is_dir()
 
 
@@ -80,7 +95,7 @@ def check_available(name: str, base: Path | None = None) -> None:
             reached.
     """
     if is_hub_id(name, base) and (problem := _hub_problem(name)):
-        hint = did_you_mean(name, [REFERENCE])
+        hint = did_you_mean(name, SHIPPED)
         raise InputError([Problem(name, f"{_no_folder(_places(name, base))}; {problem}{hint}")])
 
 

@@ -48,7 +48,9 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path):
 
 def test_a_template_that_loses_text_is_refused_with_the_reason(tmp_path):
     tokenizer = build_tokenizer()
-    tokenizer.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    )
     save_tiny_llama(tokenizer, tmp_path)
     check = outcomes(str(tmp_path))["chat template"]
     assert check.outcome == "refused"

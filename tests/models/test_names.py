@@ -18,7 +18,7 @@ def places(tmp_path, monkeypatch):
         beside / "reference",
     ):
         folder.mkdir(parents=True)
-    (beside / "weights.gguf").write_text("x")
+    (beside / "weights.bin").write_text("x")
     monkeypatch.chdir(here)
     return beside, here
 
@@ -57,9 +57,9 @@ def test_a_path_is_never_taken_for_a_hub_id(places, name, monkeypatch):
 
 def test_a_file_is_no_model(places):
     with pytest.raises(
-        InputError, match=r"weights\.gguf is a file; a model is a folder or a hub id"
+        InputError, match=r"weights\.bin is a file; a model is a folder, a GGUF file or a hub id"
     ):
-        find_model("weights.gguf", places[0])
+        find_model("weights.bin", places[0])
 
 
 def test_the_error_names_both_places_before_the_hub(places, monkeypatch):
