@@ -8,6 +8,7 @@ from functools import cache as memoize
 from typing import Any
 
 from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin
 
 from cai.errors import InputError, Problem
 from cai.models.growing import let_grow
@@ -21,6 +22,12 @@ def new_cache(model: PreTrainedModel) -> Cache | None:
     if not model._supports_default_dynamic_cache():  # type: ignore[no-untyped-call]
         return None
     return let_grow(DynamicCache(config=model.config.get_text_config(decoder=True)))
+
+
+def has_attention(cache: Any) -> bool:
+    """Tell whether any layer of a cache holds keys and values; else all hold a recurrent state."""
+    layers = getattr(cache, "layers", None)
+    return not layers or any(isinstance(layer, CacheLayerMixin) for layer in layers)
 
 
 def cached(model: PreTrainedModel, cache: Any) -> dict[str, Any]:

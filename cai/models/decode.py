@@ -7,6 +7,7 @@ and padding therefore change nothing.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from cai.models.decoding_traits import DecodingTraits, decoding_traits
 from cai.models.packing.padding import pad_left
 from cai.models.reader import Reader
 from cai.quiet import quiet
@@ -51,7 +53,8 @@ def decode(
 ) -> list[Decoded]:
     """Continue each prompt.
 
-    Equal prompts are read once. Rows that have ended leave the batch.
+    Equal prompts are read once, and ended rows leave the batch, as far as the model can do so; see
+    :mod:`cai.models.decoding_traits`.
 
     Args:
         model: The model to generate with.
@@ -64,20 +67,49 @@ def decode(
 
     Returns:
         One result per prompt, in order.
+
+    Raises:
+        InputError: if the model cannot generate text.
     """
-    device = model.device
-    uniforms = torch.stack([_uniforms(seed, max_tokens) for seed in seeds]).to(device)
+    traits = decoding_traits(model)
+    results: dict[int, Decoded] = {}
+    for members in _batches(prompts, traits):
+        uniforms = torch.stack([_uniforms(seeds[i], max_tokens) for i in members])
+        batch = [prompts[i] for i in members]
+        decoded = _decode_batch(model, traits, batch, uniforms, temperature, stop_ids, pad_id)
+        results.update(zip(members, decoded, strict=True))
+    return [results[i] for i in range(len(prompts))]
+
+
+def _batches(prompts: Sequence[Sequence[int]], traits: DecodingTraits) -> list[list[int]]:
+    """Divide prompts into batches that the model can read."""
+    everything = range(len(prompts))
+    if traits.batch == "any lengths":
+        return [list(everything)]
+    if traits.batch == "one row":
+        return [[i] for i in everything]
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for i in everything:
+        by_length[len(prompts[i])].append(i)
+    return list(by_length.values())
+
+
+def _decode_batch(
+    model: PreTrainedModel,
+    traits: DecodingTraits,
+    prompts: Sequence[Sequence[int]],
+    uniforms: Tensor,
+    temperature: float,
+    stop_ids: frozenset[int],
+    pad_id: int,
+) -> list[Decoded]:
+    device, max_tokens = model.device, uniforms.shape[1]
+    uniforms = uniforms.to(device)
     stops = torch.tensor(sorted(stop_ids), device=device)
     tokens = torch.full((len(prompts), max_tokens), NOT_GENERATED, device=device)
     logprobs = torch.zeros(len(prompts), max_tokens, device=device)
 
-    distinct = list(dict.fromkeys(map(tuple, prompts)))
-    reader = Reader(model, *pad_left(distinct, pad_id, device), room=max_tokens, keeps_cache=True)
-    logits = reader.next_logits()
-    if len(distinct) < len(prompts):
-        copies = _indices_in(distinct, prompts, device)
-        reader.select(copies)
-        logits = logits[copies]
+    reader, logits = _read_prompts(model, traits, prompts, max_tokens, pad_id)
     rows = torch.arange(len(prompts), device=device)  # the rows that are still in the batch
     running = torch.ones_like(rows, dtype=torch.bool)  # those of them that have not ended
     for step in range(max_tokens):
@@ -88,7 +120,7 @@ def decode(
         num_running = int(running.sum())  # the one time that the device is waited for
         if step == max_tokens - 1 or not num_running:
             break
-        if num_running <= MAX_RUNNING * len(rows):
+        if traits.selects_rows and num_running <= MAX_RUNNING * len(rows):
             kept = running.nonzero().squeeze(1)
             reader.select(kept)
             rows, token, running = rows[kept], token[kept], running[kept]
@@ -100,16 +132,28 @@ def decode(
     ]
 
 
+def _read_prompts(
+    model: PreTrainedModel,
+    traits: DecodingTraits,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    pad_id: int,
+) -> tuple[Reader, Tensor]:
+    """Read each different prompt once; return the logits that follow each, ``[B, V]``."""
+    distinct = list(dict.fromkeys(map(tuple, prompts))) if traits.selects_rows else prompts
+    ids, mask = pad_left(distinct, pad_id, model.device)
+    reader = Reader(model, ids, mask, room=max_tokens, keeps_cache=traits.keeps_cache)
+    logits = reader.next_logits()
+    if len(distinct) < len(prompts):
+        index = {tuple(prompt): i for i, prompt in enumerate(distinct)}
+        copies = torch.tensor([index[tuple(prompt)] for prompt in prompts], device=model.device)
+        reader.select(copies)
+        logits = logits[copies]
+    return reader, logits
+
+
 def _uniforms(seed: int, count: int) -> Tensor:
     return torch.rand(count, generator=torch.Generator().manual_seed(seed))
-
-
-def _indices_in(
-    distinct: Sequence[tuple[int, ...]], prompts: Sequence[Sequence[int]], device: torch.device
-) -> Tensor:
-    """Find the row of ``distinct`` that each prompt is."""
-    index = {prompt: i for i, prompt in enumerate(distinct)}
-    return torch.tensor([index[tuple(prompt)] for prompt in prompts], device=device)
 
 
 def sample_token(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cai.models.cache import accepted, cache_argument, cached, new_cache
+from cai.models.cache import accepted, cache_argument, cached, has_attention, new_cache
 from cai.models.packing.padding import positions
 
 
@@ -33,6 +33,7 @@ class Reader:
         self._length = ids.shape[1]
         self._positions = positions(mask)
         self._keeps_cache = keeps_cache
+        self._is_read = False
         self._cache: Any = new_cache(model) if keeps_cache else None
 
     def next_logits(self) -> Tensor:
@@ -50,7 +51,10 @@ class Reader:
             out = model(**accepted(model, inputs), use_cache=True)
             self._cache = out[cache_argument(model)]
         else:
+            if self._is_read and not has_attention(self._cache):
+                del inputs["attention_mask"]  # a state knows no columns
             out = model(**accepted(model, inputs), **cached(model, self._cache))
+        self._is_read = True
         logits: Tensor = out.logits[:, -1]
         return logits
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cai.models.decode import MAX_RUNNING, decode, sample_token
+from cai.models.decoding_traits import decoding_traits
 from cai.models.load import load_language_model
 from cai.models.packing.padding import pad_left, positions
 from cai.models.reader import Reader
@@ -129,6 +130,7 @@ def test_the_reference_model_says_the_same_without_a_cache(reference, monkeypatc
     prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS * 2]
     slow = [slow_decode(model, prompt, seed, 80) for seed, prompt in enumerate(prompts)]
     stop_ids = frozenset(tokens[10 * i] for i, (tokens, _) in enumerate(slow[:6], start=1))
+    decoding_traits(model)
     sizes, next_logits = [], Reader.next_logits
 
     def counted(reader):
