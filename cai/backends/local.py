@@ -31,7 +31,8 @@ from cai.models.load import (
     fingerprint,
     load_language_model,
 )
-from cai.models.packing.prefix import batch_groups, group_rows, prefix_logits
+from cai.models.packing.grouping import batch_groups
+from cai.models.packing.prefix import group_rows, prefix_logits
 from cai.templates import template_set
 
 BATCH_TOKENS = 24_576
@@ -222,15 +223,19 @@ class LocalBackend:
         rows = list(options_by_row)
         reach = [max(len(option.tokens) for option in options_by_row[row]) for row in rows]
         groups = group_rows(model, rows, reach)
-        for batch in batch_groups(groups, rows, default_micro_batch_tokens(model.device)):
-            if self._stopped:
-                return
-            logits_by_row = prefix_logits(model, rows, reach, batch, self.format.pad_id)
-            for row, logits in logits_by_row.items():
-                logprobs = F.log_softmax(logits.float(), -1)
-                for option in options_by_row[rows[row]]:
-                    tokens = torch.tensor(option.tokens, device=logprobs.device).unsqueeze(1)
-                    yield option, float(logprobs[-len(option.tokens) :].gather(1, tokens).sum())
+        max_tokens = default_micro_batch_tokens(model.device)
+        pad_id = self.format.pad_id
+        for batch in batch_groups(groups, rows, max_tokens):
+            for logits_by_row in prefix_logits(
+                model, rows, reach, batch, pad_id=pad_id, max_tokens=max_tokens
+            ):
+                if self._stopped:
+                    return
+                for row, logits in logits_by_row.items():
+                    logprobs = F.log_softmax(logits.float(), -1)
+                    for option in options_by_row[rows[row]]:
+                        tokens = torch.tensor(option.tokens, device=logprobs.device).unsqueeze(1)
+                        yield option, float(logprobs[-len(option.tokens) :].gather(1, tokens).sum())
 
     # -- limits ----------------------------------------------------------------------------------
 

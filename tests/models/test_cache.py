@@ -28,7 +28,8 @@ def test_no_family_warns_about_its_cache(family):
             stop_ids=frozenset({2}),
             pad_id=0,
         )
-        prefix_logits(model, rows, [1, 1], group_rows(model, rows, [1, 1]), 0)
+        groups = group_rows(model, rows, [1, 1])
+        list(prefix_logits(model, rows, [1, 1], groups, pad_id=0, max_tokens=1_024))
 
 
 class Now:

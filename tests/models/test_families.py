@@ -1,13 +1,16 @@
 """Every family that users bring: read as trees, padded, one by one, as a reward model, and continued, all alike."""
 
+from collections import ChainMap
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from cai.models.decode import decode
+from cai.models.packing.grouping import PrefixGroup, batch_groups
 from cai.models.packing.layout import PromptGroup, pack, pack_rows, supports_tree_attention
 from cai.models.packing.logits import answer_logits
-from cai.models.packing.prefix import PrefixGroup, batch_groups, group_rows, prefix_logits
+from cai.models.packing.prefix import group_rows, prefix_logits
 from cai.models.scalar import answer_scores
 
 SMALL = {
@@ -89,7 +92,7 @@ def test_rows_that_begin_alike_are_read_as_one_by_one(family):
     kept = [2, 1, 1, 3]
     found = {}
     for batch in batch_groups(group_rows(model, rows, kept), rows, 1000):
-        found |= prefix_logits(model, rows, kept, batch, 0)
+        found |= ChainMap(*prefix_logits(model, rows, kept, batch, pad_id=0, max_tokens=64))
     assert any(group.shared == 16 for group in group_rows(model, rows, kept)) == (family != "bloom")
     for i, row in enumerate(rows):
         with torch.no_grad():
@@ -128,7 +131,8 @@ def test_either_attention_takes_its_mask(implementation):
         found, torch.cat(standalone), atol=2e-4
     )
     rows = [[*range(5, 21), 30, 31], [*range(5, 21), 32]]
-    found = prefix_logits(model, rows, [1, 1], [PrefixGroup(16, [0, 1])], 0)
+    groups = [PrefixGroup(16, [0, 1])]
+    (found,) = prefix_logits(model, rows, [1, 1], groups, pad_id=0, max_tokens=1_024)
     with torch.no_grad():
         assert all(
             torch.allclose(found[i], model(torch.tensor([row])).logits[0, -1:], atol=2e-4)
