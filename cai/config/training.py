@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from cai.config.base import BelowHalf, Count, Fraction, Name, NonNegative, Positive, Section
 
+Scheduler = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+]
+"""Learning rate schedules, by transformers' names for them."""
+
+
+class Optimizer(Section):
+    """AdamW and its learning rate, in every training stage."""
+
+    lr_scheduler: Scheduler = "linear"
+    """Schedule of the learning rate."""
+    warmup_ratio: Fraction = 0.05
+    """Fraction of the steps in which the learning rate rises."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled weight decay."""
+    max_grad_norm: Positive = 1.0
+    """Norm to which gradients are clipped."""
+
 
 class Training(Section):
-    """Precision, memory and adapters of every training stage."""
+    """Precision, memory, adapters and saved states of every training stage."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the forward and backward passes; weights and optimizer state stay in float32.
@@ -28,6 +52,26 @@ class Training(Section):
     """LoRA scaling factor; adapters are scaled by lora_alpha / lora_rank."""
     lora_targets: tuple[str, ...] | None = None
     """Names of the layers to adapt; null: every linear layer except the output head."""
+    save_seconds: NonNegative = 300.0
+    """Seconds between two saved states, from which an interrupted training continues; 0: after
+    every step. Saving takes at most 5 % of the time."""
+    save_total_limit: Count = 1
+    """Saved states to keep."""
+    optimizer: Optimizer = Optimizer()
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The settings that the result depends on, beyond rounding.
+
+        The others may change while a training is interrupted: after running out of memory, say.
+        """
+        indecisive = {
+            "micro_batch_tokens",
+            "gradient_checkpointing",
+            "save_seconds",
+            "save_total_limit",
+        }
+        return self.model_dump(exclude=indecisive)
 
 
 class SFT(Section):
@@ -38,7 +82,7 @@ class SFT(Section):
     batch_size: Count = 32
     """Rows per optimizer step."""
     learning_rate: Positive = 1e-5
-    """Peak learning rate; it warms up over the first 5 % of the steps and then decays to 0."""
+    """Peak learning rate; see ``training.optimizer``."""
     max_length: Count = 1024
     """Maximum tokens per row; longer rows are left out and counted."""
     helpful: bool = True

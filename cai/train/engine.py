@@ -15,8 +15,10 @@ from accelerate.accelerator import Accelerator
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.fsdp import FSDPModule
+from transformers import get_scheduler
 
 from cai import distributed
+from cai.config.training import Optimizer
 from cai.errors import InputError, Problem, RunFailed
 from cai.quiet import quiet
 
@@ -52,32 +54,50 @@ class EngineState(NamedTuple):
     values: dict[str, Any]
 
 
-def linear_schedule(step: int, steps: int, warmup: float, *, decay: bool = True) -> float:
+def learning_rate_schedule(
+    name: str, peak: float, steps: int, warmup: float
+) -> Callable[[int], float]:
+    """Return a function from a step, from 0, to its learning rate.
+
+    Args:
+        name: ``linear``, or another schedule by transformers' name for it.
+        peak: Peak learning rate.
+        steps: Number of steps in all.
+        warmup: Fraction of the steps in which the rate rises.
+    """
+    if name == "linear":
+        return lambda step: peak * linear_schedule(step, steps, warmup)
+    # the library ties a schedule to an optimizer; only its function of the step is needed
+    holder = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
+    schedule: Any = get_scheduler(
+        name, holder, num_warmup_steps=round(warmup * steps), num_training_steps=max(1, steps)
+    )
+    (factor,) = schedule.lr_lambdas
+    return lambda step: peak * float(factor(step))
+
+
+def linear_schedule(step: int, steps: int, warmup: float) -> float:
     """Compute the fraction of the peak learning rate at a step: linear warm-up, linear decay to 0.
 
     Args:
         step: The step, from 0.
         steps: Number of steps in all.
         warmup: Fraction of the steps in which the rate rises.
-        decay: Whether it falls afterwards; otherwise it stays at its peak.
     """
     warmup_steps = max(1, round(warmup * steps))
     rising = (step + 1) / warmup_steps
-    falling = max(0.0, (steps - step) / max(1, steps - warmup_steps)) if decay else 1.0
+    falling = max(0.0, (steps - step) / max(1, steps - warmup_steps))
     return min(rising, falling)
 
 
 class Engine:
-    """AdamW with a linear schedule, gradient clipping, and a guard against non-finite gradients.
+    """AdamW with a schedule, gradient clipping, and a guard against non-finite gradients.
 
     Args:
         model: The module to train; parameters that require no gradient stay as they are.
         learning_rate: Peak learning rate.
         steps: Number of optimizer steps that the schedule is for.
-        warmup: Fraction of the steps in which the learning rate rises.
-        weight_decay: Decoupled weight decay of AdamW.
-        max_grad_norm: Norm to which gradients are clipped.
-        decay: Whether the learning rate falls to 0 after the warm-up.
+        config: Schedule, weight decay and clipping; None: the defaults.
 
     Attributes:
         model: The module as accelerate wraps it; call this one in a training step.
@@ -92,11 +112,9 @@ class Engine:
         *,
         learning_rate: float,
         steps: int,
-        warmup: float = 0.05,
-        weight_decay: float = 0.0,
-        max_grad_norm: float = 1.0,
-        decay: bool = True,
+        config: Optimizer | None = None,
     ) -> None:
+        config = config or Optimizer()
         distributed.join()
         self.accelerator = Accelerator()
         optimizer = torch.optim.AdamW(
@@ -104,18 +122,16 @@ class Engine:
             lr=learning_rate,
             betas=(0.9, 0.95),
             eps=1e-5,
-            weight_decay=weight_decay,
+            weight_decay=config.weight_decay,
             fused=True,
         )
         self.model, self.optimizer = self._prepare(model, optimizer)
-        self.max_grad_norm = max_grad_norm
+        self.max_grad_norm = config.max_grad_norm
         self.skipped = 0
         self._skipped_in_a_row = 0
-
-        def learning_rate_at(step: int) -> float:
-            return learning_rate * linear_schedule(step, steps, warmup, decay=decay)
-
-        self._learning_rate_at = learning_rate_at
+        self._learning_rate_at = learning_rate_schedule(
+            config.lr_scheduler, learning_rate, steps, config.warmup_ratio
+        )
         self._go_to(0)
 
     @property
@@ -179,7 +195,7 @@ class Engine:
     def _go_to(self, step: int) -> None:
         """Set the learning rate of a step.
 
-        This is no scheduler of torch, because those warn if the first step is skipped.
+        It is set here, because torch's schedulers warn if the first step is skipped.
         """
         self.steps_done = step
         for group in self.optimizer.param_groups:

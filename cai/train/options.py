@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from cai.config import Training
 from cai.train.loop import Log
-from cai.train.resume import SAVE_EVERY
 
 
 def _no_log(row: dict[str, object]) -> None:
@@ -19,15 +18,13 @@ class TrainerOptions:
     """Options of a training that do not belong to one algorithm.
 
     Attributes:
-        training: Precision, memory and adapters.
+        training: Precision, memory, adapters, optimizer and saved states.
         chat_format: How conversations are written for the model; empty: by its chat template.
         seed: Seed of every random decision.
         log: Called with the metrics of each step.
-        save_every: Seconds between two saved states, from which an interrupted training resumes.
     """
 
     training: Training = field(default_factory=Training)
     chat_format: str = ""
     seed: int = 0
     log: Log = field(default_factory=lambda: _no_log)
-    save_every: float = SAVE_EVERY

@@ -21,13 +21,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cai import distributed
+from cai.config import Training
 from cai.files import read_json, sha256
 from cai.keys import digest
 from cai.train.checkpoint import published
 from cai.train.engine import Engine, EngineState
 
-SAVE_EVERY = 300.0
-"""Default number of seconds between two saved states."""
 MAX_SAVE_SHARE = 0.05
 """Largest fraction of the time spent on saving; if saving is slow, states are further apart."""
 SUMS = "sha256.json"
@@ -40,13 +39,14 @@ class Resume:
     Args:
         out: Folder that the training will write its result to.
         made_from: All that the result depends on. A state saved under other inputs is not used.
-        every: Seconds between two saved states; 0: save after every step.
+        training: How often states are saved, and how many are kept.
     """
 
-    def __init__(self, out: Path, made_from: Sequence[object], every: float = SAVE_EVERY) -> None:
+    def __init__(self, out: Path, made_from: Sequence[object], training: Training) -> None:
         self.folder = out.with_name(out.name + ".resume")
         self.key = digest(list(made_from))
-        self.every = every
+        self.every = training.save_seconds
+        self.keep = training.save_total_limit
         self._last_saved = time.monotonic()
         self._seconds_to_save = 0.0
 
@@ -65,7 +65,13 @@ class Resume:
                 continue
             state: dict[str, Any] = read_json(folder / STATE)
             if state["key"] != self.key:
-                continue  # of another training: other data, settings or code
+                # it stays where it is until a state of this training is written
+                print(
+                    f"warning: {folder} is of a training with other data, settings or models and "
+                    "is not used; this one starts at the beginning",
+                    file=sys.stderr,
+                )
+                continue
             for name, engine in engines.items():
                 tensors = load_file(folder / f"{name}.safetensors")
                 engine.restore(tensors, state["engines"][name])
@@ -95,7 +101,7 @@ class Resume:
     def _write(
         self, done: int, states: Mapping[str, EngineState], rest: Mapping[str, object]
     ) -> None:
-        """Publish a state, then remove the older ones."""
+        """Publish a state, then remove all but the last few."""
         folder = self.folder / f"step-{done}"
         values = {name: state.values for name, state in states.items()}
         with published(folder) as partial:
@@ -105,9 +111,18 @@ class Resume:
             (partial / STATE).write_text(json.dumps(content), encoding="utf-8")
             sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
             (partial / SUMS).write_text(json.dumps(sums), encoding="utf-8")
+        own = [state for state in self.folder.glob("step-*[0-9]") if self._is_own(state)]
+        kept = sorted(own, key=_step_of)[-self.keep :]
         for other in self.folder.iterdir():
-            if other != folder:
+            if other not in kept:
                 shutil.rmtree(other, ignore_errors=True)
+
+    def _is_own(self, folder: Path) -> bool:
+        """Tell whether a state is of this training."""
+        try:
+            return bool(read_json(folder / STATE)["key"] == self.key)
+        except (OSError, ValueError, KeyError):
+            return False
 
     def clear(self) -> None:
         """Remove all states: the training is complete."""

@@ -120,18 +120,23 @@ class Trainer:
         self.plan: list[list[int]] = []
         for epoch in range(config.epochs):
             self.plan += epoch_batches(lengths, config.batch_size, *setup.key, setup.stage, epoch)
-        self.engine = Engine(model, learning_rate=config.learning_rate, steps=len(self.plan))
+        self.engine = Engine(
+            model,
+            learning_rate=config.learning_rate,
+            steps=len(self.plan),
+            config=options.training.optimizer,
+        )
         self.max_tokens = micro_batch_tokens_of(options.training, model.model)
         made_from = [
             setup.stage,
             fingerprint(setup.base),
             config.model_dump(),
-            options.training.model_dump(),
+            options.training.decisive,
             options.chat_format,
             setup.key,
             data_key,
         ]
-        self._resume = Resume(setup.out, made_from, options.save_every)
+        self._resume = Resume(setup.out, made_from, options.training)
         self._pad_id = padding_id(tokenizer)
 
     def pack(self, prompt_groups: Iterable[PromptGroup]) -> PackedBatch:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cai.config import DPO, PPO, SFT, Monitor, PPORollout, Reward
+from cai.config import DPO, PPO, SFT, Monitor, PPORollout, Reward, Training
 from cai.records import Comparison, Preference, Prompt
 from cai.train import resume
 from cai.train.dpo import train_dpo
@@ -36,19 +36,28 @@ LABELS = [
 ]
 
 
+def trainer_options(save_seconds=300.0, save_total_limit=1, micro_batch_tokens=None, **others):
+    training = Training(
+        save_seconds=save_seconds,
+        save_total_limit=save_total_limit,
+        micro_batch_tokens=micro_batch_tokens,
+    )
+    return TrainerOptions(training=training, **others)
+
+
 def sft(base, out, **options):
     config = SFT(epochs=3, batch_size=2, learning_rate=1e-3)
-    return train_sft(ROWS, base, out, config, options=TrainerOptions(**options))
+    return train_sft(ROWS, base, out, config, options=trainer_options(**options))
 
 
 def reward(base, out, **options):
     config = Reward(epochs=3, batch_size=2, learning_rate=1e-3, eval_fraction=0)
-    return train_reward(LABELS, base, out, config, options=TrainerOptions(**options))
+    return train_reward(LABELS, base, out, config, options=trainer_options(**options))
 
 
 def dpo(base, out, **options):
     config = DPO(epochs=3, batch_size=2, learning_rate=1e-3)
-    return train_dpo(LABELS, base, out, config, options=TrainerOptions(**options))
+    return train_dpo(LABELS, base, out, config, options=trainer_options(**options))
 
 
 def ppo(base, out, **options):
@@ -77,7 +86,7 @@ def ppo(base, out, **options):
             eval_prompts=PROMPTS[:3],
             constraint=ConstraintReward(constraint, min=3.0),
         ),
-        options=TrainerOptions(**options),
+        options=trainer_options(**options),
     )
 
 
@@ -117,10 +126,10 @@ def test_resumed_training_ends_with_the_same_weights(train, tiny, tmp_path):
     expected = train(tiny, tmp_path / "whole")
     for step in (2, 5):
         with pytest.raises(Killed):
-            train(tiny, tmp_path / "out", save_every=0.0, log=kill_at(step))
+            train(tiny, tmp_path / "out", save_seconds=0.0, log=kill_at(step))
         assert [path.name for path in (tmp_path / "out.resume").iterdir()] == [f"step-{step}"]
     rows = []
-    metrics = train(tiny, tmp_path / "out", save_every=0.0, log=rows.append)
+    metrics = train(tiny, tmp_path / "out", save_seconds=0.0, log=rows.append)
     assert step_of(rows[0]) == 6
     assert metrics == expected
     assert equal(weights(tmp_path / "out"), weights(tmp_path / "whole"))
@@ -140,7 +149,7 @@ def test_resume_needs_the_moments_of_the_optimizer(tiny, tmp_path, monkeypatch, 
         restore(self, cleared, values)
 
     with pytest.raises(Killed):
-        sft(tiny, tmp_path / "out", save_every=0.0, log=kill_at(5))
+        sft(tiny, tmp_path / "out", save_seconds=0.0, log=kill_at(5))
     monkeypatch.setattr(Engine, "restore", without_moments)
     sft(tiny, tmp_path / "out")
     assert not equal(weights(tmp_path / "out"), weights(whole_sft[0]))
@@ -148,7 +157,7 @@ def test_resume_needs_the_moments_of_the_optimizer(tiny, tmp_path, monkeypatch, 
 
 def test_damaged_state_is_refused_and_training_restarts(tiny, tmp_path, capsys, whole_sft):
     with pytest.raises(Killed):
-        sft(tiny, tmp_path / "out", save_every=0.0, log=kill_at(4))
+        sft(tiny, tmp_path / "out", save_seconds=0.0, log=kill_at(4))
     path = tmp_path / "out.resume/step-4/model.safetensors"
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
@@ -171,7 +180,7 @@ def test_kill_while_saving_keeps_the_previous_state(tiny, tmp_path, monkeypatch,
 
     monkeypatch.setattr(resume, "save_file", kill_at_fourth)
     with pytest.raises(Killed):
-        sft(tiny, tmp_path / "out", save_every=0.0)
+        sft(tiny, tmp_path / "out", save_seconds=0.0)
     states = sorted(path.name for path in (tmp_path / "out.resume").iterdir())
     assert states == ["step-3", "step-4.partial"]
     monkeypatch.setattr(resume, "save_file", save_file)
@@ -180,10 +189,30 @@ def test_kill_while_saving_keeps_the_previous_state(tiny, tmp_path, monkeypatch,
     assert rows[0]["step"] == 4
 
 
-def test_state_of_another_training_is_not_resumed(tiny, tmp_path):
+def test_a_training_resumes_with_less_memory(tiny, tmp_path, whole_sft):
+    """What one changes after running out of memory does not lose the work."""
     with pytest.raises(Killed):
-        sft(tiny, tmp_path / "out", save_every=0.0, log=kill_at(4))
+        sft(tiny, tmp_path / "out", save_seconds=0.0, log=kill_at(4))
+    rows = []
+    sft(tiny, tmp_path / "out", micro_batch_tokens=32, log=rows.append)
+    assert rows[0]["step"] == 5
+    torch.testing.assert_close(
+        weights(tmp_path / "out"), weights(whole_sft[0]), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_as_many_states_are_kept_as_wanted(tiny, tmp_path):
+    with pytest.raises(Killed):
+        sft(tiny, tmp_path / "out", save_seconds=0.0, save_total_limit=2, log=kill_at(4))
+    states = sorted(path.name for path in (tmp_path / "out.resume").iterdir())
+    assert states == ["step-3", "step-4"]
+
+
+def test_state_of_another_training_is_not_resumed(tiny, tmp_path, capsys):
+    with pytest.raises(Killed):
+        sft(tiny, tmp_path / "out", save_seconds=0.0, log=kill_at(4))
     assert json.loads((tmp_path / "out.resume/step-4/state.json").read_text())["done"] == 4
     rows = []
     sft(tiny, tmp_path / "out", seed=1, log=rows.append)
     assert rows[0]["step"] == 1
+    assert "step-4 is of a training with other data, settings or models" in capsys.readouterr().err

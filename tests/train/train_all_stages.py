@@ -95,7 +95,8 @@ def interrupted_once(train, options):
             raise InterruptedError
 
     with contextlib.suppress(InterruptedError):
-        train(replace(options, log=stop_at_two, save_every=0.0))
+        often = options.training.model_copy(update={"save_seconds": 0.0})
+        train(replace(options, log=stop_at_two, training=often))
     return train(options)
 
 

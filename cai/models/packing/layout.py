@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 
 PROMPT_SEGMENT, PADDING_SEGMENT = 0, -1
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
-"""How far two readings of the same tokens may be apart, as a fraction of the largest value."""
+"""How far two passes over the same tokens may be apart, as a fraction of the largest value."""
 
 
 class PromptGroup(NamedTuple):
@@ -260,7 +260,7 @@ def _reads_packed_answers(model: PreTrainedModel) -> bool:
 
 
 def is_close(first: Tensor, second: Tensor) -> bool:
-    """Tell whether two readings of the same tokens differ by rounding only.
+    """Tell whether two passes over the same tokens differ by rounding only.
 
     The distance is compared with the largest value: some models have a few that are a hundred times
     larger than the rest, and the rounding errors of all grow with them.

@@ -215,7 +215,8 @@ def _continue(
         suffixes: The lines, ``R`` rows.
     """
     cache = DynamicCache()  # a pass adds its own keys to the cache that it reads
-    for number, layer in enumerate(prefixes.cache.layers):
+    layers: list[Any] = prefixes.cache.layers
+    for number, layer in enumerate(layers):
         cache.update(layer.keys[group_of_line], layer.values[group_of_line], number)
     prefix_mask = prefixes.mask[group_of_line]
     if suffixes.attention.dim() == 2:  # one suffix in each line

@@ -89,13 +89,18 @@ class ActorCritic:
             frozen, _ = load_language_model(policy, dtype=self.policy.precision)
             self.reference = Policy(frozen.requires_grad_(False), self.policy.precision)
         self._sampler = _Sampler(self.policy)
-        self.actor = Engine(self.policy, learning_rate=config.learning_rate, steps=steps)
+        optimizer = training.optimizer
+        self.actor = Engine(
+            self.policy, learning_rate=config.learning_rate, steps=steps, config=optimizer
+        )
         self.critic: Engine | None = None
         if has_critic_model(config):
             torch.manual_seed(seed_for(seed, "value head"))
             start, is_new = self._critic_start(policy, reward_model)
             scalar, _ = load_scalar(start, training, new_head=is_new)
-            self.critic = Engine(scalar, learning_rate=config.value_learning_rate, steps=steps)
+            self.critic = Engine(
+                scalar, learning_rate=config.value_learning_rate, steps=steps, config=optimizer
+            )
         for engine in self.engines.values():
             # dropout is off; training mode is what makes gradient checkpointing work
             engine.model.train()

@@ -127,14 +127,14 @@ class PPOSetup:
             describe(state.score),
             [describe(constraint.score), constraint.min] if constraint else None,
             self.config.model_dump(),
-            self.options.training.model_dump(),
+            self.options.training.decisive,
             self.inputs.monitor.model_dump(),
             self.options.chat_format,
             self.options.seed,
             digest(state.prompts),
             rows_key(self.ptx_rows),
         ]
-        return Resume(out, made_from, self.options.save_every)
+        return Resume(out, made_from, self.options.training)
 
     def _tokenize_ptx(self) -> list[TokenizedExample]:
         """Tokenize the fine-tuning rows that fit in the model's context."""
