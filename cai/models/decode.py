@@ -21,7 +21,7 @@ from cai.models.reader import Reader
 from cai.quiet import quiet
 
 NOT_GENERATED = -1
-MAX_RUNNING = 0.75
+MAX_RUNNING = 0.85
 """Ended rows leave a batch once no more than this share of its rows has not ended."""
 
 

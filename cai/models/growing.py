@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -41,18 +42,24 @@ class _Room:
 
     def append(self, new: Tensor) -> None:
         """Write ``new`` behind what is held."""
-        length = self.held.shape[-2] + new.shape[-2]
-        if self._end + new.shape[-2] > self._buffer.shape[-2]:
-            self._move(length + max(length // 2, MIN_ROOM))
-        start, self._end = self._end, self._end + new.shape[-2]
-        self._buffer[..., start : self._end, :] = new
+        added = new.shape[-2]
+        if self._end + added > self._buffer.shape[-2]:
+            held = self._make_room(len(new), added)
+            held.copy_(self.held)
+        self._buffer[..., self._end : self._end + added, :] = new
+        self._end += added
+        length = self.held.shape[-2] + added
         self.held = self._buffer[..., self._end - length : self._end, :]
 
-    def _move(self, capacity: int) -> None:
-        shape = (*self.held.shape[:-2], capacity, self.held.shape[-1])
-        self._buffer = self.held.new_empty(shape)
-        self._end = self.held.shape[-2]
-        self._buffer[..., : self._end, :] = self.held
+    def _make_room(self, rows: int, added: int) -> Tensor:
+        """Take a new buffer; return the part of it that what is held belongs in."""
+        length = self.held.shape[-2]
+        capacity = length + added + max((length + added) // 2, MIN_ROOM)
+        self._buffer = self.held.new_empty(
+            rows, *self.held.shape[1:-2], capacity, self.held.shape[-1]
+        )
+        self._end = length
+        return self._buffer[..., :length, :]
 
     def keep_last(self, count: int) -> None:
         """Forget all but the last ``count`` tokens."""
@@ -60,8 +67,8 @@ class _Room:
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order; a row may stand there several times."""
-        self.held = self._buffer = self.held.index_select(0, rows)
-        self._end = self.held.shape[-2]
+        held = self._make_room(len(rows), 1)
+        self.held = torch.index_select(self.held, 0, rows, out=held)
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
