@@ -18,12 +18,15 @@ from cai.keys import digest
 
 Role = Literal["system", "user", "assistant"]
 """The author of a message."""
-Status = Literal["ok", "empty", "truncated", "unscored", "too_long", "filtered", "failed"]
+Status = Literal[
+    "ok", "empty", "truncated", "invalid", "unscored", "too_long", "filtered", "failed"
+]
 """Whether a record can be used, or why it cannot.
 
 - ``ok``: it can be used.
 - ``empty``: the model returned no text.
 - ``truncated``: the text was cut off at ``max_tokens``.
+- ``invalid``: the text is not what was asked for, such as a repetition of the request.
 - ``unscored``: the judge returned nothing that could be read as a verdict.
 - ``too_long``: the prompt did not fit into the model's context.
 - ``filtered``: the server withheld the text.
@@ -161,6 +164,9 @@ class Step(Record):
         unchanged: Whether the revision equals the previous response.
         status: Whether the step succeeded; after a failed critique no revision is requested.
         reason: Why it did not.
+        removed: What was removed around the revision, such as ``preface`` or ``quotes``, see
+            :func:`cai.feedback.rewritten.find_rewritten`.
+        written: What the model wrote, where the revision is not exactly that.
         reasoning: What a reasoning model wrote before the critique and before the revision.
     """
 
@@ -171,6 +177,8 @@ class Step(Record):
     unchanged: bool
     status: Status = "ok"
     reason: Text = ""
+    removed: tuple[str, ...] = ()
+    written: Text = ""
     reasoning: tuple[Text, ...] = ()
 
 

@@ -48,6 +48,9 @@ class Revise(Section):
     """Number of critique-revision rounds per answer, each by a principle of its own."""
     direct: bool = False
     """Revise without writing a critique first."""
+    few_shot: int | None = Field(default=None, ge=0)
+    """Number of the constitution's examples of critique and revision in front of each request;
+    null: all."""
     temperature: NonNegative = 1.0
     """Sampling temperature of critiques and revisions."""
     max_tokens: Count = 256
@@ -107,7 +110,7 @@ class Judge(Section):
 
 
 class Audit(Section):
-    """When labels are not fit to train on.
+    """When revisions and labels are not fit to train on.
 
     A limit is broken only if the whole confidence interval of the metric lies beyond it.
     """
@@ -119,6 +122,14 @@ class Audit(Section):
     human_pairs: int = Field(default=0, ge=0)
     """Number of human comparisons from reward.human to test the judge on; it must beat the best
     trivial baseline."""
+    max_invalid_revisions: Fraction = 0.3
+    """Largest fraction of critique and revision rounds that wrote something else than a rewritten
+    answer, such as a repetition of the request."""
+    max_unchanged_revisions: Fraction = 0.9
+    """Largest fraction of revised answers that are their drafts."""
+    max_far_lengths: Fraction = 0.5
+    """Largest fraction of revised answers with five times the words of their drafts, and of those
+    with a fifth of them."""
     max_unscored: Fraction = 0.2
     """Largest fraction of comparisons without a label."""
     max_near_ties: Fraction = 0.95
@@ -127,6 +138,11 @@ class Audit(Section):
     """Largest distance from one half of the fraction of wins for the answer shown first."""
     max_longer_wins: Fraction = 0.9
     """Largest fraction of labels that prefer the longer answer."""
+    min_option_mass: Fraction = 0.5
+    """Smallest median probability that the judge's answer begins with one of the options."""
+    min_order_consistency: Fraction = 0.5
+    """Fraction of clear verdicts that stay the same in both orders of the answers, or when the
+    judge criticizes an answer again; the judge must do better, and one half is chance."""
     max_adversarial_flips: Fraction = 0.5
     """Largest fraction of correct verdicts on examples that flip when the worse answer is written
     to manipulate the judge."""

@@ -16,7 +16,14 @@ from typing import Any
 from cai import shipped
 from cai.constitution.kinds import CONSTITUTION, KIND_NAMES, kind_of_value
 from cai.constitution.prose import load_prose
-from cai.constitution.schema import Constitution, ConstitutionFile, Principle, PrincipleFile, Use
+from cai.constitution.schema import (
+    Constitution,
+    ConstitutionFile,
+    FewShotRevision,
+    Principle,
+    PrincipleFile,
+    Use,
+)
 from cai.documents import Document, load, validated
 from cai.errors import InputError, Problem, did_you_mean
 from cai.templates.read import read_templates
@@ -179,6 +186,7 @@ class Loader:
         self.problems: list[Problem] = []
         self.templates = self._read_templates()
         self.weights: dict[Use, dict[str, float]] = {use: {} for use in USES}
+        self.few_shot: list[FewShotRevision] = []
         self.file = self._read(path, ())
 
     @property
@@ -186,7 +194,7 @@ class Loader:
         """The ids of all principles that the constitution uses, few-shot examples included."""
         used = {name for by_name in self.weights.values() for name in by_name}
         if self.file:
-            used |= {shot.principle for shot in self.file.few_shot}
+            used |= {shot.principle for shot in self.few_shot}
         return sorted(name for name in used if name in self.files)
 
     def constitution(self) -> Constitution:
@@ -209,7 +217,7 @@ class Loader:
             title=self.file.title,
             principles=principles,
             weights=self.weights,
-            few_shot=self.file.few_shot,
+            few_shot=tuple(dict.fromkeys(self.few_shot)),
             templates=self.templates,
         )
 
@@ -246,6 +254,7 @@ class Loader:
                 self._read(target, including)
         for use in USES:
             self._select(document, file, use)
+        self.few_shot += file.few_shot
         for i, shot in enumerate(file.few_shot):
             if shot.principle not in self.files:
                 self._unknown(document, ("few_shot", i, "principle"), shot.principle)

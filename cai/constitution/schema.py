@@ -212,6 +212,14 @@ class Constitution(_Frozen):
         """Return the principles by id, in the words of a model's templates."""
         return {name: p.worded_by(templates) for name, p in self.principles.items()}
 
+    def with_examples(self, count: int | None) -> Constitution:
+        """Return the same constitution with the first of its examples of critique and revision.
+
+        Args:
+            count: Their number; None for all.
+        """
+        return self.model_copy(update={"few_shot": self.few_shot[:count]})
+
     def without(self, *ids: str) -> Constitution:
         """Return the same constitution without some principles.
 

@@ -43,6 +43,23 @@ def revision_request(
     return _user(templates.render_text("revise", _filled(principle.revise, prompt)))
 
 
+def begun_answer(templates: Templates, template: str, continuation: str) -> str:
+    """Return what a model wrote after the beginning that a template gave it, with the beginning.
+
+    A text that begins with a capital letter is a sentence of its own, such as that of a server
+    that cannot continue a turn, and stays as it is.
+
+    Args:
+        templates: The templates of the model that was asked.
+        template: The name of the template.
+        continuation: What the model wrote.
+    """
+    begun, text = templates.answer_prefix(template), continuation.lstrip()
+    if not begun or not text or text[0].isupper():
+        return continuation
+    return f"{begun}{text}" if text[0] in ",.;:!?)" else f"{begun} {text}"
+
+
 def problem_request(
     principle: Principle, prompt: Prompt, answer: str, templates: Templates = DEFAULT
 ) -> LoglikelihoodRequest:

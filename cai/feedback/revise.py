@@ -7,7 +7,7 @@ Example:
     ...     return ["Go away!", "It is rude.", "Can I help?"][len(messages) // 2]
     >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(reply))
     >>> samples = sample([Prompt.of("Hello.")], model)
-    >>> (revision,) = revise(samples, load_constitution("harmless"), model, rounds=1)
+    >>> (revision,) = revise(samples, load_constitution("general"), model, rounds=1)
     >>> revision.steps[0].critique, revision.final
     ('It is rude.', 'Can I help?')
 """
@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from cai.arguments import (
     check_count,
@@ -28,7 +29,14 @@ from cai.backends.protocol import Completion, GenerateRequest, Model
 from cai.constitution.arguments import check_constitution
 from cai.constitution.schema import Constitution, Principle
 from cai.errors import ArgumentError
-from cai.feedback.requests import Turns, critique_request, revision_examples, revision_request
+from cai.feedback.requests import (
+    Turns,
+    begun_answer,
+    critique_request,
+    revision_examples,
+    revision_request,
+)
+from cai.feedback.rewritten import Context, find_rewritten
 from cai.feedback.sample import reason_of, status_of
 from cai.keys import digest, draw, seed_for
 from cai.records import Message, Prompt, Revision, Sample, Step
@@ -49,7 +57,10 @@ def revise(
 
     Each round draws one principle by weight, with replacement, and starts from the prompt and the
     response as it then is. If the critique or the revision of a round fails, the response stays as
-    it was and the step records why; after a failed critique no revision is requested.
+    it was and the step records why; after a failed critique no revision is requested. A critique
+    that was cut off counts as failed. What a model writes around the rewritten response is removed,
+    see :func:`cai.feedback.rewritten.find_rewritten`; what is no rewritten response, such as a
+    repetition of the request, has the status ``invalid``.
 
     Args:
         samples: The responses. Those without a text are left out.
@@ -139,10 +150,16 @@ class _Draft:
         """Return the record of the round."""
         last = self.revision or self.critique  # the one that decides how the round ended
         assert last is not None
-        status = status_of(last)
-        reason = reason_of(last, max_tokens)
+        status, reason = status_of(last), reason_of(last, max_tokens)
+        text, written = self.response, ""
+        removed: tuple[str, ...] = ()
+        if self.revision and status == "ok":
+            found = find_rewritten(last.text, self._context())
+            removed = found.removed
+            text = self.response if found.refusal else found.text
+            status, reason = ("invalid", found.refusal) if found.refusal else ("ok", "")
+            written = "" if text == last.text else last.text
         stage = "revision" if self.revision else "critique"
-        text = last.text if status == "ok" else self.response
         reasoning = (_reasoning(self.critique), _reasoning(self.revision))
         return Step(
             principle=self.principle.id,
@@ -152,8 +169,18 @@ class _Draft:
             unchanged=text == self.response,
             status=status,
             reason=f"{stage}: {reason}" if reason else "",
+            removed=removed,
+            written=written,
             reasoning=reasoning if any(reasoning) else (),
         )
+
+    def _context(self) -> Context:
+        """Return what the model had read when it wrote the revision."""
+        critique = self.critique.text if self.critique else ""
+        request = self.conversation[-1].content
+        prompt = self.sample.prompt
+        is_first = all(turn.role != "assistant" for turn in prompt.messages)
+        return Context(prompt.text, self.response, request, critique, is_first)
 
 
 class _Reviser:
@@ -192,9 +219,11 @@ class _Reviser:
         for draft in drafts:
             request = critique_request(draft.principle, draft.sample.prompt, self.templates)
             draft.conversation = (*draft.conversation, request)
-        for draft, critique in zip(drafts, self._write(drafts, "critique", number), strict=True):
-            draft.critique = critique
-            turn = Message(role="assistant", content=critique.text)
+        written = self._write(drafts, "critique", number)
+        for draft, critique in zip(drafts, written, strict=True):
+            text = begun_answer(self.templates, "critique", critique.text)
+            draft.critique = replace(critique, text=text)
+            turn = Message(role="assistant", content=text)
             draft.conversation = (*draft.conversation, turn)
 
     def _revise(self, drafts: Sequence[_Draft], number: int) -> None:
@@ -206,13 +235,12 @@ class _Reviser:
 
     def _write(self, drafts: Sequence[_Draft], stage: str, number: int) -> list[Completion]:
         """Sample the next turn of each conversation."""
-        sampling = self.sampling
+        sampling, begun = self.sampling, self.templates.answer_prefix(stage)
         requests = []
         for draft in drafts:
             seed = seed_for(sampling.seed, stage, draft.sample.id, number)
-            requests.append(
-                GenerateRequest(draft.conversation, seed, sampling.temperature, sampling.max_tokens)
-            )
+            values = (seed, sampling.temperature, sampling.max_tokens)
+            requests.append(GenerateRequest(draft.conversation, *values, answer_prefix=begun))
         completions = []
         for response in self.model(requests):
             assert isinstance(response, Completion)
@@ -226,5 +254,11 @@ def _reasoning(completion: Completion | None) -> str:
 
 def _revision(sample: Sample, steps: Sequence[Step]) -> Revision:
     # a server's error message, which may differ from run to run, is no part of the id
-    content = [step.model_dump(exclude={"reason"}) for step in steps]
+    content = [_content(step) for step in steps]
     return Revision(id=digest([sample.id, content]), sample=sample, steps=tuple(steps))
+
+
+def _content(step: Step) -> dict[str, Any]:
+    # a step from which nothing was removed has the id that older versions gave it
+    left_out = {"reason", "written"} if step.removed else {"reason", "written", "removed"}
+    return step.model_dump(exclude=left_out)

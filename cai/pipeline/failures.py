@@ -14,6 +14,7 @@ KINDS = {
     "too_long": "too long for the model's context",
     "filtered": "withheld by the server",
     "failed": "failed requests",
+    "invalid": "not what was asked for, such as a repetition of the request",
     "unscored": "without a readable verdict",
 }
 """What each status of a record means in a sentence; ``truncated`` names its limit."""
@@ -22,6 +23,7 @@ REMEDIES = {
     "too_long": "shorten the prompts or use a model with a longer context",
     "filtered": "use a server that does not filter such texts",
     "failed": "see the notes above, and run the same command again",
+    "invalid": "try revise.direct, another models.critic or more revise.few_shot",
     "unscored": "try another judge or judge.method; cai preview shows the prompts",
 }
 

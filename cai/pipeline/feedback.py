@@ -13,13 +13,22 @@ from typing import TypeVar
 
 from cai.config import RunConfig
 from cai.constitution.schema import Constitution
+from cai.errors import RunFailed
+from cai.evaluate.revisions import RevisionAudit, revision_failures
 from cai.feedback.compare import compare
 from cai.feedback.few_shot import few_shot_comparisons
 from cai.feedback.judge import judge
 from cai.feedback.judge_methods import JudgeMethod, judge_method
+from cai.feedback.requests import revision_examples
 from cai.feedback.revise import revise
 from cai.feedback.sample import sample
-from cai.pipeline.dry_run import DryRun, RequestCount, max_tokens_of, prompt_tokens
+from cai.pipeline.dry_run import (
+    TOKENS_PER_WORD,
+    DryRun,
+    RequestCount,
+    max_tokens_of,
+    prompt_tokens,
+)
 from cai.pipeline.failures import Limit, check_failures
 from cai.pipeline.prompts import BENIGN, RED_TEAM, prompts_of
 from cai.pipeline.stage import Metrics, StageContext
@@ -70,12 +79,12 @@ def revise_stage(context: StageContext) -> Metrics:
     """Critique and revise the answers to red-team prompts, by drawn principles."""
     config, critic = context.config.revise, context.critic()
     drafts = (s for s in context.stream("sample", Sample) if s.prompt.kind == RED_TEAM)
-    counts, statuses = Counter[str](), Counter[str]()
+    counts, statuses, audit = Counter[str](), Counter[str](), RevisionAudit()
 
     def critique_and_revise(samples: list[Sample]) -> Iterator[Revision]:
         for revision in revise(
             samples,
-            context.constitution,
+            context.constitution.with_examples(config.few_shot),
             critic,
             rounds=config.rounds,
             direct=config.direct,
@@ -84,6 +93,7 @@ def revise_stage(context: StageContext) -> Metrics:
             max_tokens=config.max_tokens,
         ):
             counts["revisions"] += 1
+            audit.add(revision)
             for step in revision.steps:
                 statuses[step.status] += 1
                 counts["unchanged"] += step.unchanged
@@ -92,12 +102,38 @@ def revise_stage(context: StageContext) -> Metrics:
     context.write(in_chunks(drafts, critique_and_revise))
     limit = Limit("revise.max_tokens", config.max_tokens)
     check_failures(context, "critique and revision steps", statuses, limit)
+    check_revisions(context, audit)
     return {
         "revisions": counts["revisions"],
         "steps": statuses.total(),
         "unchanged": counts["unchanged"],
         "failed_steps": statuses.total() - statuses["ok"],
+        "audit": audit.metrics(),
     }
+
+
+def check_revisions(context: StageContext, audit: RevisionAudit) -> None:
+    """Stop if the revisions are not fit to train on.
+
+    Args:
+        context: The stage that made them.
+        audit: What was measured of them.
+
+    Raises:
+        RunFailed: If a limit of the section ``audit`` is broken and its gate is on.
+    """
+    metrics, settings = audit.metrics(), context.config.audit
+    failures = revision_failures(metrics, settings.model_dump())
+    path = context.write_json("audit.json", metrics | {"gate_failures": failures})
+    for failure in failures:
+        context.reporter.info(f"not fit to train on: {failure}")
+    if failures and settings.gate:
+        reasons = "\n".join(f"  {reason}" for reason in failures)
+        raise RunFailed(
+            f"the revisions are not fit to train on:\n{reasons}\n"
+            "read some of them, try revise.direct, another models.critic or more revise.few_shot\n"
+            f"see {path}; to continue anyway: --set audit.gate=false"
+        )
 
 
 def revise_requests(dry_run: DryRun) -> list[RequestCount]:
@@ -107,6 +143,9 @@ def revise_requests(dry_run: DryRun) -> list[RequestCount]:
     count = len(prompts) * config.revise.rounds * requests_per_round
     # half of the requests also have the critique in front
     tokens = prompt_tokens(prompts) + config.sample.max_tokens + 1.5 * dry_run.principle_tokens
+    constitution = dry_run.constitution.with_examples(config.revise.few_shot)
+    examples = revision_examples(constitution, direct=config.revise.direct)
+    tokens += TOKENS_PER_WORD * sum(len(turn.content.split()) for turn in examples)
     return [RequestCount(count, tokens, config.revise.max_tokens)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cai.config import RunConfig
+from cai.evaluate.revisions import SETTINGS
 from cai.pipeline import evaluation, feedback, training
 from cai.pipeline.audit import audit_requests, audit_stage
 from cai.pipeline.prompts import prompts_stage
@@ -22,6 +23,8 @@ def _prompt_files(config: RunConfig) -> tuple[str, ...]:
 def _ppo_asks_judge(config: RunConfig) -> bool:
     return config.ppo.reward_source == "judge" or config.monitor.judge
 
+
+_REVISION_LIMITS = tuple(f"audit.{name}" for name in ("gate", *sorted(set(SETTINGS.values()))))
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -46,10 +49,11 @@ STAGES: tuple[Stage, ...] = (
         title="critique and revise by principle",
         work=feedback.revise_stage,
         inputs=(StageRef("sample"),),
-        settings=("revise", "models.enable_thinking"),
+        settings=("revise", "models.enable_thinking", *_REVISION_LIMITS),
         models=("critic",),
         uses_constitution=_always,
         requests=feedback.revise_requests,
+        version=2,
     ),
     Stage(
         name="sft",

@@ -25,6 +25,7 @@ MAX_EXAMPLES = 6
 STATUS_TEXTS = {
     "empty": "returned no text",
     "truncated": "were cut off at max_tokens",
+    "invalid": "wrote something else than a rewritten answer",
     "unscored": "had no readable verdict",
     "too_long": "did not fit into the model's context",
     "filtered": "were withheld by the server",

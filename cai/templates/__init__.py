@@ -7,7 +7,7 @@ Example:
     >>> from cai.templates import DEFAULT
     >>> print(DEFAULT.render("revise", text="Leave out the insults."))
     Leave out the insults.
-    Reply with the rewritten text only.
+    Reply with the rewritten answer only.
 """
 
 from cai.templates.plain_text import TRANSCRIPT_STOPS, one_turn, transcript

@@ -51,7 +51,7 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
 }
 """The templates whose answer is one of two options, with those of one that names none."""
 
-ANSWERED = (*OPTIONS, "rate")
+ANSWERED = (*OPTIONS, "rate", "critique", "revise")
 """The templates that may say how the answer to them begins."""
 
 ENVIRONMENT = ImmutableSandboxedEnvironment(

@@ -104,7 +104,7 @@ def test_revise_records_a_failed_revision(status):
     )
     assert (revision.steps[0].status, revision.steps[0].critique, revision.steps[0].revision) == (
         status,
-        "a critique",
+        "The last reply a critique",
         "a draft",
     )
     assert revision.steps[0].reason == (f"revision: {REASONS[status]}" if REASONS[status] else "")

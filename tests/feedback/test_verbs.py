@@ -73,10 +73,10 @@ def reviser(messages, seed):
     """Criticises and revises so that a text tells its whole history."""
     last = messages[-1].content
     if last.startswith("Does it"):
-        return f"found {re.search('it (.+)[?]', last)[1]}"
+        return f"Found {re.search('it (.+)[?]', last)[1]}"
     if last.startswith("Rewrite"):
         name = re.search("without (.+)[.]", last)[1]
-        assert messages[-2].content == f"found {name}" or messages[-2].role == "assistant"
+        assert messages[-2].content == f"Found {name}" or messages[-2].role == "assistant"
         return f"{messages[1].content if messages[0].role == 'user' else ''}+{name}"
     return "draft"
 
@@ -87,7 +87,7 @@ def test_each_round_revises_the_reply_of_the_round_before(cached_model):
     for revision in revisions:
         text = "draft"
         for step in revision.steps:
-            assert step.critique == f"found {step.principle}"
+            assert step.critique == f"Found {step.principle}"
             text += f"+{step.principle}"
             assert step.revision == text and not step.unchanged
         assert revision.final == text and len(revision.steps) == 4
