@@ -121,7 +121,12 @@ def select_principles(constitution: Constitution, pattern: str) -> Constitution:
 
 
 def _only(constitution: Constitution, names: Collection[str]) -> Constitution:
-    return constitution.without(*(n for n in constitution.principles if n not in names))
+    # the examples of critique and revision stay, as a run shows them with every principle
+    weights = {
+        use: {name: weight for name, weight in by_name.items() if name in names}
+        for use, by_name in constitution.weights.items()
+    }
+    return constitution.model_copy(update={"weights": weights})
 
 
 def _first_violation(

@@ -221,7 +221,7 @@ class Constitution(_Frozen):
         return self.model_copy(update={"few_shot": self.few_shot[:count]})
 
     def without(self, *ids: str) -> Constitution:
-        """Return the same constitution without some principles.
+        """Return the same constitution without some principles and the examples of their use.
 
         Args:
             *ids: The ids of the principles to leave out.
@@ -231,7 +231,9 @@ class Constitution(_Frozen):
             for use, by_name in self.weights.items()
         }
         principles = {name: p for name, p in self.principles.items() if name not in ids}
-        return self.model_copy(update={"principles": principles, "weights": weights})
+        few_shot = tuple(shot for shot in self.few_shot if shot.principle not in ids)
+        changed = {"principles": principles, "weights": weights, "few_shot": few_shot}
+        return self.model_copy(update=changed)
 
 
 def fill_slots(text: str, values: Mapping[str, str]) -> str:
