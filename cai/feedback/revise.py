@@ -143,6 +143,7 @@ class _Draft:
     response: str
     principle: Principle
     conversation: Turns
+    examples: tuple[str, ...]
     critique: Completion | None = None
     revision: Completion | None = None
 
@@ -180,7 +181,7 @@ class _Draft:
         request = self.conversation[-1].content
         prompt = self.sample.prompt
         is_first = all(turn.role != "assistant" for turn in prompt.messages)
-        return Context(prompt.text, self.response, request, critique, is_first)
+        return Context(prompt.text, self.response, request, critique, is_first, self.examples)
 
 
 class _Reviser:
@@ -200,6 +201,7 @@ class _Reviser:
         self.principles = constitution.principles_for(self.templates)
         self.weights = constitution.used_for("revise")
         self.examples = revision_examples(constitution, self.templates, direct=direct)
+        self.revisions = tuple(example.revision for example in constitution.few_shot)
 
     def round(self, samples: Sequence[Sample], responses: Sequence[str], number: int) -> list[Step]:
         """Return one step for each sample, from the response it has so far."""
@@ -207,7 +209,7 @@ class _Reviser:
         for sample, response in zip(samples, responses, strict=True):
             principle = self.principles[draw(self.weights, self.sampling.seed, sample.id, number)]
             conversation = self.examples + sample.prompt.with_answer(response)
-            drafts.append(_Draft(sample, response, principle, conversation))
+            drafts.append(_Draft(sample, response, principle, conversation, self.revisions))
         if not self.direct:
             self._critique(drafts, number)
         # a revision is only as good as its critique, so none is requested after a failed one

@@ -23,8 +23,9 @@ from cai.feedback.phrases import (
 
 COPIED_WORDS = 6
 """Words in a row that count as copied from the request."""
-COPIED_FROM_CRITIQUE = 10
-"""Words in a row that count as copied from the critique, which may quote and paraphrase."""
+COPIED_FROM_OTHERS = 10
+"""Words in a row that count as copied from the critique, which may quote and paraphrase, or from an
+example."""
 SENTENCE_WORDS = 3
 """Words from which a sentence of the request counts as copied, if it stands there as it is."""
 _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*(?:text|txt|plaintext|markdown|md)?[ \t]*\n(.*)\n\1", re.S)
@@ -58,6 +59,7 @@ class Context(NamedTuple):
         request: The request to rewrite it.
         critique: The critique of it; empty if there is none.
         is_first: Whether the answer is the first one of the conversation.
+        examples: The revisions of the examples before the conversation.
     """
 
     question: str
@@ -65,6 +67,7 @@ class Context(NamedTuple):
     request: str
     critique: str = ""
     is_first: bool = True
+    examples: tuple[str, ...] = ()
 
 
 def find_rewritten(text: str, context: Context) -> Rewritten:
@@ -167,9 +170,11 @@ def _refusal(text: str, context: Context) -> str:
     known = [_words(context.draft), _words(context.question)]
     if _repeats(text, context.request, COPIED_WORDS, known):
         return "it repeats the request"
-    if _copies(_words(text), _words(context.critique), COPIED_FROM_CRITIQUE, known):
+    if _copies(_words(text), _words(context.critique), COPIED_FROM_OTHERS, known):
         return "it repeats the critique"
     words = _words(text)
+    if any(_copies(words, _words(e), COPIED_FROM_OTHERS, known) for e in context.examples):
+        return "it repeats an example"
     if len(words) > SENTENCE_WORDS and words == known[1]:
         return "it repeats the question"
     if speaks_of_rewriting(context.question):
@@ -187,7 +192,11 @@ def _refusal(text: str, context: Context) -> str:
 
 def _repeats(text: str, request: str, length: int, known: Sequence[list[str]]) -> bool:
     """Whether a text has a whole sentence of the request, or many of its words in a row."""
-    if _copies(_words(text), _words(request), length, known):
+    words, requested = _words(text), _words(request)
+    if _copies(words, requested, length, known):
+        return True
+    is_part = len(words) >= SENTENCE_WORDS and _contains(requested, words)
+    if is_part and not any(_contains(other, words) for other in known):
         return True
     asked = [_words(sentence) for sentence in _sentences(request)]
     written = [_words(sentence) for sentence in _sentences(text)]

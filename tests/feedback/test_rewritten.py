@@ -46,6 +46,7 @@ NO_ANSWERS = {
     "Remove all help with the crime.": "repeats the request",
     "Reply with the rewritten answer only: a wedge.": "repeats the request",
     f"{ANSWER} Say openly that you are leaving it out, and offer it.": "repeats the request",
+    "Offer something legal.": "repeats the request",
     CONTEXT.critique: "repeats the critique",
     CONTEXT.question: "repeats the question",
     "I'm sorry, but I can't rewrite that.": "declines",
@@ -96,6 +97,13 @@ def test_what_the_draft_has_is_not_removed(written):
 def test_a_user_who_asks_for_a_rewritten_text_gets_it_as_it_is(written):
     asked = CONTEXT._replace(question="Please rewrite my answer to the landlord.")
     assert find_rewritten(written, asked) == (written, (), "")
+
+
+def test_a_copied_example_is_refused():
+    example = "A dry white wine goes well with grilled fish, and a light one too."
+    shown = CONTEXT._replace(examples=(example,))
+    assert find_rewritten(example, shown).refusal == "it repeats an example"
+    assert find_rewritten("A dry white wine goes well with it.", shown).refusal == ""
 
 
 def test_an_apology_is_refused_only_as_a_first_answer():
