@@ -52,6 +52,8 @@ class Training(Section):
     """LoRA scaling factor; adapters are scaled by lora_alpha / lora_rank."""
     lora_targets: tuple[str, ...] | None = None
     """Names of the layers to adapt; null: every linear layer except the output head."""
+    merge_adapters: bool = False
+    """Save the whole model with its adapters merged, instead of the adapters alone."""
     save_seconds: NonNegative = 300.0
     """Seconds between two saved states, from which an interrupted training continues; 0: after
     every step. Saving takes at most 5 % of the time."""

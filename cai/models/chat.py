@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
+from cai.models.adapters import base_of
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import load_tokenizer, resolve
 
@@ -39,10 +40,12 @@ def open_chat(
 
 def _generation_config(name: str) -> GenerationConfig:
     """Return the generation config that the library gives the model when it opens it."""
-    folder = resolve(name)
+    folder, base = resolve(name), base_of(name)
     try:
         return GenerationConfig.from_pretrained(folder)
     except OSError:  # the model has none of its own
+        if base is not None:
+            return _generation_config(base)
         config: GenerationConfig = GenerationConfig.from_model_config(
             AutoConfig.from_pretrained(folder, trust_remote_code=False)
         )

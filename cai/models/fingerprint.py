@@ -8,6 +8,7 @@ from pathlib import Path
 from cai import shipped
 from cai.files import sha256
 from cai.keys import digest
+from cai.models.adapters import base_of
 from cai.models.gguf import content_hash, is_gguf
 from cai.models.names import REFERENCE
 
@@ -33,6 +34,9 @@ def fingerprint(name: str) -> str:
         if path.suffix in SUFFIXES and path.name != "manifest.json":
             status = path.stat()
             digests.append((path.name, _file_digest(str(path), status.st_mtime, status.st_size)))
+    base = base_of(str(folder))
+    if base is not None:
+        return f"local:{digest([*digests, fingerprint(base)])}"
     return f"local:{digest(digests)}"
 
 

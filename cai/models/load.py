@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch.nn.modules.dropout import _DropoutNd
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
@@ -21,6 +22,7 @@ from transformers import (
 
 from cai import shipped
 from cai.errors import InputError, Problem
+from cai.models.adapters import adapted_weights, apply_adapters, base_of
 from cai.models.fingerprint import fingerprint as fingerprint
 from cai.models.gguf import converted, is_gguf
 from cai.models.names import REFERENCE, check_available
@@ -78,11 +80,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         InputError: if the name is neither a model folder nor a model that can be fetched.
     """
     check_available(name)
-    folder = Path(name)
-    has_adapters = (folder / "adapter_config.json").is_file()
-    if has_adapters and not (folder / "config.json").is_file():
-        message = "holds adapters, not a model; name the folder of the merged model"
-        raise InputError([Problem(name, message)])
+    base = base_of(name)
+    if base is not None and not (Path(name) / "tokenizer_config.json").is_file():
+        return load_tokenizer(base)
     try:
         with quiet():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -144,6 +144,8 @@ class Faults(NamedTuple):
 def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Faults]:
     """Open a model with one of the library's ``AutoModel`` classes.
 
+    The adapters of a folder are merged into their base.
+
     Args:
         kind: The class.
         name: ``reference``, a folder, or the id of a model on the hub.
@@ -155,6 +157,9 @@ def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Fault
     Raises:
         InputError: if this class cannot open the model.
     """
+    base = base_of(name)
+    if base is not None:
+        return _open_adapted(kind, name, base, **how)
     try:
         with quiet():
             model, loaded = kind.from_pretrained(
@@ -173,6 +178,31 @@ def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Fault
         key: (tuple(found), tuple(wanted)) for key, found, wanted in loaded["mismatched_keys"]
     }
     return model, Faults(frozenset(loaded["missing_keys"]), mismatched)
+
+
+def _open_adapted(kind: Any, name: str, base: str, **how: Any) -> tuple[PreTrainedModel, Faults]:
+    """Open the base of a folder of adapters, and merge them into it."""
+    check_available(base)
+    model, faults = open_model(kind, base, **how)
+    with quiet():
+        model = apply_adapters(model, name)
+    brought = adapted_weights(name)
+    mismatched = {key: shapes for key, shapes in faults.mismatched.items() if key not in brought}
+    return model, Faults(faults.missing - brought, mismatched)
+
+
+def stored_dtype(name: str) -> torch.dtype:
+    """Return the data type in which a model's weights are stored; float32 if it does not say.
+
+    Args:
+        name: ``reference``, a folder, or the id of a model on the hub.
+    """
+    base = base_of(name)
+    if base is not None:
+        return stored_dtype(base)
+    config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
+    dtype = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def _first_line(error: Exception) -> str:

@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from cai import distributed
 from cai.errors import LimitReached
+from cai.files import read_json
+from cai.models.chat_template.format import ChatFormat
+from cai.models.load import stored_dtype
 from cai.quiet import quiet
 from cai.train.engine import Engine
-from cai.train.lora import merge_adapters, save_adapters
+from cai.train.lora import has_adapters, merge_adapters, save_adapters
 
 
-def save(
-    engine: Engine, tokenizer: PreTrainedTokenizerBase, out: Path, base: str, card: str = ""
-) -> None:
+class Origin(NamedTuple):
+    """What a checkpoint needs to know of the model that its training started from.
+
+    Attributes:
+        base: Name of that model.
+        chat: How it writes conversations.
+        merge_adapters: Whether to save the whole model instead of its adapters.
+    """
+
+    base: str
+    chat: ChatFormat
+    merge_adapters: bool
+
+
+def save(engine: Engine, origin: Origin, out: Path, card: str = "") -> None:
     """Write a trained model and its tokenizer to a folder. Collective.
 
-    Adapters are merged into the weights, so that any tool can load the folder, and are also saved
-    on their own in ``out/adapter``.
+    Weights are stored in the data type of the base. The generation config names all tokens that end
+    an answer, so that other tools stop where training stopped.
 
     Args:
         engine: The engine that trained the model.
-        tokenizer: The model's tokenizer.
+        origin: What the training started from.
         out: The folder; it appears complete or not at all.
-        base: Name of the model that training started from.
         card: Text of the folder's ``README.md``; empty: none.
 
     Raises:
@@ -46,13 +63,46 @@ def save(
         # tied weights that are gathered from shards become two tensors; one is enough
         for twin, original in model.all_tied_weights_keys.items():
             weights[twin] = weights[original]
+        _name_stops(model, origin.chat.stop_ids)
         with published(out) as partial, quiet():
-            model.save_pretrained(partial, state_dict=merge_adapters(model, weights))
-            tokenizer.save_pretrained(partial)
+            if has_adapters(model) and not origin.merge_adapters:
+                save_adapters(model, weights, origin.base, partial)
+                model.config.save_pretrained(partial)
+                if model.can_generate():
+                    model.generation_config.save_pretrained(partial)
+            else:
+                _save_whole(model, merge_adapters(model, weights), origin.base, partial)
+            origin.chat.tokenizer.save_pretrained(partial)
             if card:
                 (partial / "README.md").write_text(card, encoding="utf-8")
-            save_adapters(model, weights, base, partial / "adapter")
     distributed.wait()
+
+
+def _save_whole(
+    model: PreTrainedModel, weights: dict[str, Tensor], base: str, folder: Path
+) -> None:
+    """Write all weights in the data type of the base."""
+    dtype = stored_dtype(base)
+    cast = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in weights.items()
+    }
+    model.save_pretrained(folder, state_dict=cast)
+    if dtype != model.dtype:  # the library writes that of the model in memory
+        path = folder / "config.json"
+        config = read_json(path) | {"dtype": str(dtype).removeprefix("torch.")}
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _name_stops(model: PreTrainedModel, stops: frozenset[int]) -> None:
+    """Let the generation config of a language model name all tokens that end an answer."""
+    if not model.can_generate():
+        return
+    config = model.generation_config
+    named = config.eos_token_id
+    known = set(named) if isinstance(named, list) else {named}
+    if stops and known != stops:
+        config.eos_token_id = sorted(stops)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from torch import Tensor
 from cai.config import DPO
 from cai.errors import InputError
 from cai.files import StrPath
-from cai.models.chat import open_chat
 from cai.models.heads import Policy
 from cai.models.packing.layout import PackedBatch, pack
 from cai.records import Preference
@@ -59,8 +58,7 @@ def train_dpo(
         RunFailed: If training diverges.
     """
     setup = TrainerSetup.of("dpo", base, out, config, options)
-    policy, tokenizer = setup.load_policy()
-    chat = open_chat(setup.base, setup.options.chat_format, tokenizer=tokenizer)
+    policy, chat = setup.load_policy()
     dataset = build_preference_groups(
         preferences, chat, config.max_length, smoothing=config.label_smoothing
     )
@@ -72,7 +70,7 @@ def train_dpo(
     by_mean, pad_id = config.loss == "ipo", chat.pad_id
     reference = reference_logprobs(policy, groups, pad_id, mean=by_mean, max_tokens=max_tokens)
     lengths = [group.prompt_group.size for group in groups]
-    trainer = Trainer(setup, policy, tokenizer, lengths=lengths, data_key=groups_key(groups))
+    trainer = Trainer(setup, policy, chat, lengths=lengths, data_key=groups_key(groups))
 
     history = trainer.fit(_loss_function(trainer, groups, reference, config))
     _, margin_last = first_and_last_decile(history["margin"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from cai.config import Training
 from cai.errors import InputError, Problem
+from cai.models.load import resolve
 from cai.models.scalar import HEADS
 
 ADAPTER = "default"
@@ -95,7 +97,7 @@ def merge_adapters(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[s
     Returns:
         The weights of the plain model that computes the same.
     """
-    if not _has_adapters(model):
+    if not has_adapters(model):
         return weights
     merged = {
         name.replace(".base_layer.", "."): tensor
@@ -119,29 +121,43 @@ def merge_adapters(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[s
 def save_adapters(model: PreTrainedModel, weights: dict[str, Tensor], base: str, out: Path) -> None:
     """Write a model's adapters alone, as ``PeftModel.from_pretrained(base, out)`` reads them.
 
+    The head of a reward model goes with them.
+
     Args:
-        model: The model; without adapters nothing is written.
+        model: The model, which has adapters.
         weights: All its weights, by name.
         base: Name of the model that the adapters belong to.
-        out: The folder to make.
+        out: The folder.
     """
     from safetensors.torch import save_file
 
-    if not _has_adapters(model):
-        return
     peft = _peft()
-    adapters = peft.get_peft_model_state_dict(
-        model, state_dict=weights, adapter_name=ADAPTER, save_embedding_layers=False
+    tensors = dict(
+        peft.get_peft_model_state_dict(
+            model, state_dict=weights, adapter_name=ADAPTER, save_embedding_layers=False
+        )
     )
-    tensors = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in adapters.items()}
-    config: Any = model.peft_config[ADAPTER]
-    config.base_model_name_or_path = base
-    out.mkdir(parents=True)
+    heads = {name: tensor for name, tensor in weights.items() if name.split(".")[0] in HEADS}
+    tensors = {
+        f"base_model.model.{name}": tensor.contiguous()
+        for name, tensor in (tensors | heads).items()
+    }
+    config: Any = copy.copy(model.peft_config[ADAPTER])
+    config.base_model_name_or_path = _findable(base)
+    config.modules_to_save = sorted({name.split(".")[0] for name in heads}) or None
+    config.inference_mode = True
     save_file(tensors, out / peft.utils.SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     config.save_pretrained(out)
 
 
-def _has_adapters(model: PreTrainedModel) -> bool:
+def _findable(base: str) -> str:
+    """Name a model so that other tools find it: a folder here by its full path."""
+    folder = resolve(base)
+    return str(Path(folder).resolve()) if Path(folder).is_dir() else folder
+
+
+def has_adapters(model: PreTrainedModel) -> bool:
+    """Tell whether a model is trained by adapters."""
     return ADAPTER in getattr(model, "peft_config", {})
 
 

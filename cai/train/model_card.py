@@ -79,7 +79,7 @@ def model_card(
         summary=kind.summary,
         model_class=kind.model_class,
         base_name=base,
-        has_adapters=training.lora_rank is not None,
+        has_adapters=training.lora_rank is not None and not training.merge_adapters,
         is_reward=stage == "reward",
         metrics=_rows(metrics),
         settings=json.dumps(settings, indent=2),

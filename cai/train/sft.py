@@ -9,7 +9,6 @@ import torch
 from cai.config import SFT
 from cai.errors import InputError
 from cai.files import StrPath
-from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.records import Prompt
 from cai.rl.losses import language_model_loss, token_logprobs
@@ -50,13 +49,12 @@ def train_sft(
         RunFailed: If training diverges.
     """
     setup = TrainerSetup.of("sft", base, out, config, options)
-    policy, tokenizer = setup.load_policy()
-    chat = open_chat(setup.base, setup.options.chat_format, tokenizer=tokenizer)
+    policy, chat = setup.load_policy()
     examples = _tokenize_rows(rows, chat, config.max_length)
     trainer = Trainer(
         setup,
         policy,
-        tokenizer,
+        chat,
         lengths=[len(example.ids) for example in examples],
         data_key=rows_key(examples),
     )

@@ -4,9 +4,9 @@ A training function opens the base model and tokenizes its data, makes a :class:
 :meth:`Trainer.fit` with the loss that is its algorithm, and :meth:`Trainer.save` with its metrics::
 
     setup = TrainerSetup.of("sft", base, out, config, options)
-    policy, tokenizer = setup.load_policy()
+    policy, chat = setup.load_policy()
     ...
-    trainer = Trainer(setup, policy, tokenizer, lengths=lengths, data_key=rows_key(examples))
+    trainer = Trainer(setup, policy, chat, lengths=lengths, data_key=rows_key(examples))
     history = trainer.fit(loss)
     trainer.save(metrics)
 """
@@ -25,12 +25,13 @@ from transformers import PreTrainedTokenizerBase
 from cai.config import DPO, SFT, Reward
 from cai.files import StrPath
 from cai.keys import seed_for
+from cai.models.chat import open_chat
+from cai.models.chat_template.format import ChatFormat
 from cai.models.heads import Policy, Scalar
 from cai.models.load import fingerprint
 from cai.models.packing.layout import PackedBatch, PromptGroup, pack
-from cai.models.packing.padding import padding_id
 from cai.train.batching import epoch_batches
-from cai.train.checkpoint import save
+from cai.train.checkpoint import Origin, save
 from cai.train.engine import Engine
 from cai.train.load import load_policy, load_scalar, micro_batch_tokens_of
 from cai.train.loop import LossFunction, first_and_last_decile, fit
@@ -76,15 +77,20 @@ class TrainerSetup:
         """What the random draws of this training depend on."""
         return [self.options.seed, *(["member", self.member] if self.member else [])]
 
-    def load_policy(self) -> tuple[Policy, PreTrainedTokenizerBase]:
-        """Open the base model as a policy to train, and its tokenizer."""
+    def load_policy(self) -> tuple[Policy, ChatFormat]:
+        """Open the base model as a policy to train, and how it writes conversations."""
         torch.manual_seed(seed_for(*self.key, "adapters"))  # new adapters are drawn at random
-        return load_policy(self.base, self.options.training)
+        policy, tokenizer = load_policy(self.base, self.options.training)
+        return policy, self._open_chat(tokenizer)
 
-    def load_scalar(self) -> tuple[Scalar, PreTrainedTokenizerBase]:
-        """Open the base model under a new scalar head, and its tokenizer."""
+    def load_scalar(self) -> tuple[Scalar, ChatFormat]:
+        """Open the base model under a new scalar head, and how it writes conversations."""
         torch.manual_seed(seed_for(*self.key, "reward head"))
-        return load_scalar(self.base, self.options.training, new_head=True)
+        scalar, tokenizer = load_scalar(self.base, self.options.training, new_head=True)
+        return scalar, self._open_chat(tokenizer)
+
+    def _open_chat(self, tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
+        return open_chat(self.base, self.options.chat_format, tokenizer=tokenizer)
 
 
 class Trainer:
@@ -93,7 +99,7 @@ class Trainer:
     Args:
         setup: What to train, how, and where the result goes.
         model: The module to train.
-        tokenizer: Its tokenizer.
+        chat: How it writes conversations.
         lengths: Tokens of each row.
         data_key: Digest of the rows; a state saved with other rows is not resumed.
 
@@ -107,7 +113,7 @@ class Trainer:
         self,
         setup: TrainerSetup,
         model: Policy | Scalar,
-        tokenizer: PreTrainedTokenizerBase,
+        chat: ChatFormat,
         *,
         lengths: Sequence[int],
         data_key: str,
@@ -115,7 +121,7 @@ class Trainer:
         config, options = setup.config, setup.options
         self.setup = setup
         self.model = model
-        self.tokenizer = tokenizer
+        self.chat = chat
         self.lengths = lengths
         self.plan: list[list[int]] = []
         for epoch in range(config.epochs):
@@ -137,11 +143,10 @@ class Trainer:
             data_key,
         ]
         self._resume = Resume(setup.out, made_from, options.training)
-        self._pad_id = padding_id(tokenizer)
 
     def pack(self, prompt_groups: Iterable[PromptGroup]) -> PackedBatch:
         """Pack prompts with their answers as the model reads them."""
-        return pack(self.model.model, list(prompt_groups), self._pad_id)
+        return pack(self.model.model, list(prompt_groups), self.chat.pad_id)
 
     def fit(self, loss: LossFunction) -> dict[str, list[float]]:
         """Take all steps of the plan; see :func:`cai.train.loop.fit`."""
@@ -177,5 +182,6 @@ class Trainer:
         """Publish the checkpoint with its model card, and remove the saved states."""
         setup = self.setup
         card = model_card(setup.stage, setup.base, setup.config, setup.options.training, metrics)
-        save(self.engine, self.tokenizer, setup.out, setup.base, card)
+        origin = Origin(setup.base, self.chat, setup.options.training.merge_adapters)
+        save(self.engine, origin, setup.out, card)
         self._resume.clear()

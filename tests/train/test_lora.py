@@ -1,15 +1,20 @@
 """Training with LoRA adapters."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from toy_data import BAD, GOOD, PROMPTS, preferences
+from transformers import AutoModelForSequenceClassification
 
 from cai.config import DPO, PPO, SFT, Reward, Training
 from cai.errors import InputError
-from cai.models.load import load_language_model
+from cai.models.adapters import base_of
+from cai.models.chat import open_chat
+from cai.models.load import fingerprint, load_language_model, stored_dtype
 from cai.models.packing.layout import PromptGroup, pack
 from cai.models.scalar import load_scalar_model
 from cai.train.dpo import train_dpo
@@ -32,15 +37,59 @@ def test_merged_lora_equals_peft(name, request, tmp_path):
 
     base = request.getfixturevalue(name)
     config = SFT(epochs=4, batch_size=8, learning_rate=1e-2)
-    train_sft(ROWS, base, tmp_path, config, options=OPTIONS)
-    merged, _ = load_language_model(str(tmp_path), dtype=torch.float32)
+    train_sft(ROWS, base, tmp_path / "adapters", config, options=OPTIONS)
+    whole = TrainerOptions(training=LORA.model_copy(update={"merge_adapters": True}))
+    train_sft(ROWS, base, tmp_path / "merged", config, options=whole)
+    opened, _ = load_language_model(str(tmp_path / "adapters"), dtype=torch.float32)
+    merged, _ = load_language_model(str(tmp_path / "merged"), dtype=torch.float32)
     plain, _ = load_language_model(base, dtype=torch.float32)
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
-        before, after = plain(ids).logits, merged(ids).logits
-        adapted = PeftModel.from_pretrained(plain, tmp_path / "adapter")(ids).logits
+        before, after = plain(ids).logits, opened(ids).logits
+        adapted = PeftModel.from_pretrained(plain, tmp_path / "adapters")(ids).logits
     assert torch.allclose(after, adapted, atol=1e-4)
+    assert torch.allclose(after, merged(ids).logits, atol=1e-4)
     assert not torch.allclose(after, before, atol=1e-2)
+    assert not list((tmp_path / "adapters").glob("model*.safetensors"))
+    assert not list((tmp_path / "merged").glob("adapter*"))
+
+
+def test_a_policy_is_trained_on_from_adapters(tiny, tmp_path):
+    """Each folder of adapters names the one before it, and a change of the base changes them all."""
+    config = SFT(epochs=2, batch_size=8, learning_rate=1e-2)
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    train_sft(ROWS, tiny, first, config, options=OPTIONS)
+    train_sft(ROWS, first, second, config, options=OPTIONS)
+    assert base_of(second) == first
+    assert base_of(first) == str(Path(tiny).resolve())
+    assert base_of(tiny) is None
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        logits = [load_language_model(name)[0](ids).logits for name in (tiny, first, second)]
+    assert not torch.allclose(logits[0], logits[1], atol=1e-2)
+    assert not torch.allclose(logits[1], logits[2], atol=1e-2)
+    assert stop_names(second) == stop_names(tiny)
+    before = fingerprint(second)
+    (tmp_path / "first" / "generation_config.json").write_text("{}")
+    assert fingerprint(second) != before
+
+
+def stop_names(name):
+    chat = open_chat(name)
+    return chat.tokenizer.convert_ids_to_tokens(sorted(chat.stop_ids))
+
+
+def test_adapters_without_their_base_are_refused(tiny, tmp_path):
+    config = SFT(epochs=1, batch_size=8)
+    train_sft(ROWS, tiny, tmp_path / "adapters", config, options=OPTIONS)
+    path = tmp_path / "adapters" / "adapter_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(InputError, match="gone"):
+        load_language_model(str(tmp_path / "adapters"))
+    path.write_text(json.dumps(settings | {"base_model_name_or_path": None}))
+    with pytest.raises(InputError, match="does not name the model that its adapters belong to"):
+        load_language_model(str(tmp_path / "adapters"))
 
 
 def test_lora_trains_only_adapters(tiny, tmp_path):
@@ -52,7 +101,7 @@ def test_lora_trains_only_adapters(tiny, tmp_path):
     metrics = train_sft(ROWS, tiny, tmp_path, config, options=OPTIONS)
     assert metrics["loss_last"] < 0.6 * metrics["loss_first"]
     before = load_file(f"{tiny}/model.safetensors")
-    after = load_file(tmp_path / "model.safetensors")
+    after = load_language_model(str(tmp_path), dtype=torch.float32).model.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all("proj" in name for name in changed)
@@ -64,6 +113,34 @@ def test_lora_reward_model_keeps_its_head(tiny, tmp_path):
     scalar = load_scalar_model(str(tmp_path))
     good, bad = score_texts(scalar, [(PROMPTS[0], GOOD), (PROMPTS[0], BAD)])
     assert good > bad + 1
+    # other libraries read the same: the adapters bring the head
+    from peft import PeftModel
+
+    library = AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=1)
+    adapted = PeftModel.from_pretrained(library, tmp_path)
+    chat, config = open_chat(str(tmp_path)), scalar.model.config
+    for text, score in ((GOOD, good), (BAD, bad)):
+        prompt, answer = chat.example(PROMPTS[0].messages, text)
+        with torch.no_grad():
+            raw = adapted(torch.tensor([prompt + answer])).logits[0, 0]
+        normalized = float((raw - config.reward_mean) / config.reward_std)
+        assert normalized == pytest.approx(float(score), abs=1e-4)
+
+
+@pytest.mark.parametrize("merge_adapters", [False, True])
+def test_a_checkpoint_has_the_data_type_of_its_base(tiny, tmp_path, merge_adapters):
+    narrow = load_language_model(tiny, dtype=torch.float32)
+    narrow.model.to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    narrow.tokenizer.save_pretrained(tmp_path / "base")
+    lora = LORA.model_copy(update={"merge_adapters": merge_adapters})
+    for training in (lora, Training(precision="float32")):
+        out = tmp_path / f"out{training.lora_rank}"
+        options = TrainerOptions(training=training)
+        train_sft(ROWS, tmp_path / "base", out, SFT(epochs=1, batch_size=8), options=options)
+        assert stored_dtype(str(out)) == torch.bfloat16
+        if training.lora_rank is None or merge_adapters:
+            weights = load_file(out / "model.safetensors")
+            assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
 
 
 def test_lora_dpo_learns(tiny, tmp_path):

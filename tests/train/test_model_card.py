@@ -28,7 +28,10 @@ def test_model_card_has_metadata_metrics_and_settings(stage):
     assert ("reward_mean" in card) == is_reward
     assert "| loss last | 0.1235 |\n| rows | 12 |" in card
     assert "by principle" not in card
-    assert "`adapter/`" in card
+    assert "PeftModel.from_pretrained(base" in card
+    assert (", num_labels=1)" in card) == is_reward
+    merged = Training(lora_rank=4, merge_adapters=True)
+    assert "peft" not in model_card(stage, "some/model", CONFIGS[stage], merged, metrics)
     settings = json.loads(card.split("```json\n")[1].split("```")[0])
     assert settings[stage] == CONFIGS[stage].model_dump(mode="json")
     assert settings["training"]["lora_rank"] == 4

@@ -133,7 +133,7 @@ def probe_template(tokenizer: PreTrainedTokenizerBase, render: Renderer) -> Temp
     lost = _lost_roles(render)
     if lost:
         render.as_parts = True
-        render.as_parts = not _lost_roles(render)
+        render.as_parts = render.attempt([USER]) is not None and not _lost_roles(render)
         lost = () if render.as_parts else lost
     prompt = render.attempt([USER]) or ""
     opened_prompt = render.attempt([USER], open_answer=True) or ""

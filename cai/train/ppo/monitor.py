@@ -17,7 +17,7 @@ from typing import Any
 
 from cai import distributed
 from cai.config import Monitor
-from cai.train.checkpoint import save
+from cai.train.checkpoint import Origin, save
 from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.evaluation import Evaluator
 
@@ -93,18 +93,18 @@ class Checkpoints:
     Args:
         actor_critic: The models.
         out: Folder of the finished policy.
-        base: Folder or hub id of the policy that the training started from.
+        origin: What the training started from.
     """
 
-    def __init__(self, actor_critic: ActorCritic, out: Path, base: str) -> None:
+    def __init__(self, actor_critic: ActorCritic, out: Path, origin: Origin) -> None:
         self.actor_critic = actor_critic
         self.out = out
-        self.base = base
+        self.origin = origin
         self.best = out.with_name(f"{out.name}.best")
 
     def save_best(self) -> None:
         """Save the policy as the best one so far."""
-        save(self.actor_critic.actor, self.actor_critic.tokenizer, self.best, self.base)
+        save(self.actor_critic.actor, self.origin, self.best)
 
     def publish(self, card: str, *, keep_best: bool) -> None:
         """Put the policy to keep in its place.
@@ -119,7 +119,7 @@ class Checkpoints:
                 shutil.rmtree(self.out, ignore_errors=True)
                 self.best.rename(self.out)
         else:
-            save(self.actor_critic.actor, self.actor_critic.tokenizer, self.out, self.base, card)
+            save(self.actor_critic.actor, self.origin, self.out, card)
             if distributed.is_main():
                 shutil.rmtree(self.best, ignore_errors=True)
         distributed.wait()

@@ -13,6 +13,7 @@ from cai.models.load import context_length, fingerprint
 from cai.records import Prompt
 from cai.rl.kl import KLController
 from cai.train.batching import TokenizedExample, rows_key, tokenize
+from cai.train.checkpoint import Origin
 from cai.train.load import micro_batch_tokens_of
 from cai.train.options import TrainerOptions
 from cai.train.ppo.actor_critic import ActorCritic
@@ -80,6 +81,7 @@ class PPOSetup:
             seed=options.seed,
         )
         self.chat = self.actor_critic.chat
+        self.origin = Origin(policy, self.chat, options.training.merge_adapters)
         self.context_length = context_length(self.actor_critic.model)
         self.micro_batch_tokens = micro_batch_tokens_of(options.training, self.actor_critic.model)
         self.ptx_rows = self._tokenize_ptx()
@@ -160,7 +162,7 @@ class PPOSetup:
         return TrainingMonitor(
             settings,
             limits_of(settings, self.config.rollout.batch_size, clip),
-            Checkpoints(self.actor_critic, out, self.policy),
+            Checkpoints(self.actor_critic, out, self.origin),
             self._evaluator(score),
         )
 

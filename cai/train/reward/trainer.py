@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from cai.config import Reward
 from cai.files import StrPath
-from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.models.heads import Scalar
 from cai.models.load import context_length
@@ -81,22 +78,21 @@ def _train_member(
     preferences: Sequence[Preference], setup: TrainerSetup, config: Reward
 ) -> dict[str, Any]:
     """Train one reward model."""
-    scalar, tokenizer = setup.load_scalar()
+    scalar, chat = setup.load_scalar()
     # the base may be a reward model itself, normalized for the scores of the head it had
     set_normalization(scalar, mean=0.0, std=1.0)
-    chat = open_chat(setup.base, setup.options.chat_format, tokenizer=tokenizer)
     labels = prepare_labels(preferences, chat, config, setup.options.seed)
     trainer = Trainer(
         setup,
         scalar,
-        tokenizer,
+        chat,
         lengths=[group.prompt_group.size for group in labels.train],
         data_key=groups_key(labels.train),
     )
     _fit(trainer, labels)
     scalar.eval()
     with trainer.engine.summon_full_params():
-        _normalize(scalar, tokenizer, labels.train)
+        _normalize(scalar, chat, labels.train)
         measured = _measure(scalar, labels, chat, setup.options.seed)
     metrics: dict[str, Any] = {
         "pairs": count_labels(labels.train),
@@ -136,12 +132,10 @@ def set_normalization(scalar: Scalar, *, mean: float, std: float) -> None:
     scalar.model.config.reward_std = std
 
 
-def _normalize(
-    scalar: Scalar, tokenizer: PreTrainedTokenizerBase, groups: Sequence[PreferenceGroup]
-) -> None:
+def _normalize(scalar: Scalar, chat: ChatFormat, groups: Sequence[PreferenceGroup]) -> None:
     """Bring the scores of the training answers to mean 0 and standard deviation 1."""
     scores = score_prompt_groups(
-        ScalarModel(scalar.model, tokenizer), [group.prompt_group for group in groups]
+        ScalarModel(scalar.model, chat.tokenizer), [group.prompt_group for group in groups]
     )
     std = float(scores.std().clamp(min=1e-3))
     set_normalization(scalar, mean=float(scores.mean()), std=std)
