@@ -336,3 +336,25 @@ def test_the_page_can_be_read_aloud(run):
     assert "label <code>p</code>" in html
     assert "prefers-color-scheme: dark" in html
     assert "@media print" in html
+
+
+def test_the_audit_of_the_revisions_and_what_was_removed_are_shown(run):
+    assert "check of the revisions" not in shown(run)
+    share = {"value": 0.25, "low": 0.1, "high": 0.6, "n": 8}
+    audit = {"unchanged": share, "cut": {"n": 0}, "length_ratio": 0.5}
+    text = shown(run, stages={"revise": {"steps": 2, "audit": audit}})
+    assert "check of the revisions share 95% interval of" in text
+    assert "rows to train on: the same as the draft 25% 10%–60% 8" in text
+    assert "cut off" not in text.split("check of the revisions")[1][:200]
+    step = {"principle": INSULT, "principle_hash": "h", "critique": "", "unchanged": True}
+    echoed = Step(
+        revision="", status="invalid", reason="revision: it repeats", written="Echo", **step
+    )
+    cleaned = Step(revision="New", removed=("preface", "quotes"), written='Sure: "New"', **step)
+    (old,) = read_records(run / "revise/records.jsonl", Revision)
+    steps = (echoed, cleaned.model_copy(update={"unchanged": False}))
+    write_records(run / "revise/records.jsonl", [old.model_copy(update={"steps": steps})])
+    text = shown(run)
+    assert "unusable: revision: it repeats" in text and "written Echo" in text
+    assert "removed: preface, quotes" in text
+    assert "1 revision step wrote something else than a rewritten answer" in text

@@ -21,6 +21,18 @@ LABEL_CHECKS = (
 )
 """The proportions of an audit: what they measure, and where they are."""
 
+REVISION_CHECKS = (
+    ("cut off", ("cut",)),
+    ("something else than a rewritten answer", ("invalid",)),
+    ("failed for another reason", ("failed",)),
+    ("words around the answer removed", ("cleaned",)),
+    ("answers without any successful round", ("without_row",)),
+    ("rows to train on: the same as the draft", ("unchanged",)),
+    ("rows to train on: a fifth of the draft's words or fewer", ("far_shorter",)),
+    ("rows to train on: five times the draft's words or more", ("far_longer",)),
+)
+"""The proportions of the audit of revisions: what they measure, and where they are."""
+
 
 class Cell(NamedTuple):
     """One cell of a table.
@@ -138,15 +150,28 @@ def effect_table(effects: Sequence[Effect]) -> Table:
 
 def audit_table(audit: Mapping[str, Any]) -> Table:
     """Show the proportions that the audit measured."""
+    return _checks("check of the labels", LABEL_CHECKS, audit)
+
+
+def revision_audit_table(stages: Mapping[str, Any]) -> Table:
+    """Show the proportions that the audit of the revisions measured."""
+    audit = stages.get("revise", {}).get("audit", {})
+    return _checks("check of the revisions", REVISION_CHECKS, audit)
+
+
+def _checks(
+    name: str, checks: Sequence[tuple[str, tuple[str, ...]]], audit: Mapping[str, Any]
+) -> Table:
+    """The proportions of an audit that were measured, one row each."""
     rows = []
-    for title, path in LABEL_CHECKS:
+    for title, path in checks:
         share: Any = audit
         for key in path:
             share = share.get(key) or {}
         if share.get("n"):
             value, interval = share_cell(share)
             rows.append([Cell(title), Cell(value), Cell(interval), Cell(number(share["n"]))])
-    return Table(["check of the labels", "share", "95% interval", "of"], rows)
+    return Table([name, "share", "95% interval", "of"], rows)
 
 
 def reward_by_principle(data: ReportData) -> Table:
