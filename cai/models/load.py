@@ -30,6 +30,8 @@ from cai.quiet import quiet
 
 SHOWN = 3
 """Weights that a message names."""
+MIN_BFLOAT16_HIDDEN_SIZE = 512
+"""Hidden size from which bfloat16 pays."""
 UNLIMITED = 1 << 30
 """Context length of a model whose config states none."""
 FINGERPRINTED = (".safetensors", ".json", ".jinja", ".model", ".txt")
@@ -103,14 +105,15 @@ def load_language_model(
     Args:
         name: ``reference``, a folder, or the id of a model on the hub.
         device: Where to put it; by default :func:`best_device`.
-        dtype: Of its weights; by default :func:`best_dtype` of the device.
+        dtype: Of its weights; by default :func:`best_dtype`.
 
     Raises:
         InputError: if there is no such model, or if weights are missing.
     """
     device = device or best_device()
     tokenizer = load_tokenizer(name)
-    model, faults = open_model(AutoModelForCausalLM, name, dtype=dtype or best_dtype(device))
+    dtype = dtype or best_dtype(device, _hidden_size(name))
+    model, faults = open_model(AutoModelForCausalLM, name, dtype=dtype)
     faults.refuse(name)
     disable_dropout(model)
     return LanguageModel(model.to(device).eval(), tokenizer)  # type: ignore[arg-type]
@@ -252,13 +255,38 @@ def best_device() -> torch.device:
     return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def best_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the hardware multiplies it fast, else float32."""
+def best_dtype(device: torch.device, hidden_size: int) -> torch.dtype:
+    """Return the data type in which a model is fastest: bfloat16 or float32.
+
+    This is bfloat16 on hardware that multiplies it, for models of at least
+    ``MIN_BFLOAT16_HIDDEN_SIZE``: smaller ones gain little, and give the same figures everywhere.
+
+    Args:
+        device: Where the model is.
+        hidden_size: Its hidden size.
+    """
     if device.type == "cuda":
         is_fast = torch.cuda.is_bf16_supported()
     else:
-        is_fast = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if is_fast else torch.float32
+        is_fast = device.type == "cpu" and (
+            torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        )
+    is_wide = hidden_size >= MIN_BFLOAT16_HIDDEN_SIZE
+    return torch.bfloat16 if is_fast and is_wide else torch.float32
+
+
+def hidden_size_of(config: PreTrainedConfig) -> int:
+    """Return the hidden size of a model's config; 0 if it does not say."""
+    return int(getattr(config.get_text_config(), "hidden_size", None) or 0)
+
+
+def _hidden_size(name: str) -> int:
+    try:
+        return hidden_size_of(
+            AutoConfig.from_pretrained(resolve(base_of(name) or name), trust_remote_code=False)
+        )
+    except (OSError, ValueError):
+        return 0  # opening the model says what is wrong
 
 
 def default_micro_batch_tokens(device: torch.device) -> int:

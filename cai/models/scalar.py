@@ -125,5 +125,7 @@ def answer_scores(model: nn.Module, packed: PackedBatch) -> Tensor:
 def _head_outputs(model: nn.Module, packed: PackedBatch, places: Tensor) -> Tensor:
     trunk: Any = model.base_model
     hidden = trunk(**packed.inputs).last_hidden_state.flatten(0, 1)[places]
-    outputs: Tensor = head(model)(hidden).squeeze(-1).float()
+    # in bfloat16 scores would be eighths and sixteenths
+    with torch.autocast(hidden.device.type, enabled=False):
+        outputs: Tensor = head(model)(hidden.float()).squeeze(-1)
     return outputs

@@ -9,12 +9,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cai.config import Training
 from cai.errors import InputError, Problem
 from cai.models.heads import Policy, Scalar
-from cai.models.load import best_dtype, default_micro_batch_tokens, load_language_model
+from cai.models.load import (
+    best_dtype,
+    default_micro_batch_tokens,
+    hidden_size_of,
+    load_language_model,
+)
 from cai.models.scalar import load_scalar_model
 from cai.train.lora import add_adapters
 
-BFLOAT16_HIDDEN_SIZE = 512
-"""Hidden size from which bfloat16 is faster than float32 on a CPU."""
 PROBE_TOKENS = 16
 """Number of tokens on which a model is tried when it is loaded."""
 
@@ -64,9 +67,7 @@ def load_scalar(
 def precision_of(training: Training, model: PreTrainedModel) -> torch.dtype:
     """Choose the data type of matrix products in forward and backward passes."""
     if training.precision == "auto":
-        hidden_size = model.config.get_text_config().hidden_size
-        is_worthwhile = model.device.type != "cpu" or hidden_size >= BFLOAT16_HIDDEN_SIZE
-        return best_dtype(model.device) if is_worthwhile else torch.float32
+        return best_dtype(model.device, hidden_size_of(model.config))
     return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cai.models.chat_template.format import ChatFormat
-from cai.models.load import default_micro_batch_tokens
+from cai.models.load import best_dtype, default_micro_batch_tokens, hidden_size_of
 from cai.models.packing.layout import PromptGroup, pack
 from cai.models.packing.padding import padding_id
 from cai.models.scalar import ScalarModel, answer_scores
@@ -32,10 +32,12 @@ def score_prompt_groups(scalar: ScalarModel, prompt_groups: Sequence[PromptGroup
     starts = [0, *accumulate(len(group.answers) for group in prompt_groups)]
     scores = torch.empty(starts[-1])
     lengths = [group.size for group in prompt_groups]
+    dtype = best_dtype(model.device, hidden_size_of(model.config))
     for rows in bucket_by_length(lengths, default_micro_batch_tokens(model.device)):
         packed = pack(model, [prompt_groups[row] for row in rows], padding_id(tokenizer))
         answers = [answer for row in rows for answer in range(starts[row], starts[row + 1])]
-        scores[answers] = answer_scores(model, packed).cpu()
+        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+            scores[answers] = answer_scores(model, packed).cpu()
     return scores
 
 
