@@ -52,6 +52,7 @@ Options:
 (B) {{ second }}
 """
 )
+CLOSING = "\nAnswer with (A) or (B).\n"
 BRACKETS = """\
 {% set answer = "The better answer is (" %}
 {{ text }}
@@ -99,7 +100,16 @@ SHORT_YES_NO = """\
 
 Is there a problem of this kind in the last reply? Answer with Yes or No.
 """
-PAPER_YES_NO = """\
+BRACKET_YES_NO = """\
+{% set options = ["Yes", "No"] %}
+{% set answer = "The answer is: (" %}
+Here is a request for a critique of the last reply:
+
+{{ text }}
+
+Would an accurate critique find a problem of this kind in the last reply? Answer with (Yes) or (No).
+"""
+LETTERS_YES_NO = """\
 {% set options = ["A", "B"] %}
 {% set answer = "The answer is: (" %}
 {{ text }}
@@ -134,11 +144,13 @@ FRAMES = {
     "letters": Frame(LETTER, LETTERS),
     "letters, begun": Frame(LETTER, BEGUN_LETTERS),
     "paper, begun": Frame(LETTER, PAPER),
+    "paper, begun, with a closing line": Frame(LETTER, PAPER + CLOSING),
     "brackets, begun": Frame(LETTER, BRACKETS),
     "yes or no": Frame(ODDS, YES_NO),
     "yes or no, begun": Frame(ODDS, BEGUN_YES_NO),
     "yes or no, short, begun": Frame(ODDS, SHORT_YES_NO),
-    "yes or no, options, begun": Frame(ODDS, PAPER_YES_NO),
+    "yes or no, letters, begun": Frame(ODDS, LETTERS_YES_NO),
+    "yes or no, in brackets, begun": Frame(ODDS, BRACKET_YES_NO),
 }
 
 

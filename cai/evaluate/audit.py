@@ -11,9 +11,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
+from statistics import median
 from typing import Any
 
-from cai.evaluate.statistics import correlation, mean, means, proportion
+from cai.evaluate.statistics import Z95, correlation, mean, means, proportion
 from cai.records import Judgment, Preference
 from cai.ties import is_near_tie
 
@@ -42,6 +43,7 @@ def audit(preferences: Sequence[Preference]) -> dict[str, Any]:
         "near_ties": proportion(len(labeled) - len(decided), len(labeled)),
         "position": position_bias(decided, judgments),
         "length": length_bias(decided),
+        "option_mass": option_mass(judgments),
     }
     pairs = [(p.comparison.first, p.comparison.second) for p in preferences]
     metrics |= means(
@@ -74,16 +76,63 @@ def position_bias(decided: Sequence[Preference], judgments: Sequence[Judgment]) 
     Returns:
         ``first_wins``: how often the first answer wins, one half without bias. ``first_letter``:
         the mean probability of the first letter over both orders, one half without bias.
-        ``order_consistency``: see :func:`order_consistency`. The last
-        two are None if no judgment asked in both orders.
+        ``order_consistency``: see :func:`order_consistency`. These two are None if no judgment
+        asked in both orders. ``same_in_both_orders``: of the judgments that are no near tie in at
+        least one order, how many prefer the same answer in both.
     """
+    in_orders = [orders for j in judgments if (orders := _by_order(j)) is not None]
     swapped = [j.evidence for j in judgments if "p_A_order_2" in j.evidence]
     letters = [(e["p_A_order_1"] + e["p_A_order_2"]) / 2 for e in swapped]
     return {
         "first_wins": proportion(sum(_p_first(p) > 0.5 for p in decided), len(decided)),
         "first_letter": mean(letters) if letters else None,
         "order_consistency": order_consistency(judgments),
+        "same_in_both_orders": same_verdicts(in_orders),
     }
+
+
+def _by_order(judgment: Judgment) -> tuple[float, float] | None:
+    """The probability of the first answer in each order; None if there was one order only."""
+    evidence = judgment.evidence
+    if "p_A_order_2" in evidence:
+        return evidence["p_A_order_1"], 1 - evidence["p_A_order_2"]
+    if "share_order_2" in evidence:
+        return evidence["share_order_1"], evidence["share_order_2"]
+    return None
+
+
+def same_verdicts(asked_twice: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Count the verdicts that stay the same when a judge is asked a second time.
+
+    Args:
+        asked_twice: The probability of the first answer each time. What is a near tie both times
+            is left out.
+
+    Returns:
+        The proportion that prefers the same answer both times.
+    """
+    decided = [(a, b) for a, b in asked_twice if not (is_near_tie(a) and is_near_tie(b))]
+    return proportion(sum((a - 0.5) * (b - 0.5) > 0 for a, b in decided), len(decided))
+
+
+def option_mass(judgments: Sequence[Judgment]) -> dict[str, float]:
+    """Measure the probability that the judge's answer begins with one of the options.
+
+    Args:
+        judgments: Judgments of any method.
+
+    Returns:
+        The ``median`` over ``n`` judgments, and its 95 % interval ``low`` to ``high``, which two of
+        the judgments are the ends of; only ``n`` if there are none.
+    """
+    masses = sorted(mean(j.option_mass) for j in judgments if j.option_mass)
+    n = len(masses)
+    if not n:
+        return {"n": 0}
+    reach = Z95 * math.sqrt(n) / 2  # of the rank of the median
+    low = masses[max(0, math.floor((n - 1) / 2 - reach))]
+    high = masses[min(n - 1, math.ceil((n - 1) / 2 + reach))]
+    return {"median": median(masses), "low": low, "high": high, "n": n}
 
 
 def order_consistency(judgments: Sequence[Judgment]) -> float | None:

@@ -50,7 +50,7 @@ def option_mass(response: Response) -> float | None:
         return None
     if any(math.isnan(logprob) for logprob in response.logprobs):
         return 0.0
-    return min(1.0, sum(map(math.exp, response.logprobs)))
+    return min(1.0, sum(math.exp(min(logprob, 0.0)) for logprob in response.logprobs))
 
 
 def build_judgment(

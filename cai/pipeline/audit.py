@@ -13,12 +13,12 @@ from cai.evaluate.judge_tests import (
     adversarial_tests,
     judge_test_metrics,
     judge_tests,
-    run_judge_tests,
 )
 from cai.feedback.judge import is_empty_answer, judge
 from cai.keys import shuffled, uniform
 from cai.pipeline.dry_run import DryRun, RequestCount
 from cai.pipeline.feedback import judgment_requests, method_of, principles_per_label
+from cai.pipeline.judge_checks import REMEDY, asked_again, shipped_examples, test_judge
 from cai.pipeline.prompts import BENIGN, RED_TEAM
 from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Preference
@@ -31,8 +31,14 @@ def audit_stage(context: StageContext) -> Metrics:
         RunFailed: If a limit of the section ``audit`` is broken and its gate is on.
     """
     config = context.config.audit
-    metrics = audit(context.read("judge", Preference))
-    metrics["examples"] = _test_judge(context) if config.examples else judge_test_metrics([])
+    preferences = context.read("judge", Preference)
+    metrics = audit(preferences)
+    metrics |= asked_again(context, preferences)
+    metrics["examples"] = judge_test_metrics([])
+    if config.examples:
+        tests = judge_tests_of(context.constitution, context.config.seed)
+        metrics["examples"] = test_judge(context, tests)
+        metrics |= shipped_examples(context, metrics["examples"]["plain"]["n"])
     metrics["human"] = _human_agreement(context) if config.human_pairs else {}
     if config.human_pairs and not metrics["human"]["n"]:
         context.reporter.info(
@@ -44,7 +50,7 @@ def audit_stage(context: StageContext) -> Metrics:
     if metrics["gate_failures"] and config.gate:
         reasons = "\n".join(f"  {reason}" for reason in metrics["gate_failures"])
         raise RunFailed(
-            f"the labels are not fit to train on:\n{reasons}\n"
+            f"the labels are not fit to train on:\n{reasons}\n{REMEDY}\n"
             f"see {path}; to continue anyway: --set audit.gate=false"
         )
     return _summary(metrics)
@@ -93,14 +99,6 @@ def human_preferences(context: StageContext) -> tuple[list[Preference], dict[str
         for reason, count in file.counts.items():
             left_out[f"{name}: {reason}"] = count
     return preferences, left_out
-
-
-def _test_judge(context: StageContext) -> Metrics:
-    tests = judge_tests_of(context.constitution, context.config.seed)
-    judge_model = context.judge()
-    templates = context.constitution.templates_for(judge_model)
-    method = method_of(context.config, context.constitution)
-    return judge_test_metrics(run_judge_tests(tests, method, judge_model, templates))
 
 
 def _human_agreement(context: StageContext) -> Metrics:

@@ -100,7 +100,7 @@ def test_imported_questions_lose_their_options_frame(tmp_path):
         constitution.principles["q/01"],
         delimiters=True,
     ).content
-    assert "Which of these is kinder?\n" in shown and "Options:" not in shown
+    assert "Which of these is kinder?\nOptions:\n" in shown and shown.count("Options:") == 1
 
 
 TURNS = ["Ask it?", ODD, "Find harm.", "There is harm.", "Take it away.", "No."]

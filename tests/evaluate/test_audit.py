@@ -104,7 +104,9 @@ def test_labels_that_are_not_there_have_no_figures():
             "first_wins": {"n": 0},
             "first_letter": None,
             "order_consistency": None,
+            "same_in_both_orders": {"n": 0},
         }
+        assert found["option_mass"] == {"n": 0}
         assert found["length"] == {"longer_wins": {"n": 0}, "correlation": None} and found[
             "near_ties"
         ] == {"n": 0}

@@ -308,7 +308,7 @@ def test_judge_few_shot_leaves_out_the_same_prompt(name):
         examples = request.messages[:-1]
         assert [m.role for m in examples] == ["user", "assistant"] * 5 and {
             m.content for m in examples[1::2]
-        } == {"A", "B"}
+        } == {"The answer is: (A)", "The answer is: (B)"}
         assert (
             not any("x 1?" in m.content for m in examples)
             and "x 1?" in request.messages[-1].content

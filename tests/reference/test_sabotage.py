@@ -70,7 +70,7 @@ class Sabotaged:
 
 def doubt(call, share):
     """Sure of something, for a share of the calls that depends on nothing that matters."""
-    return (0.0, -9.0) if uniform("sabotage", repr(call)) < share else (-9.0, 0.0)
+    return (0.0, -9.0) if uniform("sabotage", repr(call.messages)) < share else (-9.0, 0.0)
 
 
 STYLES = {

@@ -1,0 +1,59 @@
+"""Whether the verdicts of a judge stay the same when it is asked a second time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cai.backends.protocol import Model
+from cai.constitution.schema import Principle
+from cai.evaluate.audit import same_verdicts
+from cai.feedback.judge_methods import JudgeMethod, score_all
+from cai.records import Preference
+from cai.templates import Templates
+from cai.ties import is_near_tie
+
+ASKED_AGAIN = 48
+"""Clear verdicts about which a judge is asked again."""
+
+
+def ask_again(
+    preferences: Sequence[Preference],
+    principles: Mapping[str, Principle],
+    method: JudgeMethod,
+    model: Model,
+    templates: Templates | None = None,
+) -> dict[str, Any]:
+    """Ask about clear verdicts of ``critique`` again; other methods ask in both orders anyway.
+
+    A line break after each answer makes another question that means the same.
+
+    Args:
+        preferences: The labels.
+        principles: The principles by id.
+        method: How the judge is asked.
+        model: The judge.
+        templates: Its prompt templates.
+
+    Returns:
+        The proportion of verdicts that stay the same.
+    """
+    chosen = []
+    for preference in preferences:
+        for judgment in preference.judgments:
+            verdict = judgment.p_first
+            is_known = judgment.method == "critique" and judgment.principle in principles
+            if is_known and verdict is not None and not is_near_tie(verdict):
+                chosen.append((preference.comparison, principles[judgment.principle], verdict))
+    chosen = chosen[:ASKED_AGAIN]
+    questions = [
+        (pair.model_copy(update={"first": f"{pair.first}\n", "second": f"{pair.second}\n"}), asked)
+        for pair, asked, _ in chosen
+    ]
+    again = [judgment.p_first for judgment in score_all(method, questions, model, templates)]
+    return same_verdicts(
+        [
+            (before, 0.5 if after is None else after)
+            for (_, _, before), after in zip(chosen, again, strict=True)
+        ]
+    )
