@@ -158,7 +158,7 @@ def _revise_again(run: Run) -> list[RevisionEffect]:
     config = run.config.revise
     after = revise(
         [revision.sample for revision in before],
-        run.constitution,
+        run.constitution.with_examples(config.few_shot),
         run.critic(STAGE),
         rounds=config.rounds,
         direct=config.direct,
