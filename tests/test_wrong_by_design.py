@@ -304,8 +304,8 @@ WRONG = {
     ),
     "scores far from what the critic expects": (
         "train/ppo/reward_scaling.py",
-        "cls(score_clip(score, config), 0.0 if is_normalized(score) else None)",
-        "cls(score_clip(score, config), 0.0)",
+        "self.shift = float(masked_mean(rollout.values, rollout.mask))",
+        "self.shift = 0.0",
         "train/test_scores.py -k shifts_others",
     ),
     "a head with the deviation of another": (

@@ -154,10 +154,14 @@ class PPORollout(Section):
     """Maximum tokens per answer."""
     missing_eos_score: float | None = None
     """Score of an answer that was cut off at max_tokens; null: its own score."""
+    normalize_scores: bool = True
+    """Bring scores to mean 0 and standard deviation 1 over the answers of the starting policy,
+    unless the reward model is normalized already, as those of ``cai reward`` are (arXiv
+    1909.08593)."""
     score_clip: Positive | None = None
-    """Clip scores to this distance from zero, and stop if their mean is beyond it. null: 10
-    standard deviations for reward models with normalized scores, such as those of ``cai
-    reward``; other scores are not clipped."""
+    """Clip scores to this distance from zero, and stop if their mean is beyond it, in standard
+    deviations if they are normalized. null: 10 for normalized scores; other scores are not
+    clipped."""
     benign_fraction: Fraction = 0.5
     """Fraction of benign prompts; the others are red-team prompts."""
 

@@ -84,7 +84,7 @@ def ppo_config(num_updates, kl_coef):
         value_learning_rate=1e-2,
         kl_coef=kl_coef,
         gae_lambda=1.0,
-        rollout=PPORollout(batch_size=192, max_tokens=1),
+        rollout=PPORollout(batch_size=192, max_tokens=1, normalize_scores=False),
     )
 
 

@@ -330,7 +330,7 @@ def test_reward_scaling_removes_a_constant(tiny):
 
 @pytest.mark.parametrize(
     ("is_normalized", "clip", "stops_at"),
-    [(True, None, "10"), (False, None, None), (False, 5, "5"), (True, 40, None)],
+    [(True, None, "10"), (False, None, None), (True, 5, "5"), (False, 5, None), (True, 40, None)],
 )
 def test_ppo_stops_at_large_scores_only_if_clipped(tiny, tmp_path, is_normalized, clip, stops_at):
     def score(prompts, answers):
@@ -347,14 +347,60 @@ def test_score_scale_clips_normalized_and_shifts_others(tiny):
     _, rollout = answer(tiny, lambda prompts, answers: scores, SMALL)
     normalized = ScoreScale.of(Normalized(ones), SMALL)
     assert normalized.apply(scores, rollout).tolist() == [10.0, 0.0, -10.0, 4.0, 2.0, 0.0]
-    plain = ScoreScale.of(ones, SMALL)
-    expected = scores - scores.mean() + rollout.values[rollout.mask].mean()
+    value = rollout.values[rollout.mask].mean()
+    scaled = ScoreScale.of(ones, SMALL)
+    expected = (scores - scores.mean()) / scores.std() + value
+    assert torch.allclose(scaled.apply(scores, rollout), expected, atol=1e-5)
+    # the scale is measured once
+    moved = scaled.apply(scores + scores.std(), rollout)
+    assert torch.allclose(moved, expected + 1, atol=1e-5)
+    raw = SMALL.model_copy(
+        update={"rollout": SMALL.rollout.model_copy(update={"normalize_scores": False})}
+    )
+    plain = ScoreScale.of(ones, raw)
+    expected = scores - scores.mean() + value
     assert torch.allclose(plain.apply(scores, rollout), expected, atol=1e-5)
-    # the offset is measured once
     assert torch.allclose(plain.apply(scores + 1, rollout), expected + 1, atol=1e-5)
-    clipped = ScoreScale.of(ones, with_score_clip(SMALL, 3))
+    clipped = ScoreScale.of(ones, with_score_clip(raw, 3))
     steps = clipped.apply(scores, rollout).diff().tolist()
     assert steps == pytest.approx([-3.0, -3.0, 6.0, -1.0, -2.0])
+
+
+def test_equal_scores_are_not_divided(tiny):
+    same = torch.full((6,), 7.0)
+    _, rollout = answer(tiny, lambda prompts, answers: same, SMALL)
+    scaled = ScoreScale.of(ones, SMALL).apply(same, rollout)
+    assert torch.allclose(scaled, rollout.values[rollout.mask].mean().expand(6), atol=1e-5)
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1.0, 15.0), (50.0, 0.0), (0.01, -3.0)])
+def test_the_scale_of_a_reward_changes_nothing(tiny, tmp_path, factor, offset):
+    """A planted reward of 0 or 1, moved and stretched, gives the same training."""
+
+    def planted(prompts, answers):
+        return torch.tensor([float(sum(answer) % 2) for answer in answers])
+
+    def other(prompts, answers):
+        return planted(prompts, answers) * factor + offset
+
+    curves = []
+    for name, score in (("planted", planted), ("other", other)):
+        rows = []
+        train_ppo(
+            PROMPTS,
+            tiny,
+            tmp_path / name,
+            PPO(
+                num_updates=3,
+                learning_rate=1e-3,
+                rollout=PPORollout(batch_size=12, max_tokens=6),
+            ),
+            score=score,
+            options=TrainerOptions(log=rows.append),
+        )
+        curves.append([[row["kl"], row["length"], row["normalized_score"]] for row in rows])
+    assert torch.allclose(torch.tensor(curves[0]), torch.tensor(curves[1]), atol=1e-3)
+    assert curves[0][-1][0] != 0
 
 
 # -- minibatches --

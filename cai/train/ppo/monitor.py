@@ -71,7 +71,7 @@ def limits_of(settings: Monitor, batch_size: int, score_clip: float | None) -> l
         limits.insert(0, Limit("kl", f"KL above {settings.max_kl:g} nats", max=settings.max_kl))
     if score_clip is not None:
         message = f"mean score beyond {score_clip:g}, where scores are clipped"
-        limits.append(Limit("score", message, min=-score_clip, max=score_clip))
+        limits.append(Limit("normalized_score", message, min=-score_clip, max=score_clip))
     return limits
 
 

@@ -1,4 +1,4 @@
-"""From the scores of a reward source to those that PPO learns from: clip, shift, constrain."""
+"""From the scores of a reward source to those that PPO learns from: scale, clip, constrain."""
 
 from __future__ import annotations
 
@@ -15,47 +15,80 @@ from cai.train.ppo.rewards import ConstraintReward, ScoreFunction, is_normalized
 from cai.train.ppo.rollout import Rollout
 
 SCORE_CLIP = 10.0
-"""Normalized scores are clipped to this many standard deviations."""
+"""Scores on the normalized scale are clipped to this many standard deviations."""
+MIN_ANSWERS = 2
+"""Answers with a score from which a mean and a standard deviation are taken."""
 
 
 def score_clip(score: ScoreFunction, config: PPO) -> float | None:
     """Return the distance from zero that scores are clipped to; None: they are not clipped.
 
-    It is ``ppo.rollout.score_clip`` if that is set, else ``SCORE_CLIP`` for normalized scores.
+    It is ``ppo.rollout.score_clip`` if that is set, else ``SCORE_CLIP`` for scores on the
+    normalized scale.
     """
     if config.rollout.score_clip is not None:
         return config.rollout.score_clip
-    return SCORE_CLIP if is_normalized(score) else None
+    return SCORE_CLIP if is_normalized(score) or config.rollout.normalize_scores else None
 
 
 @dataclass
 class ScoreScale:
-    """Clips the scores of one source and shifts them to where the critic expects them.
+    """Brings the scores of one source to the scale that PPO learns from.
 
-    Scores that are not normalized may be anywhere. A constant is subtracted from them, so that in
-    the first update their mean is what the critic predicts. Every answer has exactly one score, so
-    a constant does not change which policy is best.
+    Scores of a source that is not normalized may be anywhere. They are brought to mean 0 and
+    standard deviation 1 over the answers of the starting policy, those of the first rollout
+    (arXiv 1909.08593), and then shifted by a constant to where the critic expects them. Every
+    answer has exactly one score, so a constant does not change which policy is best.
 
     Attributes:
-        clip: Largest distance from zero; None: no clipping.
-        offset: The constant; None: not measured yet.
+        clip: Largest distance from zero, before the shift; None: no clipping.
+        mean: Subtracted from a score; None: not measured yet.
+        std: A score is divided by it.
+        divides: Whether ``std`` is measured as well; otherwise it stays 1.
+        shift: Added at the end.
     """
 
     clip: float | None
-    offset: float | None
+    mean: float | None = 0.0
+    std: float = 1.0
+    divides: bool = False
+    shift: float = 0.0
 
     @classmethod
     def of(cls, score: ScoreFunction, config: PPO) -> ScoreScale:
         """Choose the scale of a reward source."""
-        return cls(score_clip(score, config), 0.0 if is_normalized(score) else None)
+        clip = score_clip(score, config)
+        if is_normalized(score):
+            return cls(clip)
+        return cls(clip, mean=None, divides=config.rollout.normalize_scores)
 
     def apply(self, scores_B: Tensor, rollout: Rollout) -> Tensor:
-        """Clip and shift the scores of a rollout; the first one with a score fixes the offset."""
-        clipped = scores_B if self.clip is None else scores_B.clamp(-self.clip, self.clip)
-        if self.offset is None and rollout.scored.any():
-            expected = masked_mean(rollout.values, rollout.mask)
-            self.offset = float(clipped[rollout.scored].mean() - expected)
-        return clipped - (self.offset or 0.0)
+        """Scale the scores of a rollout; the first one with enough of them sets the scale."""
+        if self.mean is None and int(rollout.scored.sum()) >= MIN_ANSWERS:
+            self._measure(scores_B[rollout.scored], rollout)
+        scaled = self.normalized(scores_B)
+        return (scaled if self.clip is None else scaled.clamp(-self.clip, self.clip)) + self.shift
+
+    def normalized(self, scores_B: Tensor) -> Tensor:
+        """Return scores on the scale that limits refer to."""
+        return (scores_B - (self.mean or 0.0)) / self.std
+
+    def _measure(self, scores: Tensor, rollout: Rollout) -> None:
+        std = float(scores.std())
+        self.std = std if self.divides and std > 0 else 1.0
+        self.mean = float(scores.mean()) if self.divides else 0.0
+        self.shift = float(masked_mean(rollout.values, rollout.mask))
+        if not self.divides:
+            clipped = scores if self.clip is None else scores.clamp(-self.clip, self.clip)
+            self.shift -= float(clipped.mean())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs, as JSON values."""
+        return {"mean": self.mean, "std": self.std, "shift": self.shift}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to the state of :meth:`state_dict`."""
+        self.mean, self.std, self.shift = state["mean"], state["std"], state["shift"]
 
 
 class RewardScaling:
@@ -86,13 +119,17 @@ class RewardScaling:
         """Scale the scores of a rollout and move the multiplier on.
 
         Returns:
-            The rollout with the scores to learn from, and the metrics of the constraint:
-            ``constraint`` (its mean score, if any answer has one) and ``multiplier``.
+            The rollout with the scores to learn from, and metrics: ``normalized_score``, the mean
+            on the scale that limits refer to, if any answer has a score; and of a constraint its
+            mean score, ``constraint``, and ``multiplier``.
         """
         scores = self.score_scale.apply(rollout.scores, rollout)
-        if self.constraint_scale is None or self.multiplier is None:
-            return rollout._replace(scores=scores), {}
         metrics: dict[str, float] = {}
+        scored = rollout.scores[rollout.scored]
+        if len(scored):
+            metrics["normalized_score"] = float(self.score_scale.normalized(scored).mean())
+        if self.constraint_scale is None or self.multiplier is None:
+            return rollout._replace(scores=scores), metrics
         known = rollout.constraints[rollout.scored]
         if len(known):
             self.multiplier.update(known.tolist())
@@ -103,17 +140,17 @@ class RewardScaling:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs, as JSON values."""
-        state: dict[str, Any] = {"offset": self.score_scale.offset}
+        state: dict[str, Any] = {"score": self.score_scale.state_dict()}
         if self.constraint_scale and self.multiplier:
-            state["constraint_offset"] = self.constraint_scale.offset
+            state["constraint"] = self.constraint_scale.state_dict()
             state["multiplier"] = self.multiplier.value
             state["recent_constraints"] = self.multiplier.recent
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to the state of :meth:`state_dict`."""
-        self.score_scale.offset = state["offset"]
+        self.score_scale.load_state_dict(state["score"])
         if self.constraint_scale and self.multiplier:
-            self.constraint_scale.offset = state["constraint_offset"]
+            self.constraint_scale.load_state_dict(state["constraint"])
             self.multiplier.value = state["multiplier"]
             self.multiplier.recent = state["recent_constraints"]
