@@ -29,7 +29,7 @@ def affordable_tests(tests: Sequence[JudgeTest], judgments: int, seed: int = 0) 
     """
     cost, chosen = 0, set[int]()
     for unit in _units(tests, seed):
-        cost += sum(_asks(tests[i]) for i in unit)
+        cost += sum(needs_request(tests[i]) for i in unit)
         if cost > judgments:
             break
         chosen.update(unit)
@@ -51,6 +51,6 @@ def _units(tests: Sequence[JudgeTest], seed: int) -> Iterator[list[int]]:
         yield list(places)
 
 
-def _asks(test: JudgeTest) -> bool:
+def needs_request(test: JudgeTest) -> bool:
     """Whether a test asks the judge; an empty answer loses without a request."""
     return not any(map(is_empty_answer, (test.comparison.first, test.comparison.second)))

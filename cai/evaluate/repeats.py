@@ -23,6 +23,7 @@ def ask_again(
     method: JudgeMethod,
     model: Model,
     templates: Templates | None = None,
+    limit: int = ASKED_AGAIN,
 ) -> dict[str, Any]:
     """Ask about clear verdicts of ``critique`` again; other methods ask in both orders anyway.
 
@@ -34,6 +35,7 @@ def ask_again(
         method: How the judge is asked.
         model: The judge.
         templates: Its prompt templates.
+        limit: Number of verdicts at most.
 
     Returns:
         The proportion of verdicts that stay the same.
@@ -45,7 +47,7 @@ def ask_again(
             is_known = judgment.method == "critique" and judgment.principle in principles
             if is_known and verdict is not None and not is_near_tie(verdict):
                 chosen.append((preference.comparison, principles[judgment.principle], verdict))
-    chosen = chosen[:ASKED_AGAIN]
+    chosen = chosen[:limit]
     questions = [
         (pair.model_copy(update={"first": f"{pair.first}\n", "second": f"{pair.second}\n"}), asked)
         for pair, asked, _ in chosen
