@@ -36,8 +36,8 @@ PREDICTIONS = 4
 """Predictions that are compared, of the token after a prompt and of those after it."""
 TOLERANCE = {torch.float32: 1e-3}
 """How far two predictions may lie apart, as a share of the spread of the logits."""
-NARROW_TOLERANCE = 0.15
-"""The same for weights of 16 bits."""
+NARROW_TOLERANCE = 0.2
+"""The same for weights of 16 bits, whose rounding moves logits by up to 0.05 of their spread."""
 IMPOSSIBLE = -1e4
 """Logits below this are set by models that exclude tokens."""
 
@@ -187,9 +187,9 @@ def _padding(model: PreTrainedModel) -> int:
 
 
 def _are_close(model: PreTrainedModel, found: Tensor, expected: Tensor) -> bool:
-    """Compare predictions ``[1, V]``."""
+    """Compare predictions ``[1, V]``; a shift of all logits changes nothing."""
     found, expected = found.float(), expected.float()
     is_possible = (expected > IMPOSSIBLE) & (expected < -IMPOSSIBLE)
     found, expected = found[is_possible], expected[is_possible]
-    error = (found - expected).pow(2).mean().sqrt()
+    error = (found - expected).std()
     return bool(error <= TOLERANCE.get(model.dtype, NARROW_TOLERANCE) * expected.std())

@@ -118,3 +118,8 @@ def test_a_cache_that_forgets_is_not_kept(monkeypatch):
         model, "forward", lambda **inputs: forward(**inputs | {name: new_cache(model)})
     )
     assert decoding_traits(model) == DecodingTraits(False, "any lengths", selects_rows=True)
+
+
+@pytest.mark.parametrize("family", ["llama", "mamba", "gemma2"])
+def test_rounding_to_bfloat16_is_no_fault(family):
+    assert decoding_traits(odd(family).bfloat16()) == FASTEST
