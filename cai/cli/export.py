@@ -22,11 +22,12 @@ from cai.data.tables import Row
 from cai.errors import InputError, Problem, did_you_mean
 from cai.evaluate.audit import audit
 from cai.feedback.revise import training_rows
-from cai.files import read_json, read_records, write_text
+from cai.files import read_records, write_text
 from cai.pipeline.layout import iteration_folders
 from cai.pipeline.metrics import open_for_reading
 from cai.pipeline.stages import plan_stages
 from cai.pipeline.states import stage_states
+from cai.pipeline.unfit import unfit_labels
 from cai.records import Preference, Revision
 from cai.ties import NEAR_TIE
 
@@ -92,7 +93,7 @@ def export_run(
     revised = folder / "revise" / "records.jsonl"
     if not judged and not revised.is_file():
         raise InputError([Problem(str(folder), "has neither labels nor revisions yet")])
-    unfit = _unfit(folder)
+    unfit = unfit_labels(folder)
     if unfit and not force:
         remedy = "to write the labels anyway: --force"
         raise InputError([Problem(str(folder), f"{reason}; {remedy}") for reason in unfit])
@@ -120,14 +121,6 @@ def _existing(folder: Path, stage: str, name: str) -> list[Path]:
     """A file of a stage, for each iteration that has it."""
     paths = [stage_folder / name for stage_folder in iteration_folders(folder, stage)]
     return [path for path in paths if path.is_file()]
-
-
-def _unfit(folder: Path) -> list[str]:
-    """Why the audit found labels unfit to train on."""
-    reasons = []
-    for path in _existing(folder, "audit", "audit.json"):
-        reasons += [f"{path.parent.name}: {reason}" for reason in read_json(path)["gate_failures"]]
-    return reasons
 
 
 def _preference_rows(

@@ -66,7 +66,7 @@ def gate_failures(
     """
     failures = _broken(_label_limits(metrics, settings), settings)
     failures += _all_tied(metrics, settings)
-    failures += _mass_failures(metrics["option_mass"], settings)
+    failures += mass_failures(metrics["option_mass"], settings)
     failures += _again_failures(metrics, settings)
     if not any(map(_is_proven, (judge_tests, metrics.get("shipped_examples", {})))):
         failures += _order_failures(metrics, settings)
@@ -138,8 +138,16 @@ def _all_tied(metrics: Mapping[str, Any], settings: Mapping[str, float]) -> list
     return [f"all {near_ties['n']} labels are near one half (max_near_ties {bound:.0%})"]
 
 
-def _mass_failures(mass: Mapping[str, float], settings: Mapping[str, float]) -> list[str]:
-    """Stop a judge that would rather write something else than one of the options."""
+def mass_failures(mass: Mapping[str, float], settings: Mapping[str, float]) -> list[str]:
+    """Stop a judge that would rather write something else than one of the options.
+
+    Args:
+        mass: What :func:`cai.evaluate.audit.option_mass` measures.
+        settings: The limits, by the names of the ``audit`` section.
+
+    Returns:
+        One sentence if the limit is broken.
+    """
     bound = settings["min_option_mass"]
     if not mass["n"] or mass["high"] >= bound:
         return []

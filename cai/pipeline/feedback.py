@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from math import comb
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ from cai.pipeline.dry_run import (
     prompt_tokens,
 )
 from cai.pipeline.failures import Limit, check_failures
+from cai.pipeline.first_labels import FIRST_LABELS, check_first_labels
 from cai.pipeline.prompts import BENIGN, RED_TEAM, prompts_of
 from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
@@ -212,9 +213,9 @@ def judge_stage(context: StageContext) -> Metrics:
     model, method = context.judge(), method_of(context.config, context.constitution)
     statuses, counts = Counter[str](), Counter[str]()
 
-    def label(comparisons: list[Comparison]) -> Iterator[Preference]:
+    def labels(comparisons: list[Comparison]) -> list[Preference]:
         config = context.config
-        for preference in judge(
+        return judge(
             comparisons,
             context.constitution,
             model,
@@ -222,7 +223,10 @@ def judge_stage(context: StageContext) -> Metrics:
             principles=config.judge.principles or 0,
             combine=config.judge.combine,
             seed=config.seed,
-        ):
+        )
+
+    def counted(preferences: Iterable[Preference]) -> Iterator[Preference]:
+        for preference in preferences:
             if preference.p_first is None:
                 statuses["unscored"] += 1
             else:
@@ -230,7 +234,12 @@ def judge_stage(context: StageContext) -> Metrics:
                 counts["near_ties"] += is_near_tie(preference.p_first)
             yield preference
 
-    context.write(in_chunks(context.stream("compare", Comparison), label))
+    comparisons = context.stream("compare", Comparison)
+    first: list[Preference] = []
+    if model.template_set == "default":  # the reference model was trained on its templates
+        first = labels(list(islice(comparisons, FIRST_LABELS)))
+        check_first_labels(context, first)
+    context.write(counted(chain(first, in_chunks(comparisons, labels))))
     check_failures(context, "comparisons", statuses)
     return {
         "labels": statuses["ok"],
@@ -241,12 +250,19 @@ def judge_stage(context: StageContext) -> Metrics:
 
 def judge_requests(dry_run: DryRun) -> list[RequestCount]:
     """The requests of the judge's method, for each pair and each principle that is drawn."""
-    config = dry_run.config
-    compared = config.compare
-    pairs = min(compared.pairs_per_prompt, comb(compared.samples + compared.initial_samples, 2))
     prompts = dry_run.of_kind(RED_TEAM, BENIGN)
-    judgments = len(prompts) * pairs * principles_per_label(dry_run)
-    return [judgment_requests(dry_run, judgments, prompts)]
+    return [judgment_requests(dry_run, label_judgments(dry_run), prompts)]
+
+
+def label_judgments(dry_run: DryRun) -> int:
+    """How many judgments the labels are made of, at most.
+
+    Args:
+        dry_run: The run.
+    """
+    compared, prompts = dry_run.config.compare, dry_run.of_kind(RED_TEAM, BENIGN)
+    pairs = min(compared.pairs_per_prompt, comb(compared.samples + compared.initial_samples, 2))
+    return len(prompts) * pairs * principles_per_label(dry_run)
 
 
 def principles_per_label(dry_run: DryRun) -> int:

@@ -18,6 +18,7 @@ from cai.pipeline.failures import Limit, failure_counts
 from cai.pipeline.prompts import BENIGN, EVAL_BENIGN, EVAL_RED_TEAM, RED_TEAM, prompts_of
 from cai.pipeline.stage import Metrics, StageContext
 from cai.pipeline.training_job import TrainingJob
+from cai.pipeline.unfit import warn_in_card
 from cai.records import Preference, Prompt, Revision, Sample
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def reward_stage(context: StageContext) -> Metrics:
     named = context.config.models.reward
     start = context.input_checkpoint("sft") if named is None else context.run.model(named)
     metrics = job_of(context).train_reward(preferences, start)
+    warn_in_card(context)
     sources = Counter(preference.source for preference in preferences)
     return {**metrics, "sources": dict(sorted(sources.items())), "skipped_human_rows": left_out}
 
@@ -72,7 +74,9 @@ def reward_stage(context: StageContext) -> Metrics:
 def dpo_stage(context: StageContext) -> Metrics:
     """Optimize the SL-CAI policy on the labels, without a reward model."""
     preferences, _ = _preferences(context)
-    return job_of(context).train_dpo(preferences, context.input_checkpoint("sft"))
+    metrics = job_of(context).train_dpo(preferences, context.input_checkpoint("sft"))
+    warn_in_card(context)
+    return metrics
 
 
 def ppo_stage(context: StageContext) -> Metrics:
@@ -92,6 +96,7 @@ def ppo_stage(context: StageContext) -> Metrics:
         rater=_rater(context, shard=False) if asks_judge else None,
         gold=_gold_reward(context),
     )
+    warn_in_card(context)
     eval_points = metrics.get("eval_points", [])
     has_gold = any("eval_gold" in point for point in eval_points)
     wants_gold = config.evaluate.gold is not None or config.monitor.judge
