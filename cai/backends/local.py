@@ -128,6 +128,10 @@ class LocalBackend:
         """Make the current :meth:`respond` end after the batch that is in flight."""
         self._stopped = True
 
+    def release(self) -> None:
+        """Let the model go; it is loaded again when it is next needed."""
+        vars(self).pop("language_model", None)
+
     # -- generation ------------------------------------------------------------------------------
 
     def _generate(

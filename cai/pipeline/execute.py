@@ -113,6 +113,7 @@ def _do(run: Run, planned: PlannedStage, *, again: bool) -> None:
     distributed.wait()  # all processes must have decided before the manifest is removed
     if distributed.is_main():
         unfinish(folder)
+    run.backends.release()
     started = time.monotonic()
     metrics = _work(run, planned)
     seconds = time.monotonic() - started

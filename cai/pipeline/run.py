@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from dataclasses import dataclass, field
@@ -57,6 +58,15 @@ class OpenBackends:
         """
         for enable_thinking in (False, True):
             self._opened[model, "", enable_thinking] = backend
+
+    def release(self) -> None:
+        """Let models in this process go until they are next needed, for training needs the memory.
+
+        Servers and functions stay as they are.
+        """
+        for backend in self._opened.values():
+            getattr(backend, "release", lambda: None)()
+        gc.collect()
 
     def new_notes(self) -> list[str]:
         """Notes of the backends for the user, each once."""
