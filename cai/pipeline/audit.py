@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from cai.constitution.schema import Constitution
 from cai.data.preferences import read_preferences
 from cai.errors import RunFailed
 from cai.evaluate.agreement import agreement, matched
 from cai.evaluate.audit import audit
+from cai.evaluate.audit_budget import needs_request
 from cai.evaluate.gate import gate_failures
-from cai.evaluate.judge_tests import (
-    JudgeTest,
-    adversarial_tests,
-    judge_test_metrics,
-    judge_tests,
-)
-from cai.feedback.judge import is_empty_answer, judge
+from cai.feedback.judge import judge
 from cai.keys import shuffled, uniform
+from cai.pipeline.audit_plan import plan_audit
 from cai.pipeline.dry_run import DryRun, RequestCount
-from cai.pipeline.feedback import judgment_requests, method_of, principles_per_label
-from cai.pipeline.judge_checks import REMEDY, asked_again, shipped_examples, test_judge
+from cai.pipeline.feedback import (
+    judgment_requests,
+    label_judgments,
+    method_of,
+    principles_per_label,
+)
+from cai.pipeline.first_labels import JUDGE_REMEDY
+from cai.pipeline.judge_checks import asked_again, shipped_examples, test_judge
 from cai.pipeline.prompts import BENIGN, RED_TEAM
 from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Preference
+from cai.templates import template_set
 
 
 def audit_stage(context: StageContext) -> Metrics:
@@ -32,13 +34,18 @@ def audit_stage(context: StageContext) -> Metrics:
     """
     config = context.config.audit
     preferences = context.read("judge", Preference)
+    judgments = sum(len(preference.judgments) for preference in preferences)
+    judge_set = context.judge().template_set
+    plan = plan_audit(context.config, context.constitution, judgments, judge_set)
     metrics = audit(preferences)
-    metrics |= asked_again(context, preferences)
-    metrics["examples"] = judge_test_metrics([])
-    if config.examples:
-        tests = judge_tests_of(context.constitution, context.config.seed)
-        metrics["examples"] = test_judge(context, tests)
-        metrics |= shipped_examples(context, metrics["examples"]["plain"]["n"])
+    metrics |= asked_again(context, preferences, plan.repeats)
+    metrics["examples"] = test_judge(context, plan.tests)
+    metrics |= shipped_examples(context, plan)
+    if plan.left_out:
+        context.reporter.info(
+            f"{len(plan.tests)} of {len(plan.tests) + plan.left_out} tests of the judge: "
+            f"the audit asks no more than the {judgments} judgments that it checks"
+        )
     metrics["human"] = _human_agreement(context) if config.human_pairs else {}
     if config.human_pairs and not metrics["human"]["n"]:
         context.reporter.info(
@@ -47,42 +54,29 @@ def audit_stage(context: StageContext) -> Metrics:
         )
     metrics["gate_failures"] = gate_failures(metrics, metrics["examples"], config.model_dump())
     path = context.write_json("audit.json", metrics)
+    for failure in () if config.gate else metrics["gate_failures"]:
+        context.reporter.info(f"not fit to train on: {failure}")
     if metrics["gate_failures"] and config.gate:
         reasons = "\n".join(f"  {reason}" for reason in metrics["gate_failures"])
         raise RunFailed(
-            f"the labels are not fit to train on:\n{reasons}\n{REMEDY}\n"
+            f"the labels are not fit to train on:\n{reasons}\n{JUDGE_REMEDY}\n"
             f"see {path}; to continue anyway: --set audit.gate=false"
         )
     return _summary(metrics)
 
 
 def audit_requests(dry_run: DryRun) -> list[RequestCount]:
-    """The judge tests on the constitution's examples, and the human comparisons."""
-    config = dry_run.config
-    counts: list[RequestCount] = []
-    if config.audit.examples:
-        tests = [
-            test
-            for test in judge_tests_of(dry_run.constitution, config.seed)
-            if not is_empty_answer(test.comparison.first)
-            and not is_empty_answer(test.comparison.second)  # these lose without a request
-        ]
-        prompts = [test.comparison.prompt for test in tests]
-        counts.append(judgment_requests(dry_run, len(tests), prompts))
-    if config.audit.human_pairs:
-        judgments = config.audit.human_pairs * principles_per_label(dry_run)
-        counts.append(judgment_requests(dry_run, judgments, dry_run.of_kind(RED_TEAM, BENIGN)))
-    return counts
-
-
-def judge_tests_of(constitution: Constitution, seed: int) -> list[JudgeTest]:
-    """The tests that the examples of a constitution make, adversarial ones included.
-
-    Args:
-        constitution: The constitution.
-        seed: Seed of the order of the answers.
-    """
-    return [*judge_tests(constitution, seed), *adversarial_tests(constitution, seed)]
+    """The tests of the judge, the verdicts asked for again, and the human comparisons."""
+    config, judgments = dry_run.config, label_judgments(dry_run)
+    judge_set = template_set(config.judge_model)
+    plan = plan_audit(config, dry_run.constitution, judgments, judge_set)
+    tests = list(filter(needs_request, [*plan.tests, *plan.shipped_tests]))
+    prompts, labeled = [test.comparison.prompt for test in tests], dry_run.of_kind(RED_TEAM, BENIGN)
+    counts = [judgment_requests(dry_run, len(tests), prompts)]
+    counts.append(judgment_requests(dry_run, plan.repeats, labeled))
+    people = config.audit.human_pairs * principles_per_label(dry_run)
+    counts.append(judgment_requests(dry_run, people, labeled))
+    return [count for count in counts if count.requests]
 
 
 def human_preferences(context: StageContext) -> tuple[list[Preference], dict[str, int]]:
@@ -129,4 +123,12 @@ def _summary(metrics: Metrics) -> Metrics:
         "adversarial_flips": metrics["examples"]["adversarial_flips"],
     }
     measured = {name: share["value"] for name, share in proportions.items() if share["n"]}
-    return {**measured, "gate_failures": len(metrics["gate_failures"])}
+    mass = metrics["option_mass"]
+    if mass["n"]:
+        measured["option_mass"] = mass["median"]
+    reasons = metrics["gate_failures"]
+    return {
+        **measured,
+        "gate_failures": len(reasons),
+        **({"not_fit": reasons} if reasons else {}),
+    }

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cai import shipped
-from cai.constitution import load_constitution
-from cai.evaluate.gate import MIN_EXAMPLES
-from cai.evaluate.judge_tests import JudgeTest, judge_test_metrics, judge_tests, run_judge_tests
+from cai.evaluate.judge_tests import JudgeTest, judge_test_metrics, run_judge_tests
 from cai.evaluate.repeats import ask_again
-from cai.models.names import is_function
+from cai.pipeline.audit_plan import AuditPlan
 from cai.pipeline.feedback import method_of
 from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Preference
-
-REMEDY = (
-    "what may help: another judge (models.judge), another judge.method, or templates of your own; "
-    "cai preview shows what the judge reads"
-)
-"""What to do about a judge that is not fit."""
 
 
 def test_judge(context: StageContext, tests: Sequence[JudgeTest]) -> Metrics:
@@ -37,38 +28,34 @@ def test_judge(context: StageContext, tests: Sequence[JudgeTest]) -> Metrics:
     return judge_test_metrics(run_judge_tests(tests, method, model, templates))
 
 
-def shipped_examples(context: StageContext, own: int) -> Metrics:
+def shipped_examples(context: StageContext, plan: AuditPlan) -> Metrics:
     """Test a judge on a shipped constitution where the run's own has too few examples.
-
-    A judge that is a function may be a rule for the run's principles alone, so it is left out.
 
     Args:
         context: The stage.
-        own: Number of examples in the run's constitution.
+        plan: What the judge is asked.
 
     Returns:
         The results under ``shipped_examples`` with the name of the constitution, if it was needed.
     """
-    if own >= MIN_EXAMPLES or is_function(context.config.judge_model):
+    if not plan.shipped_tests:
         return {}
-    is_reference = context.judge().template_set == "reference"
-    name = "reference" if is_reference else "harmless"
-    constitution = load_constitution(shipped.folder("constitution") / f"{name}.yaml")
-    metrics = test_judge(context, list(judge_tests(constitution, context.config.seed)))
-    return {"shipped_examples": {"constitution": name, **metrics}}
+    metrics = test_judge(context, plan.shipped_tests)
+    return {"shipped_examples": {"constitution": plan.shipped, **metrics}}
 
 
-def asked_again(context: StageContext, preferences: Sequence[Preference]) -> Metrics:
+def asked_again(context: StageContext, preferences: Sequence[Preference], limit: int) -> Metrics:
     """Ask about clear verdicts again, where the labels do not show whether they are stable.
 
     Args:
         context: The stage.
         preferences: The labels.
+        limit: Number of verdicts at most.
 
     Returns:
         What :func:`cai.evaluate.repeats.ask_again` measures under ``asked_again``, if anything.
     """
     model, constitution = context.judge(), context.constitution
     method, templates = method_of(context.config, constitution), constitution.templates_for(model)
-    share = ask_again(preferences, constitution.principles, method, model, templates)
+    share = ask_again(preferences, constitution.principles, method, model, templates, limit)
     return {"asked_again": share} if share["n"] else {}

@@ -54,11 +54,13 @@ def test_stages_make_as_many_requests_as_the_dry_run_counts(project):
         for name, usage in metrics["cache"]["by_stage"].items()
     }
     assert set(asked) == set(expected)
-    for name in ("sample", "revise", "compare", "audit"):
+    for name in ("sample", "revise", "compare"):
         assert asked[name] == expected[name].requests, name
     labels = metrics["stages"]["judge"]["labels"]
     assert asked["judge"] == labels * 3 * 2  # three principles, two orders
     assert labels <= 14 * 3 and asked["judge"] <= expected["judge"].requests
+    # the audit is no dearer than what it checks, which are fewer pairs than at most
+    assert 0 < asked["audit"] <= min(expected["audit"].requests, labels * 3 * 2)
     policies = len(metrics["policies"])
     answers, rivals = policies * 6, policies - 1
     assert answers < asked["evaluate"] <= expected["evaluate"].requests
@@ -97,3 +99,13 @@ def test_dry_run_needs_no_model(project):
     rows = {line.split()[0]: line.split()[1] for line in table}
     assert rows["sample"] == "14" and rows["evaluate"] == "126"
     assert not (project / "runs").exists()
+
+
+@pytest.mark.parametrize("method", ["option_logprobs", "critique", "sampled_votes"])
+def test_the_audit_is_in_the_dry_run_and_no_dearer_than_the_labels(project, method):
+    few = dry_costs(project, f"judge.method={method}")
+    assert 0 < few["audit"].requests <= few["judge"].requests
+    many = dry_costs(project, f"judge.method={method}", "judge.principles=null")
+    assert few["audit"].requests < many["audit"].requests < many["judge"].requests
+    none = dry_costs(project, "judge.method=option_logprobs", "audit.examples=false")
+    assert "audit" not in none
