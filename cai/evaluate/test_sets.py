@@ -25,7 +25,6 @@ def check_test_sets(
     pairs: Sequence[Preference],
     *,
     min_accuracy: float = 0.0,
-    chat_format: str = "",
 ) -> dict[str, dict[str, float]]:
     """Measure a reward model on test sets, and stop if it fails one.
 
@@ -33,7 +32,6 @@ def check_test_sets(
         reward_name: The reward model; the members of an ensemble are averaged.
         pairs: Built pairs with their labels.
         min_accuracy: Share of the pairs that must be right in each test set.
-        chat_format: Name of the chat format; empty for the model's own.
 
     Returns:
         For each test set the number of pairs ``n``, the share that is ``right``, and the mean
@@ -47,7 +45,7 @@ def check_test_sets(
         texts.append((pair.comparison.prompt, pair.comparison.first))
         texts.append((pair.comparison.prompt, pair.comparison.second))
     members = [
-        score_texts(load_scalar_model(name), texts, chat_format)
+        score_texts(load_scalar_model(name), texts)
         for name in ensemble_paths(reward_name)
     ]
     scores = torch.stack(members).mean(0).view(-1, 2)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-NORMALIZATION = ("reward_mean", "reward_std")
+NORMALIZATION = ("reward_mean", "reward_std", "reward_chat_format")
 """What the config of a reward model says beside the config of its base."""
 _PREFIX = "base_model.model."
 

@@ -10,7 +10,7 @@ from cai.files import sha256
 from cai.keys import digest
 from cai.models.adapters import base_of
 from cai.models.gguf import content_hash, is_gguf
-from cai.models.names import REFERENCE
+from cai.models.names import REFERENCE, split_label
 
 SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """Files of a model folder that its answers depend on."""
@@ -24,6 +24,9 @@ def fingerprint(name: str) -> str:
     Args:
         name: ``reference``, a model folder, a GGUF file or a hub id.
     """
+    model, label = split_label(name)
+    if label:
+        return f"{fingerprint(model)}#{label}"
     if is_gguf(name):
         return f"gguf:{content_hash(name)}"
     folder = shipped.reference_model() if name == REFERENCE else Path(name)

@@ -32,6 +32,16 @@ def is_function(name: str) -> bool:
     return bool(_FUNCTION.fullmatch(name))
 
 
+def split_label(name: str) -> tuple[str, str]:
+    """Split ``name#label``, a reward model and the one of its labels that is the score.
+
+    Returns:
+        The model's name, and the label; empty if none is named.
+    """
+    model, _, label = name.partition("#")
+    return model, label
+
+
 def find_model(name: str, base: Path | None = None) -> str:
     """Find the folder or hub id that a model's name stands for.
 
@@ -49,6 +59,9 @@ def find_model(name: str, base: Path | None = None) -> str:
     """
     if name in SHIPPED or is_server(name):
         return name
+    model, label = split_label(name)
+    if label:
+        return f"{find_model(model, base)}#{label}"
     places = _places(name, base)
     if found := next((place for place in places if place.is_dir()), None):
         _refuse_folder_of_gguf(found)
@@ -81,6 +94,7 @@ def can_be_hub_id(name: str) -> bool:
 
 def is_hub_id(name: str, base: Path | None = None) -> bool:
     """Tell whether a name will be looked up on the hub, because nothing local has it."""
+    name, _ = (name, "") if is_server(name) else split_label(name)
     here = name in SHIPPED or is_server(name) or is_function(name) or is_gguf(name)
     return not here and not Path(find_model(name, base)).is_dir()
 

@@ -152,7 +152,7 @@ def policy_metrics(
         metrics: Metrics = {"n": len(samples), **statuses, **_gold_metrics(context, samples)}
         pairs = [(s.prompt, s.response) for s in samples if s.status == "ok"]
         if pairs:
-            metrics["reward"] = float(score_texts(reward_model, pairs, chat_format).mean())
+            metrics["reward"] = float(score_texts(reward_model, pairs).mean())
         metrics |= moved[name]
         if name != "initial":
             metrics |= _win_rate(context, samples, answers["initial"])

@@ -96,10 +96,7 @@ class TrainingJob:
             pairs += read_preferences(self.base / name).preferences
         if pairs:
             metrics["test_sets"] = check_test_sets(
-                str(self.out),
-                pairs,
-                min_accuracy=config.min_test_set_accuracy,
-                chat_format=self.chat_format,
+                str(self.out), pairs, min_accuracy=config.min_test_set_accuracy
             )
         return metrics
 

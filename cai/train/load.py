@@ -59,9 +59,9 @@ def load_scalar(
     Raises:
         InputError: If there is no such model, or it computes something else each time.
     """
-    model, tokenizer = load_scalar_model(name, new_head=new_head)
+    model, chat = load_scalar_model(name, new_head=new_head)
     _prepare(name, model, training)
-    return Scalar(model, precision_of(training, model)), tokenizer
+    return Scalar(model, precision_of(training, model)), chat.tokenizer
 
 
 def precision_of(training: Training, model: PreTrainedModel) -> torch.dtype:

@@ -19,7 +19,8 @@ def padded(rows, pad_id):
 def test_scores_do_not_depend_on_padding_and_equal_the_library(tiny, tiny_gpt2, tmp_path):
     for name in (tiny, tiny_gpt2):
         torch.manual_seed(1)
-        model, tokenizer = load_scalar_model(name, new_head=True, device=torch.device("cpu"))
+        scalar = load_scalar_model(name, new_head=True, device=torch.device("cpu"))
+        model, tokenizer = scalar.model, scalar.tokenizer
         rows = [
             tokenizer(text + tokenizer.eos_token, add_special_tokens=False).input_ids
             for text in (" You are a fool.", " Have a lovely day. Then check the boat twice.")
@@ -56,7 +57,8 @@ def test_scores_do_not_depend_on_padding_and_equal_the_library(tiny, tiny_gpt2, 
 
 
 def test_saved_shift_and_scale_are_applied(tiny, tmp_path):
-    model, tokenizer = load_scalar_model(tiny, new_head=True, device=torch.device("cpu"))
+    scalar = load_scalar_model(tiny, new_head=True, device=torch.device("cpu"))
+    model, tokenizer = scalar.model, scalar.tokenizer
     packed = pack(model, [PromptGroup([7, 8], [[9]])], tokenizer.pad_token_id)
     with torch.no_grad():
         raw = answer_scores(model, packed)

@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification
 from cai.config import PPO, PPORollout
 from cai.errors import InputError
 from cai.models.load import load_language_model
-from cai.models.scalar import load_scalar_model
+from cai.models.packing.layout import PromptGroup, pack
+from cai.models.scalar import answer_scores, load_scalar_model
 from cai.records import Prompt
 from cai.train.ppo.rewards import reward_scorer
 from cai.train.ppo.trainer import train_ppo
@@ -103,14 +104,6 @@ def test_weights_of_another_shape_are_named(changed, opened, how):
     )
 
 
-def test_adapters_alone_are_no_model(tmp_path):
-    (tmp_path / "adapter_config.json").write_text("{}")
-    assert (
-        refusal(load_language_model, str(tmp_path))
-        == "holds adapters, not a model; name the folder of the merged model"
-    )
-
-
 @pytest.mark.parametrize("labels", [2, 5])
 def test_a_model_with_several_labels_is_no_reward_model_but_one_can_grow_from_it(
     tiny, tmp_path, labels
@@ -118,7 +111,14 @@ def test_a_model_with_several_labels_is_no_reward_model_but_one_can_grow_from_it
     model = AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=labels)
     shutil.copytree(tiny, tmp_path / "several")
     model.save_pretrained(tmp_path / "several")
-    assert f"gives {labels} numbers for a text (score.weight), not one score" in refusal(
-        load_scalar_model, str(tmp_path / "several")
-    )
+    name = str(tmp_path / "several")
+    message = refusal(load_scalar_model, name)
+    assert message.startswith(f"gives {labels} numbers for a text (LABEL_0, LABEL_1")
+    assert message.endswith(f"name one of them: {name}#LABEL_{labels - 1}")
+    assert "has no label 'good'" in refusal(load_scalar_model, name + "#good")
+    rows = torch.tensor([[5, 6, 7, 8]])
+    packed = pack(model, [PromptGroup([5, 6], [[7, 8]])], 0)
+    with torch.no_grad():
+        chosen = answer_scores(load_scalar_model(name + "#LABEL_1").model, packed)
+        assert torch.allclose(chosen, model.eval()(rows).logits[:, 1], atol=1e-5)
     assert load_scalar_model(str(tmp_path / "several"), new_head=True).model.config.num_labels == 1

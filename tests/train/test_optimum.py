@@ -164,7 +164,7 @@ def test_reward_model_recovers_the_true_scores(small, tmp_path, label, count, ep
     train_reward(labels, small, tmp_path, config, options=PLAIN)
     scalar = load_scalar_model(str(tmp_path))
     words = WORDS[2:]
-    scores = score_texts(scalar, [(PROMPT, word) for word in words], "plain").double()
+    scores = score_texts(scalar, [(PROMPT, word) for word in words]).double()
     expected = torch.tensor([true_scores[word] for word in words], dtype=torch.float64)
     differences, true_differences = (
         torch.combinations(values).diff(dim=1).squeeze(1) for values in (scores, expected)

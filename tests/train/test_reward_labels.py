@@ -143,8 +143,7 @@ def first_gradient(tiny, tmp_path, monkeypatch):
 def gradient_by_hand(tiny, rows, weight=lambda row: 1.0):
     """The same gradient from pairs one by one, each answer in a row of its own."""
     torch.manual_seed(seed_for(0, "reward head"))
-    model, tokenizer = load_scalar_model(tiny, new_head=True)
-    chat = ChatFormat(tokenizer)
+    model, chat = load_scalar_model(tiny, new_head=True)
     losses = []
     for row in rows:
         scores = []

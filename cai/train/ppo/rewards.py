@@ -21,13 +21,12 @@ from torch import Tensor
 
 from cai.config import Constraint
 from cai.errors import InputError
-from cai.models.chat_template.format import ChatFormat
 from cai.models.load import fingerprint, same_tokenization
 from cai.models.names import find_model
-from cai.models.scalar import load_scalar_model
-from cai.train.batching import ANY_LENGTH, TokenizedExample, tokenize
+from cai.models.scalar import load_scalar_model, reads_last_token
+from cai.train.batching import TokenizedExample
 from cai.train.ppo.detokenize import Detokenizer
-from cai.train.reward.scoring import score_rows
+from cai.train.reward.scoring import score_rows, score_texts
 
 Combine = Literal["mean", "min", "lower_confidence"]
 """Score of an ensemble: the mean of its members, the minimum, or the mean minus one standard
@@ -128,27 +127,25 @@ class RewardModelScore:
         config = self.scalar.model.config
         self.normalized = hasattr(config, "reward_mean") and hasattr(config, "reward_std")
         self.detokenizer: Detokenizer | None = None
-        if detokenizer and not same_tokenization(detokenizer.tokenizer, self.scalar.tokenizer):
+        if detokenizer and not self._reads_tokens_of(detokenizer):
             self.detokenizer = detokenizer
+
+    def _reads_tokens_of(self, detokenizer: Detokenizer) -> bool:
+        """Tell whether the policy's tokens are what the model would make of the texts."""
+        own, policy = self.scalar.chat, detokenizer.chat
+        return (
+            same_tokenization(policy.tokenizer, own.tokenizer)
+            and policy.chat_format == own.chat_format
+            and reads_last_token(self.scalar.model)
+        )
 
     def __call__(self, prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
         """Score each answer: ``[B]``."""
         if self.detokenizer is None:
             pairs = zip(prompts, answers, strict=True)
             return score_rows(self.scalar, [TokenizedExample(*pair) for pair in pairs])
-        return score_rows(self.scalar, self._retokenize(self.detokenizer, prompts, answers))
-
-    def _retokenize(
-        self, detokenizer: Detokenizer, prompts: list[list[int]], answers: list[list[int]]
-    ) -> list[TokenizedExample]:
-        """Write the texts of the answers in the reward model's own tokens and chat format."""
-        chat = ChatFormat(self.scalar.tokenizer, detokenizer.chat_format)
-        rows = []
-        for (prompt, text), answer in zip(detokenizer(prompts, answers), answers, strict=True):
-            row = tokenize(chat, prompt, text, ANY_LENGTH, ended=detokenizer.ended(answer))
-            assert row is not None  # no row is longer than ANY_LENGTH
-            rows.append(row)
-        return rows
+        ended = [self.detokenizer.ended(answer) for answer in answers]
+        return score_texts(self.scalar, self.detokenizer(prompts, answers), ended=ended)
 
     def describe(self) -> dict[str, Any]:
         """Describe the source in JSON values."""

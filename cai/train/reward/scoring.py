@@ -8,12 +8,11 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from cai.models.chat_template.format import ChatFormat
-from cai.models.load import best_dtype, default_micro_batch_tokens, hidden_size_of
-from cai.models.packing.layout import PromptGroup, pack
-from cai.models.packing.padding import padding_id
-from cai.models.scalar import ScalarModel, answer_scores
-from cai.records import Prompt
+from cai.models.load import default_micro_batch_tokens
+from cai.models.packing.layout import PackedBatch, PromptGroup, pack, pack_rows, separate
+from cai.models.scalar import ScalarModel, answer_scores, reads_last_token
+from cai.records import Message, Prompt
+from cai.templates import transcript
 from cai.train.batching import ANY_LENGTH, TokenizedExample, bucket_by_length, tokenize
 
 
@@ -22,23 +21,33 @@ def score_prompt_groups(scalar: ScalarModel, prompt_groups: Sequence[PromptGroup
     """Score all answers of some prompts.
 
     Args:
-        scalar: The reward model and its tokenizer.
+        scalar: The reward model.
         prompt_groups: Prompts with their answers, as token ids.
 
     Returns:
         The scores of all answers, in order, ``[A]``, on the CPU.
     """
-    model, tokenizer = scalar
+    model = scalar.model
+    max_tokens = default_micro_batch_tokens(model.device)
+    if not reads_last_token(model):
+        prompt_groups = separate(prompt_groups)
+        if model.config.get_text_config().pad_token_id is None:
+            max_tokens = 1  # its own forward could not tell padding from text
     starts = [0, *accumulate(len(group.answers) for group in prompt_groups)]
     scores = torch.empty(starts[-1])
-    lengths = [group.size for group in prompt_groups]
-    dtype = best_dtype(model.device, hidden_size_of(model.config))
-    for rows in bucket_by_length(lengths, default_micro_batch_tokens(model.device)):
-        packed = pack(model, [prompt_groups[row] for row in rows], padding_id(tokenizer))
+    for rows in bucket_by_length([group.size for group in prompt_groups], max_tokens):
+        packed = _pack(scalar, [prompt_groups[row] for row in rows])
         answers = [answer for row in rows for answer in range(starts[row], starts[row + 1])]
-        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-            scores[answers] = answer_scores(model, packed).cpu()
+        scores[answers] = answer_scores(model, packed).cpu()
     return scores
+
+
+def _pack(scalar: ScalarModel, prompt_groups: Sequence[PromptGroup]) -> PackedBatch:
+    """Pack prompts with their answers as the model can read them."""
+    model, chat = scalar
+    if reads_last_token(model):
+        return pack(model, prompt_groups, chat.pad_id)
+    return pack_rows(prompt_groups, chat.pad_id, model.device)
 
 
 def score_rows(scalar: ScalarModel, rows: Sequence[TokenizedExample]) -> Tensor:
@@ -47,18 +56,50 @@ def score_rows(scalar: ScalarModel, rows: Sequence[TokenizedExample]) -> Tensor:
 
 
 def score_texts(
-    scalar: ScalarModel, items: Sequence[tuple[Prompt, str]], chat_format: str = ""
+    scalar: ScalarModel, items: Sequence[tuple[Prompt, str]], *, ended: Sequence[bool] = ()
 ) -> Tensor:
-    """Score answers as texts.
+    """Score answers as texts, in the reward model's own format.
 
     Args:
-        scalar: The reward model and its tokenizer.
+        scalar: The reward model.
         items: Prompts with an answer each.
-        chat_format: How conversations are written; empty: by the model's chat template.
+        ended: Whether each answer has ended, and was not cut off; empty: all have.
 
     Returns:
         One score per answer, ``[B]``, on the CPU.
     """
-    chat = ChatFormat(scalar.tokenizer, chat_format)
-    rows = [tokenize(chat, prompt, answer, ANY_LENGTH) for prompt, answer in items]
-    return score_rows(scalar, [row for row in rows if row is not None])
+    endings = ended or [True] * len(items)
+    rows = [
+        tokenize_for(scalar, prompt, answer, ended=has_ended)
+        for (prompt, answer), has_ended in zip(items, endings, strict=True)
+    ]
+    return score_rows(scalar, rows)
+
+
+def tokenize_for(
+    scalar: ScalarModel, prompt: Prompt, answer: str, *, ended: bool = True
+) -> TokenizedExample:
+    """Tokenize a prompt with an answer as a reward model reads them.
+
+    An encoder without a chat template reads a pair of texts, by its tokenizer's own separator.
+
+    Args:
+        scalar: The reward model.
+        prompt: The conversation so far.
+        answer: The text of the answer.
+        ended: Whether the answer has ended, and was not cut off.
+    """
+    chat = scalar.chat
+    if chat.tokenizer.chat_template or reads_last_token(scalar.model):
+        row = tokenize(chat, prompt, answer, ANY_LENGTH, ended=ended)
+        assert row is not None  # no row is longer than ANY_LENGTH
+        return row
+    question = _question(prompt.messages)
+    return TokenizedExample(chat.tokenizer(question, answer, verbose=False).input_ids, [])
+
+
+def _question(messages: Sequence[Message]) -> str:
+    """The text of a single question; a transcript of a longer conversation."""
+    if len(messages) == 1:
+        return messages[0].content
+    return transcript([message.model_dump() for message in messages])
