@@ -86,7 +86,10 @@ class SFT(Section):
     learning_rate: Positive = 1e-5
     """Peak learning rate; see ``training.optimizer``."""
     max_length: Count = 1024
-    """Maximum tokens per row; longer rows are left out and counted."""
+    """Maximum tokens per row, and never more than the model can read; longer rows are left out and
+    counted."""
+    eval_fraction: Fraction = 0.0
+    """Fraction of the prompts held out, with all their answers, to measure the loss on."""
     helpful: bool = True
     """Add the initial policy's own answers to benign prompts."""
     control: bool = True
@@ -113,7 +116,8 @@ class Reward(Section):
     learning_rate: Positive = 1e-5
     """Peak learning rate."""
     max_length: Count = 1024
-    """Maximum tokens of prompt and answer; labels with a longer answer are left out and counted."""
+    """Maximum tokens of prompt and answer, and never more than the model can read; labels with a
+    longer answer are left out and counted."""
     eval_fraction: Fraction = 0.1
     """Fraction of the prompts held out, with all their labels, to measure the model."""
     min_margin: BelowHalf = 0.0
@@ -276,4 +280,7 @@ class DPO(Section):
     label_smoothing: BelowHalf = 0.0
     """Assumed probability that a label is wrong (conservative DPO)."""
     max_length: Count = 1024
-    """Maximum tokens of prompt and answer; labels with a longer answer are left out and counted."""
+    """Maximum tokens of prompt and answer, and never more than the model can read; labels with a
+    longer answer are left out and counted."""
+    eval_fraction: Fraction = 0.0
+    """Fraction of the prompts held out, with all their labels, to measure the policy."""

@@ -85,6 +85,7 @@ def dpo_loss(
     ref_second_B: Tensor,
     p_B: Tensor,
     beta: float,
+    margin_B: Tensor | float = 0.0,
 ) -> Tensor:
     """Compute the DPO loss with soft labels (arXiv 2305.18290, equation 7).
 
@@ -97,12 +98,16 @@ def dpo_loss(
         ref_second_B: The same for the second answers.
         p_B: Probability that the first answer is better.
         beta: Strength of the KL regularization.
+        margin_B: The lead that the better answer's implicit reward should have (arXiv 2402.10571).
 
     Returns:
         The loss of each pair ``[B]``.
     """
     return preference_loss(
-        beta * (policy_first_B - ref_first_B), beta * (policy_second_B - ref_second_B), p_B
+        beta * (policy_first_B - ref_first_B),
+        beta * (policy_second_B - ref_second_B),
+        p_B,
+        margin_B,
     )
 
 

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from cai.config import DPO
-from cai.errors import InputError
+from cai.errors import InputError, Problem
 from cai.files import StrPath
+from cai.models.chat_template.format import ChatFormat
 from cai.models.heads import Policy
-from cai.models.packing.layout import PackedBatch, pack
 from cai.records import Preference
-from cai.rl.losses import dpo_loss, ipo_loss, token_logprobs
-from cai.train.batching import bucket_by_length
+from cai.rl.losses import dpo_loss, ipo_loss
+from cai.train.answers import answer_logprobs, is_held_out, sequence_logprobs
 from cai.train.engine import StepLoss
 from cai.train.load import micro_batch_tokens_of
 from cai.train.loop import LossFunction, MicroBatch, first_and_last_decile
 from cai.train.options import TrainerOptions
 from cai.train.reward.dataset import (
+    PairBatch,
+    PreferenceDataset,
     PreferenceGroup,
     build_preference_groups,
     groups_key,
     pair_batch,
+    share_of_accuracy,
 )
 from cai.train.trainer import Trainer, TrainerSetup
 
@@ -38,8 +42,9 @@ def train_dpo(
 ) -> dict[str, float]:
     """Optimize a policy on labeled comparisons, with the policy as it starts for the reference.
 
-    All comparisons of a prompt are in one batch. An interrupted training continues from its last
-    saved state when it is started again.
+    All comparisons of a prompt are in one batch. The lead of the better answer should exceed the
+    margin of its label (arXiv 2402.10571). An interrupted training continues from its last saved
+    state when it is started again.
 
     Args:
         preferences: Labeled comparisons; those without a label are counted and left out.
@@ -50,39 +55,88 @@ def train_dpo(
 
     Returns:
         ``pairs`` and ``prompts`` trained on, comparisons dropped by reason, ``steps``,
-        ``skipped_steps``, ``loss_first`` and ``loss_last`` as after SFT, and ``margin_last``, the
-        mean lead of the better answer's implicit reward in the last tenth of the steps.
+        ``skipped_steps``, ``loss_first`` and ``loss_last`` as after SFT; ``margin_last`` and
+        ``accuracy_last``, the lead of the better answer's implicit reward in the last tenth of the
+        steps and how often it leads; ``eval_pairs``, ``eval_loss`` and ``eval_accuracy`` on
+        held-out prompts. Accuracies leave near ties out.
 
     Raises:
-        InputError: If no comparison can be trained on.
+        InputError: If no comparison can be trained on, or labels for IPO have margins.
         RunFailed: If training diverges.
     """
     setup = TrainerSetup.of("dpo", base, out, config, options)
     policy, chat = setup.load_policy()
+    max_length = setup.max_length(policy.model)
     dataset = build_preference_groups(
-        preferences, chat, config.max_length, smoothing=config.label_smoothing
+        preferences, chat, max_length, smoothing=config.label_smoothing
     )
-    groups = dataset.groups
-    if not groups:
-        raise InputError(f"there is no labeled pair to train on: {dataset.why_empty()}")
+    groups, held_out = _split(dataset, config, setup.options.seed)
+    read = _reader(setup, policy, chat)
     # read once, before the first step: the policy is its own reference, without a second copy
-    max_tokens = micro_batch_tokens_of(setup.options.training, policy.model)
-    by_mean, pad_id = config.loss == "ipo", chat.pad_id
-    reference = reference_logprobs(policy, groups, pad_id, mean=by_mean, max_tokens=max_tokens)
+    reference, held_out_reference = read(groups), read(held_out)
     lengths = [group.prompt_group.size for group in groups]
     trainer = Trainer(setup, policy, chat, lengths=lengths, data_key=groups_key(groups))
-
     history = trainer.fit(_loss_function(trainer, groups, reference, config))
-    _, margin_last = first_and_last_decile(history["margin"])
     metrics = {
         "pairs": sum(len(group.labels) for group in groups),
         "prompts": len(groups),
         **dataset.dropped,
         **trainer.metrics(history),
-        "margin_last": margin_last,
+        **_at_the_end(history),
     }
+    if held_out:
+        with trainer.measuring():
+            now = read(held_out)
+        metrics |= _measure(held_out, now, held_out_reference, config)
     trainer.save(metrics)
     return metrics
+
+
+def _reader(
+    setup: TrainerSetup, policy: Policy, chat: ChatFormat
+) -> Callable[[Sequence[PreferenceGroup]], list[Tensor]]:
+    """Make a function that reads groups with the policy as it is when it is called.
+
+    It returns the log-probabilities of the answers of each group, ``[A]``: means for IPO, else
+    sums.
+    """
+    by_mean = isinstance(setup.config, DPO) and setup.config.loss == "ipo"
+    max_tokens = micro_batch_tokens_of(setup.options.training, policy.model)
+
+    def read(groups: Sequence[PreferenceGroup]) -> list[Tensor]:
+        prompt_groups = [group.prompt_group for group in groups]
+        return answer_logprobs(
+            policy, prompt_groups, chat.pad_id, mean=by_mean, max_tokens=max_tokens
+        )
+
+    return read
+
+
+def _at_the_end(history: dict[str, list[float]]) -> dict[str, float]:
+    """Average the margin and the accuracy of the last tenth of the steps."""
+    names = [name for name in ("margin", "accuracy") if name in history]
+    return {f"{name}_last": first_and_last_decile(history[name])[1] for name in names}
+
+
+def _split(
+    dataset: PreferenceDataset, config: DPO, seed: int
+) -> tuple[list[PreferenceGroup], list[PreferenceGroup]]:
+    """Divide groups into those to train on and those held out.
+
+    Raises:
+        InputError: If there are none to train on, or labels for IPO have margins.
+    """
+    with_margin = sum(bool(label.margin) for group in dataset.groups for label in group.labels)
+    if config.loss == "ipo" and with_margin:
+        message = f"ipo takes no margins, but {with_margin} labels have one; use dpo or remove them"
+        raise InputError([Problem("dpo.loss", message)])
+    train: list[PreferenceGroup] = []
+    held_out: list[PreferenceGroup] = []
+    for group in dataset.groups:
+        (held_out if is_held_out(group.prompt, config.eval_fraction, seed) else train).append(group)
+    if not train:
+        raise InputError(f"there is no labeled pair to train on: {dataset.why_empty()}")
+    return train, held_out
 
 
 def _loss_function(
@@ -96,75 +150,69 @@ def _loss_function(
         reference: Log-probabilities of the answers of each group under the reference, ``[A]``.
         config: The loss and its ``beta``.
     """
-    is_ipo = config.loss == "ipo"
-    loss_of_pairs = ipo_loss if is_ipo else dpo_loss
 
     def loss(micro_batch: MicroBatch, batch: Sequence[int]) -> StepLoss:
         """Sum the losses of the pairs, divided by the number of pairs in the batch."""
         rows = [groups[row] for row in micro_batch.rows]
         packed = trainer.pack(group.prompt_group for group in rows)
         logits, _ = trainer.engine.model(packed)
-        now = sequence_logprobs(logits, packed, mean=is_ipo)
+        now = sequence_logprobs(logits, packed, mean=config.loss == "ipo")
         before = torch.cat([reference[row] for row in micro_batch.rows]).to(now.device)
         pairs = pair_batch(rows, now.device, micro_batch.weights)
-        weight = pairs.weight / sum(len(groups[row].labels) for row in batch)
-        losses = loss_of_pairs(
-            now[pairs.first],
-            now[pairs.second],
-            before[pairs.first],
-            before[pairs.second],
-            pairs.p_first,
-            config.beta,
-        )
-        log_ratio = (now - before).detach()
-        lead = config.beta * (log_ratio[pairs.first] - log_ratio[pairs.second])
+        in_batch = [groups[row] for row in batch]
+        weight = pairs.weight / sum(len(group.labels) for group in in_batch)
+        losses = _losses(now, before, pairs, config)
+        lead = _lead(now.detach(), before, pairs, config)
         margin = lead * (2 * pairs.p_first - 1)
-        return StepLoss((losses * weight).sum(), {"margin": (margin * weight).sum()})
+        metrics = {
+            "margin": (margin * weight).sum(),
+            "accuracy": share_of_accuracy(lead, pairs, in_batch),
+        }
+        return StepLoss((losses * weight).sum(), metrics)
 
     return loss
 
 
-def sequence_logprobs(logits: Tensor, packed: PackedBatch, *, mean: bool = False) -> Tensor:
-    """Compute the log-probability of each answer.
+def _losses(now: Tensor, before: Tensor, pairs: PairBatch, config: DPO) -> Tensor:
+    """Compute the loss of each pair, ``[P]``.
 
     Args:
-        logits: Logits that predict the answers' tokens, ``[N, V]``.
-        packed: The batch that they were computed for.
-        mean: Divide by the number of tokens (IPO) instead of summing over them (DPO).
-
-    Returns:
-        One log-probability per answer, ``[A]``.
+        now: Log-probabilities of the answers under the policy, ``[A]``.
+        before: The same under the reference.
+        pairs: The labels.
+        config: The loss and its ``beta``.
     """
-    sums = packed.sums(token_logprobs(logits, packed.targets))
-    return sums / packed.lengths() if mean else sums
+    sides = (now[pairs.first], now[pairs.second], before[pairs.first], before[pairs.second])
+    if config.loss == "ipo":
+        return ipo_loss(*sides, pairs.p_first, config.beta)
+    return dpo_loss(*sides, pairs.p_first, config.beta, pairs.margin)
 
 
-@torch.no_grad()
-def reference_logprobs(
-    policy: Policy,
+def _lead(now: Tensor, before: Tensor, pairs: PairBatch, config: DPO) -> Tensor:
+    """Compute by how much the first answer's implicit reward leads, ``[P]``."""
+    log_ratio = now - before
+    return config.beta * (log_ratio[pairs.first] - log_ratio[pairs.second])
+
+
+def _measure(
     groups: Sequence[PreferenceGroup],
-    pad_id: int,
-    *,
-    mean: bool = False,
-    max_tokens: int = 1_024,
-) -> list[Tensor]:
-    """Compute the log-probabilities of all answers under the policy as it is now.
+    now: Sequence[Tensor],
+    before: Sequence[Tensor],
+    config: DPO,
+) -> dict[str, float]:
+    """Measure a policy on held-out prompts.
 
     Args:
-        policy: The policy.
-        groups: The answers, by prompt.
-        pad_id: Token id to pad rows with.
-        mean: As in :func:`sequence_logprobs`.
-        max_tokens: Maximum tokens to read at once, padding included.
-
-    Returns:
-        For each group the log-probabilities of its answers, ``[A]``, on the CPU.
+        groups: Their labels.
+        now: Log-probabilities of the answers of each group under the policy.
+        before: The same under the reference.
+        config: The loss and its ``beta``.
     """
-    logprobs: dict[int, Tensor] = {}
-    for rows in bucket_by_length([group.prompt_group.size for group in groups], max_tokens):
-        packed = pack(policy.model, [groups[row].prompt_group for row in rows], pad_id)
-        logits, _ = policy(packed)
-        values = sequence_logprobs(logits, packed, mean=mean).cpu()
-        answers = [len(groups[row].prompt_group.answers) for row in rows]
-        logprobs |= zip(rows, torch.split(values, answers), strict=True)
-    return [logprobs[row] for row in range(len(groups))]
+    pairs = pair_batch(groups, torch.device("cpu"))
+    sides = torch.cat([*now]), torch.cat([*before])
+    metrics = {
+        "eval_pairs": len(pairs.first),
+        "eval_loss": float(_losses(*sides, pairs, config).mean()),
+    }
+    accuracy = float(share_of_accuracy(_lead(*sides, pairs, config), pairs, groups))
+    return metrics if math.isnan(accuracy) else metrics | {"eval_accuracy": accuracy}

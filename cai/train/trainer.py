@@ -13,14 +13,15 @@ A training function opens the base model and tokenizes its data, makes a :class:
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.config import DPO, SFT, Reward
 from cai.files import StrPath
@@ -28,7 +29,7 @@ from cai.keys import seed_for
 from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.models.heads import Policy, Scalar
-from cai.models.load import fingerprint
+from cai.models.load import context_length, fingerprint
 from cai.models.packing.layout import PackedBatch, PromptGroup, pack
 from cai.train.batching import epoch_batches
 from cai.train.checkpoint import Origin, save
@@ -88,6 +89,14 @@ class TrainerSetup:
         torch.manual_seed(seed_for(*self.key, "reward head"))
         scalar, tokenizer = load_scalar(self.base, self.options.training, new_head=True)
         return scalar, self._open_chat(tokenizer)
+
+    def max_length(self, model: PreTrainedModel) -> int:
+        """Return the maximum tokens of a row: no more than the model can read.
+
+        Args:
+            model: The model.
+        """
+        return min(self.config.max_length, context_length(model))
 
     def _open_chat(self, tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
         return open_chat(self.base, self.options.chat_format, tokenizer=tokenizer)
@@ -159,6 +168,13 @@ class Trainer:
             resume=self._resume,
             log=self.setup.options.log,
         )
+
+    @contextlib.contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Let every process use the trained model by itself, with all weights. Collective."""
+        self.model.eval()
+        with self.engine.summon_full_params():
+            yield
 
     def metrics(self, history: dict[str, list[float]]) -> dict[str, float]:
         """Summarize a training by its steps and the loss at both ends.

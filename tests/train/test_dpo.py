@@ -10,7 +10,8 @@ from cai.config import DPO, Training
 from cai.errors import InputError
 from cai.models.packing.layout import PromptGroup
 from cai.rl.losses import dpo_loss, ipo_loss
-from cai.train.dpo import reference_logprobs, train_dpo
+from cai.train.answers import answer_logprobs, is_held_out
+from cai.train.dpo import train_dpo
 from cai.train.load import load_policy
 from cai.train.options import TrainerOptions
 from cai.train.reward.dataset import PairLabel, PreferenceGroup, smoothed
@@ -23,10 +24,11 @@ def groups():
     ]
 
 
-def test_reference_logprobs_are_sums_over_the_answer(tiny):
+def test_answer_logprobs_are_sums_over_the_answer(tiny):
     policy, tokenizer = load_policy(tiny, Training())
     for mean in (False, True):
-        found = reference_logprobs(policy, groups(), tokenizer.pad_token_id, mean=mean)
+        packed = [group.prompt_group for group in groups()]
+        found = answer_logprobs(policy, packed, tokenizer.pad_token_id, mean=mean)
         for values, group in zip(found, groups(), strict=True):
             for value, answer in zip(values, group.prompt_group.answers, strict=True):
                 with torch.no_grad():
@@ -112,3 +114,42 @@ def test_dpo_learns_which_answer_is_better(tiny, tmp_path, loss):
 def test_dpo_says_why_there_is_nothing_to_train_on(tiny, tmp_path):
     with pytest.raises(InputError, match="no labeled pair"):
         train_dpo([], tiny, tmp_path / "x", DPO(epochs=1))
+
+
+def test_held_out_labels_are_measured_and_not_learned(tiny, tmp_path):
+    config = DPO(epochs=6, batch_size=8, learning_rate=2e-3, eval_fraction=0.3)
+    labels = preferences()
+    metrics = train_dpo(labels, tiny, tmp_path / "a", config)
+    held_out = [p for p in labels if is_held_out(p.comparison.prompt.id, 0.3, 0)]
+    assert metrics["eval_pairs"] == len(held_out) == len(labels) - metrics["pairs"]
+    assert metrics["eval_accuracy"] == 1.0 and metrics["eval_loss"] < 0.5 * math.log(2)
+    # a near tie has a loss, but no right answer
+    ties = [p.model_copy(update={"p_first": 0.5}) if p in held_out else p for p in labels]
+    tied = train_dpo(ties, tiny, tmp_path / "b", config)
+    assert tied["eval_loss"] > math.log(2) and "eval_accuracy" not in tied
+    everything = config.model_copy(update={"eval_fraction": 0.0})
+    alone = train_dpo([p for p in labels if p not in held_out], tiny, tmp_path / "c", everything)
+    assert alone.items() <= metrics.items() and "eval_loss" not in alone
+
+
+def test_each_step_logs_accuracy_where_a_label_is_clear(tiny, tmp_path):
+    rows = []
+    config = DPO(epochs=6, batch_size=8, learning_rate=2e-3)
+    options = TrainerOptions(log=rows.append)
+    metrics = train_dpo(preferences(p_first=0.8), tiny, tmp_path / "a", config, options=options)
+    assert rows[-1]["accuracy"] == metrics["accuracy_last"] == 1.0
+    rows.clear()
+    config = config.model_copy(update={"epochs": 1})
+    metrics = train_dpo(preferences(p_first=0.55), tiny, tmp_path / "b", config, options=options)
+    assert "accuracy" not in rows[-1] and "accuracy_last" not in metrics
+
+
+def test_a_margin_is_a_lead_to_be_reached(tiny, tmp_path):
+    labels = [p.model_copy(update={"margin": 1.0}) for p in preferences()]
+    rows = []
+    config = DPO(epochs=1, batch_size=64, learning_rate=1e-3)
+    options = TrainerOptions(log=rows.append)
+    train_dpo(labels, tiny, tmp_path / "a", config, options=options)
+    assert rows[0]["loss"] == pytest.approx(math.log(1 + math.e), rel=1e-4)
+    with pytest.raises(InputError, match="ipo takes no margins, but 36 labels have one"):
+        train_dpo(labels, tiny, tmp_path / "b", config.model_copy(update={"loss": "ipo"}))

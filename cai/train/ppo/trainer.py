@@ -59,8 +59,9 @@ def train_ppo(
     Returns:
         The metrics of the training, which are ``reward_before``, ``reward_after``, ``kl``,
         ``length``, ``stopped`` (fraction of answers that end by themselves), ``num_updates``,
-        ``skipped_steps``, ``unread`` (answers without a score); ``eval_points``, ``alarms`` and
-        ``stopped_by`` from the monitor; ``constraint`` and ``multiplier`` with a constraint.
+        ``skipped_steps``, ``unread`` (answers without a score), ``dropped_too_long`` (prompts that
+        leave no room for an answer); ``eval_points``, ``alarms`` and ``stopped_by`` from the
+        monitor; ``constraint`` and ``multiplier`` with a constraint.
 
     Raises:
         ValueError: If there is neither a reward model nor a score, or if both are given and the
@@ -80,6 +81,7 @@ def train_ppo(
     resume = setup.resume(state, out)
     _train(state, resume, options.log)
     summary = summarize(state.history, state.skipped_steps) | state.monitor.summary()
+    summary["dropped_too_long"] = len(prompts) - len(state.prompts)
     state.monitor.publish(model_card("ppo", policy, config, options.training, summary))
     resume.clear()
     return summary

@@ -94,6 +94,7 @@ class PairBatch(NamedTuple):
         p_first: Probability that the first answer is the better one.
         margin: By how much the score of the better answer should lead.
         weight: Weight of the label in the loss.
+        is_clear: Whether the label says clearly which answer is better.
     """
 
     first: Tensor
@@ -101,6 +102,7 @@ class PairBatch(NamedTuple):
     p_first: Tensor
     margin: Tensor
     weight: Tensor
+    is_clear: Tensor
 
 
 def build_preference_groups(
@@ -217,7 +219,27 @@ def pair_batch(
         torch.tensor([label.p_first for label in labels], device=device),
         torch.tensor([label.margin for label in labels], device=device),
         torch.tensor(weights, device=device),
+        torch.tensor([label.is_clear for label in labels], device=device),
     )
+
+
+def share_of_accuracy(lead_P: Tensor, pairs: PairBatch, batch: Sequence[PreferenceGroup]) -> Tensor:
+    """Compute what some pairs add to the accuracy of their batch, which is over clear labels.
+
+    Args:
+        lead_P: By how much the first answer of each pair leads.
+        pairs: Their labels.
+        batch: The groups of the whole batch.
+
+    Returns:
+        A scalar; the shares of all micro-batches add up. A tie counts half. NaN if the batch has no
+        clear label.
+    """
+    clear_weight = sum(label.weight for group in batch for label in group.labels if label.is_clear)
+    if not clear_weight:
+        return lead_P.new_tensor(torch.nan)
+    is_right = (1 + torch.sign(lead_P.detach() * (pairs.p_first - 0.5))) / 2
+    return (is_right * pairs.weight * pairs.is_clear).sum() / clear_weight
 
 
 def groups_key(groups: Sequence[PreferenceGroup]) -> str:

@@ -9,10 +9,10 @@ import torch
 
 from cai.config import Reward
 from cai.errors import InputError
-from cai.keys import uniform
 from cai.models.chat_template.format import ChatFormat
 from cai.models.packing.layout import PromptGroup
 from cai.records import Preference
+from cai.train.answers import is_held_out
 from cai.train.reward.dataset import PairLabel, PreferenceGroup, build_preference_groups
 from cai.train.reward.format_bias import STYLE_TIE, style_ties
 
@@ -54,11 +54,11 @@ def prepare_labels(
             equally good.
     """
 
-    def is_held_out(prompt_id: str) -> bool:
-        return uniform(seed, "held out", prompt_id) < config.eval_fraction
+    def held_out(prompt_id: str) -> bool:
+        return is_held_out(prompt_id, config.eval_fraction, seed)
 
-    held_out_preferences = [p for p in preferences if is_held_out(p.comparison.prompt.id)]
-    train_preferences = [p for p in preferences if not is_held_out(p.comparison.prompt.id)]
+    held_out_preferences = [p for p in preferences if held_out(p.comparison.prompt.id)]
+    train_preferences = [p for p in preferences if not held_out(p.comparison.prompt.id)]
     ties = style_ties(train_preferences, config.format_augmentation, seed)
     dataset = build_preference_groups(
         [*preferences, *ties],
@@ -67,7 +67,7 @@ def prepare_labels(
         source_weights=config.source_weights,
         smoothing=config.label_smoothing,
     )
-    candidates = [group for group in dataset.groups if not is_held_out(group.prompt)]
+    candidates = [group for group in dataset.groups if not held_out(group.prompt)]
     selected = [without_near_ties(group, config.min_margin) for group in candidates]
     train = [group for group in selected if group.labels]
     near_ties = count_labels(candidates) - count_labels(train)
@@ -79,7 +79,7 @@ def prepare_labels(
         raise InputError("a reward model cannot learn anything: all labels are one half")
     return RewardLabels(
         [weighted_by_prompt(group) for group in train] if config.weight_by_prompt else train,
-        [group for group in dataset.groups if is_held_out(group.prompt)],
+        [group for group in dataset.groups if held_out(group.prompt)],
         held_out_preferences,
         length_coefficient(train) if config.length_control else 0.0,
         dropped,

@@ -17,7 +17,12 @@ from cai.rl.losses import preference_loss
 from cai.train.engine import StepLoss
 from cai.train.loop import MicroBatch
 from cai.train.options import TrainerOptions
-from cai.train.reward.dataset import PreferenceGroup, groups_key, pair_batch
+from cai.train.reward.dataset import (
+    PreferenceGroup,
+    groups_key,
+    pair_batch,
+    share_of_accuracy,
+)
 from cai.train.reward.ensemble import adopt_members, member_folders
 from cai.train.reward.format_bias import format_bias_metrics, format_bias_summary
 from cai.train.reward.labels import RewardLabels, count_labels, prepare_labels
@@ -81,7 +86,8 @@ def _train_member(
     scalar, chat = setup.load_scalar()
     # the base may be a reward model itself, normalized for the scores of the head it had
     set_normalization(scalar, mean=0.0, std=1.0)
-    labels = prepare_labels(preferences, chat, config, setup.options.seed)
+    limit = {"max_length": setup.max_length(scalar.model)}
+    labels = prepare_labels(preferences, chat, config.model_copy(update=limit), setup.options.seed)
     trainer = Trainer(
         setup,
         scalar,
@@ -90,8 +96,7 @@ def _train_member(
         data_key=groups_key(labels.train),
     )
     _fit(trainer, labels)
-    scalar.eval()
-    with trainer.engine.summon_full_params():
+    with trainer.measuring():
         _normalize(scalar, chat, labels.train)
         measured = _measure(scalar, labels, chat, setup.options.seed)
     metrics: dict[str, Any] = {
@@ -117,11 +122,12 @@ def _fit(trainer: Trainer, labels: RewardLabels) -> None:
         scores = trainer.engine.model(packed)
         scores = scores + labels.length_coefficient * packed.lengths()
         pairs = pair_batch(groups, scores.device, micro_batch.weights)
-        losses = preference_loss(
-            scores[pairs.first], scores[pairs.second], pairs.p_first, pairs.margin
-        )
-        weight_in_batch = sum(label.weight for row in batch for label in labels.train[row].labels)
-        return StepLoss((losses * pairs.weight).sum() / weight_in_batch)
+        first, second = scores[pairs.first], scores[pairs.second]
+        losses = preference_loss(first, second, pairs.p_first, pairs.margin)
+        in_batch = [labels.train[row] for row in batch]
+        weight_in_batch = sum(label.weight for group in in_batch for label in group.labels)
+        accuracy = share_of_accuracy(first - second, pairs, in_batch)
+        return StepLoss((losses * pairs.weight).sum() / weight_in_batch, {"accuracy": accuracy})
 
     trainer.fit(loss)
 
