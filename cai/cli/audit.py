@@ -61,6 +61,9 @@ def _print_labels(metrics: dict[str, Any]) -> None:
     _print_row("first answer wins", _interval(position["first_wins"]))
     if position["order_consistency"] is not None:
         _print_row("same in both orders", f"{position['order_consistency']:.1%}")
+        _print_row("same, clear verdicts", _interval(position["same_in_both_orders"]))
+    if metrics["option_mass"]["n"]:
+        _print_row("mass on the options", f"{metrics['option_mass']['median']:.1%}  (median)")
     _print_row("longer answer wins", _interval(length["longer_wins"]))
     if length["correlation"] is not None:
         _print_row("label and length", f"r = {length['correlation']:+.2f}")
@@ -92,6 +95,11 @@ def _print_gate(report: dict[str, Any]) -> None:
     for kind, rate in report["examples"].items():
         if rate["n"]:
             _print_row(f"examples, {kind}".replace("_", " "), _interval(rate))
+    if "asked_again" in report:
+        _print_row("same when asked again", _interval(report["asked_again"]))
+    for kind, rate in report.get("shipped_examples", {}).items():
+        if kind != "constitution" and rate["n"]:
+            _print_row(f"shipped examples, {kind}".replace("_", " "), _interval(rate))
     people = report.get("human", {})
     if people.get("n"):
         kappa = f"; kappa {people['kappa']['value']:.2f}" if "kappa" in people else ""

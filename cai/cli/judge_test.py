@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from cai.cli.reporter import safe
-from cai.constitution import load_constitution
+from cai.config import Judge, load_config
+from cai.constitution import Constitution, load_constitution
+from cai.constitution.kinds import RUN, kind_of_value
+from cai.constitution.load import find_constitution
+from cai.documents import load
 from cai.errors import InputError, Problem, did_you_mean
-from cai.feedback.judge_methods import JUDGE_METHODS, judge_method
+from cai.feedback.few_shot import few_shot_comparisons
+from cai.feedback.judge_methods import JUDGE_METHODS, JudgeMethod, judge_method
+from cai.functions import look_in
+from cai.models.names import find_model
 
 if TYPE_CHECKING:
     from cai.evaluate.judge_tests import JudgeTestResult
@@ -17,22 +25,49 @@ if TYPE_CHECKING:
 PROMPT_WIDTH = 26
 
 
+class _Subject(NamedTuple):
+    """What is tested.
+
+    Attributes:
+        constitution: The constitution whose examples are used.
+        judge: The judge by name.
+        method: How it is asked.
+        enable_thinking: Whether it may reason first.
+    """
+
+    constitution: Constitution
+    judge: str
+    method: JudgeMethod
+    enable_thinking: bool
+
+
 def run_tests(
     constitution: Annotated[
-        str, typer.Argument(metavar="CONSTITUTION", help="A constitution (name or file).")
+        str,
+        typer.Argument(
+            metavar="CONSTITUTION", help="A constitution (name or file), or a run file."
+        ),
     ],
     judge: Annotated[
-        str,
-        typer.Option(help="reference, a folder, a hub id, or http://host:8000/v1#model."),
-    ] = "reference",
+        str | None,
+        typer.Option(
+            help="reference, a folder, a hub id, or http://host:8000/v1#model; "
+            "by default the judge of the run file, else reference."
+        ),
+    ] = None,
     method: Annotated[
-        str, typer.Option(help="How verdicts are read: " + ", ".join(JUDGE_METHODS) + ".")
-    ] = "critique",
+        str | None,
+        typer.Option(
+            help=f"How verdicts are read: {', '.join(JUDGE_METHODS)}; "
+            f"by default as in the run file, else {Judge().method}."
+        ),
+    ] = None,
 ) -> None:
     """Test a judge on a constitution's own examples.
 
     Also on pairs of examples in which the principle asked about decides, and on examples whose
-    worse answer is decorated to win. Exits with 1 if a plain example fails.
+    worse answer is decorated to win. With a run file, the judge is asked as the run asks it. Exits
+    with 1 if a plain example fails.
 
     Example: cai test harmless --judge http://127.0.0.1:8000/v1#model
     """
@@ -40,18 +75,20 @@ def run_tests(
     from cai.backends.response_cache import ResponseCache
     from cai.evaluate import judge_tests
 
-    if method not in JUDGE_METHODS:
+    if method is not None and method not in JUDGE_METHODS:
         hint = did_you_mean(method, JUDGE_METHODS)
         raise InputError([Problem("--method", f"must be {', '.join(JUDGE_METHODS)}{hint}")])
-    loaded = load_constitution(constitution)
+    subject = _subject(constitution, judge, method)
+    loaded = subject.constitution
     tests = [*judge_tests.judge_tests(loaded), *judge_tests.adversarial_tests(loaded)]
     if not tests:
         text = "its principles have no examples; add some under examples:"
         raise InputError([Problem(constitution, text)])
     with ResponseCache(":memory:") as cache:
-        model = cache.cached_model(open_backend(judge), "test")
+        backend = open_backend(subject.judge, enable_thinking=subject.enable_thinking)
+        model = cache.cached_model(backend, "test")
         templates = loaded.templates_for(model)
-        results = judge_tests.run_judge_tests(tests, judge_method(method), model, templates)
+        results = judge_tests.run_judge_tests(tests, subject.method, model, templates)
     plain = [result for result in results if result.test.kind == "plain"]
     for result in results:
         if result.test.kind == "plain" or not result.passed:
@@ -65,6 +102,31 @@ def run_tests(
                 f"(95% CI {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']})"
             )
     raise typer.Exit(0 if all(result.passed for result in plain) else 1)
+
+
+def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
+    """Read a constitution or a run file; what the options name wins over the run file."""
+    path = Path(spec)
+    is_yaml = path.suffix in (".yaml", ".yml") and path.is_file()
+    settings: dict[str, Any] = {"delimiters": Judge().delimiters}
+    if is_yaml and kind_of_value(load(path).value) == RUN:
+        config = load_config(path)
+        look_in(path.parent)
+        constitution = load_constitution(find_constitution(config.constitution, path.parent))
+        judge = judge or find_model(config.judge_model, path.parent)
+        method = method or config.judge.method
+        settings = {
+            "seed": config.seed,
+            "swap_positions": config.judge.swap_positions,
+            "delimiters": config.judge.delimiters,
+            "samples": config.judge.samples or 0,
+            "few_shot": few_shot_comparisons(constitution, config.judge.few_shot, config.seed),
+        }
+        enable_thinking = config.models.enable_thinking
+    else:
+        constitution, enable_thinking = load_constitution(spec), False
+    asked = judge_method(method or Judge().method, **settings)
+    return _Subject(constitution, judge or "reference", asked, enable_thinking)
 
 
 def _print_result(result: JudgeTestResult) -> None:

@@ -160,6 +160,8 @@ def _print_judge_request(
         details.append(f"options {' / '.join(request.options)}")
     print(f"--- judge request ({'; '.join(details)})")
     print(request.messages[-1].content)
+    if request.answer_prefix:
+        print(f"--- the answer begins: {request.answer_prefix}")
 
 
 def _file(subject: _Subject, templates: Templates, name: str) -> Path:

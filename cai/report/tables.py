@@ -13,6 +13,8 @@ LABEL_CHECKS = (
     ("near one half", ("near_ties",)),
     ("the first answer wins", ("position", "first_wins")),
     ("the longer answer wins", ("length", "longer_wins")),
+    ("clear verdicts: the same in both orders", ("position", "same_in_both_orders")),
+    ("clear verdicts: the same when asked again", ("asked_again",)),
     ("examples of the principles: the better answer wins", ("examples", "plain")),
     ("crossed examples: the verdict follows the principle", ("examples", "crossed")),
     ("irrelevant principle: the verdict is a tie", ("examples", "irrelevant")),
