@@ -103,22 +103,26 @@ def revise_stage(context: StageContext) -> Metrics:
     context.write(in_chunks(drafts, critique_and_revise))
     limit = Limit("revise.max_tokens", config.max_tokens)
     check_failures(context, "critique and revision steps", statuses, limit)
-    check_revisions(context, audit)
+    not_fit = check_revisions(context, audit)
     return {
         "revisions": counts["revisions"],
         "steps": statuses.total(),
         "unchanged": counts["unchanged"],
         "failed_steps": statuses.total() - statuses["ok"],
         "audit": audit.metrics(),
+        **({"not_fit": not_fit} if not_fit else {}),
     }
 
 
-def check_revisions(context: StageContext, audit: RevisionAudit) -> None:
+def check_revisions(context: StageContext, audit: RevisionAudit) -> list[str]:
     """Stop if the revisions are not fit to train on.
 
     Args:
         context: The stage that made them.
         audit: What was measured of them.
+
+    Returns:
+        Why they are not fit, if the gate is off.
 
     Raises:
         RunFailed: If a limit of the section ``audit`` is broken and its gate is on.
@@ -126,7 +130,7 @@ def check_revisions(context: StageContext, audit: RevisionAudit) -> None:
     metrics, settings = audit.metrics(), context.config.audit
     failures = revision_failures(metrics, settings.model_dump())
     path = context.write_json("audit.json", metrics | {"gate_failures": failures})
-    for failure in failures:
+    for failure in () if settings.gate else failures:
         context.reporter.info(f"not fit to train on: {failure}")
     if failures and settings.gate:
         reasons = "\n".join(f"  {reason}" for reason in failures)
@@ -135,6 +139,7 @@ def check_revisions(context: StageContext, audit: RevisionAudit) -> None:
             "read some of them, try revise.direct, another models.critic or more revise.few_shot\n"
             f"see {path}; to continue anyway: --set audit.gate=false"
         )
+    return failures
 
 
 def revise_requests(dry_run: DryRun) -> list[RequestCount]:

@@ -1,7 +1,7 @@
 """Revisions that are not fit to train on stop a run before anything is trained on them."""
 
 import pytest
-from commands import run
+from commands import Lines, run
 
 from cai.errors import RunFailed
 from cai.files import read_json
@@ -45,7 +45,11 @@ def test_revisions_that_change_nothing_stop_the_run_before_sft(copied):
 
 
 def test_without_the_gate_the_audit_is_in_the_metrics(copied):
-    metrics = run(copied, *SETTINGS, until="revise")
+    lines = Lines()
+    metrics = run(copied, *SETTINGS, until="revise", reporter=lines)
+    reason = "100% of the revised answers are their drafts (max_unchanged_revisions 50%)"
+    assert metrics["stages"]["revise"]["not_fit"] == [reason]
+    assert f"revise: not fit to train on: {reason}" in lines.lines
     audit = metrics["stages"]["revise"]["audit"]
     assert audit["unchanged"]["value"] == 1 and audit["unchanged"]["n"] == 8
     assert audit["invalid"]["value"] == 0 and audit["length_ratio"] == 1
