@@ -86,6 +86,7 @@ def _train_member(
     scalar, chat = setup.load_scalar()
     # the base may be a reward model itself, normalized for the scores of the head it had
     set_normalization(scalar, mean=0.0, std=1.0)
+    scalar.model.config.reward_chat_format = setup.options.chat_format
     limit = {"max_length": setup.max_length(scalar.model)}
     labels = prepare_labels(preferences, chat, config.model_copy(update=limit), setup.options.seed)
     trainer = Trainer(
@@ -141,7 +142,7 @@ def set_normalization(scalar: Scalar, *, mean: float, std: float) -> None:
 def _normalize(scalar: Scalar, chat: ChatFormat, groups: Sequence[PreferenceGroup]) -> None:
     """Bring the scores of the training answers to mean 0 and standard deviation 1."""
     scores = score_prompt_groups(
-        ScalarModel(scalar.model, chat.tokenizer), [group.prompt_group for group in groups]
+        ScalarModel(scalar.model, chat), [group.prompt_group for group in groups]
     )
     std = float(scores.std().clamp(min=1e-3))
     set_normalization(scalar, mean=float(scores.mean()), std=std)
@@ -149,7 +150,7 @@ def _normalize(scalar: Scalar, chat: ChatFormat, groups: Sequence[PreferenceGrou
 
 def _measure(scalar: Scalar, labels: RewardLabels, chat: ChatFormat, seed: int) -> dict[str, Any]:
     """Measure a normalized reward model on held-out prompts."""
-    model = ScalarModel(scalar.model, chat.tokenizer)
+    model = ScalarModel(scalar.model, chat)
     groups = labels.held_out
     scores = score_prompt_groups(model, [group.prompt_group for group in groups])
     format_bias = format_bias_metrics(
