@@ -18,7 +18,7 @@ import time
 
 import torch
 
-from cai.models.decode import Decoded, decode
+from cai.models.decode import Decoded, Stops, decode
 from cai.models.decoding_traits import decoding_traits
 from cai.models.load import load_language_model
 from cai.models.packing.padding import padding_id
@@ -53,7 +53,7 @@ def main() -> None:
             max_tokens=max_tokens,
             temperature=1.0,
             seeds=range(options.rows),
-            stop_ids=frozenset(),
+            stops=Stops(frozenset()),
             pad_id=padding_id(tokenizer),
         )
         end = time.process_time() if model.device.type == "cpu" else time.perf_counter()

@@ -160,7 +160,7 @@ class LocalBackend:
             max_tokens=batch[0].request.max_tokens,
             temperature=batch[0].request.temperature,
             seeds=[row.request.seed for row in batch],
-            stop_ids=self.format.stop_ids,
+            stops=self.format.stops,
             pad_id=self.format.pad_id,
         )
         for row, generated in zip(batch, decoded, strict=True):

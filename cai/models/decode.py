@@ -8,7 +8,7 @@ and padding therefore change nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,16 +21,31 @@ from cai.models.reader import Reader
 from cai.quiet import quiet
 
 NOT_GENERATED = -1
+STRING_TOKENS = 32
+"""Tokens at the end of a row among which a text that ends it is looked for."""
 MAX_RUNNING = 0.85
 """Ended rows leave a batch once no more than this share of its rows has not ended."""
+
+
+class Stops(NamedTuple):
+    """What ends a row.
+
+    Attributes:
+        tokens: Ids of tokens, any of which ends a row.
+        has_string: Tells whether the last tokens of a row spell a text that ends it; None if no
+            text does.
+    """
+
+    tokens: frozenset[int]
+    has_string: Callable[[Sequence[int]], bool] | None = None
 
 
 class Decoded(NamedTuple):
     """The generated tokens of one row.
 
     Attributes:
-        tokens: Token ids, with the stop token that ended the row, if one did.
-        stopped: Whether a stop token ended the row, not the limit.
+        tokens: Token ids, with the stop token or the text that ended the row.
+        stopped: Whether a stop token or a text ended the row, not the limit.
         logprobs: Log-probability of each token at the sampling temperature; 0 for greedy tokens.
     """
 
@@ -48,7 +63,7 @@ def decode(
     max_tokens: int,
     temperature: float,
     seeds: Sequence[int],
-    stop_ids: frozenset[int],
+    stops: Stops,
     pad_id: int,
 ) -> list[Decoded]:
     """Continue each prompt.
@@ -62,7 +77,7 @@ def decode(
         max_tokens: Maximum tokens to generate per prompt.
         temperature: Sampling temperature; 0 takes the most likely token.
         seeds: One seed per prompt.
-        stop_ids: Token ids that end a row.
+        stops: What ends a row.
         pad_id: Token id to pad with.
 
     Returns:
@@ -76,7 +91,7 @@ def decode(
     for members in _batches(prompts, traits):
         uniforms = torch.stack([_uniforms(seeds[i], max_tokens) for i in members])
         batch = [prompts[i] for i in members]
-        decoded = _decode_batch(model, traits, batch, uniforms, temperature, stop_ids, pad_id)
+        decoded = _decode_batch(model, traits, batch, uniforms, temperature, stops, pad_id)
         results.update(zip(members, decoded, strict=True))
     return [results[i] for i in range(len(prompts))]
 
@@ -100,23 +115,29 @@ def _decode_batch(
     prompts: Sequence[Sequence[int]],
     uniforms: Tensor,
     temperature: float,
-    stop_ids: frozenset[int],
+    stops: Stops,
     pad_id: int,
 ) -> list[Decoded]:
     device, max_tokens = model.device, uniforms.shape[1]
     uniforms = uniforms.to(device)
-    stops = torch.tensor(sorted(stop_ids), device=device)
+    stop_tokens = torch.tensor(sorted(stops.tokens), device=device)
     tokens = torch.full((len(prompts), max_tokens), NOT_GENERATED, device=device)
     logprobs = torch.zeros(len(prompts), max_tokens, device=device)
 
     reader, logits = _read_prompts(model, traits, prompts, max_tokens, pad_id)
     rows = torch.arange(len(prompts), device=device)  # the rows that are still in the batch
     running = torch.ones_like(rows, dtype=torch.bool)  # those of them that have not ended
+    ended_by_string = torch.zeros_like(running)  # of all rows
     for step in range(max_tokens):
         token, logprob = sample_token(logits, temperature, uniforms[rows, step])
         tokens[rows, step] = token.where(running, NOT_GENERATED)
         logprobs[rows, step] = logprob.where(running, 0.0)
-        running = running & ~torch.isin(token, stops)
+        running = running & ~torch.isin(token, stop_tokens)
+        if stops.has_string is not None:
+            written = tokens[rows, max(0, step + 1 - STRING_TOKENS) : step + 1]
+            spelled = _spell_stop(written, running, stops.has_string)
+            ended_by_string[rows[spelled]] = True
+            running = running & ~spelled
         num_running = int(running.sum())  # the one time that the device is waited for
         if step == max_tokens - 1 or not num_running:
             break
@@ -127,9 +148,20 @@ def _decode_batch(
         reader.append(token)
         logits = reader.next_logits()
     return [
-        _decoded(row, row_logprobs, stop_ids)
-        for row, row_logprobs in zip(tokens.tolist(), logprobs.tolist(), strict=True)
+        _decoded(row, row_logprobs, stops.tokens, by_string=by_string)
+        for row, row_logprobs, by_string in zip(
+            tokens.tolist(), logprobs.tolist(), ended_by_string.tolist(), strict=True
+        )
     ]
+
+
+def _spell_stop(
+    written: Tensor, running: Tensor, has_string: Callable[[Sequence[int]], bool]
+) -> Tensor:
+    """Tell which running rows spell a text that ends them, ``[B]``."""
+    rows = zip(written.tolist(), running.tolist(), strict=True)
+    spelled = [is_running and has_string(tokens) for tokens, is_running in rows]
+    return torch.tensor(spelled, device=running.device)
 
 
 def _read_prompts(
@@ -177,10 +209,12 @@ def sample_token(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[T
     return token.squeeze(1), probabilities.gather(1, token).log().squeeze(1)
 
 
-def _decoded(row: list[int], logprobs: list[float], stop_ids: frozenset[int]) -> Decoded:
+def _decoded(
+    row: list[int], logprobs: list[float], stop_ids: frozenset[int], *, by_string: bool
+) -> Decoded:
     for i, token in enumerate(row):
         if token in stop_ids:
             return Decoded(row[: i + 1], stopped=True, logprobs=logprobs[: i + 1])
         if token == NOT_GENERATED:
-            return Decoded(row[:i], stopped=False, logprobs=logprobs[:i])
-    return Decoded(row, stopped=False, logprobs=logprobs)
+            return Decoded(row[:i], stopped=by_string, logprobs=logprobs[:i])
+    return Decoded(row, stopped=by_string, logprobs=logprobs)

@@ -15,6 +15,7 @@ from cai.errors import InputError
 from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.models.chat_template.unknown import UnknownCharacters
+from cai.models.decoding_traits import decoding_traits
 from cai.models.load import UNLIMITED, context_length, load_language_model
 from cai.models.packing.layout import can_share_prefix, supports_tree_attention
 from cai.models.packing.logits import has_plain_head, output_embeddings
@@ -178,6 +179,8 @@ def _summary(model: PreTrainedModel) -> str:
 def _model_checks(model: PreTrainedModel) -> Iterator[Check]:
     """What was found by reading a few tokens."""
     yield Check("weights", "ok", "all are there and fit the config")
+    traits = decoding_traits(model)
+    yield Check("decoding", "ok" if traits.is_fast else "adapted", str(traits))
     shares = supports_tree_attention(model) and can_share_prefix(model, 1)
     yield (
         Check("shared prompts", "ok", "a prompt is read once for all of its answers")

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from cai.errors import InputError
 from cai.models.cache import cached
-from cai.models.decode import decode
+from cai.models.decode import Stops, decode
 from cai.models.packing.prefix import group_rows, prefix_logits
 
 
@@ -25,7 +25,7 @@ def test_no_family_warns_about_its_cache(family):
             max_tokens=3,
             temperature=0,
             seeds=[0, 0],
-            stop_ids=frozenset({2}),
+            stops=Stops(frozenset({2})),
             pad_id=0,
         )
         groups = group_rows(model, rows, [1, 1])

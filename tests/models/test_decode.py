@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from cai.models.decode import MAX_RUNNING, decode, sample_token
+from cai.models.decode import MAX_RUNNING, Stops, decode, sample_token
 from cai.models.decoding_traits import decoding_traits
 from cai.models.load import load_language_model
 from cai.models.packing.padding import pad_left, positions
@@ -43,7 +43,7 @@ def run(language_model, texts, seeds, temperature, max_tokens=20):
             max_tokens=max_tokens,
             temperature=temperature,
             seeds=seeds,
-            stop_ids=frozenset({tokenizer.eos_token_id}),
+            stops=Stops(frozenset({tokenizer.eos_token_id})),
             pad_id=tokenizer.pad_token_id,
         )
     ]
@@ -103,7 +103,7 @@ def test_finished_rows_leave_and_keep_their_stop_token(language_model):
         max_tokens=20,
         temperature=1.0,
         seeds=[1, 2, 3, 4],
-        stop_ids=frozenset({stop}),
+        stops=Stops(frozenset({stop})),
         pad_id=tokenizer.pad_token_id,
     )
     for row, whole in zip(rows, free, strict=True):
@@ -145,7 +145,7 @@ def test_the_reference_model_says_the_same_without_a_cache(reference, monkeypatc
         max_tokens=80,
         temperature=1.0,
         seeds=range(8),
-        stop_ids=stop_ids,
+        stops=Stops(stop_ids),
         pad_id=tokenizer.pad_token_id,
     )
     for (tokens, logprobs), row in zip(slow, rows, strict=True):
@@ -192,3 +192,22 @@ def test_left_padded_logprobs_equal_unpadded_ones(language_model):
                 model(whole, attention_mask=attention).logits[:, width - 1 : -1], whole[:, width:]
             )
             assert (wrong[0] - padded[0]).abs().max() > 1e-2
+
+
+def test_a_text_ends_a_row_at_the_token_that_completes_it(tiny):
+    """And the rows beside it go on, as they do alone."""
+    model, tokenizer = load_language_model(tiny)
+    options = {"max_tokens": 24, "temperature": 1.0, "pad_id": 0}
+    prompts, seeds = [[5, 6, 7], [8, 9], [10, 11, 12, 13]], [1, 2, 3]
+    free = decode(model, prompts, seeds=seeds, stops=Stops(frozenset()), **options)
+    stop = tokenizer.decode(free[1].tokens[4:7])
+
+    def has_string(tokens):
+        return stop in tokenizer.decode(tokens)
+
+    rows = decode(model, prompts, seeds=seeds, stops=Stops(frozenset(), has_string), **options)
+    assert rows[0] == free[0]
+    assert rows[2] == free[2]
+    assert rows[1].stopped
+    assert rows[1].tokens == free[1].tokens[:7]
+    assert rows[1].logprobs == pytest.approx(free[1].logprobs[:7])

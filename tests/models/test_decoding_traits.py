@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from cai.errors import InputError
 from cai.models.cache import cache_argument, new_cache
-from cai.models.decode import decode
+from cai.models.decode import Stops, decode
 from cai.models.decoding_traits import FASTEST, DecodingTraits, decoding_traits
 
 SMALL = {
@@ -87,7 +87,7 @@ def test_each_row_reads_as_it_does_alone_and_without_a_cache(family):
         max_tokens=8,
         temperature=0,
         seeds=[0] * 4,
-        stop_ids=frozenset({stop}),
+        stops=Stops(frozenset({stop})),
         pad_id=0,
     )
     for row, expected in zip(found, slow, strict=True):
@@ -105,7 +105,7 @@ def test_a_model_that_sees_what_comes_after_is_refused():
             max_tokens=1,
             temperature=0,
             seeds=[0],
-            stop_ids=frozenset(),
+            stops=Stops(frozenset()),
             pad_id=0,
         )
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from cai.models.decode import decode
+from cai.models.decode import Stops, decode
 from cai.models.packing.grouping import PrefixGroup, batch_groups
 from cai.models.packing.layout import PromptGroup, pack, pack_rows, supports_tree_attention
 from cai.models.packing.logits import answer_logits
@@ -164,7 +164,7 @@ def test_greedy_answers_are_the_librarys_whatever_stands_beside_them(family):
         max_tokens=6,
         temperature=0,
         seeds=[0] * 4,
-        stop_ids=frozenset({2}),
+        stops=Stops(frozenset({2})),
         pad_id=0,
     )
     for prompt, row in zip(prompts, found, strict=True):

@@ -15,7 +15,7 @@ from transformers import (
 
 from cai.config import SFT, Reward
 from cai.models.chat_template.format import ChatFormat
-from cai.models.decode import decode
+from cai.models.decode import Stops, decode
 from cai.models.load import load_language_model, load_tokenizer
 from cai.models.packing.layout import PromptGroup, pack
 from cai.models.packing.logits import next_token_logits
@@ -121,7 +121,7 @@ def test_a_filled_up_row_is_read_as_alone_though_it_holds_the_end_token(shaped):
         max_tokens=8,
         temperature=1,
         seeds=[0, 0],
-        stop_ids=frozenset(),
+        stops=Stops(frozenset()),
         pad_id=pad_id,
     )
     for prompt, row in zip(prompts, drawn, strict=True):

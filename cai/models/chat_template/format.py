@@ -15,6 +15,7 @@ from cai.models.chat_template.ending import Ending, end_tokens, find_ending
 from cai.models.chat_template.render import Refused, Renderer, Turn
 from cai.models.chat_template.shield import SHIELDED, Shield, readable
 from cai.models.chat_template.traits import TemplateTraits, probe_template
+from cai.models.decode import Stops
 from cai.models.packing.padding import padding_id
 from cai.records import Message
 
@@ -137,6 +138,15 @@ class ChatFormat:
         """The token to fill up short rows with."""
         return padding_id(self.tokenizer)
 
+    @property
+    def stops(self) -> Stops:
+        """What ends an answer while it is sampled."""
+        return Stops(self.stop_ids, self._has_stop_string if self.ending.strings else None)
+
+    def _has_stop_string(self, tokens: Sequence[int]) -> bool:
+        text = self.tokenizer.decode(list(tokens))
+        return any(string in text for string in self.ending.strings)
+
     def has_ended(self, answer: Sequence[int]) -> bool:
         """Tell whether an answer ended, and was not cut off.
 
@@ -145,8 +155,7 @@ class ChatFormat:
         """
         if answer and answer[-1] in self.stop_ids:
             return True
-        strings = self.ending.strings
-        return bool(strings) and any(s in self.tokenizer.decode(list(answer)) for s in strings)
+        return bool(self.ending.strings) and self._has_stop_string(answer)
 
     def decode(self, answer: Sequence[int]) -> AnswerText:
         """Turn sampled tokens into the answer's text, without what ended it.

@@ -162,7 +162,7 @@ class ActorCritic:
                 max_tokens=max_tokens,
                 temperature=temperature,
                 seeds=seeds,
-                stop_ids=self.chat.stop_ids,
+                stops=self.chat.stops,
                 pad_id=self.chat.pad_id,
             )
 
