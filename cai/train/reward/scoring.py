@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from cai.models.load import default_micro_batch_tokens
+from cai.models.load import best_dtype, default_micro_batch_tokens, hidden_size_of
 from cai.models.packing.layout import PackedBatch, PromptGroup, pack, pack_rows, separate
 from cai.models.scalar import ScalarModel, answer_scores, reads_last_token
 from cai.records import Message, Prompt
@@ -33,12 +33,14 @@ def score_prompt_groups(scalar: ScalarModel, prompt_groups: Sequence[PromptGroup
         prompt_groups = separate(prompt_groups)
         if model.config.get_text_config().pad_token_id is None:
             max_tokens = 1  # its own forward could not tell padding from text
+    dtype = best_dtype(model.device, hidden_size_of(model.config))
     starts = [0, *accumulate(len(group.answers) for group in prompt_groups)]
     scores = torch.empty(starts[-1])
     for rows in bucket_by_length([group.size for group in prompt_groups], max_tokens):
         packed = _pack(scalar, [prompt_groups[row] for row in rows])
         answers = [answer for row in rows for answer in range(starts[row], starts[row + 1])]
-        scores[answers] = answer_scores(model, packed).cpu()
+        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+            scores[answers] = answer_scores(model, packed).cpu()
     return scores
 
 
