@@ -176,7 +176,7 @@ def _try_last_token(model: PreTrainedModel) -> bool:
     ids = torch.tensor([[i % vocabulary for i in range(1, 7)]], device=model.device)
     trunk: Any = model.base_model
     hidden = trunk(input_ids=ids).last_hidden_state[0, -1]
-    return is_close(layer(hidden), model(input_ids=ids).logits[0])
+    return is_close(layer(hidden.to(layer.weight.dtype)), model(input_ids=ids).logits[0])
 
 
 def token_values(model: nn.Module, packed: PackedBatch) -> Tensor:
@@ -215,5 +215,7 @@ def answer_scores(model: PreTrainedModel, packed: PackedBatch) -> Tensor:
 def _head_outputs(model: nn.Module, packed: PackedBatch, places: Tensor) -> Tensor:
     trunk: Any = model.base_model
     hidden = trunk(**packed.inputs).last_hidden_state.flatten(0, 1)[places]
-    outputs: Tensor = _linear_head(model)(hidden).float()
+    # in bfloat16 scores would be eighths and sixteenths
+    with torch.autocast(hidden.device.type, enabled=False):
+        outputs: Tensor = _linear_head(model)(hidden.float())
     return outputs
