@@ -18,6 +18,8 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 NORMALIZATION = ("reward_mean", "reward_std", "reward_chat_format")
 """What the config of a reward model says beside the config of its base."""
+HEADS = ("score", "classifier")
+"""Names that model families give to the layer that computes the score."""
 _PREFIX = "base_model.model."
 
 
@@ -88,3 +90,19 @@ def adapted_weights(folder: str) -> frozenset[str]:
     with safe_open(Path(folder) / WEIGHTS, "pt") as file:
         names = [name.removeprefix(_PREFIX) for name in file.keys()]  # noqa: SIM118 (no mapping)
     return frozenset(name for name in names if ".lora_" not in name)
+
+
+def adapted_labels(folder: str) -> int | None:
+    """Return how many numbers the head that a folder of adapters brings gives for a text.
+
+    Returns:
+        The number; None if the folder brings no such head.
+    """
+    from safetensors import safe_open
+
+    with safe_open(Path(folder) / WEIGHTS, "pt") as file:
+        for head in HEADS:
+            key = f"{_PREFIX}{head}.weight"
+            if key in file.keys():  # noqa: SIM118 (no mapping)
+                return int(file.get_slice(key).get_shape()[0])
+    return None

@@ -22,7 +22,7 @@ from transformers import (
 
 from cai import shipped
 from cai.errors import InputError, Problem
-from cai.models.adapters import adapted_weights, apply_adapters, base_of
+from cai.models.adapters import adapted_labels, adapted_weights, apply_adapters, base_of
 from cai.models.fingerprint import fingerprint as fingerprint
 from cai.models.gguf import converted, is_gguf
 from cai.models.names import REFERENCE, check_available
@@ -186,6 +186,9 @@ def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Fault
 def _open_adapted(kind: Any, name: str, base: str, **how: Any) -> tuple[PreTrainedModel, Faults]:
     """Open the base of a folder of adapters, and merge them into it."""
     check_available(base)
+    labels = adapted_labels(name)
+    if labels is not None:
+        how = {**how, "num_labels": labels}
     model, faults = open_model(kind, base, **how)
     with quiet():
         model = apply_adapters(model, name)

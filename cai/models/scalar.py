@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.errors import InputError, Problem, did_you_mean
-from cai.models.adapters import base_of
+from cai.models.adapters import HEADS, base_of
 from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import Faults, best_device, disable_dropout, open_model, resolve
@@ -29,9 +29,6 @@ from cai.models.packing.layout import PackedBatch, is_close
 from cai.models.packing.padding import own_padding_id
 from cai.models.sequence_classes import is_made_here, sequence_class
 from cai.quiet import quiet
-
-HEADS = ("score", "classifier")
-"""Names that model families give to the layer that computes the score."""
 
 
 class ScalarModel(NamedTuple):

@@ -14,8 +14,8 @@ from transformers.pytorch_utils import Conv1D
 
 from cai.config import Training
 from cai.errors import InputError, Problem
+from cai.models.adapters import HEADS
 from cai.models.load import resolve
-from cai.models.scalar import HEADS
 
 ADAPTER = "default"
 """peft's name for an adapter that was given none."""
