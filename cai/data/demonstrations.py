@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
 
 from cai.cleaning import clean
 from cai.data.formats import FORMATS, Pair, format_of
@@ -19,6 +18,9 @@ KNOWN = (
     "or preferences, whose better answer is taken"
 )
 
+Demonstration = tuple[Prompt, str]
+"""A prompt and the answer to imitate."""
+
 
 @dataclass
 class Demonstrations:
@@ -29,7 +31,7 @@ class Demonstrations:
         skipped: Places of rows that were left out, by reason.
     """
 
-    rows: list[tuple[Prompt, str]] = field(default_factory=list)
+    rows: list[Demonstration] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     @property
@@ -40,6 +42,9 @@ class Demonstrations:
 
 def read_demonstrations(path: StrPath) -> Demonstrations:
     """Read the demonstrations of a file, each once.
+
+    Of a row of ``messages`` every assistant turn is one, with the turns before it as its prompt. Of
+    other rows only the answer is one: earlier turns of a prompt are not imitated.
 
     Args:
         path: A table: JSON, JSON Lines, CSV, TSV, Parquet, or a saved dataset.
@@ -52,37 +57,39 @@ def read_demonstrations(path: StrPath) -> Demonstrations:
     known: set[tuple[str, str]] = set()
     for place, row in collect_rows(path, problems):
         try:
-            demonstration = _read(row)
+            found = _read(row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             problems.append(Problem(place, str(error)))
             continue
-        if isinstance(demonstration, str):
-            demonstrations.skipped[demonstration].append(place)
-            continue
-        prompt, answer = demonstration
-        if (prompt.id, answer) in known:
+        for reason in dict.fromkeys(item for item in found if isinstance(item, str)):
+            demonstrations.skipped[reason].append(place)
+        read = [item for item in found if not isinstance(item, str)]
+        new = [item for item in read if (item[0].id, item[1]) not in known]
+        if read and not new:  # conversations may well begin alike
             demonstrations.skipped["duplicate"].append(place)
-            continue
-        known.add((prompt.id, answer))
-        demonstrations.rows.append(demonstration)
+        known |= {(prompt.id, answer) for prompt, answer in new}
+        demonstrations.rows += new
     if problems:
         raise InputError(problems)
     return demonstrations
 
 
-def _read(row: Row) -> tuple[Prompt, str] | str:
-    """Read a row's prompt and answer, or say why it has none."""
+def _read(row: Row) -> list[Demonstration | str]:
+    """Read a row's prompts and answers; a text says why there is none."""
     preference_format = format_of(row)
     if preference_format:
         best = next(iter(FORMATS[preference_format].read(row)), "no answer")
-        return (best.prompt, best.better) if isinstance(best, Pair) else best
+        return [(best.prompt, best.better) if isinstance(best, Pair) else best]
     if "messages" in row:
         turns = messages_of(row["messages"])
         if not turns or turns[-1].role != "assistant":
-            return "does not end with an assistant turn"
-        prompt: Any = [m.model_dump() for m in turns[:-1]]
-        answer = turns[-1].content
-    elif "completion" in row and "prompt" in row:
+            return ["does not end with an assistant turn"]
+        return [
+            _demonstration([m.model_dump() for m in turns[:i]], turn.content)
+            for i, turn in enumerate(turns)
+            if turn.role == "assistant" and i
+        ]
+    if "completion" in row and "prompt" in row:
         prompt, value = row["prompt"], row["completion"]
         answer = messages_of(value)[-1].content if isinstance(value, list) and value else value
     elif "output" in row and "instruction" in row:
@@ -94,6 +101,10 @@ def _read(row: Row) -> tuple[Prompt, str] | str:
         raise ValueError(f"is not a demonstration; columns: {columns}; known formats: {KNOWN}")
     if not isinstance(answer, str):
         raise ValueError(f"the answer must be text, not {type(answer).__name__}")
+    return [_demonstration(prompt, answer)]
+
+
+def _demonstration(prompt: object, answer: str) -> Demonstration | str:
     if not answer.strip():
         return "an answer is empty"
     try:

@@ -60,3 +60,24 @@ def test_what_is_wrong_is_named(tmp_path):
         read_demonstrations(path)
     assert [p.where for p in caught.value.problems] == [f"{path}:1:1", f"{path}:2:1"]
     assert "columns: text" in str(caught.value) and "not int" in str(caught.value)
+
+
+def test_every_assistant_turn_of_a_conversation_is_imitated(tmp_path):
+    turns = [user("one"), said("first"), user("two"), said("second")]
+    rows = [
+        {"messages": turns},
+        {"messages": [*turns[:3], said("other")]},
+        {"messages": turns},
+        {"prompt": [user("three"), said("not this"), user("four")], "completion": "third"},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = read_demonstrations(path)
+    found = [(len(prompt.messages), prompt.text, answer) for prompt, answer in read.rows]
+    assert found == [
+        (1, "one", "first"),
+        (3, "two", "second"),
+        (3, "two", "other"),
+        (3, "four", "third"),
+    ]
+    assert read.skipped == {"duplicate": [f"{path}:3:1"]}
