@@ -68,7 +68,8 @@ def setting_of(kind: type[BaseModel], name: str, section: object = None) -> Sett
         section: An instance that has the defaults, if they are not those of the class.
     """
     field = kind.model_fields[name]
-    allowed = _allowed(kind.model_json_schema()["properties"][name])
+    whole = kind.model_json_schema()
+    allowed = _allowed(_resolved(whole["properties"][name], whole.get("$defs", {})))
     default = (
         None
         if field.is_required()
@@ -116,6 +117,12 @@ def _comment(text: str, indent: str) -> list[str]:
     return [f"{indent}# {line}" for line in lines]
 
 
+def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Put the section that the items of a list are in the place of its name."""
+    name = schema.get("items", {}).get("$ref", "").rpartition("/")[2]
+    return schema | {"items": definitions[name]} if name else schema
+
+
 def _allowed(schema: dict[str, Any]) -> str:
     """The values that a JSON schema allows, in a few words."""
     options = schema.get("anyOf", [schema])
@@ -133,6 +140,8 @@ def _kind(schema: dict[str, Any]) -> str:
         return "0 to 1"
     if schema.get("type") == "array":
         return f"a list of {_kind(schema['items']) or _PLURALS[schema['items']['type']]}"
+    if schema.get("type") == "object" and "properties" in schema:
+        return f"{{{', '.join(schema['properties'])}}}"
     if schema.get("type") == "object":
         return f"a mapping of names to {_PLURALS[schema['additionalProperties']['type']]}"
     bounds = [f"{sign}{schema[bound]:g}" for bound, sign in _BOUNDS.items() if bound in schema]

@@ -145,6 +145,18 @@ class Reward(Section):
     ensemble: RewardEnsemble = RewardEnsemble()
 
 
+class RewardFunction(Section):
+    """A Python function that scores answers; one written for TRL works as it is."""
+
+    function: Name
+    """The function, as ``module:function``; modules beside the run file are found first."""
+    weight: float = 1.0
+    """Weight of its score in the sum."""
+    optional: bool = False
+    """Let it add nothing to an answer that it does not score (``None``); otherwise such an answer
+    has no score at all."""
+
+
 class PPORollout(Section):
     """How PPO samples and scores the answers of an update."""
 
@@ -158,6 +170,8 @@ class PPORollout(Section):
     """Maximum tokens per answer."""
     missing_eos_score: float | None = None
     """Score of an answer that was cut off at max_tokens; null: its own score."""
+    reward_functions: tuple[RewardFunction, ...] = ()
+    """Functions whose weighted scores are added to that of ``ppo.reward_source``."""
     normalize_scores: bool = True
     """Bring scores to mean 0 and standard deviation 1 over the answers of the starting policy,
     unless the reward model is normalized already, as those of ``cai reward`` are (arXiv
@@ -187,9 +201,9 @@ class PPO(Section):
     method: Literal["ppo", "rloo", "grpo"] = "ppo"
     """Advantage estimator: GAE with a value model (ppo), or relative to the other answers to the
     same prompt (rloo, grpo)."""
-    reward_source: Literal["reward_model", "judge"] = "reward_model"
-    """Score to optimize: the reward model's, or the judge's own rating of each answer (d-RLAIF,
-    arXiv 2309.00267)."""
+    reward_source: Literal["reward_model", "judge", "functions"] = "reward_model"
+    """Score to optimize: the reward model's, the judge's own rating of each answer (d-RLAIF, arXiv
+    2309.00267), or that of ``rollout.reward_functions`` alone."""
     critic: Literal["model", "head"] = "model"
     """Value function: a separate model that starts from the reward model, or a second head on the
     policy."""
@@ -219,12 +233,14 @@ class PPO(Section):
     rollout: PPORollout = PPORollout()
 
     @model_validator(mode="after")
-    def _several_samples(self) -> PPO:
+    def _complete(self) -> PPO:
         if self.method != "ppo" and self.rollout.samples_per_prompt < 2:
             raise ValueError(
                 f"{self.method} compares the answers to a prompt: rollout.samples_per_prompt "
                 "must be at least 2"
             )
+        if self.reward_source == "functions" and not self.rollout.reward_functions:
+            raise ValueError("reward_source functions needs rollout.reward_functions")
         return self
 
 

@@ -19,7 +19,8 @@ ARGUMENTS = ("cache", "past_key_values", "cache_params", "state")
 
 def new_cache(model: PreTrainedModel) -> Cache | None:
     """Make an empty cache; None for a model that makes its own when it is first called."""
-    if not model._supports_default_dynamic_cache():  # type: ignore[no-untyped-call]
+    supports: Any = model._supports_default_dynamic_cache
+    if not supports():
         return None
     return let_grow(DynamicCache(config=model.config.get_text_config(decoder=True)))
 

@@ -7,7 +7,7 @@ read padding as text. Each model is tried once, on a few tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -115,12 +115,13 @@ def _refusal(model: PreTrainedModel, reason: str) -> InputError:
 
 def _candidates() -> Iterator[DecodingTraits]:
     """All ways to decode, the fastest first."""
-    for batch in ("any lengths", "equal lengths"):
-        yield DecodingTraits(True, cast("Batch", batch), selects_rows=True)
-    for batch in ("any lengths", "equal lengths", "one row"):
-        yield DecodingTraits(True, cast("Batch", batch), selects_rows=False)
-    for batch in ("any lengths", "equal lengths", "one row"):
-        yield DecodingTraits(False, cast("Batch", batch), selects_rows=True)
+    batches: list[Batch] = ["any lengths", "equal lengths", "one row"]
+    for batch in batches[:2]:
+        yield DecodingTraits(True, batch, selects_rows=True)
+    for batch in batches:
+        yield DecodingTraits(True, batch, selects_rows=False)
+    for batch in batches:
+        yield DecodingTraits(False, batch, selects_rows=True)
 
 
 def _rows(model: PreTrainedModel) -> list[list[int]]:

@@ -112,7 +112,8 @@ def _check_head(name: str, faults: Faults) -> None:
 
 def _label_index(name: str, model: PreTrainedModel, label: str) -> int:
     """Find the output that is the score."""
-    labels = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    config: Any = model.config
+    labels = [str(config.id2label[i]) for i in range(config.num_labels)]
     if label in labels:
         return labels.index(label)
     if label:

@@ -196,6 +196,14 @@ def _run_models(
         yield NamedThing(("constraint", "model"), config.constraint.model, folder)
     if names.intersection(GOLD_STAGES):
         yield NamedThing(("evaluate", "gold"), config.evaluate.gold, load_gold)
+    if "ppo" in names:
+        yield from _reward_functions(config)
+
+
+def _reward_functions(config: RunConfig | TrainingConfig) -> Iterator[NamedThing]:
+    for i, term in enumerate(config.ppo.rollout.reward_functions):
+        loc = ("ppo", "rollout", "reward_functions", i, "function")
+        yield NamedThing(loc, term.function, function_of)
 
 
 def _training_names(
@@ -210,6 +218,7 @@ def _training_names(
     if stage in ("", "ppo"):
         yield NamedThing(("reward_model",), config.reward_model, folder)
         yield NamedThing(("constraint", "model"), config.constraint.model, folder)
+        yield from _reward_functions(config)
     if stage in ("", "reward"):
         for i, name in enumerate(config.reward.test_sets):
             yield NamedThing(("reward", "test_sets", i), name, _reader(read_preferences, base))

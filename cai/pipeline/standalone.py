@@ -127,12 +127,14 @@ def _dpo(context: CommandContext) -> Metrics:
     return {**context.job.train_dpo(preferences, context.start), "left_out": left_out}
 
 
-def _reward_model(context: CommandContext) -> str:
+def _reward_model(context: CommandContext) -> str | None:
     name = context.config.reward_model
     if name is not None:
         return find_model(name, context.base)
     trained = context.out / "reward"
     if not trained.is_dir():
+        if context.config.ppo.reward_source == "functions":
+            return None
         text = "there is no reward model; run `cai reward` first, or name one as reward_model"
         raise InputError([Problem(str(trained), text)])
     return str(trained)

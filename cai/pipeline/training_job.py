@@ -15,8 +15,10 @@ from cai.records import Preference, Prompt
 
 if TYPE_CHECKING:
     from cai.train.options import TrainerOptions
+    from cai.train.ppo.detokenize import Detokenizer
     from cai.train.ppo.evaluation import GoldReward
     from cai.train.ppo.judge_reward import Rater
+    from cai.train.ppo.rewards import ScoreFunction
 
 Metrics = dict[str, Any]
 Rows = Sequence[tuple[Prompt, str]]
@@ -104,7 +106,7 @@ class TrainingJob:
         self,
         prompts: Sequence[Prompt],
         start: str,
-        reward_model: str,
+        reward_model: str | None,
         *,
         eval_prompts: Sequence[Prompt] = (),
         ptx_rows: Rows = (),
@@ -116,7 +118,8 @@ class TrainingJob:
         Args:
             prompts: Prompts to answer.
             start: The policy to start from, a folder or hub id.
-            reward_model: The reward model; the value model starts from it.
+            reward_model: The reward model, from which the value model starts; None if functions
+                are the reward.
             eval_prompts: Held-out prompts to evaluate the policy on while it is trained.
             ptx_rows: Fine-tuning rows of the PPO-ptx loss.
             rater: Rates answers in place of the reward model.
@@ -124,25 +127,19 @@ class TrainingJob:
         """
         from cai.train.ppo.actor_critic import has_critic_model
         from cai.train.ppo.detokenize import Detokenizer
-        from cai.train.ppo.judge_reward import JudgeScore
-        from cai.train.ppo.rewards import ScoreFunction, load_constraint, reward_scorer
+        from cai.train.ppo.rewards import load_constraint
         from cai.train.ppo.trainer import PPOInputs, train_ppo
 
         config = self.config
         evaluated = eval_prompts[: config.monitor.eval_prompts]
         detokenizer = Detokenizer([*prompts, *evaluated], start, self.chat_format)
-        score: ScoreFunction
-        if rater is not None:
-            score = JudgeScore(detokenizer, rater)
-        else:
-            score = reward_scorer(reward_model, config.reward.ensemble.combine, detokenizer)
         return train_ppo(
             prompts,
             start,
             self.out,
             config.ppo,
             reward_model=reward_model if has_critic_model(config.ppo) else None,
-            score=score,
+            score=self._score(reward_model, rater, detokenizer),
             inputs=PPOInputs(
                 monitor=config.monitor,
                 eval_prompts=eval_prompts,
@@ -152,6 +149,29 @@ class TrainingJob:
             ),
             options=self.options,
         )
+
+    def _score(
+        self, reward_model: str | None, rater: Rater | None, detokenizer: Detokenizer
+    ) -> ScoreFunction:
+        """The reward of PPO: the reward model or the judge, functions, or both together."""
+        from cai.train.ppo.judge_reward import JudgeScore
+        from cai.train.ppo.reward_functions import FunctionScore
+        from cai.train.ppo.rewards import WeightedSum, reward_scorer
+
+        settings = self.config.ppo
+        terms = settings.rollout.reward_functions
+        if settings.reward_source == "functions":
+            return FunctionScore(terms, detokenizer)
+        combine = self.config.reward.ensemble.combine
+        score: ScoreFunction
+        if rater is not None:
+            score = JudgeScore(detokenizer, rater)
+        else:
+            assert reward_model is not None
+            score = reward_scorer(reward_model, combine, detokenizer)
+        if not terms:
+            return score
+        return WeightedSum([(score, 1.0), (FunctionScore(terms, detokenizer), 1.0)])
 
     def train_dpo(self, preferences: Sequence[Preference], start: str) -> Metrics:
         """Optimize a policy on labels, without a reward model.

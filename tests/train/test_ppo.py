@@ -9,7 +9,7 @@ from toy_data import PROMPTS, preferences
 from cai.config import PPO, PPORollout, Reward, Training
 from cai.errors import InputError
 from cai.models.chat_template.format import ChatFormat
-from cai.models.decode import decode
+from cai.models.decode import Stops, decode
 from cai.models.load import load_language_model
 from cai.models.scalar import load_scalar_model
 from cai.records import Prompt
@@ -47,7 +47,7 @@ def collect(tiny, monkeypatch, *, missing_eos_score=None):
     stop_ids = frozenset({300, *range(1000, 1300)})
     monkeypatch.setattr(
         "cai.train.ppo.actor_critic.decode",
-        lambda *args, **kwargs: decode(*args, **{**kwargs, "stop_ids": stop_ids}),
+        lambda *args, **kwargs: decode(*args, **{**kwargs, "stops": Stops(stop_ids)}),
     )
     rollout = collect_rollout(
         actor_critic,

@@ -67,6 +67,12 @@ def describe(score: ScoreFunction) -> dict[str, Any]:
     return {"type": "function", "name": name}
 
 
+def source_metrics(score: ScoreFunction) -> dict[str, float]:
+    """Return what a reward source measured on the answers of its last call."""
+    own = getattr(score, "metrics", None)
+    return dict(own()) if own is not None else {}
+
+
 def score_answers(
     score: ScoreFunction, prompts: list[list[int]], answers: list[list[int]]
 ) -> list[float | None]:
@@ -183,6 +189,10 @@ class Ensemble:
             return scores_MB.mean(0) - deviation_B
         return scores_MB.mean(0)
 
+    def metrics(self) -> dict[str, float]:
+        """How far the members lay apart in the last call, ``score_spread``."""
+        return {} if self.spread is None else {"score_spread": self.spread}
+
     def describe(self) -> dict[str, Any]:
         """Describe the source in JSON values."""
         members = [describe(member) for member in self.members]
@@ -206,6 +216,12 @@ class WeightedSum:
         """Score each answer: ``[B]``, NaN where there is no score."""
         scores_MB = _stack_scores(self.sources, prompts, answers)
         return (scores_MB * torch.tensor(self.weights).unsqueeze(1)).sum(0)
+
+    def metrics(self) -> dict[str, float]:
+        """What the sources measured in the last call."""
+        return {
+            name: value for source in self.sources for name, value in source_metrics(source).items()
+        }
 
     def describe(self) -> dict[str, Any]:
         """Describe the source in JSON values."""

@@ -29,7 +29,7 @@ from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.metrics import explained_variance, mean, mean_of_each, rollout_metrics
 from cai.train.ppo.prompts import rollout_seeds
 from cai.train.ppo.ptx import PTXLoss
-from cai.train.ppo.rewards import Ensemble
+from cai.train.ppo.rewards import source_metrics
 from cai.train.ppo.rollout import Rollout, collect_rollout, prompt_groups_of
 from cai.train.ppo.state import PPOState
 
@@ -67,8 +67,7 @@ def ppo_update(state: PPOState, update: int, batch: Sequence[int]) -> dict[str, 
     )
     rollout_seconds = time.monotonic() - started
     metrics = rollout_metrics(rollout, state.kl_controller.coef)
-    if isinstance(state.score, Ensemble) and state.score.spread is not None:
-        metrics["score_spread"] = state.score.spread
+    metrics |= source_metrics(state.score)
     rollout, constraint_metrics = state.reward_scaling.apply(rollout)
     metrics |= constraint_metrics
 
