@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -93,15 +94,19 @@ def run_tests(
     for result in results:
         if result.test.kind == "plain" or not result.passed:
             _print_result(result)
+    _print_summary(judge_tests.judge_test_metrics(results))
+    raise typer.Exit(0 if all(result.passed for result in plain) else 1)
+
+
+def _print_summary(metrics: Mapping[str, Mapping[str, float]]) -> None:
     print()
-    for kind, rate in judge_tests.judge_test_metrics(results).items():
+    for kind, rate in metrics.items():
         if rate["n"]:
             verb = "flipped" if kind == "adversarial_flips" else "passed"
             print(
                 f"{kind.removesuffix('_flips'):<12}{rate['value']:.1%} {verb} "
                 f"(95% CI {rate['low']:.1%} to {rate['high']:.1%}, n = {rate['n']})"
             )
-    raise typer.Exit(0 if all(result.passed for result in plain) else 1)
 
 
 def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:

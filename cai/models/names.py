@@ -39,7 +39,8 @@ def split_label(name: str) -> tuple[str, str]:
         The model's name, and the label; empty if none is named.
     """
     model, _, label = name.partition("#")
-    return model, label
+    is_address = ":" in model  # of a server, without its scheme
+    return (name, "") if is_address else (model, label)
 
 
 def find_model(name: str, base: Path | None = None) -> str:
