@@ -52,6 +52,7 @@ Options:
 (B) {{ second }}
 """
 )
+TOLD = PAPER.replace("{{ text }}", "{{ text }} Answer with (A) or (B).")
 CLOSING = "\nAnswer with (A) or (B).\n"
 BRACKETS = """\
 {% set answer = "The better answer is (" %}
@@ -145,6 +146,7 @@ FRAMES = {
     "letters, begun": Frame(LETTER, BEGUN_LETTERS),
     "paper, begun": Frame(LETTER, PAPER),
     "paper, begun, with a closing line": Frame(LETTER, PAPER + CLOSING),
+    "paper, begun, told before the options": Frame(LETTER, TOLD),
     "brackets, begun": Frame(LETTER, BRACKETS),
     "yes or no": Frame(ODDS, YES_NO),
     "yes or no, begun": Frame(ODDS, BEGUN_YES_NO),

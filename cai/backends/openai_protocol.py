@@ -132,7 +132,12 @@ def _chat_messages(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the messages of a request, and the fields that go with an answer that was begun."""
     messages: list[dict[str, Any]] = [m.model_dump() for m in request.messages]
-    if not request.answer_prefix or continuation == "none":
+    if not request.answer_prefix:
+        return messages, {}
+    if continuation == "none":
+        if isinstance(request, LoglikelihoodRequest):
+            options = " or ".join(option.strip() for option in request.options)
+            messages[-1]["content"] += f"\n\nAnswer with {options} alone."
         return messages, {}
     begun = {"role": "assistant", "content": request.answer_prefix}
     if continuation == "prefix":

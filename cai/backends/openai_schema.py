@@ -16,7 +16,7 @@ Dialect = Literal["chat", "transcript", "plain"]
 Continuation = Literal["none", "continue_final_message", "prefix", "last_turn"]
 """How a chat server is made to continue an answer that was begun.
 
-- ``none``: it cannot; the question is sent alone.
+- ``none``: it cannot; the options are asked for in words.
 - ``continue_final_message``: the field of vLLM and SGLang.
 - ``prefix``: the field of a message at DeepSeek and Mistral.
 - ``last_turn``: by a last turn of the assistant alone, as llama.cpp and Anthropic have it.

@@ -149,7 +149,7 @@ class ServerBackend:
         if is_needed and can.continuation is None:
             can.continuation = await probe_continuation(endpoint, can)
             if can.continuation == "none":
-                text = "does not continue a begun answer: the judge reads the question alone"
+                text = "does not continue a begun answer: options are asked for in words"
                 model.notes.append(f"{endpoint.url} {text}")
 
     async def _send_from(

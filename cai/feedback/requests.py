@@ -123,6 +123,11 @@ def comparison_request(
     return _user(templates.render(template, **values))
 
 
+def asked_in_words(request: Message) -> Message:
+    """Add to a comparison request that the answer is to be a letter and nothing else."""
+    return _user(f"{request.content}\n\nAnswer with A or B alone.")
+
+
 def comparison_template(*, delimiters: bool, chain_of_thought: bool) -> str:
     """Return the name of the template that :func:`comparison_request` fills."""
     if delimiters:

@@ -109,13 +109,14 @@ def test_a_server_is_asked_in_the_way_that_it_continues(script, probes, sent):
     assert backend.notes == []
 
 
-def test_a_server_that_continues_nothing_reads_the_question_alone_and_says_so():
+def test_a_server_that_continues_nothing_is_asked_in_words_and_says_so():
     with FaultServer(continuing()) as server:
         backend = server.backend()
-        respond(backend, [LoglikelihoodRequest(QUESTION, ("Yes", "No"), "Answer:")])
-    assert [m["role"] for m in server.requests[-1]["messages"]] == ["user"]
+        respond(backend, [LoglikelihoodRequest(QUESTION, (" Yes", " No"), "Answer:")])
+    expected = "Is the dog wet?\n\nAnswer with Yes or No alone."
+    assert server.requests[-1]["messages"] == [{"role": "user", "content": expected}]
     assert backend.notes == [
-        f"{server.url} does not continue a begun answer: the judge reads the question alone"
+        f"{server.url} does not continue a begun answer: options are asked for in words"
     ]
 
 

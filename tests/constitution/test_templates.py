@@ -14,7 +14,9 @@ from cai.constitution.diff import template_changes
 from cai.constitution.lint import check
 from cai.constitution.lock import read_lock, write_lock
 from cai.errors import InputError
+from cai.feedback.few_shot import FewShotComparison
 from cai.feedback.judge import judge
+from cai.feedback.judge_methods import PairwiseLogprobs
 from cai.feedback.requests import (
     comparison_request,
     critique_request,
@@ -161,8 +163,6 @@ def test_judgment_records_the_template_that_asked(project):
 
     (label,) = judge([PAIR], constitution, scripted(logprobs), "option_logprobs")
     assert label.judgments[0].template == DEFAULT.hash("judge_delimited"), "this one is shipped"
-    from cai.feedback.judge_methods import PairwiseLogprobs
-
     (label,) = judge([PAIR], constitution, scripted(logprobs), PairwiseLogprobs())
     own = Templates("default", constitution.templates)
     assert label.judgments[0].template == own.hash("judge") != DEFAULT.hash("judge")
@@ -184,6 +184,25 @@ def test_critique_odds_ask_for_the_options_of_the_template(project):
     judge([PAIR], load_constitution("harmless"), scripted(logprobs), "critique")
     assert offered[0] == ("Find an insult. Ja oder Nein?", ("Ja", "Nein"))
     assert offered[2][1] == ("Yes", "No")
+
+
+def test_a_template_names_its_options_and_begins_the_answer(project):
+    (project / "templates/judge.jinja").write_text(
+        "{% set options = [' 1', ' 2'] %}\n{% set answer = 'Better is' %}\n"
+        "{{ conversation[0].content }} 1: {{ first }} 2: {{ second }} {{ text }}\n"
+    )
+    constitution = load(project)
+    templates = Templates("default", constitution.templates)
+    example = Comparison.of(Prompt.of("Other?"), "well", "badly")
+    principle = constitution.principles["insult"]
+    method = PairwiseLogprobs(few_shot=[FewShotComparison(example, principle, "B")])
+    request = method.requests(PAIR, principle, templates)[0]
+    assert (request.options, request.answer_prefix) == ((" 1", " 2"), "Better is")
+    assert request.messages[1].content == "Better is 2"
+    (default,) = PairwiseLogprobs(swap_positions=False).requests(PAIR, principle, DEFAULT)
+    assert (default.options, default.answer_prefix) == (("A", "B"), "The answer is: (")
+    (own,) = PairwiseLogprobs(swap_positions=False).requests(PAIR, principle, REFERENCE)
+    assert (own.options, own.answer_prefix) == (("A", "B"), "")
 
 
 def test_prose_reads_the_templates_of_its_project(project):
@@ -214,6 +233,18 @@ def test_lock_keeps_own_templates(project, tmp_path):
         ("revise.jinja", "{% include 'judge' %}{{ text }}", "1:1: cannot be filled: "),
         ("judge_critique.jinja", "{% set options = ['a'] %}{{ text }}", "1:1: options must be two"),
         ("judge_critique.jinja", "{% set options = ['a', ' a'] %}{{ text }}", "1:1: options must"),
+        ("judge_critique.jinja", "{% set options = 'ab' %}{{ text }}", "1:1: options must be two"),
+        (
+            "judge_critique.jinja",
+            "{% set options = [' Yes', ' No'] %}{{ text }}",
+            "1:1: options may begin with a space only after {% set answer %}",
+        ),
+        (
+            "judge_critique.jinja",
+            "{% set answer = 'The answer is: ' %}{{ text }}",
+            "1:1: answer must not end with a space",
+        ),
+        ("judge_critique.jinja", "{% set answer = 3 %}{{ text }}", "1:1: answer must be a text"),
     ],
 )
 def test_bad_templates_are_refused_in_one_line(project, name, source, expected):
