@@ -16,22 +16,13 @@ from transformers import PreTrainedModel
 
 from cai.errors import InputError, Problem
 from cai.models.cache import accepted
+from cai.models.packing.layout import FAILURES
 from cai.models.packing.padding import pad_left
 from cai.models.reader import Reader
 from cai.quiet import quiet
 
 Batch = Literal["any lengths", "equal lengths", "one row"]
 
-FAILURES = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    InputError,
-)
-"""What families raise on a cache, a mask or a selection of rows that they do not take."""
 PREDICTIONS = 4
 """Predictions that are compared, of the token after a prompt and of those after it."""
 TOLERANCE = {torch.float32: 1e-3}

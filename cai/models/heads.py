@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from cai.models.packing.layout import PackedBatch, supports_tree_attention
+from cai.models.packing.layout import PackedBatch, check_reads_rows, supports_tree_attention
 from cai.models.packing.logits import answer_logits, has_plain_head, output_embeddings
 from cai.models.scalar import answer_scores, token_values
 
@@ -24,6 +24,7 @@ class _TrainedModel(nn.Module):
         self.precision = precision
         self._no_split_modules = model._no_split_modules  # where FSDP cuts
         # tried now: once it is wrapped, the model cannot be called in passing
+        check_reads_rows(model)
         supports_tree_attention(model)
 
     def _autocast(self) -> torch.autocast:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch.nn.modules.dropout import _DropoutNd
 from transformers import (
@@ -36,7 +37,21 @@ UNLIMITED = 1 << 30
 """Context length of a model whose config states none."""
 FINGERPRINTED = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """Files of a model folder that decide what the model computes."""
+UNOPENABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What the library raises where it cannot open a model."""
 _RATE = re.compile("drop|jitter")
+_RATES_DECIDE = ("phimoe",)
+"""Families whose router chooses by its rate of noise: training, where it is noise, is refused."""
 
 
 class LanguageModel(NamedTuple):
@@ -173,7 +188,7 @@ def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Fault
                 ignore_mismatched_sizes=True,
                 **how,
             )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except UNOPENABLE as error:
         raise InputError(
             [Problem(name, f"no model could be opened: {_first_line(error)}")]
         ) from None
@@ -226,8 +241,11 @@ def disable_dropout(model: torch.nn.Module) -> None:
     """Set every rate of dropout, and of noise on a router, to zero (arXiv 2403.17031, detail 17).
 
     Rollout and update must see the same function. A rate is the ``p`` of a layer, an attribute that
-    a module's forward passes to a function, or a value of the config that forward looks up.
+    a module's forward passes to a function, or a value of the config that forward looks up. A rate
+    that a family uses outside of training too is no noise, and is left as it is.
     """
+    if getattr(getattr(model, "config", None), "model_type", "") in _RATES_DECIDE:
+        return
     for module in model.modules():
         if isinstance(module, _DropoutNd):
             module.p = 0.0
@@ -246,7 +264,8 @@ def _clear_rates(holder: object) -> None:
 def context_length(model: PreTrainedModel) -> int:
     """Return how many tokens a model can read; effectively unlimited if its config does not say."""
     config = model.config.get_text_config()
-    return int(getattr(config, "max_position_embeddings", UNLIMITED))
+    length = int(getattr(config, "max_position_embeddings", None) or UNLIMITED)
+    return length if length > 0 else UNLIMITED
 
 
 def best_device() -> torch.device:

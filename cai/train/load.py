@@ -107,7 +107,7 @@ def _check_deterministic(name: str, model: PreTrainedModel) -> None:
     """
 
     def hidden_states() -> Tensor:
-        hidden: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        hidden: Tensor = model.base_model(input_ids=ids, use_cache=False)[0]
         return hidden
 
     vocabulary = model.config.get_text_config().vocab_size

@@ -82,7 +82,6 @@ FAMILIES = [
     "persimmon",
     "phi",
     "phi3",
-    "phimoe",
     "qwen2",
     "qwen2_moe",
     "qwen3",

@@ -24,18 +24,38 @@ the K answers of a ranking, thus cost their own tokens and one prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from cai.errors import InputError, Problem
+from cai.quiet import quiet
 
 PROMPT_SEGMENT, PADDING_SEGMENT = 0, -1
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """How far two passes over the same tokens may be apart, as a fraction of the largest value."""
+
+FAILURES = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    InputError,
+)
+"""What families raise on a cache, a mask or a selection of rows that they do not take."""
+_WINDOW = re.compile(
+    r"^(?!max_window_layers)\w*(sliding|window|chunk_size|local_attention|index_topk)"
+)
+"""Names of the values of a config that limit what a layer sees."""
 
 
 class PromptGroup(NamedTuple):
@@ -108,7 +128,11 @@ def pack(model: PreTrainedModel, prompt_groups: Sequence[PromptGroup], pad_id: i
 
     Returns:
         One row per group; one row per answer where the model cannot keep answers apart.
+
+    Raises:
+        InputError: If the model cannot be trained on rows of unequal length.
     """
+    check_reads_rows(model)
     has_rankings = any(len(group.answers) > 1 for group in prompt_groups)
     longest = max(group.size for group in prompt_groups)
     can_share = supports_tree_attention(model) and can_share_prefix(model, longest)
@@ -222,11 +246,31 @@ def _segment_attention(segments_RL: Tensor, *, additive: bool) -> Tensor:
 def can_share_prefix(model: PreTrainedModel, longest: int) -> bool:
     """Tell whether the model can read rows of up to ``longest`` tokens in parts.
 
-    Models with a recurrent state cannot, nor can any model beyond its sliding window.
+    Models with a recurrent state cannot, nor can any model beyond its shortest window or chunk.
     """
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    has_state = getattr(model, "_is_stateful", False)
-    return not has_state and (window is None or longest <= window)
+    config = model.config.get_text_config()
+    has_state = getattr(model, "_is_stateful", False) or any(
+        "attention" not in kind or "linear" in kind for kind in _layer_types(config)
+    )
+    return not has_state and longest <= _reach(config)
+
+
+def _layer_types(config: PreTrainedConfig) -> Sequence[str]:
+    """The kinds of a model's layers, where its config lists them."""
+    types = getattr(config, "layer_types", None)
+    return types if isinstance(types, list | tuple) else ()
+
+
+def _reach(config: PreTrainedConfig) -> float:
+    """The tokens of the shortest window or chunk that some layer of a model may see.
+
+    A text as short as that is read the same whether there is a window or not, so a window that no
+    layer uses does no harm here.
+    """
+    values = vars(config)
+    windows = [value for name, value in values.items() if _WINDOW.search(name)]
+    # bool is an int
+    return min((w for w in windows if type(w) is int and w > 0), default=math.inf)
 
 
 _tree_attention: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
@@ -242,20 +286,81 @@ def supports_tree_attention(model: PreTrainedModel) -> bool:
     return _tree_attention[model]
 
 
+_reads_rows: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
+
+
+def check_reads_rows(model: PreTrainedModel) -> None:
+    """Refuse a model that reads a row otherwise than alone when it is padded on the right.
+
+    Each model is tried once.
+
+    Raises:
+        InputError: If what comes after a token changes how the model reads it, or if the positions
+            of tokens do.
+    """
+    if model not in _reads_rows:
+        _reads_rows[model] = _fault_of_rows(model)
+    if fault := _reads_rows[model]:
+        name = model.name_or_path or type(model).__name__
+        raise InputError([Problem(name, f"{fault}; choose a causal language model")])
+
+
+@quiet()
+@torch.no_grad()
+def _fault_of_rows(model: PreTrainedModel) -> str:
+    """Say what is wrong with how a model reads rows; empty if nothing is."""
+    long, short = example_rows(model, 9, 5)
+    rows = [PromptGroup(long[:4], [long[4:]]), PromptGroup(short[:3], [short[3:]])]
+    packed = pack_rows(rows, 0, model.device)
+    was_training = model.training
+    model.train(mode=False)
+    try:
+        found = _whole(model)(**packed.inputs)[0]
+        alone = [_read(model, row) for row in (long, short, long[:5])]
+    except FAILURES as error:
+        return f"cannot read a batch: {next(iter(str(error).splitlines()), type(error).__name__)}"
+    finally:
+        model.train(was_training)
+    if not is_close(alone[0][:5], alone[2]):
+        return "predicts a token from tokens that come after it"
+    if not (is_close(found[0], alone[0]) and is_close(found[1, :5], alone[1])):
+        return "reads a text in a batch otherwise than alone"
+    return ""
+
+
+def example_rows(model: PreTrainedModel, *lengths: int) -> list[list[int]]:
+    """Make rows of tokens to try a model on, all different as far as the vocabulary allows."""
+    vocabulary = min(64, int(model.config.get_text_config().vocab_size))
+    return [[(3 + (5 + 2 * k) * i) % vocabulary for i in range(n)] for k, n in enumerate(lengths)]
+
+
+def _whole(model: PreTrainedModel) -> Callable[..., Any]:
+    """The part of a model whose first output tells how it reads: logits, or hidden states."""
+    if model.get_output_embeddings() is None:  # type: ignore[no-untyped-call]
+        trunk: Callable[..., Any] = model.base_model
+        return trunk
+    return model
+
+
+def _read(model: PreTrainedModel, row: list[int]) -> Tensor:
+    """Read a row alone, in the model's own way."""
+    ids = torch.tensor([row], device=model.device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    outputs: Tensor = _whole(model)(**inputs)[0]
+    return outputs[0]
+
+
 @torch.no_grad()
 def _reads_packed_answers(model: PreTrainedModel) -> bool:
-    vocabulary = min(8, int(model.config.get_text_config().vocab_size))
-    prompt, first, second = (
-        [token % vocabulary for token in tokens] for tokens in ([1, 2, 3, 4], [5, 6, 7], [8, 9])
-    )
+    prompt, first, second = example_rows(model, 4, 3, 2)
     group = PromptGroup(prompt, [first, second])
     packed = pack_rows([group], 0, model.device, additive=uses_additive_mask(model))
     alone = pack_rows(separate([group]), 0, model.device)
     try:
         hidden_packed = _hidden_states(model, packed)
         hidden_alone = _hidden_states(model, alone)
-    except (RuntimeError, ValueError, TypeError, IndexError):
-        return False  # what families raise on a mask that they do not take
+    except FAILURES:
+        return False
     return is_close(hidden_packed, hidden_alone)
 
 
@@ -272,5 +377,5 @@ def is_close(first: Tensor, second: Tensor) -> bool:
 
 def _hidden_states(model: PreTrainedModel, packed: PackedBatch) -> Tensor:
     """Read the last hidden states ``[N, D]`` at the sources of a batch."""
-    hidden: Tensor = model.base_model(**packed.inputs).last_hidden_state
+    hidden: Tensor = model.base_model(**packed.inputs)[0]
     return hidden.flatten(0, 1)[packed.sources]

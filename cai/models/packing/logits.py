@@ -5,6 +5,8 @@ The projection is a large part of the cost of a training step.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
@@ -37,9 +39,26 @@ def answer_logits(model: PreTrainedModel, packed: PackedBatch) -> AnswerLogits:
         hidden = model.base_model(**packed.inputs).last_hidden_state
         hidden_N = hidden.flatten(0, 1)[packed.sources]
         return AnswerLogits(hidden_N, output_embeddings(model)(hidden_N))
-    out = model(**packed.inputs, output_hidden_states=True)
-    hidden_N = out.hidden_states[-1].flatten(0, 1)[packed.sources]
-    return AnswerLogits(hidden_N, out.logits.flatten(0, 1)[packed.sources])
+    with _head_inputs(model) as hidden_RLD:
+        logits_RLV = model(**packed.inputs).logits
+    hidden_N = hidden_RLD[0].flatten(0, 1)[packed.sources]
+    return AnswerLogits(hidden_N, logits_RLV.flatten(0, 1)[packed.sources])
+
+
+@contextlib.contextmanager
+def _head_inputs(model: PreTrainedModel) -> Iterator[list[Tensor]]:
+    """Collect what reaches the output embeddings while the model reads."""
+    inputs: list[Tensor] = []
+
+    def collect(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        del layer
+        inputs.append(arguments[0])
+
+    hook = output_embeddings(model).register_forward_pre_hook(collect)
+    try:
+        yield inputs
+    finally:
+        hook.remove()
 
 
 def logits_at(model: PreTrainedModel, inputs: dict[str, Any], places: Tensor) -> Tensor:
@@ -60,6 +79,8 @@ def logits_at(model: PreTrainedModel, inputs: dict[str, Any], places: Tensor) ->
     length = inputs["input_ids"].shape[1]
     columns, column_index = (places % length).unique(return_inverse=True)
     logits_RCV: Tensor = model(**inputs, logits_to_keep=columns).logits
+    if logits_RCV.shape[1] != len(columns):  # of a family that keeps all of them
+        column_index = places % length
     return logits_RCV[places // length, column_index]
 
 
@@ -80,10 +101,18 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     Some families cap or scale their logits. Each model is tried once.
     """
     if model not in _has_plain_head:
-        ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-        logits = model(input_ids=ids).logits
-        projected = output_embeddings(model)(model.base_model(input_ids=ids).last_hidden_state)
-        _has_plain_head[model] = logits.shape == projected.shape and torch.allclose(
-            logits, projected, rtol=1e-3, atol=1e-3
-        )
+        _has_plain_head[model] = _projects_last_hidden_state(model)
     return _has_plain_head[model]
+
+
+def _projects_last_hidden_state(model: PreTrainedModel) -> bool:
+    ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+    logits = model(input_ids=ids, use_cache=False).logits
+    hidden = model.base_model(input_ids=ids, use_cache=False)[0]
+    head = output_embeddings(model)
+    if hidden.shape[-1] != head.in_features:
+        return False
+    projected = head(hidden)
+    return logits.shape == projected.shape and torch.allclose(
+        logits, projected, rtol=1e-3, atol=1e-3
+    )

@@ -21,9 +21,11 @@ suffix.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -32,9 +34,13 @@ from transformers import DynamicCache, PreTrainedModel
 from cai.models.cache import cached
 from cai.models.packing.grouping import PrefixGroup, Tokens, group_by_prefix
 from cai.models.packing.layout import (
+    FAILURES,
     PackedBatch,
     PromptGroup,
     can_share_prefix,
+    check_reads_rows,
+    example_rows,
+    is_close,
     pack_rows,
     supports_tree_attention,
     uses_additive_mask,
@@ -63,9 +69,40 @@ def group_rows(
     model: PreTrainedModel, rows: Sequence[Tokens], num_logits: Sequence[int]
 ) -> list[PrefixGroup]:
     """Group rows as far as the model can share prefixes; see :func:`group_by_prefix`."""
-    if rows and supports_tree_attention(model) and can_share_prefix(model, max(map(len, rows))):
+    check_reads_rows(model)
+    if rows and can_share_prefix(model, max(map(len, rows))) and continues_prefixes(model):
         return group_by_prefix(rows, num_logits)
     return [PrefixGroup(0, [i]) for i in range(len(rows))]
+
+
+_continues_prefixes: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def continues_prefixes(model: PreTrainedModel) -> bool:
+    """Tell whether the model reads rows from a cached prefix as it reads them one by one.
+
+    Some families keep more than keys and values. Each model is tried once, on a small example.
+    """
+    if model not in _continues_prefixes:
+        _continues_prefixes[model] = supports_tree_attention(model) and _reads_suffixes(model)
+    return _continues_prefixes[model]
+
+
+def _reads_suffixes(model: PreTrainedModel) -> bool:
+    prefix, *suffixes = example_rows(model, 6, 3, 2, 4)
+    rows = [prefix + suffix for suffix in suffixes]
+    counts = [1] * len(rows)
+
+    def read(groups: Sequence[PrefixGroup]) -> Tensor:
+        parts = prefix_logits(model, rows, counts, groups, pad_id=0, max_tokens=1_024)
+        logits = dict(ChainMap(*parts))
+        return torch.cat([logits[i] for i in range(len(rows))])
+
+    try:
+        shared = read([PrefixGroup(len(prefix), [*range(len(rows))])])
+    except FAILURES:
+        return False
+    return is_close(shared, read([PrefixGroup(0, [i]) for i in range(len(rows))]))
 
 
 class _Prefixes(NamedTuple):
