@@ -107,6 +107,7 @@ def _do(run: Run, planned: PlannedStage, *, again: bool) -> None:
     if manifest is not None and not changes and not again and outputs_are_whole(folder, manifest):
         run.reporter.up_to_date(planned.name)
         return
+    run.check_chat_templates()
     run.reporter.stage(planned.name, planned.stage.title)
     if changes:
         run.reporter.info(f"re-running: {', '.join(changes)}")

@@ -145,6 +145,24 @@ class Run:
         backend = self.backends.get(model, chat_format, enable_thinking=enable_thinking)
         return self.cache.cached_model(backend, stage, self.reporter.requests, shard=shard)
 
+    def check_chat_templates(self) -> None:
+        """Refuse a model in this process whose chat template cannot be used.
+
+        Before anything is asked, since the judge may be needed hours after the first answer.
+
+        Raises:
+            InputError: With the reason.
+        """
+        config = self.config
+        thinks = config.models.enable_thinking
+        roles = [(config.models.initial, self.chat_format, False)]
+        roles += [(name, "", thinks) for name in (config.critic_model, config.judge_model)]
+        for name, chat_format, enable_thinking in roles:
+            backend = self.backends.get(
+                self.model(name), chat_format, enable_thinking=enable_thinking
+            )
+            getattr(backend, "format", None)  # opened once; only backends in this process have one
+
     def critic(self, stage: str) -> CachedModel:
         """The model that writes critiques and revisions.
 
