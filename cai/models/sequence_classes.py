@@ -27,6 +27,9 @@ from transformers import (
 )
 from transformers.modeling_layers import GenericForSequenceClassification
 
+UNFILLED = ("falcon_h1",)
+"""Families whose trunk has buffers that the library leaves empty in a new class."""
+
 
 def sequence_class(config: PreTrainedConfig) -> Any:
     """Return the class that opens a model with a scalar head.
@@ -45,6 +48,8 @@ def sequence_class(config: PreTrainedConfig) -> Any:
         return AutoModelForSequenceClassification
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"{config.model_type} is no causal language model")
+    if config.model_type in UNFILLED:
+        raise ValueError(f"{config.model_type} has values that are not saved; choose another base")
     return _made_of(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
 
 

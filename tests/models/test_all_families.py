@@ -32,6 +32,11 @@ def test_odd_families_are_right_or_refused(families, family):
     assert outcomes["judge"].startswith("right" if family == "phimoe" else ODD[family])
 
 
+def test_a_trunk_that_a_new_class_leaves_unfilled_gets_no_scalar_head(families):
+    (outcome,) = families.try_family("falcon_h1", ("reward",)).outcomes.values()
+    assert outcome.startswith("refused: no model could be opened: falcon_h1 has values")
+
+
 @pytest.mark.slow
 def test_all_families_are_right_or_refused(families):
     results = [families.in_own_process(family, families.CHECKS) for family in families.FAMILIES]
