@@ -431,6 +431,8 @@ def page(results: Sequence[Result], checks: Sequence[str]) -> str:
         "*refused*: one line says why, and nothing is computed. "
         f"{whole} families are right in everything.",
         "",
+        "Where no reward model can be made, `ppo` is RLOO with a reward written in Python.",
+        "",
         "`python benchmarks/families.py --out docs/reference/families.md` made this page.",
         "",
         f"| family | {' | '.join(checks)} | note |",

@@ -59,7 +59,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
-    "kimi_linear": HYBRID,
+    "kimi_linear": HYBRID
+    | {"linear_head_dim": 8, "linear_num_heads": 4, "num_experts_per_token": 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "lfm3": {"layer_types": ["conv", "full_attention"]},
     "llama4_text": {"layer_types": ["chunked_attention", "full_attention"]},
