@@ -20,6 +20,7 @@ import os
 import resource
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -445,7 +446,8 @@ def page(results: Sequence[Result], checks: Sequence[str]) -> str:
         notes = [note.partition(";")[0] for note in dict.fromkeys(reasons)]
         note = "; ".join([result.note, *notes] if result.note else notes).replace("|", "/")
         lines.append(f"| `{result.family}` | {' | '.join(words)} | {note} |")
-    lines += ["", f"Not tried, as no tiny model of a text could be made: {skipped}.", ""]
+    left_out = f"Not tried, as no tiny model of a text could be made: {skipped}."
+    lines += ["", *textwrap.wrap(left_out, 100, break_on_hyphens=False), ""]
     return "\n".join(lines)
 
 
