@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -17,7 +18,7 @@ from cai import distributed
 from cai.errors import LimitReached
 from cai.files import read_json
 from cai.models.chat_template.format import ChatFormat
-from cai.models.load import stored_dtype
+from cai.models.load import MIN_BFLOAT16_HIDDEN_SIZE, hidden_size_of, stored_dtype
 from cai.quiet import quiet
 from cai.train.engine import Engine
 from cai.train.lora import has_adapters, merge_adapters, save_adapters
@@ -40,8 +41,8 @@ class Origin(NamedTuple):
 def save(engine: Engine, origin: Origin, out: Path, card: str = "") -> None:
     """Write a trained model and its tokenizer to a folder. Collective.
 
-    Weights are stored in the data type of the base. The generation config names all tokens that end
-    an answer, so that other tools stop where training stopped.
+    Weights are stored in the data type of :func:`checkpoint_dtype`. The generation config names all
+    tokens that end an answer, so that other tools stop where training stopped.
 
     Args:
         engine: The engine that trained the model.
@@ -81,17 +82,33 @@ def save(engine: Engine, origin: Origin, out: Path, card: str = "") -> None:
 def _save_whole(
     model: PreTrainedModel, weights: dict[str, Tensor], base: str, folder: Path
 ) -> None:
-    """Write all weights in the data type of the base."""
-    dtype = stored_dtype(base)
+    """Write all weights."""
+    dtype = checkpoint_dtype(model, base)
     cast = {
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor
         for name, tensor in weights.items()
     }
+    for twin, original in model.all_tied_weights_keys.items():
+        cast[twin] = cast[original]  # so that they are still one, and stored once
     model.save_pretrained(folder, state_dict=cast)
     if dtype != model.dtype:  # the library writes that of the model in memory
         path = folder / "config.json"
         config = read_json(path) | {"dtype": str(dtype).removeprefix("torch.")}
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def checkpoint_dtype(model: PreTrainedModel, base: str) -> torch.dtype:
+    """Return the data type that a trained model's weights are stored in.
+
+    It is that of the base. A small model is stored in float32, in which it is trained: rounded, it
+    would lose a good part of what it learned, and there is little to save.
+
+    Args:
+        model: The model.
+        base: Name of the model that training started from.
+    """
+    is_small = hidden_size_of(model.config) < MIN_BFLOAT16_HIDDEN_SIZE
+    return torch.float32 if is_small else stored_dtype(base)
 
 
 def _name_stops(model: PreTrainedModel, stops: frozenset[int]) -> None:

@@ -128,7 +128,8 @@ def test_lora_reward_model_keeps_its_head(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("merge_adapters", [False, True])
-def test_a_checkpoint_has_the_data_type_of_its_base(tiny, tmp_path, merge_adapters):
+def test_a_checkpoint_has_the_data_type_of_its_base(tiny, tmp_path, monkeypatch, merge_adapters):
+    monkeypatch.setattr("cai.train.checkpoint.MIN_BFLOAT16_HIDDEN_SIZE", 16)
     narrow = load_language_model(tiny, dtype=torch.float32)
     narrow.model.to(torch.bfloat16).save_pretrained(tmp_path / "base")
     narrow.tokenizer.save_pretrained(tmp_path / "base")
@@ -141,6 +142,20 @@ def test_a_checkpoint_has_the_data_type_of_its_base(tiny, tmp_path, merge_adapte
         if training.lora_rank is None or merge_adapters:
             weights = load_file(out / "model.safetensors")
             assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+            assert "lm_head.weight" not in weights  # it is tied, so it is stored once
+
+
+def test_a_small_model_keeps_what_it_learned(tiny, tmp_path):
+    """Rounded to bfloat16, the weights of the base, it would forget small steps."""
+    base = load_language_model(tiny, dtype=torch.float32)
+    base.model.to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    config = SFT(epochs=1, batch_size=8, learning_rate=1e-5)
+    train_sft(ROWS, tmp_path / "base", tmp_path / "out", config)
+    weights = load_file(tmp_path / "out/model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    start = load_file(tmp_path / "base/model.safetensors")
+    assert any(not torch.equal(weights[n], start[n].float()) for n in weights)
 
 
 def test_lora_dpo_learns(tiny, tmp_path):
