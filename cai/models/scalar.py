@@ -183,7 +183,8 @@ def token_values(model: nn.Module, packed: PackedBatch) -> Tensor:
     Returns:
         The head's output at the place before each token, ``[N]``.
     """
-    return _head_outputs(model, packed, packed.sources)[:, 0]
+    config: Any = model.config
+    return _head_outputs(model, packed, packed.sources)[:, getattr(config, "reward_label", 0)]
 
 
 def answer_scores(model: PreTrainedModel, packed: PackedBatch) -> Tensor:

@@ -21,11 +21,14 @@ from typing import Any
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.modeling_layers import GenericForSequenceClassification
+
+from cai.models.load import resolve
 
 UNFILLED = ("falcon_h1",)
 """Families whose trunk has buffers that the library leaves empty in a new class."""
@@ -65,6 +68,19 @@ def _made_of(language_model: type[PreTrainedModel]) -> Any:
     name = language_model.__name__.removesuffix("ForCausalLM") + "ForSequenceClassification"
     members = {"base_model_prefix": prefix, "__module__": __name__}
     return type(name, (GenericForSequenceClassification, family), members)
+
+
+def is_in_library(name: str) -> bool:
+    """Tell whether ``transformers`` has the class of a model with a scalar head.
+
+    Args:
+        name: ``reference``, a folder, or the id of a model on the hub; True if it cannot be read.
+    """
+    try:
+        config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
+    except (OSError, ValueError):
+        return True
+    return type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 
 def is_made_here(model: PreTrainedModel) -> bool:

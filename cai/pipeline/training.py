@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from cai.backends.response_cache import CachedModel
 from cai.errors import RunFailed
 from cai.feedback.rate import rate
 from cai.feedback.revise import training_rows
-from cai.keys import shuffled
+from cai.keys import digest, shuffled
 from cai.pipeline.audit import human_preferences
 from cai.pipeline.dry_run import DryRun, RequestCount, prompt_tokens
 from cai.pipeline.evaluation import gold_of
@@ -23,7 +25,6 @@ from cai.records import Preference, Prompt, Revision, Sample
 
 if TYPE_CHECKING:
     from cai.train.ppo.evaluation import GoldReward
-    from cai.train.ppo.judge_reward import Rater
 
 Rows = list[tuple[Prompt, str]]
 NO_GOLD = (
@@ -223,18 +224,37 @@ def _gold_reward(context: StageContext) -> GoldReward | None:
     return goodness
 
 
-def _rater(context: StageContext, *, shard: bool = True) -> Rater:
-    """The judge's own rating of answers, by as many principles as make a label."""
-    judge_model, config = context.judge(shard=shard), context.config
+@dataclass(frozen=True)
+class JudgeRater:
+    """The judge's own rating of answers, by as many principles as make a label.
 
-    def rated(answers: Sequence[tuple[Prompt, str]]) -> list[float | None]:
+    Attributes:
+        context: The stage that asks.
+        judge: The judge.
+    """
+
+    context: StageContext
+    judge: CachedModel
+
+    @property
+    def identity(self) -> str:
+        """A digest of all that ratings depend on."""
+        context = self.context
+        settings = context.config.judge.model_dump()
+        return digest([self.judge.fingerprint, context.constitution.hash, settings])
+
+    def __call__(self, answers: Sequence[tuple[Prompt, str]]) -> list[float | None]:
+        """Rate each answer; None where the rating cannot be read."""
+        config = self.context.config
         return rate(
             answers,
-            context.constitution,
-            judge_model,
+            self.context.constitution,
+            self.judge,
             scale=config.judge.rating_scale,
             principles=config.judge.principles or 0,
             seed=config.seed,
         )
 
-    return rated
+
+def _rater(context: StageContext, *, shard: bool = True) -> JudgeRater:
+    return JudgeRater(context, context.judge(shard=shard))

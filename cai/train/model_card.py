@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from cai.config import Section, Training
 from cai.models.load import resolve
+from cai.models.sequence_classes import is_in_library
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
@@ -81,6 +82,7 @@ def model_card(
         base_name=base,
         has_adapters=training.lora_rank is not None and not training.merge_adapters,
         is_reward=stage == "reward",
+        is_known=stage != "reward" or is_in_library(base),
         metrics=_rows(metrics),
         settings=json.dumps(settings, indent=2),
     )

@@ -13,7 +13,7 @@ from cai.models.chat import open_chat
 from cai.train.options import TrainerOptions
 from cai.train.ppo.detokenize import Detokenizer
 from cai.train.ppo.reward_functions import FunctionScore
-from cai.train.ppo.rewards import WeightedSum
+from cai.train.ppo.rewards import WeightedSum, begin_update, describe
 from cai.train.ppo.trainer import train_ppo
 
 CODE = """
@@ -85,6 +85,26 @@ def test_identity_changes_with_the_code(tiny, module, rows, tmp_path):
     assert before != score_of(tiny, ("my_rewards:words", {"weight": 2.0})).describe()
     (tmp_path / "my_rewards.py").write_text(CODE + "# changed")
     assert before != score_of(tiny, ("my_rewards:words", {})).describe()
+
+
+def test_what_evaluations_log_is_no_part_of_an_update(tiny, module, rows):
+    score = score_of(tiny, ("my_rewards:words", {}))
+    total = WeightedSum([(score, 1.0)])
+    score(*rows)
+    begin_update(total, 3)
+    assert score.metrics() == {}
+    assert score._state.global_step == 3
+
+
+def test_a_plain_function_is_known_by_its_file(module, tmp_path):
+    from importlib import reload
+
+    import my_rewards
+
+    before = describe(my_rewards.words)
+    assert before["name"] == "my_rewards:words"
+    (tmp_path / "my_rewards.py").write_text(CODE + "# changed")
+    assert describe(reload(my_rewards).words) != before
 
 
 def test_ppo_trains_on_functions_and_logs_each(tiny, module, tmp_path):

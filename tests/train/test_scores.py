@@ -366,11 +366,17 @@ def test_score_scale_clips_normalized_and_shifts_others(tiny):
     assert steps == pytest.approx([-3.0, -3.0, 6.0, -1.0, -2.0])
 
 
-def test_equal_scores_are_not_divided(tiny):
-    same = torch.full((6,), 7.0)
+@pytest.mark.parametrize("value", [7.0, 0.1, 1e5 / 3])  # two of them are not exact in binary
+def test_equal_scores_are_not_divided(tiny, value):
+    same = torch.full((6,), value)
     _, rollout = answer(tiny, lambda prompts, answers: same, SMALL)
-    scaled = ScoreScale.of(ones, SMALL).apply(same, rollout)
-    assert torch.allclose(scaled, rollout.values[rollout.mask].mean().expand(6), atol=1e-5)
+    scale = ScoreScale.of(ones, SMALL)
+    expected = rollout.values[rollout.mask].mean()
+    assert torch.allclose(scale.apply(same, rollout), expected.expand(6), atol=1e-2)
+    # the first rollout in which scores differ gives the deviation
+    mixed = torch.tensor([value, value, value, value, value, value + 6])
+    moved = scale.apply(mixed, rollout)
+    assert moved[5] - moved[0] == pytest.approx(6 / float(mixed.std()), rel=1e-3)
 
 
 @pytest.mark.parametrize(("factor", "offset"), [(1.0, 15.0), (50.0, 0.0), (0.01, -3.0)])

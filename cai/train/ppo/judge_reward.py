@@ -33,5 +33,5 @@ class JudgeScore:
         return self.rate(self.detokenizer(prompts, answers))
 
     def describe(self) -> dict[str, Any]:
-        """Describe the source in a few JSON values."""
-        return {"type": "judge"}
+        """Describe the source in JSON values that change with the judge and its principles."""
+        return {"type": "judge", "identity": getattr(self.rate, "identity", "")}

@@ -12,11 +12,9 @@ A function is given what its parameters name::
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +26,7 @@ from cai.errors import InputError, Problem
 from cai.functions import function_of
 from cai.records import Prompt
 from cai.train.ppo.detokenize import Detokenizer
+from cai.train.ppo.rewards import code_digest
 
 
 class FunctionScore:
@@ -56,8 +55,12 @@ class FunctionScore:
             if setting.optional:
                 scores = scores.nan_to_num(0.0)
             total = total + setting.weight * scores
-        self._state.global_step += 1
         return total
+
+    def begin_update(self, update: int) -> None:
+        """Forget what evaluations logged, and set the step that functions see."""
+        self._state.global_step = update
+        self._logged = {}
 
     def _scores(
         self,
@@ -103,7 +106,7 @@ class FunctionScore:
     def describe(self) -> dict[str, Any]:
         """Describe the source in JSON values that change with the functions' code."""
         functions = [
-            setting.model_dump() | {"code": _code_digest(function)}
+            setting.model_dump() | {"code": code_digest(function)}
             for setting, function in zip(self.settings, self.functions, strict=True)
         ]
         return {"type": "functions", "functions": functions}
@@ -121,13 +124,3 @@ def _accepted(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[s
 def _drop(column: str, values: object) -> None:
     """Take what TRL's table of completions would show; there is none here."""
     del column, values
-
-
-def _code_digest(function: Callable[..., Any]) -> str:
-    """A digest of the file that a function is written in; of its name if there is none."""
-    try:
-        file = inspect.getsourcefile(inspect.unwrap(function))
-        content = Path(file).read_bytes() if file else b""
-    except (TypeError, OSError):
-        content = b""
-    return hashlib.sha256(content or repr(function).encode()).hexdigest()[:16]

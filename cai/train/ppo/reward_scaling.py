@@ -18,6 +18,8 @@ SCORE_CLIP = 10.0
 """Scores on the normalized scale are clipped to this many standard deviations."""
 MIN_ANSWERS = 2
 """Answers with a score from which a mean and a standard deviation are taken."""
+MIN_STD = 1e-6
+"""Standard deviation, as a fraction of the mean, below which scores differ by rounding only."""
 
 
 def score_clip(score: ScoreFunction, config: PPO) -> float | None:
@@ -43,14 +45,15 @@ class ScoreScale:
     Attributes:
         clip: Largest distance from zero, before the shift; None: no clipping.
         mean: Subtracted from a score; None: not measured yet.
-        std: A score is divided by it.
-        divides: Whether ``std`` is measured as well; otherwise it stays 1.
+        std: A score is divided by it; None: not measured yet, as in rollouts in which all answers
+            have the same score. They are divided by nothing.
+        divides: Whether ``mean`` and ``std`` are those of the scores, and not 0 and 1.
         shift: Added at the end.
     """
 
     clip: float | None
     mean: float | None = 0.0
-    std: float = 1.0
+    std: float | None = 1.0
     divides: bool = False
     shift: float = 0.0
 
@@ -60,23 +63,26 @@ class ScoreScale:
         clip = score_clip(score, config)
         if is_normalized(score):
             return cls(clip)
-        return cls(clip, mean=None, divides=config.rollout.normalize_scores)
+        divides = config.rollout.normalize_scores
+        return cls(clip, mean=None, std=None if divides else 1.0, divides=divides)
 
     def apply(self, scores_B: Tensor, rollout: Rollout) -> Tensor:
         """Scale the scores of a rollout; the first one with enough of them sets the scale."""
-        if self.mean is None and int(rollout.scored.sum()) >= MIN_ANSWERS:
-            self._measure(scores_B[rollout.scored], rollout)
+        scored = scores_B[rollout.scored]
+        if self.mean is None and len(scored) >= MIN_ANSWERS:
+            self._measure(scored, rollout)
+        if self.std is None and len(scored) >= MIN_ANSWERS:
+            std = float(scored.double().std())
+            self.std = std if std > MIN_STD * max(1.0, abs(float(scored.mean()))) else None
         scaled = self.normalized(scores_B)
         return (scaled if self.clip is None else scaled.clamp(-self.clip, self.clip)) + self.shift
 
     def normalized(self, scores_B: Tensor) -> Tensor:
         """Return scores on the scale that limits refer to."""
-        return (scores_B - (self.mean or 0.0)) / self.std
+        return (scores_B - (self.mean or 0.0)) / (self.std or 1.0)
 
     def _measure(self, scores: Tensor, rollout: Rollout) -> None:
-        std = float(scores.std())
-        self.std = std if self.divides and std > 0 else 1.0
-        self.mean = float(scores.mean()) if self.divides else 0.0
+        self.mean = float(scores.double().mean()) if self.divides else 0.0
         self.shift = float(masked_mean(rollout.values, rollout.mask))
         if not self.divides:
             clipped = scores if self.clip is None else scores.clamp(-self.clip, self.clip)

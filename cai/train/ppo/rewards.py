@@ -10,6 +10,8 @@ A reward source is called with the token ids of prompts and answers and returns 
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,13 +60,31 @@ def is_normalized(score: ScoreFunction) -> bool:
 
 
 def describe(score: ScoreFunction) -> dict[str, Any]:
-    """Describe a reward source in JSON values; a plain function by its name."""
+    """Describe a reward source in JSON values; a plain function by its name and its file."""
     own = getattr(score, "describe", None)
     if own is not None:
         return dict(own())
     kind = type(score)
     name = getattr(score, "__qualname__", kind.__qualname__)
-    return {"type": "function", "name": name}
+    module = getattr(score, "__module__", kind.__module__)
+    return {"type": "function", "name": f"{module}:{name}", "code": code_digest(score)}
+
+
+def code_digest(function: Callable[..., Any]) -> str:
+    """A digest of the file that a function is written in; empty if there is none."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(function))
+        content = Path(file).read_bytes() if file else b""
+    except (TypeError, OSError):
+        return ""
+    return hashlib.sha256(content).hexdigest()[:16] if content else ""
+
+
+def begin_update(score: ScoreFunction, update: int) -> None:
+    """Tell a reward source that the rollout of an update begins, from 0."""
+    own = getattr(score, "begin_update", None)
+    if own is not None:
+        own(update)
 
 
 def source_metrics(score: ScoreFunction) -> dict[str, float]:
@@ -216,6 +236,11 @@ class WeightedSum:
         """Score each answer: ``[B]``, NaN where there is no score."""
         scores_MB = _stack_scores(self.sources, prompts, answers)
         return (scores_MB * torch.tensor(self.weights).unsqueeze(1)).sum(0)
+
+    def begin_update(self, update: int) -> None:
+        """Pass the number of the update on."""
+        for source in self.sources:
+            begin_update(source, update)
 
     def metrics(self) -> dict[str, float]:
         """What the sources measured in the last call."""

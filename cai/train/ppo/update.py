@@ -29,7 +29,7 @@ from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.metrics import explained_variance, mean, mean_of_each, rollout_metrics
 from cai.train.ppo.prompts import rollout_seeds
 from cai.train.ppo.ptx import PTXLoss
-from cai.train.ppo.rewards import source_metrics
+from cai.train.ppo.rewards import begin_update, source_metrics
 from cai.train.ppo.rollout import Rollout, collect_rollout, prompt_groups_of
 from cai.train.ppo.state import PPOState
 
@@ -55,6 +55,7 @@ def ppo_update(state: PPOState, update: int, batch: Sequence[int]) -> dict[str, 
 
     # 1. Roll out: the policy answers every prompt. Reference and critic read the answers.
     # 2. Score: the reward source scores every answer as a whole.
+    begin_update(state.score, update)
     rollout = collect_rollout(
         state.actor_critic,
         [state.prompts[i] for i in batch],
