@@ -44,10 +44,7 @@ def check_test_sets(
     for pair in pairs:
         texts.append((pair.comparison.prompt, pair.comparison.first))
         texts.append((pair.comparison.prompt, pair.comparison.second))
-    members = [
-        score_texts(load_scalar_model(name), texts)
-        for name in ensemble_paths(reward_name)
-    ]
+    members = [score_texts(load_scalar_model(name), texts) for name in ensemble_paths(reward_name)]
     scores = torch.stack(members).mean(0).view(-1, 2)
     leads: dict[str, list[float]] = defaultdict(list)
     for pair, (first, second) in zip(pairs, scores.tolist(), strict=True):

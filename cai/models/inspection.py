@@ -17,9 +17,10 @@ from cai.models.chat_template.format import ChatFormat
 from cai.models.chat_template.unknown import UnknownCharacters
 from cai.models.decoding_traits import decoding_traits
 from cai.models.load import UNLIMITED, context_length, load_language_model
-from cai.models.packing.layout import can_share_prefix, supports_tree_attention
+from cai.models.packing.layout import check_reads_rows, supports_tree_attention
 from cai.models.packing.logits import has_plain_head, output_embeddings
 from cai.models.packing.padding import own_padding_id
+from cai.models.packing.prefix import continues_prefixes
 from cai.records import Message
 
 T = TypeVar("T")
@@ -179,21 +180,44 @@ def _summary(model: PreTrainedModel) -> str:
 def _model_checks(model: PreTrainedModel) -> Iterator[Check]:
     """What was found by reading a few tokens."""
     yield Check("weights", "ok", "all are there and fit the config")
+    for name, check in TRIALS.items():
+        try:
+            yield check(model)
+        except InputError as error:
+            yield Check(name, "refused", str(error))
+
+
+def _rows(model: PreTrainedModel) -> Check:
+    check_reads_rows(model)
+    return Check("rows", "ok", "a row is read as it is alone, whatever is beside or after it")
+
+
+def _decoding(model: PreTrainedModel) -> Check:
     traits = decoding_traits(model)
-    yield Check("decoding", "ok" if traits.is_fast else "adapted", str(traits))
-    shares = supports_tree_attention(model) and can_share_prefix(model, 1)
-    yield (
-        Check("shared prompts", "ok", "a prompt is read once for all of its answers")
-        if shares
-        else Check("shared prompts", "adapted", "every answer is read with its own prompt")
-    )
-    yield (
-        Check("logits", "ok", "are computed where they are needed only")
-        if has_plain_head(model)
-        else Check(
-            "logits", "adapted", "the model scales or caps them: computed by its own forward"
-        )
-    )
+    return Check("decoding", "ok" if traits.is_fast else "adapted", str(traits))
+
+
+def _shared_prompts(model: PreTrainedModel) -> Check:
+    if not supports_tree_attention(model):
+        return Check("shared prompts", "adapted", "every answer is read with its own prompt")
+    if not continues_prefixes(model):
+        return Check("shared prompts", "adapted", "only in training: the cache cannot be continued")
+    return Check("shared prompts", "ok", "a prompt is read once for all of its answers")
+
+
+def _logits(model: PreTrainedModel) -> Check:
+    if has_plain_head(model):
+        return Check("logits", "ok", "are computed where they are needed only")
+    return Check("logits", "adapted", "the model scales or caps them: computed by its own forward")
+
+
+TRIALS: dict[str, Callable[[PreTrainedModel], Check]] = {
+    "rows": _rows,
+    "decoding": _decoding,
+    "shared prompts": _shared_prompts,
+    "logits": _logits,
+}
+"""What a model is tried on."""
 
 
 def _vocabulary(model: PreTrainedModel, chat: ChatFormat) -> Check:

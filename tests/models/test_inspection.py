@@ -57,6 +57,18 @@ def test_a_template_that_loses_text_is_refused_with_the_reason(tmp_path):
     assert "drops the text of assistant turns" in check.detail
 
 
+def test_a_model_that_cannot_be_decoded_is_refused_with_the_reason(tmp_path):
+    from transformers import BertConfig, BertLMHeadModel
+
+    tokenizer = build_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    config = BertConfig(vocab_size=len(tokenizer), num_attention_heads=2, **sizes)
+    BertLMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    refused = [c for c in inspect_model(str(tmp_path)).checks if c.outcome == "refused"]
+    assert [check.name for check in refused] == ["rows", "decoding"]
+
+
 @pytest.mark.parametrize(("text", "lost"), [("naïve Café", ["ï", "é"]), ("plain\n\ttext", [])])
 def test_characters_that_a_tokenizer_does_not_know_are_found(text, lost):
     from tokenizers import Tokenizer, models
