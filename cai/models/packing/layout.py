@@ -39,6 +39,8 @@ from cai.errors import InputError, Problem
 from cai.quiet import quiet
 
 PROMPT_SEGMENT, PADDING_SEGMENT = 0, -1
+IMPOSSIBLE = 1e6
+"""Size from which a value is no logit and no hidden state."""
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """How far two passes over the same tokens may be apart, as a fraction of the largest value."""
 
@@ -371,8 +373,10 @@ def is_close(first: Tensor, second: Tensor) -> bool:
     larger than the rest, and the rounding errors of all grow with them.
     """
     precision = ROUNDING.get(first.dtype, ROUNDING[torch.float32])
-    distance = (first.float() - second.float()).abs().max()
-    return bool(distance <= precision * second.float().abs().max().clamp(min=1.0))
+    first, second = first.float(), second.float()
+    possible = second.abs() < IMPOSSIBLE  # logits beyond are set by models that exclude tokens
+    distance = (first - second)[possible].abs().max()
+    return bool(distance <= precision * second[possible].abs().max().clamp(min=1.0))
 
 
 def _hidden_states(model: PreTrainedModel, packed: PackedBatch) -> Tensor:
