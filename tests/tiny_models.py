@@ -2,6 +2,19 @@
 
 from pathlib import Path
 
+SMALL = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+"""Sizes that the configs of most families share."""
+LLAMA = {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 64}
+"""Those that families like Llama have besides."""
+
 
 def save_tiny_llama(tokenizer, folder: Path) -> None:
     """Save an untrained two-layer Llama with a tokenizer."""

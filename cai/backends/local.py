@@ -23,6 +23,7 @@ from cai.backends.protocol import (
 )
 from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
+from cai.models.chat_template.unknown import UnknownCharacters
 from cai.models.decode import Decoded, decode
 from cai.models.load import (
     LanguageModel,
@@ -39,6 +40,8 @@ BATCH_TOKENS = 24_576
 """Maximum number of prompt and response tokens in a batch, padding included."""
 BATCH_ROWS = 256
 """Maximum number of requests in a batch."""
+NAMED_CHARACTERS = 5
+"""Number of unknown characters that a note names."""
 
 
 class _TokenizedRequest(NamedTuple):
@@ -92,6 +95,7 @@ class LocalBackend:
         self._chat_format = chat_format
         self._enable_thinking = enable_thinking
         self._stopped = False
+        self._lost: dict[str, None] = {}  # the characters that were not read, in order
 
     @cached_property
     def format(self) -> ChatFormat:
@@ -105,10 +109,25 @@ class LocalBackend:
 
     @property
     def notes(self) -> list[str]:
-        """How conversations are adapted to the model's chat template; empty until it is loaded."""
-        if "format" not in vars(self) or self.format.chat_format != "chat":
+        """How conversations are adapted to the model, and what of them it cannot read."""
+        if "format" not in vars(self):
             return []
-        return [f"{self.name}: {note}" for note in self.format.traits.notes]
+        notes = list(self.format.traits.notes) if self.format.chat_format == "chat" else []
+        if self._lost:
+            named = " ".join(list(self._lost)[:NAMED_CHARACTERS])
+            notes.append(
+                f"the tokenizer does not know some characters of the texts, such as {named}"
+            )
+        return [f"{self.name}: {note}" for note in notes]
+
+    @cached_property
+    def _unknown(self) -> UnknownCharacters:
+        return UnknownCharacters(self.format.tokenizer)
+
+    def _note_unknown_characters(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            for message in request.messages:
+                self._lost |= dict.fromkeys(self._unknown.among(message.content))
 
     def render(self, request: Request) -> str:
         """Return the prompt in the model's chat format."""
@@ -117,6 +136,7 @@ class LocalBackend:
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """Respond to the generate requests, then to the loglikelihood requests, batch by batch."""
         self._stopped = False
+        self._note_unknown_characters(requests)
         yield from self._generate(
             [(i, r) for i, r in enumerate(requests) if isinstance(r, GenerateRequest)]
         )

@@ -136,8 +136,8 @@ def _chat_messages(
         return messages, {}
     if continuation == "none":
         if isinstance(request, LoglikelihoodRequest):
-            options = " or ".join(option.strip() for option in request.options)
-            messages[-1]["content"] += f"\n\nAnswer with {options} alone."
+            question = messages[-1]["content"]
+            messages[-1]["content"] = templates.answer_alone(question, request.options)
         return messages, {}
     begun = {"role": "assistant", "content": request.answer_prefix}
     if continuation == "prefix":

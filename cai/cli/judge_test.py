@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -15,8 +15,7 @@ from cai.constitution.kinds import RUN, kind_of_value
 from cai.constitution.load import find_constitution
 from cai.documents import load
 from cai.errors import InputError, Problem, did_you_mean
-from cai.feedback.few_shot import few_shot_comparisons
-from cai.feedback.judge_methods import JUDGE_METHODS, JudgeMethod, judge_method
+from cai.feedback.judge_methods import JUDGE_METHODS, JudgeMethod
 from cai.functions import look_in
 from cai.models.names import find_model
 
@@ -111,26 +110,23 @@ def _print_summary(metrics: Mapping[str, Mapping[str, float]]) -> None:
 
 def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
     """Read a constitution or a run file; what the options name wins over the run file."""
+    from cai.pipeline.feedback import method_of
+
     path = Path(spec)
     is_yaml = path.suffix in (".yaml", ".yml") and path.is_file()
-    settings: dict[str, Any] = {"delimiters": Judge().delimiters}
+    settings, seed, enable_thinking = Judge(), 0, False
     if is_yaml and kind_of_value(load(path).value) == RUN:
         config = load_config(path)
         look_in(path.parent)
         constitution = load_constitution(find_constitution(config.constitution, path.parent))
         judge = judge or find_model(config.judge_model, path.parent)
-        method = method or config.judge.method
-        settings = {
-            "seed": config.seed,
-            "swap_positions": config.judge.swap_positions,
-            "delimiters": config.judge.delimiters,
-            "samples": config.judge.samples or 0,
-            "few_shot": few_shot_comparisons(constitution, config.judge.few_shot, config.seed),
-        }
+        settings, seed = config.judge, config.seed
         enable_thinking = config.models.enable_thinking
     else:
-        constitution, enable_thinking = load_constitution(spec), False
-    asked = judge_method(method or Judge().method, **settings)
+        constitution = load_constitution(spec)
+    if method is not None:
+        settings = settings.model_copy(update={"method": method})
+    asked = method_of(settings, constitution, seed)
     return _Subject(constitution, judge or "reference", asked, enable_thinking)
 
 

@@ -57,13 +57,13 @@ def read_demonstrations(path: StrPath) -> Demonstrations:
     known: set[tuple[str, str]] = set()
     for place, row in collect_rows(path, problems):
         try:
-            found = _read(row)
+            items = _read(row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             problems.append(Problem(place, str(error)))
             continue
-        for reason in dict.fromkeys(item for item in found if isinstance(item, str)):
+        for reason in dict.fromkeys(item for item in items if isinstance(item, str)):
             demonstrations.skipped[reason].append(place)
-        read = [item for item in found if not isinstance(item, str)]
+        read = [item for item in items if not isinstance(item, str)]
         new = [item for item in read if (item[0].id, item[1]) not in known]
         if read and not new:  # conversations may well begin alike
             demonstrations.skipped["duplicate"].append(place)

@@ -24,10 +24,10 @@ from cai.errors import ArgumentError
 from cai.feedback.few_shot import FewShotComparison
 from cai.feedback.judgments import build_judgment, option_probability
 from cai.feedback.requests import (
-    asked_in_words,
     comparison_examples,
     comparison_request,
     comparison_template,
+    letter_alone,
     option_request,
     problem_request,
 )
@@ -235,8 +235,8 @@ class SampledVotes:
                 delimiters=self.delimiters,
                 chain_of_thought=self.chain_of_thought,
             )
-            if begun:  # and a server that continues nothing has to be told
-                question = asked_in_words(question)
+            if begun:  # a server that cannot continue an answer needs it in words too
+                question = letter_alone(question)
             for sample in range(self.samples):
                 seed = seed_for(self.seed, self.name, order.id, principle.id, sample)
                 messages = (*examples, question)

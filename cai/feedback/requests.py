@@ -10,7 +10,7 @@ from cai.constitution.schema import Constitution, Principle, fill_slots
 from cai.feedback.few_shot import FewShotComparison, without_same_prompt
 from cai.keys import digest
 from cai.records import Comparison, Message, Prompt
-from cai.templates import DEFAULT, Templates
+from cai.templates import DEFAULT, Templates, answer_alone
 
 Turns = tuple[Message, ...]
 DIGITS = tuple("123456789")
@@ -123,9 +123,9 @@ def comparison_request(
     return _user(templates.render(template, **values))
 
 
-def asked_in_words(request: Message) -> Message:
-    """Add to a comparison request that the answer is to be a letter and nothing else."""
-    return _user(f"{request.content}\n\nAnswer with A or B alone.")
+def letter_alone(request: Message) -> Message:
+    """Add to a comparison request that the answer is to be A or B and nothing else."""
+    return _user(answer_alone(request.content, ("A", "B")))
 
 
 def comparison_template(*, delimiters: bool, chain_of_thought: bool) -> str:

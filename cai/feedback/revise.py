@@ -155,10 +155,10 @@ class _Draft:
         text, written = self.response, ""
         removed: tuple[str, ...] = ()
         if self.revision and status == "ok":
-            found = find_rewritten(last.text, self._context())
-            removed = found.removed
-            text = self.response if found.refusal else found.text
-            status, reason = ("invalid", found.refusal) if found.refusal else ("ok", "")
+            answer = find_rewritten(last.text, self._context())
+            removed = answer.removed
+            text = self.response if answer.refusal else answer.text
+            status, reason = ("invalid", answer.refusal) if answer.refusal else ("ok", "")
             written = "" if text == last.text else last.text
         stage = "revision" if self.revision else "critique"
         reasoning = (_reasoning(self.critique), _reasoning(self.revision))

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from cai.errors import InputError, Problem
 from cai.models.cache import accepted
-from cai.models.packing.layout import FAILURES
+from cai.models.packing.layout import FAILURES, IMPOSSIBLE
 from cai.models.packing.padding import pad_left
 from cai.models.reader import Reader
 from cai.quiet import quiet
@@ -29,8 +29,6 @@ TOLERANCE = {torch.float32: 1e-3}
 """How far two predictions may lie apart, as a share of the spread of the logits."""
 NARROW_TOLERANCE = 0.2
 """The same for weights of 16 bits, whose rounding moves logits by up to 0.05 of their spread."""
-IMPOSSIBLE = -1e4
-"""Logits below this are set by models that exclude tokens."""
 
 
 class DecodingTraits(NamedTuple):
@@ -144,8 +142,8 @@ def _is_right(
     members = {"any lengths": [0, 2], "equal lengths": [0, 1], "one row": [0]}[traits.batch]
     try:
         return all(
-            _are_close(model, found, expected[row][step : step + 1])
-            for step, row, found in _predictions(model, traits, rows, members)
+            _are_close(model, logits, expected[row][step : step + 1])
+            for step, row, logits in _predictions(model, traits, rows, members)
         )
     except FAILURES:
         return False
@@ -178,10 +176,10 @@ def _padding(model: PreTrainedModel) -> int:
     return pad if isinstance(pad, int) and pad >= 0 else 0
 
 
-def _are_close(model: PreTrainedModel, found: Tensor, expected: Tensor) -> bool:
+def _are_close(model: PreTrainedModel, logits: Tensor, expected: Tensor) -> bool:
     """Compare predictions ``[1, V]``; a shift of all logits changes nothing."""
-    found, expected = found.float(), expected.float()
-    is_possible = (expected > IMPOSSIBLE) & (expected < -IMPOSSIBLE)
-    found, expected = found[is_possible], expected[is_possible]
-    error = (found - expected).std()
+    logits, expected = logits.float(), expected.float()
+    is_possible = expected.abs() < IMPOSSIBLE
+    logits, expected = logits[is_possible], expected[is_possible]
+    error = (logits - expected).std()
     return bool(error <= TOLERANCE.get(model.dtype, NARROW_TOLERANCE) * expected.std())

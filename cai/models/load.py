@@ -35,8 +35,6 @@ MIN_BFLOAT16_HIDDEN_SIZE = 512
 """Hidden size from which bfloat16 pays."""
 UNLIMITED = 1 << 30
 """Context length of a model whose config states none."""
-FINGERPRINTED = (".safetensors", ".json", ".jinja", ".model", ".txt")
-"""Files of a model folder that decide what the model computes."""
 UNOPENABLE = (
     OSError,
     ValueError,
@@ -151,8 +149,8 @@ class Faults(NamedTuple):
             )
         if self.mismatched:
             shapes = _listed(
-                f"{key} is {list(found)}, not {list(wanted)}"
-                for key, (found, wanted) in self.mismatched.items()
+                f"{key} is {list(stored)}, not {list(wanted)}"
+                for key, (stored, wanted) in self.mismatched.items()
             )
             problems.append(Problem(name, f"weights do not fit the model's config.json: {shapes}"))
         if problems:
@@ -193,7 +191,7 @@ def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Fault
             [Problem(name, f"no model could be opened: {_first_line(error)}")]
         ) from None
     mismatched = {
-        key: (tuple(found), tuple(wanted)) for key, found, wanted in loaded["mismatched_keys"]
+        key: (tuple(stored), tuple(wanted)) for key, stored, wanted in loaded["mismatched_keys"]
     }
     return model, Faults(frozenset(loaded["missing_keys"]), mismatched)
 

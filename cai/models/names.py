@@ -64,9 +64,9 @@ def find_model(name: str, base: Path | None = None) -> str:
     if label:
         return f"{find_model(model, base)}#{label}"
     places = _places(name, base)
-    if found := next((place for place in places if place.is_dir()), None):
-        _refuse_folder_of_gguf(found)
-        return str(found)
+    if folder := next((place for place in places if place.is_dir()), None):
+        _refuse_folder_of_gguf(folder)
+        return str(folder)
     if is_function(name):
         return name
     if file := next((place for place in places if place.is_file()), None):

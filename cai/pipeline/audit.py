@@ -105,7 +105,7 @@ def _human_agreement(context: StageContext) -> Metrics:
         [preference.comparison for preference in shown],
         context.constitution,
         context.judge(),
-        method_of(config, context.constitution),
+        method_of(config.judge, context.constitution, seed),
         principles=config.judge.principles or 0,
         combine=config.judge.combine,
         seed=seed,

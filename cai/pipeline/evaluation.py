@@ -182,7 +182,7 @@ def _win_rate(
         comparisons,
         context.constitution,
         context.judge(),
-        method_of(context.config, context.constitution),
+        method_of(context.config.judge, context.constitution, context.config.seed),
         principles=min(PRINCIPLES_PER_VERDICT, len(context.constitution.used_for("judge"))),
         combine="sum",
         seed=context.config.seed,
@@ -217,7 +217,7 @@ def judge_metrics(context: StageContext) -> Metrics:
     metrics |= accuracy_against_gold(preferences, constitution.principles, gold)
     used = [constitution.principles[name] for name in constitution.used_for("judge")]
     pairs = gold.crossover_pairs(used, CROSSOVER_PAIRS, context.config.seed)
-    method = method_of(context.config, constitution)
+    method = method_of(context.config.judge, constitution, context.config.seed)
     templates = constitution.templates_for(model)
     return metrics | crossover_accuracy(pairs, method, model, templates)
 

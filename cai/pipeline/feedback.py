@@ -11,7 +11,7 @@ from itertools import chain, islice
 from math import comb
 from typing import TypeVar
 
-from cai.config import RunConfig
+from cai.config import Judge
 from cai.constitution.schema import Constitution
 from cai.errors import RunFailed
 from cai.evaluate.revisions import RevisionAudit, revision_failures
@@ -215,11 +215,11 @@ def compare_requests(dry_run: DryRun) -> list[RequestCount]:
 
 def judge_stage(context: StageContext) -> Metrics:
     """Let the judge label the comparisons by principle."""
-    model, method = context.judge(), method_of(context.config, context.constitution)
+    model, config = context.judge(), context.config
+    method = method_of(config.judge, context.constitution, config.seed)
     statuses, counts = Counter[str](), Counter[str]()
 
     def labels(comparisons: list[Comparison]) -> list[Preference]:
-        config = context.config
         return judge(
             comparisons,
             context.constitution,
@@ -292,27 +292,28 @@ def judgment_requests(dry_run: DryRun, judgments: int, prompts: Sequence[Prompt]
     config, constitution = dry_run.config, dry_run.constitution
     name = next(iter(constitution.used_for("judge")))
     example = Comparison.of(Prompt.of("A question."), "An answer.", "Another answer.")
-    method = method_of(config, constitution)
+    method = method_of(config.judge, constitution, config.seed)
     requests = method.requests(example, constitution.principles[name], DEFAULT)
     answers = 1 if config.judge.method == "critique" else 2
     tokens = prompt_tokens(prompts) + answers * config.compare.max_tokens + dry_run.principle_tokens
     return RequestCount(judgments * len(requests), tokens, max_tokens_of(requests))
 
 
-def method_of(config: RunConfig, constitution: Constitution) -> JudgeMethod:
+def method_of(settings: Judge, constitution: Constitution, seed: int = 0) -> JudgeMethod:
     """The judge method that the settings name.
 
     Args:
-        config: The settings.
+        settings: The section ``judge``.
         constitution: The constitution whose examples are used as few-shot verdicts.
+        seed: Random seed of the few-shot verdicts and of methods that sample.
     """
     return judge_method(
-        config.judge.method,
-        seed=config.seed,
-        swap_positions=config.judge.swap_positions,
-        delimiters=config.judge.delimiters,
-        samples=config.judge.samples or 0,
-        few_shot=few_shot_comparisons(constitution, config.judge.few_shot, config.seed),
+        settings.method,
+        seed=seed,
+        swap_positions=settings.swap_positions,
+        delimiters=settings.delimiters,
+        samples=settings.samples or 0,
+        few_shot=few_shot_comparisons(constitution, settings.few_shot, seed),
     )
 
 

@@ -23,7 +23,7 @@ def test_judge(context: StageContext, tests: Sequence[JudgeTest]) -> Metrics:
         What :func:`cai.evaluate.judge_tests.judge_test_metrics` measures.
     """
     model = context.judge()
-    method = method_of(context.config, context.constitution)
+    method = method_of(context.config.judge, context.constitution, context.config.seed)
     templates = context.constitution.templates_for(model)
     return judge_test_metrics(run_judge_tests(tests, method, model, templates))
 
@@ -56,6 +56,7 @@ def asked_again(context: StageContext, preferences: Sequence[Preference], limit:
         What :func:`cai.evaluate.repeats.ask_again` measures under ``asked_again``, if anything.
     """
     model, constitution = context.judge(), context.constitution
-    method, templates = method_of(context.config, constitution), constitution.templates_for(model)
+    method = method_of(context.config.judge, constitution, context.config.seed)
+    templates = constitution.templates_for(model)
     share = ask_again(preferences, constitution.principles, method, model, templates, limit)
     return {"asked_again": share} if share["n"] else {}

@@ -186,7 +186,7 @@ def _judge_again(run: Run) -> list[LabelEffect]:
         [preference.comparison for preference in before],
         run.constitution,
         run.judge(STAGE),
-        method_of(config, run.constitution),
+        method_of(config.judge, run.constitution, config.seed),
         principles=config.judge.principles or 0,
         combine=config.judge.combine,
         seed=config.seed,

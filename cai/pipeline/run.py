@@ -21,7 +21,7 @@ from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem
 from cai.files import write_text
 from cai.functions import look_in
-from cai.models.names import find_model
+from cai.models.names import find_model, is_function, is_server
 from cai.pipeline.reporter import NullReporter, Reporter
 
 CONFIG = "config.yaml"
@@ -158,10 +158,11 @@ class Run:
         roles = [(config.models.initial, self.chat_format, False)]
         roles += [(name, "", thinks) for name in (config.critic_model, config.judge_model)]
         for name, chat_format, enable_thinking in roles:
-            backend = self.backends.get(
-                self.model(name), chat_format, enable_thinking=enable_thinking
-            )
-            getattr(backend, "format", None)  # opened once; only backends in this process have one
+            model = self.model(name)
+            if is_server(model) or is_function(model):
+                continue
+            backend = self.backends.get(model, chat_format, enable_thinking=enable_thinking)
+            getattr(backend, "format", None)  # opens the tokenizer and tries its template, once
 
     def critic(self, stage: str) -> CachedModel:
         """The model that writes critiques and revisions.

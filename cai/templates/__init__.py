@@ -10,6 +10,7 @@ Example:
     Reply with the rewritten answer only.
 """
 
+from cai.templates.answer_alone import answer_alone
 from cai.templates.plain_text import TRANSCRIPT_STOPS, one_turn, transcript
 from cai.templates.prompts import (
     DEFAULT,
@@ -29,6 +30,7 @@ __all__ = [
     "TRANSCRIPT_STOPS",
     "TemplateSet",
     "Templates",
+    "answer_alone",
     "combined_hash",
     "one_turn",
     "template_path",

@@ -1,4 +1,4 @@
-"""Log-probabilities of whole answers, with and without training, and which prompts are held out."""
+"""Log-probabilities of whole answers, with and without training."""
 
 from __future__ import annotations
 
@@ -7,22 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cai.keys import uniform
 from cai.models.heads import Policy
 from cai.models.packing.layout import PackedBatch, PromptGroup, pack
 from cai.rl.losses import token_logprobs
 from cai.train.batching import bucket_by_length
-
-
-def is_held_out(prompt_id: str, fraction: float, seed: int) -> bool:
-    """Tell whether a prompt is among those that a model is measured on, not trained.
-
-    Args:
-        prompt_id: Id of the prompt.
-        fraction: Fraction of the prompts to hold out.
-        seed: Seed of the choice.
-    """
-    return uniform(seed, "held out", prompt_id) < fraction
 
 
 def sequence_logprobs(logits: Tensor, packed: PackedBatch, *, mean: bool = False) -> Tensor:

@@ -15,8 +15,9 @@ from cai.models.chat_template.format import ChatFormat
 from cai.models.heads import Policy
 from cai.records import Preference
 from cai.rl.losses import dpo_loss, ipo_loss
-from cai.train.answers import answer_logprobs, is_held_out, sequence_logprobs
+from cai.train.answers import answer_logprobs, sequence_logprobs
 from cai.train.engine import StepLoss
+from cai.train.held_out import is_held_out
 from cai.train.load import micro_batch_tokens_of
 from cai.train.loop import LossFunction, MicroBatch, first_and_last_decile
 from cai.train.options import TrainerOptions

@@ -14,9 +14,10 @@ from cai.models.chat_template.format import ChatFormat
 from cai.models.heads import Policy
 from cai.records import Prompt
 from cai.rl.losses import language_model_loss, token_logprobs
-from cai.train.answers import answer_logprobs, is_held_out
+from cai.train.answers import answer_logprobs
 from cai.train.batching import TokenizedExample, rows_key, tokenize
 from cai.train.engine import StepLoss
+from cai.train.held_out import is_held_out
 from cai.train.load import micro_batch_tokens_of
 from cai.train.loop import LossFunction, MicroBatch
 from cai.train.options import TrainerOptions

@@ -7,6 +7,9 @@ import pytest
 import torch
 from request_helpers import respond
 from safetensors.torch import load_file, save_file
+from tiny_models import save_tiny_llama
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from cai.backends import open_backend
 from cai.backends.local import LocalBackend
@@ -152,3 +155,16 @@ def test_hub_is_asked_once_for_a_missing_model(monkeypatch):
         with pytest.raises(InputError, match=hint):
             load_tokenizer(name)
     assert len(urls) == 2
+
+
+def test_characters_that_the_tokenizer_does_not_know_are_named_once(tmp_path):
+    letters = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyzHA: \n.")}
+    core = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    save_tiny_llama(PreTrainedTokenizerFast(tokenizer_object=core, eos_token="\n"), tmp_path)
+    backend = LocalBackend(str(tmp_path))
+    respond(backend, [GenerateRequest(conversation("hello"), 0, max_tokens=2)])
+    assert backend.notes == []
+    respond(backend, [GenerateRequest(conversation("héllo é"), 0, max_tokens=2)])
+    respond(backend, [LoglikelihoodRequest(conversation("wörld é"), ("a", "b"))])
+    (note,) = backend.notes
+    assert note.endswith("does not know some characters of the texts, such as é ö")

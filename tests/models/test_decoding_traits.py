@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_models import LLAMA, SMALL
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cai.errors import InputError
@@ -9,16 +10,6 @@ from cai.models.cache import cache_argument, new_cache
 from cai.models.decode import Stops, decode
 from cai.models.decoding_traits import FASTEST, DecodingTraits, decoding_traits
 
-SMALL = {
-    "vocab_size": 96,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-LLAMA = {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 64}
 MAMBA = SMALL | {"state_size": 4, "expand": 2, "time_step_rank": 4}
 HYBRID = LLAMA | {
     "head_dim": 8,

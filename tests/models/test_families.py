@@ -4,6 +4,7 @@ from collections import ChainMap
 
 import pytest
 import torch
+from tiny_models import LLAMA, SMALL
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from cai.models.decode import Stops, decode
@@ -13,16 +14,6 @@ from cai.models.packing.logits import answer_logits
 from cai.models.packing.prefix import group_rows, prefix_logits
 from cai.models.scalar import answer_scores
 
-SMALL = {
-    "vocab_size": 96,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-LLAMA = {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 64}
 FAMILIES = {
     "llama": SMALL | LLAMA,
     "qwen2": SMALL | LLAMA,

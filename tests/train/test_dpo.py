@@ -10,8 +10,9 @@ from cai.config import DPO, Training
 from cai.errors import InputError
 from cai.models.packing.layout import PromptGroup
 from cai.rl.losses import dpo_loss, ipo_loss
-from cai.train.answers import answer_logprobs, is_held_out
+from cai.train.answers import answer_logprobs
 from cai.train.dpo import train_dpo
+from cai.train.held_out import is_held_out
 from cai.train.load import load_policy
 from cai.train.options import TrainerOptions
 from cai.train.reward.dataset import PairLabel, PreferenceGroup, smoothed

@@ -6,7 +6,7 @@ import pytest
 import torch
 from toy_data import PROMPTS, preferences
 
-from cai.config import PPO, PPORollout, Reward, Training
+from cai.config import PPO, Monitor, PPORollout, Reward, Training
 from cai.errors import InputError
 from cai.models.chat_template.format import ChatFormat
 from cai.models.decode import Stops, decode
@@ -273,6 +273,21 @@ def test_ptx_needs_rows_that_fit(tiny, tmp_path, examples):
     inputs = PPOInputs(ptx_examples=examples)
     with pytest.raises(InputError, match=r"ppo\.ptx_coef: needs fine-tuning rows"):
         train_ppo(PROMPTS, tiny, tmp_path, config, score=answer_lengths, inputs=inputs)
+
+
+def test_what_the_context_has_no_room_for_is_counted(tiny, tmp_path):
+    too_long = Prompt.of("word " * 600)
+    inputs = PPOInputs(
+        monitor=Monitor(eval_every=1, eval_prompts=3),
+        eval_prompts=[PROMPTS[0], too_long, PROMPTS[1], too_long],
+        ptx_examples=[(PROMPTS[0], "Yes."), (too_long, "Yes."), (too_long, "No.")],
+    )
+    config = PPO(num_updates=1, ptx_coef=1, rollout=PPORollout(batch_size=2, max_tokens=2))
+    prompts = [*PROMPTS, *[too_long] * 3]
+    metrics = train_ppo(prompts, tiny, tmp_path, config, score=answer_lengths, inputs=inputs)
+    assert metrics["dropped_too_long"] == 3
+    assert metrics["eval_dropped_too_long"] == 1
+    assert metrics["ptx_dropped_too_long"] == 2
 
 
 def test_ppo_lora_adapters_are_drawn_by_the_seed(tiny):

@@ -9,7 +9,7 @@ from cai.errors import InputError
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import load_language_model
 from cai.records import Prompt
-from cai.train.answers import is_held_out
+from cai.train.held_out import is_held_out
 from cai.train.options import TrainerOptions
 from cai.train.sft import train_sft
 

@@ -16,10 +16,6 @@ class UnknownCharacters:
         self._tokenizer = tokenizer
         self._is_lost: dict[str, bool] = {}
 
-    def count(self, text: str) -> int:
-        """Count the characters of a text that are lost to the model."""
-        return sum(self._lost(character) for character in text)
-
     def among(self, text: str) -> list[str]:
         """List the different characters of a text that are lost, in order of appearance."""
         return [character for character in dict.fromkeys(text) if self._lost(character)]

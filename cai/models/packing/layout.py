@@ -39,8 +39,8 @@ from cai.errors import InputError, Problem
 from cai.quiet import quiet
 
 PROMPT_SEGMENT, PADDING_SEGMENT = 0, -1
-IMPOSSIBLE = 1e6
-"""Size from which a value is no logit and no hidden state."""
+IMPOSSIBLE = 1e4
+"""Size from which a value is no logit: models that exclude tokens set theirs so low."""
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """How far two passes over the same tokens may be apart, as a fraction of the largest value."""
 
@@ -317,7 +317,7 @@ def _fault_of_rows(model: PreTrainedModel) -> str:
     was_training = model.training
     model.train(mode=False)
     try:
-        found = _whole(model)(**packed.inputs)[0]
+        batched = _whole(model)(**packed.inputs)[0]
         alone = [_read(model, row) for row in (long, short, long[:5])]
     except FAILURES as error:
         return f"cannot read a batch: {next(iter(str(error).splitlines()), type(error).__name__)}"
@@ -325,7 +325,7 @@ def _fault_of_rows(model: PreTrainedModel) -> str:
         model.train(was_training)
     if not is_close(alone[0][:5], alone[2]):
         return "predicts a token from tokens that come after it"
-    if not (is_close(found[0], alone[0]) and is_close(found[1, :5], alone[1])):
+    if not (is_close(batched[0], alone[0]) and is_close(batched[1, :5], alone[1])):
         return "reads a text in a batch otherwise than alone"
     return ""
 

@@ -259,8 +259,8 @@ def _continue(
     if suffixes.attention.dim() == 2:  # one suffix in each line
         attention = torch.cat([prefix_mask, suffixes.attention], 1)
     else:
-        seen = prefix_mask.bool()[:, None, None].expand(-1, 1, suffixes.ids.shape[1], -1)
-        attention = torch.cat([seen, suffixes.attention], -1)
+        visible = prefix_mask.bool()[:, None, None].expand(-1, 1, suffixes.ids.shape[1], -1)
+        attention = torch.cat([visible, suffixes.attention], -1)
         if uses_additive_mask(model):
             attention = torch.where(attention, 0.0, torch.finfo(model.dtype).min).to(model.dtype)
     return {

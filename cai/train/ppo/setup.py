@@ -138,6 +138,26 @@ class PPOSetup:
         ]
         return Resume(out, made_from, self.options.training)
 
+    def dropped(self, prompts: Sequence[Prompt], state: PPOState) -> dict[str, int]:
+        """Count what was left out because the model's context has no room for it.
+
+        Args:
+            prompts: The prompts that were to be trained on.
+            state: The state that was built from them.
+        """
+        evaluator = state.monitor.evaluator
+        return {
+            "dropped_too_long": len(prompts) - len(state.prompts),
+            "ptx_dropped_too_long": len(self.inputs.ptx_examples) - len(self.ptx_rows),
+            "eval_dropped_too_long": len(self._eval_prompts)
+            - (len(evaluator.prompts) if evaluator else 0),
+        }
+
+    @property
+    def _eval_prompts(self) -> Sequence[Prompt]:
+        """The held-out prompts that the policy is to be evaluated on."""
+        return self.inputs.eval_prompts[: self.inputs.monitor.eval_prompts]
+
     def _tokenize_ptx(self) -> list[TokenizedExample]:
         """Tokenize the fine-tuning rows that fit in the model's context."""
         rows = []
@@ -171,7 +191,7 @@ class PPOSetup:
         rollout = self.config.rollout
         prompts = []
         prompt_ids = []
-        for prompt in self.inputs.eval_prompts[: self.inputs.monitor.eval_prompts]:
+        for prompt in self._eval_prompts:
             ids = self.chat.ids(self.chat.prompt(prompt.messages))
             if len(ids) + rollout.max_tokens <= self.context_length:
                 prompts.append(prompt)

@@ -60,8 +60,9 @@ def train_ppo(
         The metrics of the training, which are ``reward_before``, ``reward_after``, ``kl``,
         ``length``, ``stopped`` (fraction of answers that end by themselves), ``num_updates``,
         ``skipped_steps``, ``unread`` (answers without a score), ``dropped_too_long`` (prompts that
-        leave no room for an answer); ``eval_points``, ``alarms`` and ``stopped_by`` from the
-        monitor; ``constraint`` and ``multiplier`` with a constraint.
+        leave no room for an answer), ``eval_dropped_too_long`` and ``ptx_dropped_too_long`` (the
+        same of held-out prompts and of PPO-ptx rows); ``eval_points``, ``alarms`` and
+        ``stopped_by`` from the monitor; ``constraint`` and ``multiplier`` with a constraint.
 
     Raises:
         ValueError: If there is neither a reward model nor a score, or if both are given and the
@@ -81,7 +82,7 @@ def train_ppo(
     resume = setup.resume(state, out)
     _train(state, resume, options.log)
     summary = summarize(state.history, state.skipped_steps) | state.monitor.summary()
-    summary["dropped_too_long"] = len(prompts) - len(state.prompts)
+    summary |= setup.dropped(prompts, state)
     state.monitor.publish(model_card("ppo", policy, config, options.training, summary))
     resume.clear()
     return summary

@@ -12,7 +12,7 @@ from cai.errors import InputError
 from cai.models.chat_template.format import ChatFormat
 from cai.models.packing.layout import PromptGroup
 from cai.records import Preference
-from cai.train.answers import is_held_out
+from cai.train.held_out import is_held_out
 from cai.train.reward.dataset import PairLabel, PreferenceGroup, build_preference_groups
 from cai.train.reward.format_bias import STYLE_TIE, style_ties
 
