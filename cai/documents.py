@@ -7,9 +7,9 @@ with the nearest known key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -179,17 +179,31 @@ def model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
         model: The outer model.
         loc: The location.
     """
-    current = model
+    current, in_mapping = model, False
     for key in loc:
-        if isinstance(key, int):  # an item of a list, whose field named the model already
+        # an item of a list or a mapping, whose field named the model already
+        if isinstance(key, int) or in_mapping:
+            in_mapping = False
             continue
         field = current.model_fields.get(key)
         kinds = [field.annotation, *get_args(field.annotation)] if field else []
         models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
-        if not models:
+        if field is None or not models:
             return None
-        current = models[0]
-    return current
+        current, in_mapping = models[0], get_origin(field.annotation) is Mapping
+    return None if in_mapping else current
+
+
+def is_mapping(model: type[BaseModel], loc: Loc) -> bool:
+    """Whether there are values under names of the author's choice at a location inside a model.
+
+    Args:
+        model: The outer model.
+        loc: The location.
+    """
+    outer = model_at(model, loc[:-1]) if loc else None
+    field = outer.model_fields.get(str(loc[-1])) if outer else None
+    return field is not None and get_origin(field.annotation) is Mapping
 
 
 def known_fields(model: type[BaseModel], loc: Loc) -> list[str]:

@@ -105,9 +105,9 @@ def test_wrong_values_are_explained_in_plain_english(tmp_path, line, expected):
 
 
 def test_what_must_be_given_is_named(tmp_path):
-    assert problems(tmp_path / "run.yaml", "prompts: {red_team: a.jsonl}\n", load_config) == [
+    assert problems(tmp_path / "run.yaml", "prompts: {}\n", load_config) == [
         "F:1:1: constitution is missing",
-        "F:1:1: prompts.benign is missing",
+        "F:1:1: prompts: needs red_team or a set under revised: prompts to revise answers to",
     ]
 
 

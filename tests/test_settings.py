@@ -32,12 +32,13 @@ def test_every_setting_is_described(kind):
 @pytest.mark.parametrize(
     ("kind", "read", "given"),
     [
-        (RunConfig, load_config, {"constitution": "x", "red_team": "r", "benign": "b"}),
+        (RunConfig, load_config, {"constitution": "x", "red_team": "r"}),
         (TrainingConfig, load_training, {"out": "o"}),
     ],
 )
 def test_printed_settings_are_a_file_of_all_defaults(tmp_path, kind, read, given):
     text = settings_text(kind)
+    text = text.replace("red_team: null", "red_team:  # required", 1)  # or one under `revised`
     assert len(re.findall("required", text)) == len(given)
     for name, value in given.items():
         text = text.replace(f"{name}:  # required", f"{name}: {value}")

@@ -12,7 +12,7 @@ from cai.backends.budget import Usage
 from cai.evaluate.gold import columns, share_of
 from cai.evaluate.movement import rate_changes
 from cai.files import read_records
-from cai.pipeline.prompts import EVAL_RED_TEAM
+from cai.pipeline.prompt_sets import EVAL_BENIGN
 from cai.records import Revision, Sample
 
 RESULT_WIDTH = 34
@@ -134,7 +134,8 @@ def before_and_after(folder: Path, policies: Sequence[str]) -> Example | None:
         policies: The policies that answered the held-out prompts, in the order of their answers.
 
     Returns:
-        A held-out red-team prompt, or one of training if the policies were not compared.
+        A held-out prompt of a set that is revised, or one of training if the policies were not
+        compared.
     """
     path = folder / "evaluate" / "records.jsonl"
     trained = [name for name in FINAL_POLICIES if name in policies]
@@ -143,9 +144,9 @@ def before_and_after(folder: Path, policies: Sequence[str]) -> Example | None:
         count = len(answers) // len(policies)
         start = count * list(policies).index(trained[0])
         for before, after in zip(answers[:count], answers[start : start + count], strict=True):
-            red_team = before.prompt.kind == EVAL_RED_TEAM
+            is_revised = before.prompt.kind != EVAL_BENIGN
             whole = before.status == after.status == "ok"
-            if red_team and whole and before.response != after.response:
+            if is_revised and whole and before.response != after.response:
                 return Example(before.prompt.text, before.response, after.response)
     path = folder / "revise" / "records.jsonl"
     if path.is_file():

@@ -118,9 +118,13 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Put the section that the items of a list are in the place of its name."""
-    name = schema.get("items", {}).get("$ref", "").rpartition("/")[2]
-    return schema | {"items": definitions[name]} if name else schema
+    """Put the section that the items of a list or mapping are in the place of its name."""
+    for key in ("items", "additionalProperties"):
+        items = schema.get(key)
+        name = items.get("$ref", "").rpartition("/")[2] if isinstance(items, dict) else ""
+        if name:
+            return schema | {key: definitions[name]}
+    return schema
 
 
 def _allowed(schema: dict[str, Any]) -> str:
@@ -143,7 +147,8 @@ def _kind(schema: dict[str, Any]) -> str:
     if schema.get("type") == "object" and "properties" in schema:
         return f"{{{', '.join(schema['properties'])}}}"
     if schema.get("type") == "object":
-        return f"a mapping of names to {_PLURALS[schema['additionalProperties']['type']]}"
+        items = schema["additionalProperties"]
+        return f"a mapping of names to {_kind(items) or _PLURALS[items['type']]}"
     bounds = [f"{sign}{schema[bound]:g}" for bound, sign in _BOUNDS.items() if bound in schema]
     return ", ".join(bounds)
 

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cai.config.base import Count, Fraction, Name, NonNegative, Section
+
+EVAL = "eval_"
+"""Begins the name of a held-out set, before the name of the set that it belongs to."""
+
+
+class PromptSet(Section):
+    """A named set of prompts whose answers are revised, with principles of its own."""
+
+    file: str
+    """The prompts to train on."""
+    held_out: Name | None = None
+    """Held-out prompts of the same kind on which the policies are compared."""
+    principles: tuple[Name, ...] = ()
+    """Ids or globs of the principles by which answers to this set are critiqued, revised and
+    judged; empty: all that the constitution uses."""
+    limit: Count | None = None
+    """Number of prompts to use; null: all."""
 
 
 class Prompts(Section):
     """Prompt files: JSON lines of ``{"prompt": text}`` or ``{"messages": [...]}``.
 
-    Paths are relative to the run file.
+    Paths are relative to the run file. Answers to red-team prompts and to the sets under
+    ``revised`` are critiqued and revised.
     """
 
-    red_team: str
+    red_team: Name | None = None
     """Prompts that invite harm; their answers are critiqued and revised."""
-    benign: str
+    benign: Name | None = None
     """Prompts to be answered helpfully."""
+    revised: Mapping[str, PromptSet] = {}
+    """More sets whose answers are critiqued and revised, by name, such as ``style``."""
     eval_red_team: Name | None = None
     """Held-out red-team prompts on which the policies are compared; never trained on."""
     eval_benign: Name | None = None
@@ -30,6 +51,24 @@ class Prompts(Section):
     """Number of benign prompts to use; null: all."""
     eval_limit: Count | None = None
     """Number of prompts to use from each held-out file; null: all."""
+
+    @field_validator("revised")
+    @classmethod
+    def _plain_names(cls, revised: Mapping[str, PromptSet]) -> Mapping[str, PromptSet]:
+        for name in revised:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(f"{name!r} must be of the letters a to z, digits and _")
+            if name in ("red_team", "benign") or name.startswith(EVAL):
+                raise ValueError(f"{name!r} is the name of another set")
+        return revised
+
+    @model_validator(mode="after")
+    def _something_to_revise(self) -> Prompts:
+        if self.red_team is None and not self.revised:
+            raise ValueError("needs red_team or a set under revised: prompts to revise answers to")
+        if self.eval_red_team is not None and self.red_team is None:
+            raise ValueError("eval_red_team needs red_team, the prompts to train on")
+        return self
 
 
 class Sampling(Section):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from cai import shipped
 from cai.config.base import Section
 from cai.config.run import RunConfig, TrainingConfig
-from cai.documents import Document, known_fields, load, model_at, problems_of
+from cai.documents import Document, is_mapping, known_fields, load, model_at, problems_of
 from cai.errors import InputError, Problem, did_you_mean
 
 MAX_REPAIRS = 4
@@ -159,7 +159,7 @@ def _override(document: Document, override: str, kind: type[BaseModel]) -> Probl
     keys = name.split(".")
     for depth, key in enumerate(keys):
         known = known_fields(kind, tuple(keys[:depth]))
-        if key not in known:
+        if key not in known and not is_mapping(kind, tuple(keys[:depth])):
             unknown = ".".join(keys[: depth + 1])
             return Problem(where, f"there is no setting {unknown}{did_you_mean(key, known)}")
     try:

@@ -97,6 +97,11 @@ class RunConfig(Section):
         return self
 
     @property
+    def trains_control(self) -> bool:
+        """Whether a policy is fine-tuned on the answers to benign prompts alone."""
+        return self.sft.control and self.prompts.benign is not None
+
+    @property
     def critic_model(self) -> str:
         """Name of the model that writes critiques and revisions."""
         return self.models.critic or self.models.initial

@@ -170,6 +170,7 @@ class Constitution(_Frozen):
         weights: For each use, the weight of each principle. A weight of 0 is never drawn.
         few_shot: Examples of critique and revision, shown before the model's own conversation.
         templates: The source of each prompt template that the project replaces, by its name.
+        prompt_sets: For sets of prompts with principles of their own, the ids of these.
     """
 
     name: str
@@ -178,6 +179,7 @@ class Constitution(_Frozen):
     weights: Mapping[Use, Mapping[str, float]]
     few_shot: tuple[FewShotRevision, ...] = ()
     templates: Mapping[str, str] = {}
+    prompt_sets: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def hash(self) -> str:
@@ -189,15 +191,20 @@ class Constitution(_Frozen):
         ]
         if self.templates:
             content.append(sorted(self.templates.items()))
+        if self.prompt_sets:
+            content.append(["prompt_sets", sorted(self.prompt_sets.items())])
         return digest(content)
 
-    def used_for(self, use: Use) -> dict[str, float]:
+    def used_for(self, use: Use, prompt_set: str = "") -> dict[str, float]:
         """Return the weights of the principles that can be drawn for one use.
 
         Args:
             use: ``"revise"`` or ``"judge"``.
+            prompt_set: The set of the prompt. Its own principles, if it has any, are drawn.
         """
-        return {name: weight for name, weight in self.weights[use].items() if weight > 0}
+        used = {name: weight for name, weight in self.weights[use].items() if weight > 0}
+        own = self.prompt_sets.get(prompt_set)
+        return used if own is None else {name: used[name] for name in used if name in own}
 
     def templates_for(self, model: object) -> Templates:
         """Return the prompt templates for a model: the project's own over the shipped set.
@@ -232,7 +239,12 @@ class Constitution(_Frozen):
         }
         principles = {name: p for name, p in self.principles.items() if name not in ids}
         few_shot = tuple(shot for shot in self.few_shot if shot.principle not in ids)
+        sets = {
+            name: tuple(one for one in own if one not in ids)
+            for name, own in self.prompt_sets.items()
+        }
         changed = {"principles": principles, "weights": weights, "few_shot": few_shot}
+        changed["prompt_sets"] = sets
         return self.model_copy(update=changed)
 
 

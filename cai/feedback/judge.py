@@ -16,7 +16,8 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Literal, get_args
 
 from cai.arguments import check_choice, check_model, check_records
@@ -30,6 +31,8 @@ from cai.templates import DEFAULT, Templates
 
 Combine = Literal["mean", "sum", "vote", "together"]
 """Ways to make one label of several principles."""
+WeightsOf = Callable[[str], Mapping[str, float]]
+"""From the set of a prompt to the weights of the principles that are drawn for it."""
 MAX_HEADING_WORDS = 4
 """Words up to which a text that ends with a colon is only a heading."""
 _WORD = re.compile(r"\w", re.UNICODE)
@@ -76,10 +79,10 @@ def judge(
     check_choice("combine", combine, get_args(Combine))
     method = as_method(method, seed)
     templates = constitution.templates_for(model)
-    weights = constitution.used_for("judge")
+    used_for = lru_cache(partial(constitution.used_for, "judge"))
     by_id = constitution.principles_for(templates)
     drawn = [
-        [by_id[name] for name in _draw(comparison, weights, principles, seed)]
+        [by_id[name] for name in _draw(comparison, used_for, principles, seed)]
         for comparison in comparisons
     ]
     if combine == "together":
@@ -88,9 +91,9 @@ def judge(
     questions = [(comparison, principle) for comparison, chosen in pairs for principle in chosen]
     results = iter(score_all(method, questions, model, templates))
     # drawn principles are weighted by the draw; if all are asked, their verdicts are weighted
-    importance = {} if principles else _relative(weights)
     preferences = []
     for comparison, chosen in zip(comparisons, drawn, strict=True):
+        importance = {} if principles else _relative(used_for(comparison.prompt.kind))
         judgments = [next(results) for _ in chosen] or [_judgment_of_empty(comparison)]
         weight_of = [importance.get(judgment.principle, 1.0) for judgment in judgments]
         p_first = combine_judgments(judgments, weight_of, combine)
@@ -157,12 +160,11 @@ def combine_judgments(
     return sum(p * weight for p, weight in scored) / sum(weight for _, weight in scored)
 
 
-def _draw(
-    comparison: Comparison, weights: Mapping[str, float], principles: int, seed: int
-) -> list[str]:
+def _draw(comparison: Comparison, used_for: WeightsOf, principles: int, seed: int) -> list[str]:
     """Draw the principles for a comparison; none if an answer is empty."""
     if is_empty_answer(comparison.first) or is_empty_answer(comparison.second):
         return []
+    weights = used_for(comparison.prompt.kind)
     return draw_many(weights, principles or len(weights), seed, "judge", comparison.id)
 
 

@@ -18,6 +18,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Literal, get_args
 
 from cai.arguments import check_choice, check_model
@@ -69,13 +70,14 @@ def rate(
     check_choice("scale", scale, get_args(Scale))
     templates = constitution.templates_for(model)
     by_id = constitution.principles_for(templates)
-    weights = constitution.used_for("judge")
-    count = principles or len(weights)
+    used_for = lru_cache(partial(constitution.used_for, "judge"))
     requests: list[Request] = []
     drawn: list[list[str]] = []
     for prompt, answer in answers:
         names: list[str] = []
         if not is_empty_answer(answer):
+            weights = used_for(prompt.kind)
+            count = principles or len(weights)
             names = draw_many(weights, count, seed, "rate", prompt.id, digest(answer))
         requests += [_request(scale, by_id[name], prompt, answer, templates) for name in names]
         drawn.append(names)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 from cai.arguments import (
@@ -199,7 +200,7 @@ class _Reviser:
         self.sampling = sampling
         self.templates = constitution.templates_for(model)
         self.principles = constitution.principles_for(self.templates)
-        self.weights = constitution.used_for("revise")
+        self.used_for = lru_cache(partial(constitution.used_for, "revise"))
         self.examples = revision_examples(constitution, self.templates, direct=direct)
         self.revisions = tuple(example.revision for example in constitution.few_shot)
 
@@ -207,7 +208,8 @@ class _Reviser:
         """Return one step for each sample, from the response it has so far."""
         drafts = []
         for sample, response in zip(samples, responses, strict=True):
-            principle = self.principles[draw(self.weights, self.sampling.seed, sample.id, number)]
+            weights = self.used_for(sample.prompt.kind)
+            principle = self.principles[draw(weights, self.sampling.seed, sample.id, number)]
             conversation = self.examples + sample.prompt.with_answer(response)
             drafts.append(_Draft(sample, response, principle, conversation, self.revisions))
         if not self.direct:

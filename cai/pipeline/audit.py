@@ -20,7 +20,7 @@ from cai.pipeline.feedback import (
 )
 from cai.pipeline.first_labels import JUDGE_REMEDY
 from cai.pipeline.judge_checks import asked_again, shipped_examples, test_judge
-from cai.pipeline.prompts import BENIGN, RED_TEAM
+from cai.pipeline.prompt_sets import training_sets
 from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Preference
 from cai.templates import template_set
@@ -71,7 +71,8 @@ def audit_requests(dry_run: DryRun) -> list[RequestCount]:
     judge_set = template_set(config.judge_model)
     plan = plan_audit(config, dry_run.constitution, judgments, judge_set)
     tests = list(filter(needs_request, [*plan.tests, *plan.shipped_tests]))
-    prompts, labeled = [test.comparison.prompt for test in tests], dry_run.of_kind(RED_TEAM, BENIGN)
+    prompts = [test.comparison.prompt for test in tests]
+    labeled = dry_run.of_kind(*training_sets(dry_run.config))
     counts = [judgment_requests(dry_run, len(tests), prompts)]
     counts.append(judgment_requests(dry_run, plan.repeats, labeled))
     people = config.audit.human_pairs * principles_per_label(dry_run)

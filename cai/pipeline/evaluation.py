@@ -24,7 +24,8 @@ from cai.files import read_records
 from cai.pipeline.dry_run import DryRun, RequestCount, prompt_tokens
 from cai.pipeline.feedback import judgment_requests, method_of
 from cai.pipeline.policies import policies_of
-from cai.pipeline.prompts import EVAL_BENIGN, EVAL_RED_TEAM, prompts_of
+from cai.pipeline.prompt_sets import EVAL_RED_TEAM, held_out_sets
+from cai.pipeline.prompts import prompts_of
 from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Preference, Prompt, Sample
 
@@ -56,7 +57,7 @@ def evaluate_run(context: StageContext) -> Metrics:
     """
     from cai.models.scalar import load_scalar_model
 
-    prompts = prompts_of(context, EVAL_RED_TEAM, EVAL_BENIGN)
+    prompts = prompts_of(context, *held_out_sets(context.config))
     reward_model = load_scalar_model(context.input_checkpoint("reward"))
     answers = held_out_answers(context, prompts)
     context.write(sample for samples in answers.values() for sample in samples)
@@ -74,8 +75,8 @@ def evaluate_run(context: StageContext) -> Metrics:
 def evaluate_requests(dry_run: DryRun) -> list[RequestCount]:
     """The answers of every policy, their comparison with the first ones, and crossed pairs."""
     config = dry_run.config
-    prompts = dry_run.of_kind(EVAL_RED_TEAM, EVAL_BENIGN)
-    trained = 1 + config.sft.control + ("dpo" in config.algorithms)
+    prompts = dry_run.of_kind(*held_out_sets(config))
+    trained = 1 + config.trains_control + ("dpo" in config.algorithms)
     if "ppo" in config.algorithms:
         trained += config.iterations
     answers = RequestCount(

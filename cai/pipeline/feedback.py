@@ -31,7 +31,8 @@ from cai.pipeline.dry_run import (
 )
 from cai.pipeline.failures import Limit, check_failures
 from cai.pipeline.first_labels import FIRST_LABELS, check_first_labels
-from cai.pipeline.prompts import BENIGN, RED_TEAM, prompts_of
+from cai.pipeline.prompt_sets import revised_sets, training_sets
+from cai.pipeline.prompts import prompts_of
 from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
 from cai.templates import DEFAULT
@@ -62,7 +63,7 @@ def sample_stage(context: StageContext) -> Metrics:
             statuses[answered.status] += 1
             yield answered
 
-    context.write(in_chunks(prompts_of(context, RED_TEAM, BENIGN), answer))
+    context.write(in_chunks(prompts_of(context, *training_sets(context.config)), answer))
     limit = Limit("sample.max_tokens", config.sample.max_tokens)
     check_failures(context, "answers", statuses, limit)
     failed = {status: count for status, count in sorted(statuses.items()) if status != "ok"}
@@ -71,15 +72,16 @@ def sample_stage(context: StageContext) -> Metrics:
 
 def sample_requests(dry_run: DryRun) -> list[RequestCount]:
     """One request per prompt."""
-    prompts = dry_run.of_kind(RED_TEAM, BENIGN)
+    prompts = dry_run.of_kind(*training_sets(dry_run.config))
     max_tokens = dry_run.config.sample.max_tokens
     return [RequestCount(len(prompts), prompt_tokens(prompts), max_tokens)]
 
 
 def revise_stage(context: StageContext) -> Metrics:
-    """Critique and revise the answers to red-team prompts, by drawn principles."""
+    """Critique and revise the answers to the sets that are revised, by drawn principles."""
     config, critic = context.config.revise, context.critic()
-    drafts = (s for s in context.stream("sample", Sample) if s.prompt.kind == RED_TEAM)
+    sets = revised_sets(context.config)
+    drafts = (s for s in context.stream("sample", Sample) if s.prompt.kind in sets)
     counts, statuses, audit = Counter[str](), Counter[str](), RevisionAudit()
 
     def critique_and_revise(samples: list[Sample]) -> Iterator[Revision]:
@@ -144,7 +146,7 @@ def check_revisions(context: StageContext, audit: RevisionAudit) -> list[str]:
 
 def revise_requests(dry_run: DryRun) -> list[RequestCount]:
     """A critique and a revision per round and answer."""
-    config, prompts = dry_run.config, dry_run.of_kind(RED_TEAM)
+    config, prompts = dry_run.config, dry_run.of_kind(*revised_sets(dry_run.config))
     requests_per_round = 1 if config.revise.direct else 2
     count = len(prompts) * config.revise.rounds * requests_per_round
     # half of the requests also have the critique in front
@@ -158,7 +160,7 @@ def revise_requests(dry_run: DryRun) -> list[RequestCount]:
 def compare_stage(context: StageContext) -> Metrics:
     """Let the current policy answer every prompt several times, and pair different answers."""
     config, seed = context.config.compare, context.config.seed
-    prompts = prompts_of(context, RED_TEAM, BENIGN)
+    prompts = prompts_of(context, *training_sets(context.config))
     origin, policy = _current_policy(context)
     initial = context.policy(context.run.model(context.config.models.initial))
     prompts_with_pairs, statuses, counts = set[str](), Counter[str](), Counter[str]()
@@ -208,7 +210,7 @@ def _current_policy(context: StageContext) -> tuple[str, str]:
 
 def compare_requests(dry_run: DryRun) -> list[RequestCount]:
     """Several answers per prompt."""
-    config, prompts = dry_run.config.compare, dry_run.of_kind(RED_TEAM, BENIGN)
+    config, prompts = dry_run.config.compare, dry_run.of_kind(*training_sets(dry_run.config))
     count = len(prompts) * (config.samples + config.initial_samples)
     return [RequestCount(count, prompt_tokens(prompts), config.max_tokens)]
 
@@ -255,7 +257,7 @@ def judge_stage(context: StageContext) -> Metrics:
 
 def judge_requests(dry_run: DryRun) -> list[RequestCount]:
     """The requests of the judge's method, for each pair and each principle that is drawn."""
-    prompts = dry_run.of_kind(RED_TEAM, BENIGN)
+    prompts = dry_run.of_kind(*training_sets(dry_run.config))
     return [judgment_requests(dry_run, label_judgments(dry_run), prompts)]
 
 
@@ -265,7 +267,7 @@ def label_judgments(dry_run: DryRun) -> int:
     Args:
         dry_run: The run.
     """
-    compared, prompts = dry_run.config.compare, dry_run.of_kind(RED_TEAM, BENIGN)
+    compared, prompts = dry_run.config.compare, dry_run.of_kind(*training_sets(dry_run.config))
     pairs = min(compared.pairs_per_prompt, comb(compared.samples + compared.initial_samples, 2))
     return len(prompts) * pairs * principles_per_label(dry_run)
 

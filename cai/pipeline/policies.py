@@ -15,7 +15,7 @@ def policies_of(run: Run) -> dict[str, str]:
         run: The run.
     """
     config = run.config
-    stages = {"control": "control"} if config.sft.control else {}
+    stages = {"control": "control"} if config.trains_control else {}
     stages["sl_cai"] = "sft"
     if "ppo" in config.algorithms:
         for iteration in range(1, config.iterations):

@@ -32,6 +32,7 @@ from cai.models.names import (
     is_hub_id,
     is_server,
 )
+from cai.pipeline.prompt_sets import prompt_files, used_principles, with_prompt_sets
 from cai.pipeline.stage import PlannedStage
 from cai.pipeline.stages import plan_stages
 
@@ -96,7 +97,7 @@ def check_run(
         InputError: With every problem of the settings, the constitution and what is named.
     """
     parsed = parse_config(path, RunConfig, overrides)
-    problems, constitution = list(parsed.problems), None
+    problems, found = list(parsed.problems), None
     if parsed.config is not None:
         look_in(path.parent)
         stages = _stages_until(parsed.config, until)
@@ -106,11 +107,14 @@ def check_run(
             if any(planned.stage.name in TRAINING_STAGES for planned in stages):
                 problems += _missing_packages(parsed)
         problems += _problems(parsed, named)
-        constitution, more = _find_constitution(parsed, path.parent)
+        found, more = _find_constitution(parsed, path.parent)
         problems += more
-    if problems or constitution is None or parsed.config is None:
+        if found is not None:
+            problems += _problems(parsed, _principles_of_sets(parsed.config, found[0]))
+    if problems or found is None or parsed.config is None:
         raise InputError(problems)
-    return CheckedRun(parsed.config, *constitution)
+    constitution, source = found
+    return CheckedRun(parsed.config, with_prompt_sets(constitution, parsed.config), source)
 
 
 def check_training(
@@ -165,14 +169,21 @@ def _run_data(
     config: RunConfig, base: Path, stages: Sequence[PlannedStage]
 ) -> Iterator[NamedThing]:
     """Prompts, and the human data that one of the stages reads."""
-    for key in ("red_team", "benign", "eval_red_team", "eval_benign"):
-        yield NamedThing(("prompts", key), getattr(config.prompts, key), _reader(_prompts, base))
+    for file in prompt_files(config):
+        yield NamedThing(("prompts", *file.setting), file.name, _reader(_prompts, base))
     readers = [planned.stage for planned in stages if planned.stage.name != "prompts"]
     files = {name for stage in readers for name in stage.files(config)}
     for key in ("human", "test_sets"):
         for i, name in enumerate(getattr(config.reward, key)):
             if name in files:
                 yield NamedThing(("reward", key, i), name, _reader(read_preferences, base))
+
+
+def _principles_of_sets(config: RunConfig, constitution: Constitution) -> Iterator[NamedThing]:
+    for name, of_set in config.prompts.revised.items():
+        for i, pattern in enumerate(of_set.principles):
+            loc = ("prompts", "revised", name, "principles", i)
+            yield NamedThing(loc, pattern, partial(used_principles, constitution))
 
 
 def _run_models(

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.config import RunConfig
+from cai.config.feedback import EVAL
 from cai.data.prompts import by_kind, read_prompts
+from cai.pipeline.prompt_sets import PromptFile, prompt_files
 from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Prompt
-
-RED_TEAM, BENIGN = "red_team", "benign"
-EVAL_RED_TEAM, EVAL_BENIGN = "eval_red_team", "eval_benign"
-EVAL_SETS = {EVAL_RED_TEAM: "red-team", EVAL_BENIGN: "benign"}
-"""The held-out sets, and what they are called in a sentence."""
 
 
 class PromptSets(NamedTuple):
@@ -37,20 +34,13 @@ def read_prompt_sets(config: RunConfig, base: Path) -> PromptSets:
         config: The settings of the run.
         base: The folder of the run file.
     """
-    names, prompts = config.prompts, dict[str, Prompt]()
-    repeated = Counter[str]()
-    files = (
-        (RED_TEAM, names.red_team, names.red_team_limit),
-        (BENIGN, names.benign, names.benign_limit),
-        (EVAL_RED_TEAM, names.eval_red_team, names.eval_limit),
-        (EVAL_BENIGN, names.eval_benign, names.eval_limit),
-    )
-    for kind, name, limit in files:
-        if name is None:
+    prompts, repeated = dict[str, Prompt](), Counter[str]()
+    for file in prompt_files(config):
+        if file.name is None:
             continue
-        for prompt in read_prompts(base / name, kind, limit or 0):
+        for prompt in read_prompts(base / file.name, file.kind, file.limit or 0):
             if prompt.id in prompts:
-                repeated[kind] += 1
+                repeated[file.kind] += 1
             else:
                 prompts[prompt.id] = prompt
     return PromptSets(list(prompts.values()), dict(repeated))
@@ -60,10 +50,12 @@ def prompts_stage(context: StageContext) -> Metrics:
     """Read the prompt sets, each prompt once."""
     prompts, repeated = read_prompt_sets(context.config, context.run.base)
     context.write(prompts)
-    kinds = (RED_TEAM, BENIGN, EVAL_RED_TEAM, EVAL_BENIGN)
-    counts = {kind: len(by_kind(prompts, kind)) for kind in kinds}
+    files = prompt_files(context.config)
+    counts = {file.kind: len(by_kind(prompts, file.kind)) for file in files}
     metrics = {**counts, "in_an_earlier_set": sum(repeated.values()), "repeated": repeated}
-    notes = [_repeated_note(kind, count, counts[kind]) for kind, count in repeated.items()]
+    notes = [
+        _repeated_note(f, repeated[f.kind], counts[f.kind]) for f in files if f.kind in repeated
+    ]
     for note in dict.fromkeys([*notes, *held_out_notes(context.config, metrics)]):
         context.reporter.info(note)
     return metrics
@@ -88,21 +80,24 @@ def held_out_notes(config: RunConfig, metrics: Mapping[str, Any]) -> list[str]:
             the prompts that were left out because an earlier set has them.
     """
     repeated: Mapping[str, int] = metrics.get("repeated", {})
-    missing = [kind for kind in EVAL_SETS if not metrics.get(kind)]
-    unset = [kind for kind in missing if getattr(config.prompts, kind) is None]
+    files = [file for file in prompt_files(config) if file.is_held_out]
+    missing = [file for file in files if not metrics.get(file.kind)]
+    unset = [file for file in missing if file.name is None]
     notes = [
-        _repeated_note(kind, count, metrics.get(kind, 0))
-        for kind, count in repeated.items()
-        if kind in missing
+        _repeated_note(file, repeated[file.kind], metrics.get(file.kind, 0))
+        for file in missing
+        if file.kind in repeated
     ]
-    if len(unset) == len(EVAL_SETS):
-        settings = " and ".join(f"prompts.{kind}" for kind in EVAL_SETS)
+    if len(unset) == len(files):
+        settings = " and ".join(_setting(file) for file in files)
         notes.append(f"no held-out prompts: policies are not compared; set {settings}")
         return [*notes, *_nothing_to_monitor(config)]
-    for kind in unset:
-        name = EVAL_SETS[kind]
-        notes.append(f"no held-out {name} prompts: nothing is measured on them; set prompts.{kind}")
-    if len(missing) == len(EVAL_SETS):
+    for file in unset:
+        name = file.kind.removeprefix(EVAL).replace("_", "-")
+        notes.append(
+            f"no held-out {name} prompts: nothing is measured on them; set {_setting(file)}"
+        )
+    if len(missing) == len(files):
         notes.append("no held-out prompts are left: policies are not compared")
         notes += _nothing_to_monitor(config)
     return notes
@@ -114,6 +109,10 @@ def _nothing_to_monitor(config: RunConfig) -> list[str]:
     return ["no held-out prompts: monitor.eval_every has nothing to evaluate"]
 
 
-def _repeated_note(kind: str, repeated: int, kept: int) -> str:
+def _repeated_note(file: PromptFile, repeated: int, kept: int) -> str:
     of_all = f"{repeated} of {repeated + kept} prompts"
-    return f"prompts.{kind}: {of_all} are also in an earlier set and are left out"
+    return f"{_setting(file)}: {of_all} are also in an earlier set and are left out"
+
+
+def _setting(file: PromptFile) -> str:
+    return ".".join(("prompts", *file.setting))

@@ -23,6 +23,7 @@ from cai.feedback.revise import revise
 from cai.files import read_records
 from cai.functions import look_in
 from cai.pipeline.feedback import method_of
+from cai.pipeline.prompt_sets import with_prompt_sets
 from cai.pipeline.run import CACHE, CONFIG, CONSTITUTION_LOCK, Run, base_of
 from cai.records import Preference, Record, Revision
 
@@ -126,7 +127,9 @@ def effects(folder: Path, constitution: Constitution) -> Effects:
     try:
         with FileLock(folder / ".lock").acquire(timeout=0), ResponseCache(folder / CACHE) as cache:
             config = load_config(folder / CONFIG)
-            run = Run(folder, config, constitution, cache, base_of(folder))
+            run = Run(
+                folder, config, with_prompt_sets(constitution, config), cache, base_of(folder)
+            )
             look_in(run.base)
             chains, labels = _revise_again(run), _judge_again(run)
             return Effects(

@@ -22,6 +22,7 @@ from cai.errors import InputError, Problem
 from cai.files import write_text
 from cai.functions import look_in
 from cai.models.names import find_model, is_function, is_server
+from cai.pipeline.prompt_sets import with_prompt_sets
 from cai.pipeline.reporter import NullReporter, Reporter
 
 CONFIG = "config.yaml"
@@ -219,6 +220,7 @@ def open_run(
     distributed.check_launch()  # now, not hours later when training begins
     look_in(base)
     lock = _locked(folder)
+    constitution = with_prompt_sets(constitution, config)
     distributed.on_main(_describe, folder, config, constitution, base)
     cache = ResponseCache(folder / CACHE, budget) if distributed.is_main() else None
     distributed.wait()  # two processes that create the cache at once would lock each other out

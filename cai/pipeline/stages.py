@@ -6,6 +6,7 @@ from cai.config import RunConfig
 from cai.evaluate.revisions import SETTINGS
 from cai.pipeline import evaluation, feedback, training
 from cai.pipeline.audit import audit_requests, audit_stage
+from cai.pipeline.prompt_sets import prompt_files
 from cai.pipeline.prompts import prompts_stage
 from cai.pipeline.stage import PlannedStage, Stage, StageRef, plan
 
@@ -15,9 +16,7 @@ def _always(_: RunConfig) -> bool:
 
 
 def _prompt_files(config: RunConfig) -> tuple[str, ...]:
-    prompts = config.prompts
-    names = (prompts.red_team, prompts.benign, prompts.eval_red_team, prompts.eval_benign)
-    return tuple(name for name in names if name is not None)
+    return tuple(file.name for file in prompt_files(config) if file.name is not None)
 
 
 def _ppo_asks_judge(config: RunConfig) -> bool:
@@ -70,7 +69,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=(StageRef("sample"),),
         settings=("sft", "training", "models.chat_format"),
         models=("initial",),
-        is_wanted=lambda config: config.sft.control,
+        is_wanted=lambda config: config.trains_control,
     ),
     Stage(
         name="compare",

@@ -17,7 +17,15 @@ from cai.pipeline.audit import human_preferences
 from cai.pipeline.dry_run import DryRun, RequestCount, prompt_tokens
 from cai.pipeline.evaluation import gold_of
 from cai.pipeline.failures import Limit, failure_counts
-from cai.pipeline.prompts import BENIGN, EVAL_BENIGN, EVAL_RED_TEAM, RED_TEAM, prompts_of
+from cai.pipeline.prompt_sets import (
+    BENIGN,
+    EVAL_BENIGN,
+    EVAL_RED_TEAM,
+    held_out_sets,
+    revised_sets,
+    training_sets,
+)
+from cai.pipeline.prompts import prompts_of
 from cai.pipeline.stage import Metrics, StageContext
 from cai.pipeline.training_job import TrainingJob
 from cai.pipeline.unfit import warn_in_card
@@ -91,7 +99,7 @@ def ppo_stage(context: StageContext) -> Metrics:
         context.input_checkpoint("sft"),
         context.input_checkpoint("reward"),
         eval_prompts=_alternating(
-            prompts_of(context, EVAL_RED_TEAM), prompts_of(context, EVAL_BENIGN)
+            *(prompts_of(context, name) for name in held_out_sets(config)),
         ),
         ptx_rows=_sft_rows(context) if config.ppo.ptx_coef else (),
         rater=_rater(context, shard=False) if asks_judge else None,
@@ -112,7 +120,7 @@ def ppo_stage(context: StageContext) -> Metrics:
 def ppo_requests(dry_run: DryRun) -> list[RequestCount]:
     """Ratings by the judge: of all answers if it is the reward, of evaluations if it is gold."""
     config, monitor = dry_run.config, dry_run.config.monitor
-    eval_prompts = dry_run.of_kind(EVAL_RED_TEAM, EVAL_BENIGN)[: monitor.eval_prompts]
+    eval_prompts = dry_run.of_kind(*held_out_sets(config))[: monitor.eval_prompts]
     evaluations = 0
     if monitor.eval_every is not None and eval_prompts:
         evaluations = 1 + config.ppo.num_updates // monitor.eval_every
@@ -121,7 +129,7 @@ def ppo_requests(dry_run: DryRun) -> list[RequestCount]:
     if config.ppo.reward_source == "judge":
         ratings += config.ppo.num_updates * config.ppo.rollout.batch_size + evaluated
     principles = config.judge.principles or len(dry_run.constitution.used_for("judge"))
-    prompts = dry_run.of_kind(RED_TEAM, BENIGN)
+    prompts = dry_run.of_kind(*training_sets(config))
     answer_tokens = config.ppo.rollout.max_tokens
     tokens = prompt_tokens(prompts) + answer_tokens + dry_run.principle_tokens
     return [RequestCount(ratings * principles, tokens, 1)]
@@ -182,19 +190,23 @@ def _preferences(context: StageContext) -> tuple[list[Preference], dict[str, int
 
 def _mixed_prompts(context: StageContext) -> list[Prompt]:
     """As many training prompts as there are in the wanted mixture, drawn by a key."""
-    red_team, benign = prompts_of(context, RED_TEAM), prompts_of(context, BENIGN)
+    revised, benign = (
+        prompts_of(context, *revised_sets(context.config)),
+        prompts_of(context, BENIGN),
+    )
     seed, fraction = context.config.seed, context.config.ppo.rollout.benign_fraction
-    total = int(min(len(red_team) / max(1 - fraction, 1e-9), len(benign) / max(fraction, 1e-9)))
+    if not benign:
+        return shuffled(revised, seed, "ppo red")
+    total = int(min(len(revised) / max(1 - fraction, 1e-9), len(benign) / max(fraction, 1e-9)))
     return [
-        *shuffled(red_team, seed, "ppo red")[: round(total * (1 - fraction))],
+        *shuffled(revised, seed, "ppo red")[: round(total * (1 - fraction))],
         *shuffled(benign, seed, "ppo benign")[: round(total * fraction)],
     ]
 
 
-def _alternating(first: Sequence[Prompt], second: Sequence[Prompt]) -> list[Prompt]:
-    """Prompts of two sets in turn, so that any number of them is of both."""
-    pairs = zip_longest(first, second)
-    return [prompt for pair in pairs for prompt in pair if prompt is not None]
+def _alternating(*sets: Sequence[Prompt]) -> list[Prompt]:
+    """Prompts of all sets in turn, so that any number of them is of each."""
+    return [prompt for turn in zip_longest(*sets) for prompt in turn if prompt is not None]
 
 
 def _gold_reward(context: StageContext) -> GoldReward | None:
@@ -217,7 +229,7 @@ def _gold_reward(context: StageContext) -> GoldReward | None:
             flags = gold(prompt, text)
             if prompt.kind == EVAL_RED_TEAM and "harmful" in flags:
                 safe.append(1 - flags["harmful"])
-            elif prompt.kind != EVAL_RED_TEAM and "helpful" in flags:
+            elif prompt.kind == EVAL_BENIGN and "helpful" in flags:
                 helpful.append(flags["helpful"])
         return safe + helpful
 
