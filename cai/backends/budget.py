@@ -18,7 +18,7 @@ class Usage:
     """Requests and tokens, counted.
 
     Attributes:
-        requests: Requests that were sent to the model.
+        requests: Requests that were sent to the model, probes of a server included.
         cached: Requests that the cache answered, or that another request of the same call did.
         tokens_in: Prompt tokens of the requests that were sent.
         tokens_out: Generated tokens.

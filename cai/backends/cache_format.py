@@ -1,4 +1,4 @@
-"""The format of the response cache: the table, the key of a request, and the JSON of a response."""
+"""The format of the response cache: its tables, the key of a request, and the JSON of a response."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from cai.backends.protocol import (
 )
 from cai.keys import digest
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file; other versions are refused."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS responses (
-    key TEXT PRIMARY KEY, stage TEXT NOT NULL, kind TEXT NOT NULL, response TEXT NOT NULL,
-    tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL
+    key TEXT PRIMARY KEY, kind TEXT NOT NULL, response TEXT NOT NULL, checksum TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS usage (
+    stage TEXT PRIMARY KEY, requests INTEGER NOT NULL, tokens_in INTEGER NOT NULL,
+    tokens_out INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
+"""The responses, and all that was ever paid, that of failed requests and of probes included."""
 
 
 def cache_key(fingerprint: str, rendered: str, request: Request) -> str:
@@ -31,7 +35,7 @@ def cache_key(fingerprint: str, rendered: str, request: Request) -> str:
     Args:
         fingerprint: Identifies what the model computes.
         rendered: The exact text that the model reads.
-        request: The request.
+        request: The request. Its turns count too, since two conversations may render alike.
 
     Returns:
         40 hexadecimal digits.
@@ -48,20 +52,27 @@ def cache_key(fingerprint: str, rendered: str, request: Request) -> str:
     else:
         kind = "loglikelihood"
         values = {"options": request.options}
-    if request.answer_prefix:  # without one the key is that of older versions
-        values["answer_prefix"] = request.answer_prefix
-    return digest([fingerprint, rendered, kind, values], 40)
+    values["answer_prefix"] = request.answer_prefix
+    turns = [[message.role, message.content] for message in request.messages]
+    return digest([fingerprint, rendered, turns, kind, values], 40)
 
 
-def encode(response: Response) -> tuple[str, str]:
-    """Return the kind of a response and its JSON text."""
+def encode(key: str, response: Response) -> tuple[str, str, str]:
+    """Return the kind of a response, its JSON text, and the checksum of its row."""
     kind = "option_logprobs" if isinstance(response, OptionLogprobs) else "completion"
-    return kind, json.dumps(vars(response), ensure_ascii=True)
+    text = json.dumps(vars(response), ensure_ascii=True)
+    return kind, text, _checksum(key, kind, text)
 
 
-def decode(kind: str, text: str) -> Response:
-    """Return a response from its kind and its JSON text."""
+def decode(key: str, kind: str, text: str, checksum: str) -> Response | None:
+    """Return a response from its row; None if the row is not as it was written."""
+    if _checksum(key, kind, text) != checksum:
+        return None
     values = json.loads(text)
     if kind == "option_logprobs":
         return OptionLogprobs(**values | {"logprobs": tuple(values["logprobs"])})
     return clean_response(Completion(**values))
+
+
+def _checksum(key: str, kind: str, text: str) -> str:
+    return digest(f"{key} {kind} {text}")

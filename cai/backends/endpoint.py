@@ -109,6 +109,8 @@ class Endpoint:
     Attributes:
         url: The base URL.
         is_reachable: Whether there was a connection at the latest attempt.
+        probes: Keeps the responses to requests that are sent to find out what the server can do;
+            None while others are sent.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Endpoint:
     ) -> None:
         self.url = url
         self.is_reachable = True
+        self.probes: list[Response] | None = None
         self._model = model
         self._settings = settings
         self._is_stopped = is_stopped
@@ -150,7 +153,14 @@ class Endpoint:
             InputError: If the server refuses the key or does not know the model.
             LimitReached: If the quota is used up.
         """
-        max_failures = attempts or self._settings.attempts
+        response = await self._send(request, capabilities, attempts or self._settings.attempts)
+        if self.probes is not None:
+            self.probes.append(response)
+        return response
+
+    async def _send(
+        self, request: Request, capabilities: Capabilities, max_failures: int
+    ) -> Response:
         failures, waited, reason = 0, 0.0, ""
         while (
             failures < max_failures and waited < self._settings.patience and not self._is_stopped()

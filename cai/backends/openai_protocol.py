@@ -244,17 +244,18 @@ def option_logprobs(
             usable.append(choice)
         else:
             problems.append((finish_reason, reason))
-    tokens_in, _ = body.tokens
+    tokens_in, tokens_out = body.tokens
     if not usable:
         finish_reason, reason = problems[0]
         response = failed(request, reason, finish_reason)
         assert isinstance(response, OptionLogprobs)
-        return replace(response, tokens_in=tokens_in)
+        return replace(response, tokens_in=tokens_in, tokens_out=tokens_out)
     if not logprobs:
         answers = [choice.content or "" for choice in usable]
         scores = logprobs_from_votes(request.options, answers)
-        return OptionLogprobs(scores, tokens_in, votes=len(answers))
+        return OptionLogprobs(scores, tokens_in, votes=len(answers), tokens_out=tokens_out)
     first_token = usable[0].first_token
     if first_token is None:
         raise MalformedResponse("choices.0: no log-probabilities")
-    return OptionLogprobs(logprobs_from_first_token(request.options, first_token), tokens_in)
+    scores = logprobs_from_first_token(request.options, first_token)
+    return OptionLogprobs(scores, tokens_in, tokens_out=tokens_out)

@@ -93,6 +93,7 @@ class OptionLogprobs:
         votes: Number of samples that the probabilities were estimated from; 0 if they are the
             model's own.
         reason: Why there are no probabilities; empty if there are.
+        tokens_out: Number of generated tokens, such as those of the samples.
     """
 
     logprobs: tuple[float, ...]
@@ -100,11 +101,7 @@ class OptionLogprobs:
     finish_reason: FinishReason = "stop"
     votes: int = 0
     reason: str = ""
-
-    @property
-    def tokens_out(self) -> int:
-        """Number of generated tokens that count, which is 0."""
-        return 0
+    tokens_out: int = 0
 
 
 Response = Completion | OptionLogprobs

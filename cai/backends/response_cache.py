@@ -9,36 +9,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
-from cai import distributed
 from cai.backends.budget import Budget, Usage
-from cai.backends.cache_format import FORMAT, SCHEMA, cache_key, decode, encode
-from cai.backends.protocol import Backend, Request, Response, clean_response
+from cai.backends.cache_format import FORMAT, SCHEMA, decode, encode
+from cai.backends.cached_model import CachedModel, Progress
+from cai.backends.protocol import Backend, Response
 from cai.errors import InputError, LimitReached, Problem
 from cai.files import StrPath
-from cai.templates import Templates, TemplateSet
-
-_ROWS_PER_WRITE = 64
-_SECONDS_PER_WRITE = 0.5
-"""Responses are written in groups, at the latest after this time."""
-
-Progress = Callable[[int, int], None]
-"""Receives the number of requests that are done, and of all requests."""
-
-
-class _Row(NamedTuple):
-    """A response to be stored."""
-
-    key: str
-    stage: str
-    response: Response
 
 
 class ResponseCache:
@@ -49,12 +31,14 @@ class ResponseCache:
 
     Args:
         path: The SQLite file, created if needed; ``:memory:`` keeps the responses in memory only.
-        budget: Limits on all requests ever stored in the file and made now; none by default.
+        budget: Limits on all requests that were ever made by way of the file; none by default.
 
     Attributes:
         path: The file.
         budget: The limits.
         usage: What was used since the cache was opened, by stage.
+        failures: Requests that failed since the cache was opened, by stage and reason.
+        notes: What the user should know, such as answers that were damaged.
 
     Raises:
         InputError: If the file is not a cache, is of another version, or cannot be written.
@@ -65,6 +49,8 @@ class ResponseCache:
         self.path = Path(path)
         self.budget = budget or Budget()
         self.usage: dict[str, Usage] = {}
+        self.failures: dict[str, Counter[str]] = {}
+        self.notes: list[str] = []
         self._db = self._open()
         self._total = Usage()
         for stored in self.totals().values():
@@ -77,19 +63,14 @@ class ResponseCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unusable(f"cannot be written: {error.strerror}") from None
-        try:
-            with self._disk_errors():
-                db = sqlite3.connect(self.path, timeout=30)
-                try:
-                    self._prepare(db)
-                except BaseException:
-                    db.close()
-                    raise
-                return db
-        except sqlite3.DatabaseError as error:
-            raise self._unusable(
-                f"is not a response cache ({error}); move it away to start over"
-            ) from None
+        with self._disk_errors():
+            db = sqlite3.connect(self.path, timeout=30)
+            try:
+                self._prepare(db)
+            except BaseException:
+                db.close()
+                raise
+            return db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         """Check the version of the file before anything is written to it; create the table."""
@@ -111,13 +92,17 @@ class ResponseCache:
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        """Turn a full or locked disk into a limit: what is stored is intact."""
+        """Turn a full or locked disk into a limit: what is stored is intact. Name a damaged file."""
         try:
             yield
         except sqlite3.OperationalError as error:
             raise LimitReached(
                 f"{self.path}: {error}; all stored responses are kept, "
                 "free some space and run again"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(
+                f"is not a response cache or is damaged ({error}); move it away to start over"
             ) from None
 
     def __enter__(self) -> ResponseCache:
@@ -153,35 +138,70 @@ class ResponseCache:
         return CachedModel(self, backend, stage, progress, shard=shard)
 
     def find(self, keys: Sequence[str]) -> dict[str, Response]:
-        """Return the stored responses among ``keys``, by key."""
-        rows = self._db.execute(
-            "SELECT key, kind, response FROM responses"
-            " WHERE key IN (SELECT value FROM json_each(?))",
-            [json.dumps(keys)],
+        """Return the stored responses among ``keys``, by key.
+
+        A row that is not as it was written is removed, so that its request is sent again.
+        """
+        statement = (
+            "SELECT key, kind, response, checksum FROM responses"
+            " WHERE key IN (SELECT value FROM json_each(?))"
         )
-        return {key: decode(kind, text) for key, kind, text in rows}
+        found: dict[str, Response] = {}
+        damaged: list[str] = []
+        with self._disk_errors():
+            for key, *row in self._db.execute(statement, [json.dumps(keys)]):
+                response = decode(key, *row)
+                if response is None:
+                    damaged.append(key)
+                else:
+                    found[key] = response
+            if damaged:
+                self._remove(damaged)
+        return found
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        self.notes.append(f"{len(keys):,} damaged answers in {self.path} are asked for again")
+        with self._db:
+            self._db.executemany("DELETE FROM responses WHERE key = ?", [(key,) for key in keys])
 
     def store(self, rows: Sequence[tuple[str, str, Response]]) -> None:
-        """Store responses in one transaction.
+        """Store responses, and what was paid for them, in one transaction.
 
         Args:
-            rows: Key, stage and response of each row.
+            rows: Key, stage and response of each row. One without a key, or that failed, is only
+                paid for: the same request may succeed when it is sent again.
 
         Raises:
             LimitReached: If the disk is full.
         """
         values = [
-            (key, stage, *encode(response), response.tokens_in, response.tokens_out)
-            for key, stage, response in rows
+            (key, *encode(key, response))
+            for key, _, response in rows
+            if key and response.finish_reason != "failed"
         ]
-        statement = "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?)"
+        paid: dict[str, Usage] = {}
+        for _, stage, response in rows:
+            paid.setdefault(stage, Usage()).add(response)
+        statement = "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?)"
         with self._disk_errors(), self._db:
             self._db.executemany(statement, values)
+            for stage, usage in paid.items():
+                self._add_usage(stage, usage)
+
+    def _add_usage(self, stage: str, usage: Usage) -> None:
+        self._db.execute(
+            "INSERT INTO usage VALUES (?, ?, ?, ?) ON CONFLICT (stage) DO UPDATE SET"
+            " requests = requests + excluded.requests, tokens_in = tokens_in + excluded.tokens_in,"
+            " tokens_out = tokens_out + excluded.tokens_out",
+            (stage, usage.requests, usage.tokens_in, usage.tokens_out),
+        )
 
     def count(self, stage: str, response: Response) -> None:
         """Count a response of the model, for its stage and against the budget."""
         self.usage.setdefault(stage, Usage()).add(response)
         self._total.add(response)
+        if response.finish_reason == "failed":
+            self.failures.setdefault(stage, Counter())[response.reason] += 1
 
     def requests_left(self) -> int | None:
         """Return how many more requests the budget allows; None if there is no limit."""
@@ -198,171 +218,15 @@ class ResponseCache:
         )
 
     def totals(self) -> dict[str, Usage]:
-        """Return the requests and tokens behind all stored responses, by stage."""
-        rows = self._db.execute(
-            "SELECT stage, COUNT(*), SUM(tokens_in), SUM(tokens_out) FROM responses GROUP BY stage"
-        )
+        """Return the requests and tokens that were ever paid, by stage.
+
+        Those of requests that failed, and of probes, are among them.
+        """
+        with self._disk_errors():
+            rows = self._db.execute(
+                "SELECT stage, requests, tokens_in, tokens_out FROM usage"
+            ).fetchall()
         return {
             stage: Usage(requests, 0, tokens_in, tokens_out)
             for stage, requests, tokens_in, tokens_out in rows
         }
-
-
-class CachedModel:
-    """A backend with a cache in front of it, for one stage; see :meth:`ResponseCache.cached_model`.
-
-    Attributes:
-        cache: The cache.
-        backend: Responds to requests that are not in the cache.
-        stage: Name under which usage is counted.
-        progress: Called with the number of requests done and their total.
-        shard: Whether several processes each do a share of the requests.
-    """
-
-    def __init__(
-        self,
-        cache: ResponseCache,
-        backend: Backend,
-        stage: str,
-        progress: Progress | None,
-        *,
-        shard: bool = True,
-    ) -> None:
-        self.cache = cache
-        self.backend = backend
-        self.stage = stage
-        self.progress = progress
-        self.shard = shard and distributed.count() > 1
-
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of the backend."""
-        return self.backend.fingerprint
-
-    @property
-    def template_set(self) -> TemplateSet:
-        """The prompt templates that the backend's model reads."""
-        return Templates.for_model(self.backend).base
-
-    def __call__(self, requests: Sequence[Request]) -> list[Response]:
-        """Return the responses, in the order of the requests.
-
-        Args:
-            requests: The requests; equal ones are sent once.
-
-        Returns:
-            One response for each request.
-
-        Raises:
-            LimitReached: If the budget does not suffice; all responses so far are stored.
-        """
-        keys = [
-            cache_key(self.fingerprint, self.backend.render(request), request)
-            for request in requests
-        ]
-        responses = self.cache.find(list(dict.fromkeys(keys)))
-        missing = {
-            key: request
-            for key, request in zip(keys, requests, strict=True)
-            if key not in responses
-        }
-        usage = self.cache.usage.setdefault(self.stage, Usage())
-        usage.cached += len(requests) - len(missing)
-        affordable = dict(islice(missing.items(), self.cache.requests_left()))
-        done = len(requests) - len(missing)
-        total = done + len(affordable)
-        if self.shard:
-            responses |= self._respond_sharded(affordable, done, total)
-        else:
-            responses |= self._respond(affordable, done, total)
-        self._report(total, total)
-        if len(affordable) < len(missing):
-            self._check_budget()
-        return [responses[key] for key in keys]
-
-    def _check_budget(self) -> None:
-        if error := self.cache.limit_reached():
-            raise error
-
-    def _respond_sharded(
-        self, missing: dict[str, Request], done: int, total: int
-    ) -> dict[str, Response]:
-        """Let every process respond to its share of the requests, and gather all responses."""
-        # every process must look up its keys before the first response is stored
-        distributed.wait()
-        own_keys = distributed.share(list(missing))
-        own = self._respond({key: missing[key] for key in own_keys}, done, total)
-        responses: dict[str, Response] = {}
-        for rank, shard in enumerate(distributed.gather(own)):
-            responses |= shard
-            if rank != distributed.rank():
-                for response in shard.values():
-                    self.cache.count(self.stage, response)
-        return responses
-
-    def _respond(self, missing: dict[str, Request], done: int, total: int) -> dict[str, Response]:
-        """Get responses from the backend and store them as they come in.
-
-        When the budget is used up, the backend is stopped. The responses to requests that are
-        already in flight are still stored, since they have to be paid for.
-        """
-        if not missing:
-            return {}
-        self._check_budget()
-        keys = list(missing)
-        responses: dict[str, Response] = {}
-        limit: LimitReached | None = None
-        with _Writer(self.cache) as writer:
-            for index, raw in self.backend.respond(list(missing.values())):
-                response = clean_response(raw)
-                responses[keys[index]] = response
-                self.cache.count(self.stage, response)
-                # a failed request may succeed when it is sent again, so it is not stored
-                if response.finish_reason != "failed":
-                    writer.add(_Row(keys[index], self.stage, response))
-                # the caller reports the end, once
-                if writer.flush_if_due() and done + len(responses) < total:
-                    self._report(done + len(responses), total)
-                if limit is None and len(responses) < len(missing):
-                    limit = self.cache.limit_reached()
-                    if limit:
-                        self.backend.stop()
-        if len(responses) < len(missing):
-            raise limit or self._incomplete(len(responses), len(missing))
-        return responses
-
-    def _incomplete(self, received: int, expected: int) -> InputError:
-        message = f"respond() yielded {received} of {expected} responses; it must yield every one"
-        return InputError([Problem(f"backend {self.fingerprint}", message)])
-
-    def _report(self, done: int, total: int) -> None:
-        if self.progress:
-            self.progress(done, total)
-
-
-class _Writer:
-    """Stores responses in groups; what is left is stored on exit, whatever happens."""
-
-    def __init__(self, cache: ResponseCache) -> None:
-        self.cache = cache
-        self._pending: list[_Row] = []
-        self._written = time.monotonic()
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.cache.store(self._pending)
-
-    def add(self, row: _Row) -> None:
-        """Add a response to the next group."""
-        self._pending.append(row)
-
-    def flush_if_due(self) -> bool:
-        """Store the pending rows if they are many or old; return whether they were stored."""
-        age = time.monotonic() - self._written
-        if len(self._pending) < _ROWS_PER_WRITE and age <= _SECONDS_PER_WRITE:
-            return False
-        self.cache.store(self._pending)
-        self._pending, self._written = [], time.monotonic()
-        return True

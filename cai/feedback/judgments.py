@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from cai.backends.protocol import Completion, GenerateRequest, OptionLogprobs, Request, Response
+from cai.backends.protocol import GenerateRequest, OptionLogprobs, Request, Response
 from cai.constitution.schema import Principle
 from cai.feedback.verdicts import verdict
 from cai.records import Judgment
@@ -76,7 +76,7 @@ def build_judgment(
     """
     sampled = [request for request in requests if isinstance(request, GenerateRequest)]
     tokens_in = sum(response.tokens_in for response in responses)
-    tokens_out = sum(r.tokens_out for r in responses if isinstance(r, Completion))
+    tokens_out = sum(response.tokens_out for response in responses)
     return Judgment(
         principle=principle.id,
         principle_hash=principle.hash,

@@ -14,7 +14,8 @@ from filelock import BaseFileLock, FileLock, Timeout
 from cai import distributed
 from cai.backends import Backend, open_backend
 from cai.backends.budget import Budget
-from cai.backends.response_cache import CachedModel, ResponseCache
+from cai.backends.cached_model import CachedModel
+from cai.backends.response_cache import ResponseCache
 from cai.config import RunConfig
 from cai.constitution.lock import write_lock
 from cai.constitution.schema import Constitution

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cai import distributed
-from cai.backends.response_cache import CachedModel
+from cai.backends.cached_model import CachedModel
 from cai.config import RunConfig
 from cai.constitution.schema import Constitution
 from cai.files import read_records, stream_records, write_json, write_records

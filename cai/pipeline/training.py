@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from cai.backends.response_cache import CachedModel
+from cai.backends.cached_model import CachedModel
 from cai.errors import RunFailed
 from cai.feedback.rate import rate
 from cai.feedback.revise import training_rows

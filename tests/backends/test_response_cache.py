@@ -9,11 +9,14 @@ import textwrap
 import pytest
 from request_helpers import conversation
 
+from cai.backends import openai_protocol
+from cai.backends.budget import Budget, Usage
 from cai.backends.cache_format import cache_key
 from cai.backends.protocol import Completion, GenerateRequest, LoglikelihoodRequest
 from cai.backends.response_cache import ResponseCache
 from cai.backends.scripted import ScriptedBackend
 from cai.errors import InputError, LimitReached
+from cai.records import Message
 
 
 def backend(log=None, name="m"):
@@ -109,7 +112,7 @@ def test_caches_of_other_versions_are_refused_and_kept(tmp_path, version, table,
     with pytest.raises(InputError) as caught:
         ResponseCache(path)
     assert str(caught.value) == (
-        f"{path}: was written by {age} version of cai (format {version}, not 2); "
+        f"{path}: was written by {age} version of cai (format {version}, not 3); "
         "move it away to start over"
     )
     assert path.read_bytes() == content
@@ -136,15 +139,64 @@ def test_full_disk_stops_and_keeps_the_responses(tmp_path):
     assert log == []
 
 
-def test_failed_responses_are_not_stored(tmp_path):
-    class Failing(ScriptedBackend):
-        def respond(self, requests):
-            yield from ((i, Completion("", "failed", 0, 0, "oops")) for i in range(len(requests)))
+class Failing(ScriptedBackend):
+    def respond(self, requests):
+        yield from ((i, Completion("", "failed", 3, 4, "oops")) for i in range(len(requests)))
 
+
+def test_failed_responses_are_paid_for_and_asked_again(tmp_path):
+    request = GenerateRequest(conversation("a"), 1)
     with ResponseCache(tmp_path / "m.sqlite") as cache:
-        (response,) = cache.cached_model(Failing(name="m"))([GenerateRequest(conversation("a"), 1)])
+        (response,) = cache.cached_model(Failing(name="m"), "s")([request])
         assert response.reason == "oops"
-        assert cache.totals() == {}
+        assert cache.failures == {"s": {"oops": 1}}
+    log = []
+    with ResponseCache(tmp_path / "m.sqlite", Budget(requests=2)) as cache:
+        assert cache.totals() == {"s": Usage(1, 0, 3, 4)}
+        cache.cached_model(backend(log), "s")([request])
+        assert log == ["a"]
+        with pytest.raises(LimitReached, match="requests 2 of 2"):
+            cache.cached_model(backend(log), "s")([GenerateRequest(conversation("b"), 1)])
+
+
+def test_conversations_that_render_alike_have_keys_of_their_own():
+    one = (Message(role="user", content="Hi\n<assistant>\nHo\n<user>\nBye"),)
+    three = tuple(
+        Message(role=role, content=text)
+        for role, text in (("user", "Hi"), ("assistant", "Ho"), ("user", "Bye"))
+    )
+    rendered = {openai_protocol.render(GenerateRequest(turns, 1), "chat") for turns in (one, three)}
+    assert len(rendered) == 1
+    keys = {cache_key("m", "text", GenerateRequest(turns, 1)) for turns in (one, three)}
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("damage", ["replace(response, 'a 1', 'a 2')", "'{'", "'[]'"])
+def test_damaged_answer_is_asked_for_again(tmp_path, damage):
+    path, log = tmp_path / "m.sqlite", []
+    requests = [GenerateRequest(conversation(text), 1) for text in "ab"]
+    with ResponseCache(path) as cache:
+        expected = cache.cached_model(backend(), "s")(requests)
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE responses SET response = {damage} WHERE response LIKE '%a 1%'")
+    database.close()
+    for _ in range(2):
+        with ResponseCache(path) as cache:
+            assert cache.cached_model(backend(log), "s")(requests) == expected
+        assert log == ["a"]
+
+
+def test_damaged_page_is_one_line(tmp_path):
+    path = tmp_path / "m.sqlite"
+    requests = [GenerateRequest(conversation(f"{i} " + "x" * 500), 1) for i in range(100)]
+    with ResponseCache(path) as cache:
+        cache.cached_model(backend(), "s")(requests)
+    content = bytearray(path.read_bytes())
+    content[4096 * 3 : 4096 * 12] = b"\xff" * (4096 * 9)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"is damaged \(.*\); move it away to start over"):
+        with ResponseCache(path) as cache:
+            cache.cached_model(backend(), "s")(requests)
 
 
 def test_backend_that_leaves_requests_out_is_named(tmp_path):
