@@ -1,4 +1,4 @@
-"""The format of the response cache: its tables, the key of a request, and the JSON of a response."""
+"""The format of the response cache: tables, the key of a request, the JSON of a response."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ CREATE TABLE IF NOT EXISTS usage (
     stage TEXT PRIMARY KEY, requests INTEGER NOT NULL, tokens_in INTEGER NOT NULL,
     tokens_out INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS servers (
+    name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL
+) WITHOUT ROWID;
 """
-"""The responses, and all that was ever paid, that of failed requests and of probes included."""
+"""The responses; all that was ever paid, failed requests and probes included; and the servers."""
 
 
 def cache_key(fingerprint: str, rendered: str, request: Request) -> str:

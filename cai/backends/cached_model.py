@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cai import distributed
 from cai.backends.budget import Usage
 from cai.backends.cache_format import cache_key
 from cai.backends.protocol import Backend, Request, Response, clean_response
-from cai.errors import InputError, LimitReached, Problem
+from cai.errors import CaiError, InputError, LimitReached, Problem
 from cai.templates import Templates, TemplateSet
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class _Row(NamedTuple):
 
 
 class CachedModel:
-    """A backend with a cache in front of it, for one stage; see :meth:`~cai.backends.response_cache.ResponseCache.cached_model`.
+    """A backend with a cache in front of it, for one stage.
+
+    :meth:`cai.ResponseCache.cached_model` makes it.
 
     Attributes:
         cache: The cache.
@@ -58,10 +60,12 @@ class CachedModel:
         self.stage = stage
         self.progress = progress
         self.shard = shard and distributed.count() > 1
+        self._is_identified = not hasattr(backend, "identify")
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the backend."""
+        """Fingerprint of the backend; a server is asked which model it has."""
+        self._identify()
         return self.backend.fingerprint
 
     @property
@@ -81,9 +85,9 @@ class CachedModel:
         Raises:
             LimitReached: If the budget does not suffice; all responses so far are stored.
         """
+        fingerprint = self.fingerprint
         keys = [
-            cache_key(self.fingerprint, self.backend.render(request), request)
-            for request in requests
+            cache_key(fingerprint, self.backend.render(request), request) for request in requests
         ]
         responses = self.cache.find(list(dict.fromkeys(keys)))
         missing = {
@@ -104,6 +108,39 @@ class CachedModel:
         if len(affordable) < len(missing):
             self._check_budget()
         return [responses[key] for key in keys]
+
+    def _identify(self) -> None:
+        """Let a server say which model it has.
+
+        One that is gone, or that the budget does not allow to ask, counts as what it was before.
+        """
+        if self._is_identified:
+            return
+        self._is_identified = True
+        server: Any = self.backend
+        before = self.cache.fingerprint_of(server.spec)
+        try:
+            self._check_budget()
+            server.identify()
+        except CaiError:
+            if not before:
+                raise
+            server.assume(before)
+            return
+        finally:
+            self._pay(server.take_probes())
+        if before and before != server.fingerprint:
+            self.cache.notes.append(
+                f"{server.spec} has another model than before: its earlier answers are not used"
+            )
+        self.cache.remember(server.spec, server.fingerprint)
+
+    def _pay(self, probes: Sequence[Response]) -> None:
+        """Count requests that a backend made of its own."""
+        for response in probes:
+            self.cache.count(self.stage, response)
+        if probes:
+            self.cache.store([("", self.stage, response) for response in probes])
 
     def _check_budget(self) -> None:
         if error := self.cache.limit_reached():
@@ -139,6 +176,7 @@ class CachedModel:
         limit: LimitReached | None = None
         with _Writer(self.cache) as writer:
             for index, raw in self.backend.respond(list(missing.values())):
+                self._pay(_probes_of(self.backend))
                 response = clean_response(raw)
                 responses[keys[index]] = response
                 self.cache.count(self.stage, response)
@@ -161,6 +199,10 @@ class CachedModel:
     def _report(self, done: int, total: int) -> None:
         if self.progress:
             self.progress(done, total)
+
+
+def _probes_of(backend: Any) -> Sequence[Response]:
+    return backend.take_probes() if hasattr(backend, "take_probes") else ()
 
 
 class _Writer:

@@ -13,6 +13,7 @@ import openai
 
 from cai.backends import openai_protocol
 from cai.backends.capabilities import Capabilities
+from cai.backends.identity import models_of
 from cai.backends.openai_protocol import InterruptedResponse
 from cai.backends.openai_schema import Dialect, MalformedResponse, parse_body
 from cai.backends.protocol import GenerateRequest, Request, Response, failed
@@ -22,6 +23,8 @@ from cai.cleaning import HIDDEN, SECRET_LENGTH, clean, clean_json, excerpt
 from cai.errors import InputError, LimitReached, Problem
 from cai.keys import digest
 
+LIST_TIMEOUT = 10.0
+"""Seconds to wait for the list of models."""
 OVERLOADED = {429, 503, 529}
 """Statuses of a server that is busy: it gets fewer requests at once."""
 TRANSIENT = {408, 409, 425, 500, 502, 504, 520, 522, 524}
@@ -128,6 +131,7 @@ class Endpoint:
         self._settings = settings
         self._is_stopped = is_stopped
         self._limiter = AdaptiveLimiter(maximum=settings.concurrency)
+        self._http = http
         self._client = openai.AsyncOpenAI(
             base_url=url,
             api_key=api_key() or "none",
@@ -135,6 +139,27 @@ class Endpoint:
             http_client=http,
             timeout=settings.deadline,
         )
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model on the server."""
+        return self._model.name
+
+    @property
+    def reported_name(self) -> str:
+        """Name of the model in the server's latest response."""
+        return self._model.reported_name
+
+    async def list_models(self) -> list[dict[str, Any]]:
+        """Return what the server reports of its models; nothing if it has no such list."""
+        try:
+            async with asyncio.timeout(LIST_TIMEOUT):
+                response = await self._http.get(
+                    f"{self.url}/models", headers={"Authorization": f"Bearer {api_key() or 'none'}"}
+                )
+        except (httpx.HTTPError, TimeoutError):
+            return []
+        return models_of(response.content) if response.is_success else []
 
     async def send(
         self, request: Request, capabilities: Capabilities, attempts: int | None = None

@@ -92,7 +92,7 @@ class ResponseCache:
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        """Turn a full or locked disk into a limit: what is stored is intact. Name a damaged file."""
+        """Turn a full or locked disk into a limit, as what is stored is intact; name other faults."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -195,6 +195,28 @@ class ResponseCache:
             " tokens_out = tokens_out + excluded.tokens_out",
             (stage, usage.requests, usage.tokens_in, usage.tokens_out),
         )
+
+    def fingerprint_of(self, server: str) -> str:
+        """Return the fingerprint that a server had the last time; empty if it is new.
+
+        Args:
+            server: Its name.
+        """
+        statement = "SELECT fingerprint FROM servers WHERE name = ?"
+        with self._disk_errors():
+            row = self._db.execute(statement, (server,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def remember(self, server: str, fingerprint: str) -> None:
+        """Keep the fingerprint of a server.
+
+        Args:
+            server: Its name.
+            fingerprint: Its fingerprint.
+        """
+        with self._disk_errors(), self._db:
+            values = (server, fingerprint)
+            self._db.execute("INSERT OR REPLACE INTO servers VALUES (?, ?)", values)
 
     def count(self, stage: str, response: Response) -> None:
         """Count a response of the model, for its stage and against the budget."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast, get_args
 
 import httpx2 as httpx
@@ -17,11 +18,12 @@ from cai.arguments import check_choice
 from cai.backends import openai_protocol
 from cai.backends.capabilities import probe, probe_continuation
 from cai.backends.endpoint import Endpoint, ServedModel, ServerSettings
+from cai.backends.identity import Identity, identify
 from cai.backends.openai_schema import Dialect
 from cai.backends.protocol import Request, Response
 from cai.backends.server_address import form_problem, urls_of
 from cai.backends.transport import CappedTransport, Worker
-from cai.errors import CaiError, InputError, LimitReached
+from cai.errors import CaiError, InputError, LimitReached, Problem
 
 __all__ = ["ServerBackend", "ServerSettings"]
 
@@ -50,8 +52,10 @@ class ServerBackend:
 
     Attributes:
         urls: The base URLs.
-        fingerprint: Names the model and how it is asked. The URLs are not part of it, so a server
-            may move without making its responses in the cache useless.
+        spec: The name of the server that was given.
+        fingerprint: Names the model and how it is asked and, once :meth:`identify` was called, a
+            digest of which model it is. The URLs are not part of it, so a server may move without
+            making its responses in the cache useless.
         settings: Limits on time, size and concurrency.
 
     Raises:
@@ -70,6 +74,7 @@ class ServerBackend:
             raise InputError(problem)
         check_choice("chat_format", chat_format or "chat", get_args(Dialect))
         dialect = cast("Dialect", chat_format or "chat")
+        self.spec = spec
         self.urls = urls_of(spec)
         self.settings = settings or ServerSettings()
         self._model = ServedModel(spec.partition("#")[2], dialect, enable_thinking)
@@ -78,13 +83,47 @@ class ServerBackend:
             parts.append(dialect)
         if enable_thinking:
             parts.append("enable_thinking")
-        self.fingerprint = ":".join(parts)
+        self._name = self.fingerprint = ":".join(parts)
+        self._identity: Identity | None = None
+        self._probes: list[Response] = []
         self._queue: _RequestQueue | None = None
 
     @property
     def notes(self) -> list[str]:
         """What the user should know about the servers, such as missing capabilities."""
         return self._model.notes
+
+    def identify(self) -> None:
+        """Find out which model the servers have, and add it to the fingerprint.
+
+        Raises:
+            InputError: If they have different models, refuse the key or do not know the model.
+            LimitReached: If they do not answer.
+        """
+        if self.fingerprint != self._name:
+            return
+        worker = Worker(self._identify(), lambda: None)
+        worker.start()
+        try:
+            while worker.is_alive():
+                worker.join(POLL_INTERVAL)
+        finally:
+            worker.cancel()
+        if worker.error:
+            raise worker.error
+
+    def assume(self, fingerprint: str) -> None:
+        """Take a server that does not answer for the one that it was before.
+
+        Args:
+            fingerprint: Its fingerprint then; another model is refused once it answers.
+        """
+        self.fingerprint = fingerprint
+
+    def take_probes(self) -> list[Response]:
+        """Return the responses to requests of the backend's own, each once."""
+        probes, self._probes = self._probes, []
+        return probes
 
     def render(self, request: Request) -> str:
         """Return what the model reads; the turns, if the server renders them."""
@@ -120,16 +159,45 @@ class ServerBackend:
         if self._queue:
             self._queue.stop()
 
+    async def _identify(self) -> None:
+        async with _http_client(self.settings) as http:
+            endpoints = self._endpoints(http, lambda: False)
+            await self._probe(endpoints[0])
+            assert self._model.capabilities is not None
+            for endpoint in endpoints[1:]:
+                with self._counted_probes(endpoint):
+                    other = await identify(endpoint, self._model.capabilities)
+                assert self._identity is not None
+                if endpoint.is_reachable and (what := self._identity.difference(other)):
+                    raise InputError(
+                        [
+                            Problem(
+                                f"{self.urls[0]}, {endpoint.url}",
+                                f"are different models ({what}); give each a role of its own",
+                            )
+                        ]
+                    )
+
+    def _endpoints(self, http: httpx.AsyncClient, is_stopped: Callable[[], bool]) -> list[Endpoint]:
+        return [Endpoint(url, http, self._model, self.settings, is_stopped) for url in self.urls]
+
+    @contextmanager
+    def _counted_probes(self, endpoint: Endpoint) -> Iterator[None]:
+        """Keep the responses to probes, which have to be paid for too."""
+        endpoint.probes = self._probes
+        try:
+            yield
+        finally:
+            endpoint.probes = None
+
     async def _send_all(
         self, pending: _RequestQueue, put: Callable[[tuple[int, Response]], None]
     ) -> None:
         settings = self.settings
         async with _http_client(settings) as http:
-            endpoints = [
-                Endpoint(url, http, self._model, settings, lambda: pending.is_stopped)
-                for url in self.urls
-            ]
-            await self._probe(endpoints[0], pending)
+            endpoints = self._endpoints(http, lambda: pending.is_stopped)
+            await self._probe(endpoints[0])
+            await self._probe_continuation(endpoints[0], pending)
             # as many senders as may ever be active; the endpoint's rate limit says how many are
             senders = min(settings.concurrency, len(pending))
             async with asyncio.TaskGroup() as group:
@@ -139,15 +207,29 @@ class ServerBackend:
             if pending.error:
                 raise pending.error
 
-    async def _probe(self, endpoint: Endpoint, pending: _RequestQueue) -> None:
+    async def _probe(self, endpoint: Endpoint) -> None:
+        """Find out, once, what a server can do and which model it has."""
         model = self._model
-        if model.capabilities is None:
-            model.capabilities = await probe(endpoint, enable_thinking=model.enable_thinking)
-            model.notes += [f"{endpoint.url} {text}" for text in model.capabilities.limitations()]
-        can = model.capabilities
+        if model.capabilities is not None:
+            return
+        with self._counted_probes(endpoint):
+            capabilities = await probe(endpoint, enable_thinking=model.enable_thinking)
+            self._identity = await identify(endpoint, capabilities)
+        model.notes += [f"{endpoint.url} {text}" for text in capabilities.limitations()]
+        fingerprint = f"{self._name}:{self._identity.digest}"
+        if self.fingerprint not in (self._name, fingerprint):
+            text = "does not have the model that it had before; run again to ask this one"
+            raise LimitReached(f"{endpoint.url} {text}")
+        self.fingerprint = fingerprint
+        model.capabilities = capabilities
+
+    async def _probe_continuation(self, endpoint: Endpoint, pending: _RequestQueue) -> None:
+        model, can = self._model, self._model.capabilities
+        assert can is not None
         is_needed = pending.has_begun_answers and model.dialect == "chat"
         if is_needed and can.continuation is None:
-            can.continuation = await probe_continuation(endpoint, can)
+            with self._counted_probes(endpoint):
+                can.continuation = await probe_continuation(endpoint, can)
             if can.continuation == "none":
                 text = "does not continue a begun answer: options are asked for in words"
                 model.notes.append(f"{endpoint.url} {text}")
