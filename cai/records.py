@@ -7,7 +7,7 @@ never a default value: where a model gave none, ``status`` says why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -32,10 +32,26 @@ Status = Literal[
 - ``filtered``: the server withheld the text.
 - ``failed``: the request failed.
 """
+SEVERITY: tuple[Status, ...] = (
+    "ok",
+    "unscored",
+    "invalid",
+    "empty",
+    "truncated",
+    "too_long",
+    "filtered",
+    "failed",
+)
+"""The statuses, the worst last: what is made from several records carries the worst of theirs."""
 Text = Annotated[
     str, BeforeValidator(lambda value: clean(value) if isinstance(value, str) else value)
 ]
 """A string without lone surrogates, whether it comes from a file, a server or Python code."""
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """Return the worst of some statuses; ``ok`` if there are none."""
+    return max(statuses, key=SEVERITY.index, default="ok")
 
 
 class Record(BaseModel):
@@ -186,7 +202,8 @@ class Revision(Record):
     """A sample and its rounds of critique and revision.
 
     Attributes:
-        id: Digest of the sample's id and the steps.
+        id: Digest of what it was made from: the sample, the critic, how it was asked, and the
+            principles of the steps.
         sample: The original response.
         steps: The rounds, in order.
     """
@@ -259,7 +276,7 @@ class Judgment(Record):
         principle_hash: Hash of the principle's texts.
         method: Name of the judge method, such as ``option_logprobs``.
         p_first: Probability that the first answer is the better one; None if there is no verdict.
-        status: Whether there is a verdict.
+        status: Whether there is a verdict; if not, the worst status of the judge's responses.
         reason: What went wrong with some or all of the judge's responses.
         evidence: The numbers behind the verdict, by name: the probability of an option for each
             order of the answers, or the probability that a critique finds a problem in each answer.
@@ -296,10 +313,12 @@ class Preference(Record):
     """A comparison with its label, or with the reason why it has none.
 
     Attributes:
-        id: Digest of the comparison and the judgments, or of the row that the label was read from.
+        id: Digest of what the label was made from: the comparison, the judge, how it was asked and
+            the principles; or of the row that it was read from.
         comparison: The two answers.
         p_first: Probability that the first answer is the better one; None if there is no label.
-        status: ``ok`` exactly if there is a label.
+        status: ``ok`` exactly if there is a label; otherwise the worst status of the judgments.
+        reason: What went wrong with some or all of the judgments.
         source: Where the label comes from, such as ``ai`` or ``human``; training does not read it.
         margin: By how much the better answer leads, in units of reward, if the annotator said so.
         judgments: The verdicts by principle that the label combines.
@@ -310,6 +329,7 @@ class Preference(Record):
     comparison: Comparison
     p_first: float | None = Field(default=None, ge=0, le=1)
     status: Status = "ok"
+    reason: Text = ""
     source: Text
     margin: float = Field(default=0.0, ge=0)
     judgments: tuple[Judgment, ...] = ()

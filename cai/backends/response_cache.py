@@ -92,7 +92,7 @@ class ResponseCache:
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        """Turn a full or locked disk into a limit, as what is stored is intact; name other faults."""
+        """Turn a full or locked disk into a limit: what is stored is intact. Name other faults."""
         try:
             yield
         except sqlite3.OperationalError as error:

@@ -16,17 +16,19 @@ Example:
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from cai.arguments import check_choice, check_model, check_records
 from cai.backends.protocol import Model
 from cai.constitution.arguments import check_constitution
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge_methods import JudgeMethod, as_method, score_all
+from cai.feedback.judgments import MAX_REASONS
 from cai.keys import digest, draw_many
-from cai.records import Comparison, Judgment, Preference
+from cai.records import Comparison, Judgment, Preference, worst
 from cai.templates import DEFAULT, Templates
 
 Combine = Literal["mean", "sum", "vote", "together"]
@@ -52,7 +54,7 @@ def judge(
     """Label comparisons by principles.
 
     An empty answer loses without a request, see :func:`~cai.feedback.judge.is_empty_answer`. A
-    comparison without a readable verdict has no label and the status ``unscored``.
+    comparison without a readable verdict has no label, and the worst status of its judgments.
 
     Args:
         comparisons: The pairs of answers.
@@ -91,13 +93,14 @@ def judge(
     questions = [(comparison, principle) for comparison, chosen in pairs for principle in chosen]
     results = iter(score_all(method, questions, model, templates))
     # drawn principles are weighted by the draw; if all are asked, their verdicts are weighted
+    asked = _Asked(model.fingerprint, combine)
     preferences = []
     for comparison, chosen in zip(comparisons, drawn, strict=True):
         importance = {} if principles else _relative(used_for(comparison.prompt.kind))
         judgments = [next(results) for _ in chosen] or [_judgment_of_empty(comparison)]
         weight_of = [importance.get(judgment.principle, 1.0) for judgment in judgments]
         p_first = combine_judgments(judgments, weight_of, combine)
-        preferences.append(_preference(comparison, judgments, p_first, model.fingerprint))
+        preferences.append(_preference(comparison, judgments, p_first, asked))
     return preferences
 
 
@@ -191,18 +194,39 @@ def _judgment_of_empty(comparison: Comparison) -> Judgment:
     )
 
 
+class _Asked(NamedTuple):
+    """Who labeled comparisons, and how several verdicts became one label."""
+
+    judge: str
+    combine: Combine
+
+
 def _preference(
-    comparison: Comparison, judgments: Sequence[Judgment], p_first: float | None, judge_id: str
+    comparison: Comparison, judgments: Sequence[Judgment], p_first: float | None, asked: _Asked
 ) -> Preference:
-    # no part of the id: a server's error message, which may differ from run to run, and the mass,
-    # which labels of older runs do not have
-    content = [judgment.model_dump(exclude={"reason", "option_mass"}) for judgment in judgments]
+    # nothing that the judge answered: the last digits of a probability differ from run to run
+    how = [
+        (j.principle, j.principle_hash, j.method, j.template, j.seeds, j.temperature)
+        for j in judgments
+    ]
     return Preference(
-        id=digest([comparison.id, content]),
+        id=digest([comparison.id, *asked, how]),
         comparison=comparison,
         p_first=p_first,
-        status="unscored" if p_first is None else "ok",
+        status="ok" if p_first is not None else worst(["unscored", *(j.status for j in judgments)]),
+        reason=_reason(judgments),
         source="ai",
         judgments=tuple(judgments),
-        judge=judge_id,
+        judge=asked.judge,
+    )
+
+
+def _reason(judgments: Sequence[Judgment]) -> str:
+    """Return what went wrong with the judgments of a label, each text once, with its count."""
+    reasons = Counter(judgment.reason for judgment in judgments if judgment.reason)
+    if len(judgments) == 1:
+        return next(iter(reasons), "")
+    return "; ".join(
+        f"{count} of {len(judgments)} verdicts: {reason}"
+        for reason, count in reasons.most_common(MAX_REASONS)
     )

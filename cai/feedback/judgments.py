@@ -6,11 +6,24 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from cai.backends.protocol import GenerateRequest, OptionLogprobs, Request, Response
+from cai.backends.protocol import (
+    FinishReason,
+    GenerateRequest,
+    OptionLogprobs,
+    Request,
+    Response,
+)
 from cai.constitution.schema import Principle
 from cai.feedback.verdicts import verdict
-from cai.records import Judgment
+from cai.records import Judgment, Status, worst
 
+_STATUSES: dict[FinishReason, Status] = {
+    "stop": "ok",
+    "length": "truncated",
+    "too_long": "too_long",
+    "filtered": "filtered",
+    "failed": "failed",
+}
 MAX_REASONS = 3
 """Number of different failures that a judgment's reason lists."""
 
@@ -82,7 +95,7 @@ def build_judgment(
         principle_hash=principle.hash,
         method=method,
         p_first=p_first,
-        status="unscored" if p_first is None else "ok",
+        status="ok" if p_first is not None else _status_without_verdict(responses),
         reason=failure_summary(requests, responses),
         evidence=dict(evidence or {}),
         option_mass=tuple(mass for r in responses if (mass := option_mass(r)) is not None),
@@ -91,6 +104,12 @@ def build_judgment(
         temperature=sampled[0].temperature if sampled else None,
         tokens=(tokens_in, tokens_out),
     )
+
+
+def _status_without_verdict(responses: Sequence[Response]) -> Status:
+    """Return why responses give no verdict: the worst of what happened to them."""
+    statuses = [_STATUSES[response.finish_reason] for response in responses]
+    return worst(["unscored", *statuses])
 
 
 def failure_summary(requests: Sequence[Request], responses: Sequence[Response]) -> str:

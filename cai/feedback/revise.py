@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
 
 from cai.arguments import (
     check_count,
@@ -92,7 +91,7 @@ def revise(
         for i, step in enumerate(reviser.round(usable, responses, number)):
             steps[i].append(step)
             responses[i] = step.revision
-    return [_revision(sample, own) for sample, own in zip(usable, steps, strict=True)]
+    return [reviser.record(sample, own) for sample, own in zip(usable, steps, strict=True)]
 
 
 def training_rows(revisions: Sequence[Revision], rows: str = "final") -> list[tuple[Prompt, str]]:
@@ -203,6 +202,23 @@ class _Reviser:
         self.used_for = lru_cache(partial(constitution.used_for, "revise"))
         self.examples = revision_examples(constitution, self.templates, direct=direct)
         self.revisions = tuple(example.revision for example in constitution.few_shot)
+        # what a revision's id depends on beside its sample and principles
+        self.asked = digest(
+            [
+                model.fingerprint,
+                direct,
+                astuple(sampling),
+                [self.templates.hash(name) for name in ("critique", "revise")],
+                [turn.model_dump() for turn in self.examples],
+            ]
+        )
+
+    def record(self, sample: Sample, steps: Sequence[Step]) -> Revision:
+        """Return the record of a sample and its rounds."""
+        drawn = [(step.principle, step.principle_hash) for step in steps]
+        return Revision(
+            id=digest([sample.id, self.asked, drawn]), sample=sample, steps=tuple(steps)
+        )
 
     def round(self, samples: Sequence[Sample], responses: Sequence[str], number: int) -> list[Step]:
         """Return one step for each sample, from the response it has so far."""
@@ -254,15 +270,3 @@ class _Reviser:
 
 def _reasoning(completion: Completion | None) -> str:
     return completion.reasoning if completion else ""
-
-
-def _revision(sample: Sample, steps: Sequence[Step]) -> Revision:
-    # a server's error message, which may differ from run to run, is no part of the id
-    content = [_content(step) for step in steps]
-    return Revision(id=digest([sample.id, content]), sample=sample, steps=tuple(steps))
-
-
-def _content(step: Step) -> dict[str, Any]:
-    # a step from which nothing was removed has the id that older versions gave it
-    left_out = {"reason", "written"} if step.removed else {"reason", "written", "removed"}
-    return step.model_dump(exclude=left_out)

@@ -194,9 +194,9 @@ def test_damaged_page_is_one_line(tmp_path):
     content = bytearray(path.read_bytes())
     content[4096 * 3 : 4096 * 12] = b"\xff" * (4096 * 9)
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"is damaged \(.*\); move it away to start over"):
-        with ResponseCache(path) as cache:
-            cache.cached_model(backend(), "s")(requests)
+    message = r"is damaged \(.*\); move it away to start over"
+    with pytest.raises(InputError, match=message), ResponseCache(path) as cache:
+        cache.cached_model(backend(), "s")(requests)
 
 
 def test_backend_that_leaves_requests_out_is_named(tmp_path):

@@ -140,8 +140,8 @@ def test_judge_records_filtered_responses(method):
     filtered = OptionLogprobs((float("nan"),) * 2, 7, "filtered", reason="content policy")
     (label,) = judge([PAIR], CONSTITUTION, cached_model(Server(choice=filtered)), method)
     assert (
-        label.status == "unscored"
-        and label.judgments[0].reason == "2 of 2 answers filtered (content policy)"
+        label.status == label.judgments[0].status == "filtered"
+        and label.reason == label.judgments[0].reason == "2 of 2 answers filtered (content policy)"
     )
     unread = OptionLogprobs((float("nan"),) * 2, 7)
     (label,) = judge([PAIR], CONSTITUTION, cached_model(Server(choice=unread)), method)
@@ -163,7 +163,7 @@ def test_sampled_votes_count_failures_by_kind():
         [PAIR], CONSTITUTION, cached_model(Server(verdict=cut)), ChainOfThought(max_tokens=32)
     )
     assert (
-        label.status == "unscored"
+        label.status == "truncated"
         and label.judgments[0].reason == "2 of 2 answers truncated (cut at max_tokens=32)"
     )
 
