@@ -195,6 +195,7 @@ def _print_constitution(constitution: Constitution, source: Path) -> None:
 def _print_result(folder: Path, result: Result, before: dict[str, Any], console: Console) -> None:
     """Print the tables, what moved, an example, where the policy is and how to talk to it."""
     from cai.cli import summary
+    from cai.pipeline.manifest import failed_requests
     from cai.report.page import write_report
 
     metrics = result.metrics
@@ -212,6 +213,8 @@ def _print_result(folder: Path, result: Result, before: dict[str, Any], console:
         console.print(summary.policy_table(metrics))
     for line in [*metrics.get("notes", []), *summary.movement(before, metrics)]:
         print(line)
+    for stage, failures in metrics["failed_requests"].items():
+        print(f"{stage}: {failed_requests(failures)}; run the same command to ask again")
     if metrics["out_of_date"]:
         print(f"out of date, and left out above: {', '.join(metrics['out_of_date'])}")
     _print_example(folder, list(metrics.get("policies", [])))

@@ -23,7 +23,7 @@ def status(folder: RunFolder = None) -> None:
 
 
 def _row(state: StageState) -> str:
-    if not state.is_done or state.manifest is None:
+    if state.status != "done" or state.manifest is None:
         return f"{state.name:<11}{state}"
     results = short_results(state.manifest.metrics, RESULT_WIDTH)
     return f"{state.name:<11}done {state.manifest.seconds:>7,.0f} s  {results}".rstrip()

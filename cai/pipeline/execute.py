@@ -12,7 +12,9 @@ from cai import distributed
 from cai.config import RunConfig
 from cai.errors import CaiError, InputError, LimitReached, Problem, did_you_mean
 from cai.evaluate.gold import gold_for
+from cai.pipeline.failures import Reasons
 from cai.pipeline.manifest import (
+    failed_requests,
     outputs_are_whole,
     read_manifest,
     unfinish,
@@ -104,24 +106,38 @@ def _do(run: Run, planned: PlannedStage, *, again: bool) -> None:
     inputs = stage_inputs(run, planned)
     manifest = read_manifest(folder)
     changes = diff_inputs(manifest.inputs, inputs) if manifest is not None else []
-    if manifest is not None and not changes and not again and outputs_are_whole(folder, manifest):
+    failed = manifest.failures if manifest is not None and planned.stage.asks_again else {}
+    is_done = manifest is not None and not changes and outputs_are_whole(folder, manifest)
+    if is_done and not failed and not again:
         run.reporter.up_to_date(planned.name)
         return
     run.check_chat_templates()
     run.reporter.stage(planned.name, planned.stage.title)
     if changes:
         run.reporter.info(f"re-running: {', '.join(changes)}")
+    elif failed:
+        run.reporter.info(f"asking again: {failed_requests(failed)}")
     distributed.wait()  # all processes must have decided before the manifest is removed
     if distributed.is_main():
         unfinish(folder)
     run.backends.release()
+    run.cache.failures.pop(planned.name, None)
     started = time.monotonic()
     metrics = _work(run, planned)
     seconds = time.monotonic() - started
     distributed.wait()  # all processes must have written their part
-    write_manifest(folder, inputs, run.constitution.hash, metrics, seconds)
+    failures = _failures(run, planned.name)
+    write_manifest(folder, inputs, run.constitution.hash, metrics, failures, seconds)
     distributed.wait()
     _report(run, planned, seconds)
+
+
+def _failures(run: Run, stage: str) -> dict[str, int]:
+    """The requests of a stage that failed, by reason."""
+    reasons = Reasons()
+    for reason, count in run.cache.failures.get(stage, {}).items():
+        reasons.add(reason, count)
+    return reasons.counts
 
 
 def _work(run: Run, planned: PlannedStage) -> dict[str, Any]:
@@ -142,3 +158,5 @@ def _report(run: Run, planned: PlannedStage, seconds: float) -> None:
     run.reporter.info(f"{seconds:.1f} s{requests}")
     for note in run.backends.new_notes():
         run.reporter.info(note)
+    while run.cache.notes:
+        run.reporter.warn(run.cache.notes.pop(0))

@@ -29,7 +29,7 @@ from cai.pipeline.dry_run import (
     max_tokens_of,
     prompt_tokens,
 )
-from cai.pipeline.failures import Limit, check_failures
+from cai.pipeline.failures import Limit, Tally, check_failures
 from cai.pipeline.first_labels import FIRST_LABELS, check_first_labels
 from cai.pipeline.prompt_sets import revised_sets, training_sets
 from cai.pipeline.prompts import prompts_of
@@ -50,7 +50,7 @@ def sample_stage(context: StageContext) -> Metrics:
     """Let the initial policy answer the prompts, to be revised or to be trained on."""
     config = context.config
     policy = context.policy(context.run.model(config.models.initial))
-    statuses = Counter[str]()
+    tally = Tally()
 
     def answer(prompts: list[Prompt]) -> Iterator[Sample]:
         for answered in sample(
@@ -60,14 +60,13 @@ def sample_stage(context: StageContext) -> Metrics:
             temperature=config.sample.temperature,
             max_tokens=config.sample.max_tokens,
         ):
-            statuses[answered.status] += 1
+            tally.add(answered.status, answered.reason)
             yield answered
 
     context.write(in_chunks(prompts_of(context, *training_sets(context.config)), answer))
     limit = Limit("sample.max_tokens", config.sample.max_tokens)
-    check_failures(context, "answers", statuses, limit)
-    failed = {status: count for status, count in sorted(statuses.items()) if status != "ok"}
-    return {"samples": statuses.total(), **failed}
+    check_failures(context, "answers", tally, limit)
+    return {"samples": tally.statuses.total(), **tally.failed, **tally.metrics()}
 
 
 def sample_requests(dry_run: DryRun) -> list[RequestCount]:
@@ -82,7 +81,7 @@ def revise_stage(context: StageContext) -> Metrics:
     config, critic = context.config.revise, context.critic()
     sets = revised_sets(context.config)
     drafts = (s for s in context.stream("sample", Sample) if s.prompt.kind in sets)
-    counts, statuses, audit = Counter[str](), Counter[str](), RevisionAudit()
+    counts, tally, audit = Counter[str](), Tally(), RevisionAudit()
 
     def critique_and_revise(samples: list[Sample]) -> Iterator[Revision]:
         for revision in revise(
@@ -98,19 +97,20 @@ def revise_stage(context: StageContext) -> Metrics:
             counts["revisions"] += 1
             audit.add(revision)
             for step in revision.steps:
-                statuses[step.status] += 1
+                tally.add(step.status, step.reason)
                 counts["unchanged"] += step.unchanged
             yield revision
 
     context.write(in_chunks(drafts, critique_and_revise))
     limit = Limit("revise.max_tokens", config.max_tokens)
-    check_failures(context, "critique and revision steps", statuses, limit)
+    check_failures(context, "critique and revision steps", tally, limit)
     not_fit = check_revisions(context, audit)
     return {
         "revisions": counts["revisions"],
-        "steps": statuses.total(),
+        "steps": tally.statuses.total(),
         "unchanged": counts["unchanged"],
-        "failed_steps": statuses.total() - statuses["ok"],
+        "failed_steps": sum(tally.failed.values()),
+        **tally.metrics(),
         "audit": audit.metrics(),
         **({"not_fit": not_fit} if not_fit else {}),
     }
@@ -163,7 +163,7 @@ def compare_stage(context: StageContext) -> Metrics:
     prompts = prompts_of(context, *training_sets(context.config))
     origin, policy = _current_policy(context)
     initial = context.policy(context.run.model(context.config.models.initial))
-    prompts_with_pairs, statuses, counts = set[str](), Counter[str](), Counter[str]()
+    prompts_with_pairs, tally, counts = set[str](), Tally(), Counter[str]()
 
     def answer_and_pair(chunk: list[Prompt]) -> Iterator[Comparison]:
         temperature, max_tokens = config.temperature, config.max_tokens
@@ -186,18 +186,20 @@ def compare_stage(context: StageContext) -> Metrics:
                 temperature=temperature,
                 max_tokens=max_tokens,
             )
-        for samples in answers.values():
-            statuses.update(s.status if s.status in UNUSABLE else "ok" for s in samples)
+        for answer in chain.from_iterable(answers.values()):
+            tally.add(answer.status if answer.status in UNUSABLE else "ok", answer.reason)
         for pair in compare(answers, seed=seed, pairs_per_prompt=config.pairs_per_prompt):
             prompts_with_pairs.add(pair.prompt.id)
             counts["comparisons"] += 1
             yield pair
 
     context.write(in_chunks(prompts, answer_and_pair))
-    check_failures(context, "answers", statuses)
+    check_failures(context, "answers", tally)
     return {
         "comparisons": counts["comparisons"],
         "prompts_without_a_pair": len(prompts) - len(prompts_with_pairs),
+        **tally.failed,
+        **tally.metrics(),
     }
 
 
@@ -219,7 +221,7 @@ def judge_stage(context: StageContext) -> Metrics:
     """Let the judge label the comparisons by principle."""
     model, config = context.judge(), context.config
     method = method_of(config.judge, context.constitution, config.seed)
-    statuses, counts = Counter[str](), Counter[str]()
+    tally, counts = Tally(), Counter[str]()
 
     def labels(comparisons: list[Comparison]) -> list[Preference]:
         return judge(
@@ -234,11 +236,10 @@ def judge_stage(context: StageContext) -> Metrics:
 
     def counted(preferences: Iterable[Preference]) -> Iterator[Preference]:
         for preference in preferences:
-            if preference.p_first is None:
-                statuses["unscored"] += 1
-            else:
-                statuses["ok"] += 1
+            tally.add(preference.status, preference.reason)
+            if preference.p_first is not None:
                 counts["near_ties"] += is_near_tie(preference.p_first)
+                counts["partial"] += bool(preference.reason)
             yield preference
 
     comparisons = context.stream("compare", Comparison)
@@ -247,11 +248,13 @@ def judge_stage(context: StageContext) -> Metrics:
         first = labels(list(islice(comparisons, FIRST_LABELS)))
         check_first_labels(context, first)
     context.write(counted(chain(first, in_chunks(comparisons, labels))))
-    check_failures(context, "comparisons", statuses)
+    check_failures(context, "comparisons", tally)
     return {
-        "labels": statuses["ok"],
-        "unscored": statuses["unscored"],
+        "labels": tally.statuses["ok"],
+        "unscored": sum(tally.failed.values()),
         "near_ties": counts["near_ties"],
+        **({"partial": counts["partial"]} if counts["partial"] else {}),
+        **tally.metrics(),
     }
 
 

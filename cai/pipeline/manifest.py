@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Manifest:
         finished: When it was finished, in local time.
         versions: Versions of the libraries that results depend on.
         metrics: What it measured.
+        failures: Requests that failed, by reason; the next run sends them again.
         outputs: Digest of each file that it wrote, by its path in the stage's folder.
     """
 
@@ -42,6 +44,7 @@ class Manifest:
     finished: str
     versions: dict[str, str]
     metrics: dict[str, Any]
+    failures: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -73,6 +76,7 @@ def write_manifest(
     inputs: dict[str, Any],
     constitution: str,
     metrics: dict[str, Any],
+    failures: dict[str, int],
     seconds: float,
 ) -> None:
     """Write the manifest of a stage, which is what makes it finished.
@@ -82,6 +86,7 @@ def write_manifest(
         inputs: All that its result depends on.
         constitution: Hash of the run's constitution.
         metrics: What it measured.
+        failures: Requests that failed, by reason.
         seconds: How long it took.
     """
     files = sorted(path for path in folder.rglob("*") if _is_output(path))
@@ -93,9 +98,22 @@ def write_manifest(
         finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         versions=versions(),
         metrics=metrics,
+        failures=failures,
         outputs={path.relative_to(folder).as_posix(): sha256(path) for path in files},
     )
     distributed.on_main(write_json, folder / MANIFEST, asdict(manifest))
+
+
+def failed_requests(failures: Mapping[str, int]) -> str:
+    """The failed requests of a stage in words, with the most frequent reason.
+
+    Args:
+        failures: Their number by reason.
+    """
+    total = sum(failures.values())
+    reason = next(iter(failures), "")
+    noun = "request" if total == 1 else "requests"
+    return f"{total:,} {noun} failed" + (f" ({reason})" if reason else "")
 
 
 def outputs_are_whole(folder: Path, manifest: Manifest) -> bool:

@@ -69,6 +69,7 @@ def collect_metrics(run: Run) -> dict[str, Any]:
         "seed": run.config.seed,
         "unfinished": [name for name, state in states.items() if not state.is_done],
         "out_of_date": _out_of_date(states),
+        "failed_requests": {n: m.failures for n, m in done.items() if m and m.failures},
         "failed": {n: s.reasons[0] for n, s in states.items() if s.status == "failed"},
         "stage_constitutions": {name: states[name].constitution for name in stages},
         "stages": {name: values for name, values in stages.items() if name != "evaluate"},

@@ -71,6 +71,8 @@ class Stage:
         uses_constitution: Whether its result depends on the constitution.
         files: Files and folders of the user that it reads, as the config names them.
         requests: How many requests it makes at most; None for stages that ask no model.
+        asks_again: Whether the next run does it again if requests have failed; only the failed
+            ones are then sent. Not for a stage that trains.
         version: Raised when a change of its code changes its result.
     """
 
@@ -85,6 +87,7 @@ class Stage:
     uses_constitution: Callable[[RunConfig], bool] = lambda _: False
     files: Callable[[RunConfig], tuple[str, ...]] = lambda _: ()
     requests: Callable[[DryRun], list[RequestCount]] | None = None
+    asks_again: bool = True
     version: int = 1
 
 

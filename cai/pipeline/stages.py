@@ -140,6 +140,7 @@ STAGES: tuple[Stage, ...] = (
         is_wanted=lambda config: "ppo" in config.algorithms,
         uses_constitution=_ppo_asks_judge,
         requests=training.ppo_requests,
+        asks_again=False,
     ),
     Stage(
         name="dpo",

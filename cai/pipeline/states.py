@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cai.pipeline.manifest import Manifest, read_failure, read_manifest
+from cai.pipeline.manifest import Manifest, failed_requests, read_failure, read_manifest
 from cai.pipeline.provenance import diff_inputs, stage_inputs
 from cai.pipeline.run import Run
 from cai.pipeline.stage import PlannedStage
 
-Status = Literal["done", "out of date", "failed", "interrupted", "to do"]
+Status = Literal["done", "finished with failures", "out of date", "failed", "interrupted", "to do"]
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,10 @@ class StageState:
     Attributes:
         name: The stage's name, such as ``judge-2``.
         status: ``done``: its result is that of the current settings, files and constitution.
-            ``out of date``: it has a result of earlier ones. ``failed``, ``interrupted``: it began
-            and has no result. ``to do``: it has not begun.
-        reasons: Why it is out of date or failed; empty otherwise.
+            ``finished with failures``: the same, but some requests failed, and the next run sends
+            them again. ``out of date``: it has a result of earlier ones. ``failed``,
+            ``interrupted``: it began and has no result. ``to do``: it has not begun.
+        reasons: Why it is out of date, or what failed; empty otherwise.
         constitution: Hash of the constitution that its result belongs to; empty if there is no
             result, or if the result does not depend on a constitution.
         manifest: What is known of its result; None if there is none.
@@ -42,7 +43,7 @@ class StageState:
     @property
     def is_done(self) -> bool:
         """Whether the stage has a result that belongs to the current settings."""
-        return self.status == "done"
+        return self.status in ("done", "finished with failures")
 
     @property
     def is_stale(self) -> bool:
@@ -97,6 +98,8 @@ def _state(run: Run, planned: PlannedStage, states: Mapping[str, StageState]) ->
     reasons = diff_inputs(manifest.inputs, _known_inputs(run, planned, manifest.inputs, stale))
     reasons += [f"{name} is {states[name].status}" for name in stale]
     status: Status = "out of date" if reasons else "done"
+    if not reasons and manifest.failures and planned.stage.asks_again:
+        status, reasons = "finished with failures", [failed_requests(manifest.failures)]
     return StageState(planned.name, status, tuple(reasons), manifest=manifest)
 
 

@@ -40,6 +40,7 @@ PROBLEM_COUNTS = (
     "too_long",
     "dropped_too_long",
     "skipped_steps",
+    "partial",
     "prompts_without_a_pair",
 )
 """Metrics of a stage that count what went wrong."""
@@ -338,10 +339,24 @@ def _stage_problems(metrics: Mapping[str, Any]) -> list[str]:
         for key, value in measured.items():
             if value and key in PROBLEM_COUNTS:
                 sentences.append(f"{stage}: {value:,g} {key.replace('_', ' ')}.")
+        sentences += _reasons(stage, measured.get("reasons", {}))
+    for stage, failures in metrics.get("failed_requests", {}).items():
+        texts = [f"{_count(count, 'request')} failed: {why}" for why, count in failures.items()]
+        sentences += [f"{stage}: {text} (the next run asks again)." for text in texts]
     skipped = metrics["stages"].get("reward", {}).get("skipped_human_rows", {})
     for reason, count in skipped.items():
         sentences.append(f"reward: {_count(count, 'human label')} left out: {reason}.")
     return sentences
+
+
+def _reasons(stage: str, reasons: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Why records of a stage cannot be used, in the words of the server."""
+    return [
+        f"{stage}: {_count(count, 'record')} {STATUS_TEXTS[status]}: {reason}."
+        for status, by_reason in reasons.items()
+        if status != "truncated"  # the limit is the reason
+        for reason, count in by_reason.items()
+    ]
 
 
 def _count(number: int, noun: str) -> str:
