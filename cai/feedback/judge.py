@@ -89,13 +89,12 @@ def judge(
     ]
     if combine == "together":
         drawn = [[merge_principles(c, templates)] if len(c) > 1 else c for c in drawn]
-    pairs = zip(comparisons, drawn, strict=True)
-    questions = [(comparison, principle) for comparison, chosen in pairs for principle in chosen]
+    questions = [(c, p) for c, chosen in zip(comparisons, drawn, strict=True) for p in chosen]
     results = iter(score_all(method, questions, model, templates))
-    # drawn principles are weighted by the draw; if all are asked, their verdicts are weighted
     asked = _Asked(model.fingerprint, combine)
     preferences = []
     for comparison, chosen in zip(comparisons, drawn, strict=True):
+        # drawn principles are weighted by the draw; if all are asked, their verdicts are weighted
         importance = {} if principles else _relative(used_for(comparison.prompt.kind))
         judgments = [next(results) for _ in chosen] or [_judgment_of_empty(comparison)]
         weight_of = [importance.get(judgment.principle, 1.0) for judgment in judgments]
