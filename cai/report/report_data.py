@@ -39,6 +39,8 @@ PROBLEM_COUNTS = (
     "truncated",
     "too_long",
     "dropped_too_long",
+    "rows_with_unknown_characters",
+    "pairs_with_unknown_characters",
     "skipped_steps",
     "partial",
     "prompts_without_a_pair",

@@ -28,6 +28,7 @@ from cai.train.reward.dataset import (
     build_preference_groups,
     groups_key,
     pair_batch,
+    pairs_with_unknown_characters,
     share_of_accuracy,
 )
 from cai.train.trainer import Trainer, TrainerSetup
@@ -55,11 +56,12 @@ def train_dpo(
         options: Options that all trainers share; None: their defaults.
 
     Returns:
-        ``pairs`` and ``prompts`` trained on, comparisons dropped by reason, ``steps``,
-        ``skipped_steps``, ``loss_first`` and ``loss_last`` as after SFT; ``margin_last`` and
-        ``accuracy_last``, the lead of the better answer's implicit reward in the last tenth of the
-        steps and how often it leads; ``eval_pairs``, ``eval_loss`` and ``eval_accuracy`` on
-        held-out prompts. Accuracies leave near ties out.
+        ``pairs`` and ``prompts`` trained on, comparisons dropped by reason,
+        ``pairs_with_unknown_characters`` of the tokenizer, ``steps``, ``skipped_steps``,
+        ``loss_first`` and ``loss_last`` as after SFT; ``margin_last`` and ``accuracy_last``, the
+        lead of the better answer's implicit reward in the last tenth of the steps and how often it
+        leads; ``eval_pairs``, ``eval_loss`` and ``eval_accuracy`` on held-out prompts. Accuracies
+        leave near ties out.
 
     Raises:
         InputError: If no comparison can be trained on, or labels for IPO have margins.
@@ -82,6 +84,7 @@ def train_dpo(
         "pairs": sum(len(group.labels) for group in groups),
         "prompts": len(groups),
         **dataset.dropped,
+        "pairs_with_unknown_characters": pairs_with_unknown_characters(preferences, chat),
         **trainer.metrics(history),
         **_at_the_end(history),
     }

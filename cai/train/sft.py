@@ -11,6 +11,7 @@ from cai.config import SFT
 from cai.errors import InputError
 from cai.files import StrPath
 from cai.models.chat_template.format import ChatFormat
+from cai.models.chat_template.unknown import count_with_unknown
 from cai.models.heads import Policy
 from cai.records import Prompt
 from cai.rl.losses import language_model_loss, token_logprobs
@@ -48,10 +49,11 @@ def train_sft(
         options: Options that all trainers share; None: their defaults.
 
     Returns:
-        ``rows`` trained on, rows ``dropped_too_long``, optimizer ``steps``, ``skipped_steps``, and
-        the mean loss of the first and of the last tenth of the steps, ``loss_first`` and
-        ``loss_last``. With held-out prompts also ``eval_rows`` and the mean loss on them before and
-        after training, ``eval_loss_first`` and ``eval_loss_last``.
+        ``rows`` trained on, rows ``dropped_too_long``, ``rows_with_unknown_characters`` of the
+        tokenizer, optimizer ``steps``, ``skipped_steps``, and the mean loss of the first and of the
+        last tenth of the steps, ``loss_first`` and ``loss_last``. With held-out prompts also
+        ``eval_rows`` and the mean loss on them before and after training, ``eval_loss_first`` and
+        ``eval_loss_last``.
 
     Raises:
         InputError: If there are no rows, or none of those to train on fits.
@@ -76,11 +78,17 @@ def train_sft(
     metrics = {
         "rows": len(examples),
         "dropped_too_long": len(rows) - len(examples) - len(measured),
+        "rows_with_unknown_characters": _count_unknown(rows, chat),
         **trainer.metrics(history),
         **held_out_loss,
     }
     trainer.save(metrics)
     return metrics
+
+
+def _count_unknown(rows: Rows, chat: ChatFormat) -> int:
+    texts = ((answer, *(turn.content for turn in prompt.messages)) for prompt, answer in rows)
+    return count_with_unknown(chat.tokenizer, texts)
 
 
 def _loss_function(trainer: Trainer, examples: Sequence[TokenizedExample]) -> LossFunction:

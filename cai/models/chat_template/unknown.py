@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from transformers import PreTrainedTokenizerBase
+
+REPLACEMENT = "\ufffd"
+"""What bytes that are no text are decoded to."""
 
 
 class UnknownCharacters:
@@ -27,8 +32,22 @@ class UnknownCharacters:
 
     def _try(self, character: str) -> bool:
         ids = self._ids(f"a{character}a")
-        return ids == self._ids("aa") or self._tokenizer.unk_token_id in ids
+        if ids == self._ids("aa") or self._tokenizer.unk_token_id in ids:
+            return True
+        # some of its bytes are lost
+        return character != REPLACEMENT and REPLACEMENT in self._tokenizer.decode(ids)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
+
+
+def count_with_unknown(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Iterable[str]]) -> int:
+    """Count the rows of texts in which a tokenizer does not know some character.
+
+    Args:
+        tokenizer: The tokenizer.
+        rows: The texts of each row.
+    """
+    unknown = UnknownCharacters(tokenizer)
+    return sum(any(unknown.among(text) for text in texts) for texts in rows)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cai.keys import digest
 from cai.models.chat_template.format import ChatFormat
+from cai.models.chat_template.unknown import count_with_unknown
 from cai.models.packing.layout import PromptGroup
 from cai.records import Preference
 from cai.ties import is_near_tie
@@ -159,6 +160,20 @@ def build_preference_groups(
             )
         )
     return PreferenceDataset(list(groups.values()), dropped)
+
+
+def pairs_with_unknown_characters(preferences: Iterable[Preference], chat: ChatFormat) -> int:
+    """Count the comparisons in which the tokenizer does not know some character.
+
+    Args:
+        preferences: The comparisons.
+        chat: How the model writes conversations.
+    """
+    comparisons = (preference.comparison for preference in preferences)
+    texts = (
+        (c.first, c.second, *(turn.content for turn in c.prompt.messages)) for c in comparisons
+    )
+    return count_with_unknown(chat.tokenizer, texts)
 
 
 def _index_of(answers: list[list[int]], answer: list[int]) -> int:

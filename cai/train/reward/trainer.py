@@ -21,6 +21,7 @@ from cai.train.reward.dataset import (
     PreferenceGroup,
     groups_key,
     pair_batch,
+    pairs_with_unknown_characters,
     share_of_accuracy,
 )
 from cai.train.reward.ensemble import adopt_members, member_folders
@@ -58,9 +59,10 @@ def train_reward(
         options: Options that all trainers share; None: their defaults.
 
     Returns:
-        ``pairs`` and ``prompts`` trained on, comparisons dropped by reason, ``skipped_steps``, and
-        what ``eval_metrics`` and ``format_bias_metrics`` measure on held-out prompts. The metrics
-        are those of the first model; ``eval_accuracy_1`` and so on are of the others.
+        ``pairs`` and ``prompts`` trained on, comparisons dropped by reason,
+        ``pairs_with_unknown_characters`` of the tokenizer, ``skipped_steps``, and what
+        ``eval_metrics`` and ``format_bias_metrics`` measure on held-out prompts. The metrics are
+        those of the first model; ``eval_accuracy_1`` and so on are of the others.
 
     Raises:
         InputError: If no comparison can be trained on, or all labels are one half.
@@ -104,6 +106,7 @@ def _train_member(
         "pairs": count_labels(labels.train),
         "prompts": len(labels.train),
         **labels.dropped,
+        "pairs_with_unknown_characters": pairs_with_unknown_characters(preferences, chat),
         "skipped_steps": trainer.engine.skipped,
     }
     if config.length_control:
