@@ -32,7 +32,7 @@ from cai.models.names import (
     is_hub_id,
     is_server,
 )
-from cai.pipeline.prompt_sets import prompt_files, used_principles, with_prompt_sets
+from cai.pipeline.prompt_sets import own_principles, prompt_files, with_prompt_sets
 from cai.pipeline.stage import PlannedStage
 from cai.pipeline.stages import plan_stages
 
@@ -181,9 +181,15 @@ def _run_data(
 
 def _principles_of_sets(config: RunConfig, constitution: Constitution) -> Iterator[NamedThing]:
     for name, of_set in config.prompts.revised.items():
-        for i, pattern in enumerate(of_set.principles):
-            loc = ("prompts", "revised", name, "principles", i)
-            yield NamedThing(loc, pattern, partial(used_principles, constitution))
+        if of_set.principles:
+            loc = ("prompts", "revised", name, "principles")
+            patterns = of_set.principles
+            check = partial(_check_principles, constitution, patterns)
+            yield NamedThing(loc, " ".join(patterns), check)
+
+
+def _check_principles(constitution: Constitution, patterns: Sequence[str], _name: str) -> None:
+    own_principles(constitution, patterns)
 
 
 def _run_models(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
 
 from cai.config import RunConfig
 from cai.config.feedback import EVAL, PromptSet
-from cai.constitution.schema import Constitution
+from cai.constitution.schema import Constitution, Use
 from cai.errors import InputError, did_you_mean
 
 BENIGN = "benign"
@@ -98,33 +99,40 @@ def with_prompt_sets(constitution: Constitution, config: RunConfig) -> Constitut
         config: The settings of the run.
 
     Raises:
-        InputError: If a set names a principle that the constitution does not use.
+        InputError: If a set names a principle that the constitution does not use, or none for one
+            of the two uses.
     """
     sets: dict[str, tuple[str, ...]] = {}
     for name, of_set in config.prompts.revised.items():
         if of_set.principles:
-            patterns = of_set.principles
-            ids = dict.fromkeys(i for p in patterns for i in used_principles(constitution, p))
-            sets[name] = sets[f"{EVAL}{name}"] = tuple(ids)
+            own = own_principles(constitution, of_set.principles)
+            sets[name] = sets[f"{EVAL}{name}"] = own
     return constitution.model_copy(update={"prompt_sets": sets})
 
 
-def used_principles(constitution: Constitution, pattern: str) -> list[str]:
-    """The principles of a pattern, by which answers can be both revised and judged.
+def own_principles(constitution: Constitution, patterns: Sequence[str]) -> tuple[str, ...]:
+    """The ids of the principles that a set of prompts names.
 
     Args:
         constitution: The constitution.
-        pattern: An id, or a glob.
+        patterns: Ids or globs.
 
     Raises:
-        InputError: If there are none.
+        InputError: If one of them names no principle that is used, or if none that they name is
+            used to revise or none to judge by.
     """
-    used = constitution.used_for("judge")
-    names = [name for name in constitution.used_for("revise") if name in used]
-    found = fnmatch.filter(names, pattern)
-    if not found:
-        raise InputError(
-            f"{constitution.name} revises and judges by no principle of that name"
-            f"{did_you_mean(pattern, names)}"
-        )
-    return found
+    uses = {use: constitution.used_for(use) for use in get_args(Use)}
+    used = list(dict.fromkeys(name for weights in uses.values() for name in weights))
+    own: dict[str, None] = {}
+    for pattern in patterns:
+        found = fnmatch.filter(used, pattern)
+        if not found:
+            raise InputError(
+                f"{constitution.name} uses no principle that is called {pattern!r}"
+                f"{did_you_mean(pattern, used)}"
+            )
+        own |= dict.fromkeys(found)
+    for use, weights in uses.items():
+        if not own.keys() & weights.keys():
+            raise InputError(f"{constitution.name} does not {use} by any of these principles")
+    return tuple(own)
