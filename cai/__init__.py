@@ -44,7 +44,9 @@ _MODULES = {
     "Constitution": "cai.constitution",
     "Principle": "cai.constitution",
     "load_constitution": "cai.constitution",
+    "read_answers": "cai.data.answers",
     "read_demonstrations": "cai.data.demonstrations",
+    "read_pairs": "cai.data.pairs",
     "read_preferences": "cai.data.preferences",
     "read_prompts": "cai.data.prompts",
     "ArgumentError": "cai.errors",
@@ -111,7 +113,9 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from cai.constitution import Constitution as Constitution
     from cai.constitution import Principle as Principle
     from cai.constitution import load_constitution as load_constitution
+    from cai.data.answers import read_answers as read_answers
     from cai.data.demonstrations import read_demonstrations as read_demonstrations
+    from cai.data.pairs import read_pairs as read_pairs
     from cai.data.preferences import read_preferences as read_preferences
     from cai.data.prompts import read_prompts as read_prompts
     from cai.errors import ArgumentError as ArgumentError

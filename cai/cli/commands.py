@@ -46,6 +46,13 @@ GROUPS: dict[str, dict[str, Command]] = {
         "settings": Command("cai.cli.settings:settings", "Print every setting with its meaning"),
         "export": Command("cai.cli.export:export", "Write labels and revisions for other tools"),
     },
+    "Feedback": {
+        "sample": Command("cai.cli.sample:sample", "Let models answer your own prompts"),
+        "revise": Command("cai.cli.revise:revise", "Critique and revise your own answers"),
+        "judge": Command(
+            "cai.cli.judge:judge", "Label your own pairs of answers by a constitution"
+        ),
+    },
     "Inspect": {
         "inspect": Command(
             "cai.cli.inspect:inspect", "Try a model and show what will be done with it"

@@ -10,6 +10,7 @@ from cai.config.feedback import Revise as Revise
 from cai.config.feedback import Sampling as Sampling
 from cai.config.load import ParsedConfig as ParsedConfig
 from cai.config.load import load_config as load_config
+from cai.config.load import load_settings as load_settings
 from cai.config.load import load_training as load_training
 from cai.config.load import parse_config as parse_config
 from cai.config.run import Data as Data

@@ -81,11 +81,48 @@ def parse_config(
     Raises:
         InputError: If the file does not exist, is not YAML, or is not a mapping.
     """
+    document = _document(path, kind)
+    return _parsed(document, kind, overrides)
+
+
+def load_settings(
+    path: Path | None, values: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> RunConfig:
+    """Read the settings of a command whose data are not those of a run.
+
+    Args:
+        path: A run file to take settings from; None: the defaults.
+        values: Settings by their dotted names that replace those of the file; None leaves one as
+            it is.
+        overrides: Settings as ``section.key=value`` that replace both.
+
+    Raises:
+        InputError: With every unknown key and wrong value.
+    """
+    if path is None:
+        document = Document(Path("settings"), {"prompts": {"red_team": "", "benign": ""}}, {})
+    else:
+        document = _document(path, RunConfig)
+    for name, value in values.items():
+        if value is not None:
+            document.put(tuple(name.split(".")), value, name)
+    return _valid(_parsed(document, RunConfig, overrides))
+
+
+def _document(path: Path, kind: type[ConfigT]) -> Document:
+    """Read the file of some settings; raises InputError if it is none."""
     if not path.exists():
         raise InputError([Problem(str(path), f"there is no such file{_example_hint(path)}")])
     document = load(path)
     if not isinstance(document.value, dict):
         raise InputError([Problem(document.where(), _EXPECTED_KEYS[kind])])
+    return document
+
+
+def _parsed(
+    document: Document, kind: type[ConfigT], overrides: Sequence[str]
+) -> ParsedConfig[ConfigT]:
+    """Apply the overrides to a document and check its settings."""
     problems = []
     for override in overrides:
         problem = _override(document, override, kind)

@@ -13,9 +13,11 @@ from cai.errors import InputError, Problem
 from cai.files import StrPath
 from cai.records import Prompt
 
+ANSWER_COLUMNS = ("completion", "response", "answer")
+"""Columns that hold the answer to a column ``prompt``."""
 KNOWN = (
-    "prompt, completion; messages that end with an answer; instruction, input, output; "
-    "or preferences, whose better answer is taken"
+    "prompt, completion (or response, or answer); messages that end with an answer; instruction, "
+    "input, output; or preferences, whose better answer is taken"
 )
 
 Demonstration = tuple[Prompt, str]
@@ -89,8 +91,9 @@ def _read(row: Row) -> list[Demonstration | str]:
             for i, turn in enumerate(turns)
             if turn.role == "assistant" and i
         ]
-    if "completion" in row and "prompt" in row:
-        prompt, value = row["prompt"], row["completion"]
+    column = next((name for name in ANSWER_COLUMNS if name in row), "")
+    if column and "prompt" in row:
+        prompt, value = row["prompt"], row[column]
         answer = messages_of(value)[-1].content if isinstance(value, list) and value else value
     elif "output" in row and "instruction" in row:
         texts = (row["instruction"], row.get("input") or "")

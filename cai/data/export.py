@@ -70,19 +70,29 @@ def write_rows(rows: Sequence[Row], folder: StrPath, name: str, shape: Shape) ->
         lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
         write_text(path, "".join(lines))
         return path
-    from datasets.arrow_dataset import Dataset
-
     path = folder / f"{name}.parquet"
-    folder.mkdir(parents=True, exist_ok=True)
+    write_parquet(rows, path)
+    return path
+
+
+def write_parquet(rows: Iterable[Row], path: Path) -> None:
+    """Write rows as a Parquet file, completely or not at all.
+
+    Raises:
+        LimitReached: If the file cannot be written.
+    """
+    from pyarrow import lib, parquet  # comes with datasets
+
+    table: Any = lib.Table.from_pylist(list(rows))
     unfinished = path.with_suffix(".unfinished")
     try:
-        Dataset.from_list(list(rows)).to_parquet(str(unfinished))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(table, unfinished)  # type: ignore[no-untyped-call]
         unfinished.replace(path)
     except OSError as error:
         raise LimitReached(f"{path}: cannot be written: {error.strerror}") from None
     finally:
         unfinished.unlink(missing_ok=True)
-    return path
 
 
 def card(title: str, files: dict[str, Path], facts: dict[str, Any]) -> str:

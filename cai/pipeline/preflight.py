@@ -201,7 +201,7 @@ def _run_models(
     for role in ("initial", "critic", "judge", "reward"):
         if role in opened:
             check = partial(
-                _check_model,
+                check_model,
                 base=base,
                 online=online,
                 trained=role in TRAINED_ROLES and "sft" in names,
@@ -307,8 +307,19 @@ DATA_READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _check_model(name: str, base: Path, *, online: bool, trained: bool, chat_format: str) -> None:
-    """Any kind of model; one that is trained must be a folder or a hub id."""
+def check_model(name: str, base: Path, *, online: bool, trained: bool, chat_format: str) -> None:
+    """Check that a model of any kind can be used; one that is trained must be a folder or a hub id.
+
+    Args:
+        name: The model.
+        base: The folder that relative paths start from.
+        online: Also ask its server or the hub.
+        trained: Whether it will be trained.
+        chat_format: The chat format that it is asked in; empty: its own.
+
+    Raises:
+        InputError: With what is wrong.
+    """
     if trained and (is_server(name) or is_function(name)):
         raise InputError("this model is trained, so it must be a folder or a hub id")
     if is_server(name):

@@ -85,15 +85,15 @@ def test_an_answer_with_the_mark_of_a_turn_stays_one_answer(tmp_path):
 
 
 def test_nothing_half_written_is_left(tmp_path, monkeypatch):
-    from datasets.arrow_dataset import Dataset
+    from pyarrow import parquet
 
     from cai.errors import LimitReached
 
-    def full(self, path):
+    def full(table, path):
         Path(path).write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Dataset, "to_parquet", full)
+    monkeypatch.setattr(parquet, "write_table", full)
     with pytest.raises(LimitReached, match="No space left"):
         write_rows([{"a": 1}], tmp_path, "x", "parquet")
     assert list(tmp_path.iterdir()) == []

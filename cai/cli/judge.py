@@ -1,0 +1,135 @@
+"""``cai judge``: labels of your own pairs by a constitution, beside the labels that they have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cai.backends.protocol import Model
+from cai.cli.own_data import (
+    BudgetText,
+    Cache,
+    Config,
+    ConstitutionName,
+    DryRun,
+    Files,
+    Out,
+    Overrides,
+    Price,
+    Work,
+    asked,
+    do,
+    print_estimate,
+)
+from cai.cli.reporter import safe
+from cai.data.pairs import PairFile, read_pairs
+from cai.evaluate.agreement import agreement, matched
+from cai.feedback.compare import compare
+from cai.feedback.judge_methods import JUDGE_METHODS
+from cai.pipeline.own_data import judge_pairs, wins
+from cai.pipeline.run import Run
+from cai.records import Comparison, Preference
+
+
+def judge(
+    files: Files,
+    constitution: ConstitutionName = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="reference, a folder, a hub id, a server or a function; by default that of "
+            "--config, else reference."
+        ),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help=f"How verdicts are read: {', '.join(JUDGE_METHODS)}.")
+    ] = None,
+    gold: Annotated[
+        str, typer.Option(metavar="COLUMN", help="The column that says which answer is better.")
+    ] = "",
+    out: Out = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    cache: Cache = None,
+    budget: BudgetText = "",
+    price: Price = "",
+    *,
+    dry_run: DryRun = False,
+) -> None:
+    """Label your own pairs of answers by a constitution.
+
+    Reads pairs, preferences in any known format, or the answers of several models from cai sample.
+    Where the rows say which answer is better, prints how often the judge agrees, beside judges
+    that only look at place or length. Stopped at any moment, the same command goes on.
+
+    Example: cai judge pairs.jsonl --judge http://127.0.0.1:8000/v1#model
+    """
+    settings = {"constitution": constitution, "models.judge": judge, "judge.method": method}
+    command = asked(Preference, files, config, settings, overrides, (out, cache), (budget, price))
+    data = _read(files, gold, command.config.seed, command.config.compare.pairs_per_prompt)
+    for reason, count in data.skipped.items():
+        print(f"left out: {count:,} x {reason}")
+
+    def make(
+        run: Run, models: Mapping[str, Model], items: Sequence[Comparison]
+    ) -> Iterator[Preference]:
+        (model,) = models.values()
+        return judge_pairs(run, items, model)
+
+    work = Work(
+        items=data.comparisons,
+        models={"--judge": command.config.judge_model},
+        open=lambda run, _: run.judge("judge"),
+        make=make,
+    )
+    if dry_run:
+        print_estimate(command, work)
+        return
+    labels = do(command, work)
+    _print_agreement(labels, data.gold)
+    for (first, second), rate in wins(labels).items():
+        print(f"{safe(first)} beats {safe(second)}: {_interval(rate)}")
+
+
+def _read(files: Sequence[Path], gold: str, seed: int, pairs_per_prompt: int) -> PairFile:
+    """The pairs of all files, each once; answers to one prompt are paired."""
+    pairs: dict[str, Comparison] = {}
+    data, skipped = PairFile(), Counter[str]()
+    for file in files:
+        read = read_pairs(file, gold)
+        pairs |= {pair.id: pair for pair in read.comparisons}
+        data.gold += read.gold
+        skipped.update(read.skipped)
+        for model, samples in read.samples.items():
+            data.samples.setdefault(model, []).extend(samples)
+    for pair in compare(data.samples, seed=seed, pairs_per_prompt=pairs_per_prompt):
+        pairs.setdefault(pair.id, pair)
+    return PairFile(list(pairs.values()), data.gold, data.samples, skipped)
+
+
+def _print_agreement(labels: Sequence[Preference], gold: Sequence[Preference]) -> None:
+    """Print how often the judge is right by the labels of the file, beside trivial judges."""
+    if not gold:
+        return
+    decided = [p for p in gold if p.p_first != 0.5]
+    metrics = agreement(matched(labels, decided))
+    print(f"{len(decided):,} pairs with a label, {metrics['n']:,} of them with a verdict")
+    if not metrics["n"]:
+        return
+    print(f"judge           {_interval(metrics['accuracy'])}")
+    if "kappa" in metrics:
+        print(f"kappa           {metrics['kappa']['value']:.2f}")
+    for name, value in metrics["baselines"].items():
+        print(f"{name + ' wins':<16}{value:.1%}")
+    print(f"{'random':<16}{0.5:.1%}")
+    better = "beats" if metrics["beats_baselines"] else "does not clearly beat"
+    print(f"the judge {better} the best of these")
+
+
+def _interval(rate: Mapping[str, Any]) -> str:
+    interval = f"95% CI {rate['low']:.1%} to {rate['high']:.1%}"
+    return f"{rate['value']:.1%}  ({interval}, n = {rate['n']:,.0f})"

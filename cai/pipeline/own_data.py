@@ -1,0 +1,184 @@
+"""Sample, revise and judge data of the user's own, without a run: records in, records out.
+
+The settings, the models and the functions are those of the stages; the response cache makes every
+command resumable. A :class:`~cai.pipeline.run.Run` opens the models, as in a run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from cai.backends.protocol import (
+    Completion,
+    GenerateRequest,
+    Model,
+    OptionLogprobs,
+    Request,
+    Response,
+)
+from cai.errors import InputError, Problem
+from cai.evaluate.policies import win_rate
+from cai.feedback.judge import judge
+from cai.feedback.revise import revise
+from cai.feedback.sample import sample
+from cai.pipeline.dry_run import mean_tokens
+from cai.pipeline.feedback import in_chunks, method_of
+from cai.pipeline.preflight import check_model
+from cai.pipeline.run import Run
+from cai.records import Comparison, Preference, Prompt, Revision, Sample
+from cai.templates import TemplateSet
+
+
+@dataclass
+class CountingModel:
+    """Counts the requests that it gets, for a dry run; it answers without a model.
+
+    Attributes:
+        template_set: The prompt templates of the model that would be asked.
+        requests: Number of different requests.
+        tokens_in: Their prompt tokens, estimated.
+        tokens_out: Tokens of their responses, at most.
+    """
+
+    template_set: TemplateSet = "default"
+    requests: int = 0
+    tokens_in: float = 0.0
+    tokens_out: int = 0
+    fingerprint: str = "dry run"
+    _seen: set[Request] = field(default_factory=set)
+
+    def __call__(self, requests: Sequence[Request]) -> list[Response]:
+        """Count requests, each once, and respond to all."""
+        for request in dict.fromkeys(requests):
+            if request not in self._seen:
+                self._count(request)
+        self._seen.update(requests)
+        return [_nothing(request) for request in requests]
+
+    def _count(self, request: Request) -> None:
+        self.requests += 1
+        self.tokens_in += sum(mean_tokens([turn.content]) for turn in request.messages)
+        self.tokens_out += request.max_tokens if isinstance(request, GenerateRequest) else 1
+
+
+def _nothing(request: Request) -> Response:
+    """A response that every reader of responses can go on with."""
+    if isinstance(request, GenerateRequest):
+        return Completion("A text.", "stop", 0, 0)
+    return OptionLogprobs((-1.0,) * len(request.options), 0)
+
+
+def sample_prompts(
+    run: Run, prompts: Sequence[Prompt], models: Mapping[str, Model], n: int
+) -> Iterator[Sample]:
+    """Let each model answer each prompt.
+
+    Args:
+        run: The settings.
+        prompts: The prompts.
+        models: The models by name.
+        n: Number of answers of each model to each prompt.
+    """
+    config = run.config
+    for model in models.values():
+        answer = partial(
+            sample,
+            model=model,
+            n=n,
+            seed=config.seed,
+            temperature=config.sample.temperature,
+            max_tokens=config.sample.max_tokens,
+        )
+        yield from in_chunks(prompts, answer)
+
+
+def revise_answers(run: Run, answers: Sequence[Sample], critic: Model) -> Iterator[Revision]:
+    """Critique and revise answers by the constitution.
+
+    Args:
+        run: The settings and the constitution.
+        answers: The answers.
+        critic: The model that writes critiques and revisions.
+    """
+    config = run.config.revise
+    constitution = run.constitution.with_examples(config.few_shot)
+    return in_chunks(
+        answers,
+        lambda chunk: revise(
+            chunk,
+            constitution,
+            critic,
+            rounds=config.rounds,
+            direct=config.direct,
+            seed=run.config.seed,
+            temperature=config.temperature,
+            max_tokens=config.max_tokens,
+        ),
+    )
+
+
+def judge_pairs(run: Run, pairs: Iterable[Comparison], model: Model) -> Iterator[Preference]:
+    """Label pairs of answers by the constitution.
+
+    Args:
+        run: The settings and the constitution.
+        pairs: The pairs.
+        model: The judge.
+    """
+    config = run.config
+    method = method_of(config.judge, run.constitution, config.seed)
+    return in_chunks(
+        pairs,
+        lambda chunk: judge(
+            chunk,
+            run.constitution,
+            model,
+            method,
+            principles=config.judge.principles or 0,
+            combine=config.judge.combine,
+            seed=config.seed,
+        ),
+    )
+
+
+def check_models(names: Mapping[str, str], base: Path) -> None:
+    """Check that models can be used, before the first one is asked.
+
+    Args:
+        names: The models by the option that names them.
+        base: The folder that relative paths start from.
+
+    Raises:
+        InputError: With everything that is wrong, such as a server that does not answer.
+    """
+    problems = []
+    for option, name in names.items():
+        try:
+            check_model(name, base, online=True, trained=False, chat_format="")
+        except InputError as error:
+            problems += [Problem(option, f"{name}: {p.message}") for p in error.problems]
+    if problems:
+        raise InputError(problems)
+
+
+def wins(preferences: Iterable[Preference]) -> dict[tuple[str, str], dict[str, float]]:
+    """How often the answers of one model are preferred to those of another.
+
+    Args:
+        preferences: Labels of pairs with origins.
+
+    Returns:
+        The share of wins with its interval, by the names of the two models.
+    """
+    by_pair: dict[tuple[str, str], list[Preference]] = defaultdict(list)
+    for preference in preferences:
+        first, second = preference.comparison.origins
+        if first and second and first != second:
+            ordered = preference if first < second else preference.swap()
+            by_pair[ordered.comparison.origins].append(ordered)
+    rates = {pair: win_rate(labels) for pair, labels in sorted(by_pair.items())}
+    return {pair: rate for pair, rate in rates.items() if rate is not None}
