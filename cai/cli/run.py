@@ -24,7 +24,7 @@ from cai.files import read_json
 
 MAX_ANSWER = 300
 """Characters that are printed of an answer."""
-_RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_RUN_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,100}")
 
 
 class Options(NamedTuple):

@@ -63,12 +63,21 @@ def lock_file(path: Path) -> Iterator[None]:
         raise InputError([Problem(str(path), f"cannot be written: {error.strerror}")]) from None
     try:
         for other in path.parent.glob(f".{path.name}.*"):
-            if _UNFINISHED.fullmatch(other.name):
+            if is_unfinished(other.name):
                 other.unlink(missing_ok=True)
         yield
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)  # before it is released
         lock.release()
+
+
+def is_unfinished(name: str) -> bool:
+    """Tell whether a file's name is that of a file which a process is writing, or was.
+
+    Args:
+        name: The name.
+    """
+    return bool(_UNFINISHED.fullmatch(name))
 
 
 def sweep(folder: Path) -> None:
@@ -78,7 +87,7 @@ def sweep(folder: Path) -> None:
         folder: The folder.
     """
     for path in (*folder.glob(".*"), *folder.glob("*/.*")):
-        if _UNFINISHED.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+        if is_unfinished(path.name) and path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)
 
 

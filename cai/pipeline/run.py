@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock
 
 from cai import distributed
 from cai.backends import Backend, open_backend
@@ -23,12 +22,14 @@ from cai.errors import InputError, Problem
 from cai.files import write_text
 from cai.functions import look_in
 from cai.models.names import find_model, is_function, is_server
+from cai.pipeline.lock import LOCK, OWNER, is_unfinished, lock_folder
 from cai.pipeline.prompt_sets import with_prompt_sets
 from cai.pipeline.reporter import NullReporter, Reporter
 
 CONFIG = "config.yaml"
 CONSTITUTION_LOCK = "constitution.lock.yaml"
 CACHE = "responses.sqlite"
+BASE = ".base"
 
 
 class OpenBackends:
@@ -214,8 +215,8 @@ def open_run(
         The run. Close its cache when the work is done, as ``with run.cache`` does.
 
     Raises:
-        InputError: If the folder cannot be written, another process works in it, or the processes
-            were launched in a way that training does not support.
+        InputError: If the folder exists and is no run, it cannot be written, another process works
+            in it, or the processes were launched in a way that training does not support.
     """
     folder, base = Path(folder), Path(base)
     distributed.check_launch()  # now, not hours later when training begins
@@ -237,34 +238,48 @@ def open_run(
 
 
 def _describe(folder: Path, config: RunConfig, constitution: Constitution, base: Path) -> None:
-    """Write what a run is made from, and who works on it."""
-    write_text(folder / ".owner", f"process {os.getpid()} on {socket.gethostname()}")
+    """Write what a run is made from."""
     settings = config.model_dump(mode="json")
     write_text(folder / CONFIG, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     write_lock(constitution, folder / CONSTITUTION_LOCK)
-    write_text(folder / ".base", os.path.relpath(base, folder))
+    write_text(folder / BASE, os.path.relpath(base, folder))
 
 
-def _locked(folder: Path) -> FileLock | None:
-    """Make the folder and lock it; only the main process holds the lock.
+def _locked(folder: Path) -> BaseFileLock | None:
+    """Make the folder if there is none, and lock it; only the main process holds the lock.
 
     Raises:
-        InputError: If the folder cannot be written or another process has locked it.
+        InputError: If the folder exists and is no run, it cannot be written, or another process
+            has locked it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        if not distributed.is_main():
-            return None
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        path = folder / ".owner"
-        owner = path.read_text(encoding="utf-8") if path.is_file() else "another process"
-        raise InputError([Problem(str(folder), f"is in use by {owner}")]) from None
+        if folder.exists():
+            _check_is_run(folder)
+        else:
+            folder.mkdir(parents=True)
+            folder.chmod(0o700)
+    except FileExistsError:  # another process of this run was faster
+        pass
     except OSError as error:
         raise InputError([Problem(str(folder), f"cannot be written: {error.strerror}")]) from None
-    return lock
+    return lock_folder(folder) if distributed.is_main() else None
+
+
+def _check_is_run(folder: Path) -> None:
+    """Refuse a folder that holds something else than a run, finished or only begun.
+
+    Raises:
+        InputError: With the reason.
+    """
+    if not folder.is_dir():
+        raise InputError([Problem(str(folder), "is a file; name a new folder or one of a run")])
+    names = {path.name for path in folder.iterdir()}
+    if CONSTITUTION_LOCK in names and CONFIG in names:
+        return
+    begun = {LOCK, OWNER, BASE, *([CONFIG] if OWNER in names else [])}
+    if any(name not in begun and not is_unfinished(name) for name in names):
+        text = "is not the folder of a run, and is left as it is; name a new folder"
+        raise InputError([Problem(str(folder), text)])
 
 
 def base_of(folder: Path) -> Path:
@@ -273,5 +288,5 @@ def base_of(folder: Path) -> Path:
     Args:
         folder: The folder of a run.
     """
-    path = folder / ".base"
+    path = folder / BASE
     return folder / path.read_text(encoding="utf-8") if path.is_file() else folder

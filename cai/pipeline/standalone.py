@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,15 @@ from cai.data.prompts import read_prompts
 from cai.errors import InputError, Problem
 from cai.files import write_json
 from cai.models.names import find_model
+from cai.pipeline.lock import OWNER, lock_folder
 from cai.pipeline.reporter import Reporter
 from cai.pipeline.training_job import TrainingJob
 from cai.records import Preference, Prompt
 
 Metrics = dict[str, Any]
 Rows = list[tuple[Prompt, str]]
+_OWN = re.compile(r"(sft|reward|ppo|dpo)([.-].*)?|\.lock")
+"""Names in the output folder that are those of a training command."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,36 @@ def train_standalone(
         The folder of the model, and its metrics, which are also in ``<stage>.json`` beside it.
 
     Raises:
-        InputError: If data that the stage needs is not named, or a model that it needs is missing.
+        InputError: If data that the stage needs is not named, a model that it needs is missing, or
+            the output folder holds something else or is in use by another process.
     """
     context = CommandContext(stage, config, base, reporter)
-    metrics = COMMANDS[stage](context)
-    report = {"stage": stage, "config": config.model_dump(mode="json"), **metrics}
-    distributed.on_main(write_json, context.out / f"{stage}.json", report)
+    with _locked(context.out):
+        metrics = COMMANDS[stage](context)
+        report = {"stage": stage, "config": config.model_dump(mode="json"), **metrics}
+        distributed.on_main(write_json, context.out / f"{stage}.json", report)
     return context.out / stage, metrics
+
+
+def _locked(out: Path) -> contextlib.AbstractContextManager[object]:
+    """Make the output folder and lock it; only the main process holds the lock.
+
+    Raises:
+        InputError: If the folder holds something else than what the training commands write.
+    """
+    if not distributed.is_main():
+        return contextlib.nullcontext()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in out.iterdir()}
+    except OSError as error:
+        raise InputError([Problem(str(out), f"cannot be written: {error.strerror}")]) from None
+    is_own = OWNER in names or any(f"{stage}.json" in names for stage in COMMANDS)
+    others = [name for name in sorted(names) if not _OWN.fullmatch(name)]
+    if others and not is_own:
+        text = f"holds other things ({others[0]}), and is left as it is; name a new folder as out"
+        raise InputError([Problem(str(out), text)])
+    return lock_folder(out)
 
 
 def _sft(context: CommandContext) -> Metrics:

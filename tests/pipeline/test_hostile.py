@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+from pathlib import Path
 
 import pytest
 from commands import cai, content, run
@@ -93,6 +94,7 @@ def test_plain_surroundings_get_plain_text(judged_project):
         ("ünï", False),
         ("x" * 255, False),
         ("a\nb", False),
+        ("..", False),
     ],
 )
 def test_names_of_runs(project, monkeypatch, name, is_accepted):
@@ -117,3 +119,52 @@ def test_labels_that_failed_the_audit_need_force_to_export(judged_project):
     assert not (judged_project / "runs/r/export").exists()
     cai(judged_project, "export", "runs/r", "--force")
     assert "unfit to train on" in (judged_project / "runs/r/export/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "holds", ["a file", "a config of its own", "nothing", "a run that was begun"]
+)
+def test_only_the_folder_of_a_run_is_worked_in(project, monkeypatch, holds):
+    monkeypatch.chdir(project)
+    folder = project / "mine"
+    folder.mkdir()
+    names = {
+        "a file": ["thesis.tex"],
+        "a config of its own": ["config.yaml"],
+        "nothing": [],
+        "a run that was begun": [".lock", ".owner", "config.yaml", ".config.yaml.abcd_123"],
+    }[holds]
+    for name in names:
+        (folder / name).write_text("mine: 1\n")
+    folder.chmod(0o755)
+    if holds in ("nothing", "a run that was begun"):
+        run_pipeline(project / "examples/run.yaml", folder, Options(until="prompts"))
+        assert (folder / "prompts/manifest.json").is_file()
+        assert not list(folder.glob(".config*"))
+    else:
+        with pytest.raises(InputError, match="is not the folder of a run, and is left as it is"):
+            run_pipeline(project / "examples/run.yaml", folder, Options(until="prompts"))
+        assert [path.name for path in folder.iterdir()] == names
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_parent_folder_is_no_run(project, monkeypatch):
+    (project / "below").mkdir()
+    monkeypatch.chdir(project / "below")
+    mode = project.stat().st_mode
+    with pytest.raises(InputError, match="the name of a run"):
+        run_pipeline(project / "examples/run.yaml", Path(".."), Options(until="prompts"))
+    assert project.stat().st_mode == mode and not (project / "config.yaml").exists()
+
+
+def test_a_new_run_is_private_and_leftovers_of_a_kill_are_removed(project, monkeypatch):
+    monkeypatch.chdir(project)
+    run(project, until="prompts")
+    folder = project / "runs/r"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    left = [folder / ".metrics.json.abcd1234", folder / "prompts/.records.jsonl.x_y_z_12"]
+    for path in left:
+        path.write_text("half")
+    (folder / ".notes").write_text("mine")
+    run(project, until="prompts")
+    assert not any(path.exists() for path in left) and (folder / ".notes").exists()

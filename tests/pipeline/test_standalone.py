@@ -1,6 +1,8 @@
 """The training stages on the user's own data."""
 
 import json
+import os
+import shutil
 
 import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
@@ -9,6 +11,7 @@ from accelerate.utils import LoggerType
 from cai.config import load_training
 from cai.errors import InputError, RunFailed
 from cai.files import read_json
+from cai.pipeline.lock import lock_folder
 from cai.pipeline.reporter import NullReporter
 from cai.pipeline.standalone import train_standalone
 
@@ -161,3 +164,36 @@ def test_reward_test_sets(training):
             NullReporter(),
         )
     assert "benign" not in str(caught.value) and "min_test_set_accuracy=0" in str(caught.value)
+
+
+def test_one_command_at_a_time_works_in_an_output_folder(training):
+    folder = training.parent
+    (folder / "out").mkdir()
+    with (
+        lock_folder(folder / "out"),
+        pytest.raises(InputError, match=rf"is in use by process {os.getpid()} on "),
+    ):
+        train_standalone("sft", load_training(training), folder, NullReporter())
+    assert not (folder / "out/sft").exists()
+    (folder / "out/.sft.json.abcd1234").write_text("what a kill left")
+    train_standalone("sft", load_training(training), folder, NullReporter())
+    assert not (folder / "out/.sft.json.abcd1234").exists()
+    train_standalone("sft", load_training(training), folder, NullReporter())  # the lock is free
+
+
+@pytest.mark.parametrize("out", [".", "thesis"])
+def test_an_output_folder_with_other_things_is_left_alone(training, out):
+    folder = training.parent
+    (folder / "thesis").mkdir()
+    (folder / "thesis/chapter.tex").write_text("mine")
+    before = sorted(p.name for p in folder.rglob("*"))
+    with pytest.raises(InputError, match="holds other things"):
+        train_standalone("sft", load_training(training, [f"out={out}"]), folder, NullReporter())
+    assert sorted(p.name for p in folder.rglob("*")) == before
+
+
+def test_what_was_put_into_the_output_folder_is_used(training, taught):
+    folder = training.parent
+    shutil.copytree(taught, folder / "out/sft")
+    train_standalone("reward", load_training(training), folder, NullReporter())
+    assert (folder / "out/reward/model.safetensors").is_file()
