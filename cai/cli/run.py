@@ -94,10 +94,13 @@ def print_estimate(path: Path, options: Options = DEFAULTS) -> None:
     """
     from cai.pipeline.estimate import estimate
     from cai.pipeline.preflight import check_run
+    from cai.pipeline.stages import untrained_note
 
     config, constitution, source = check_run(path, options.overrides, options.until, models=False)
     _print_constitution(constitution, source)
     print(estimate(config, constitution, path.parent, options.budget))
+    if note := untrained_note(config):
+        print(note)
 
 
 def run_pipeline(

@@ -25,7 +25,7 @@ from cai.pipeline.metrics import write_metrics
 from cai.pipeline.provenance import diff_inputs, stage_inputs
 from cai.pipeline.run import Run
 from cai.pipeline.stage import PlannedStage, StageContext
-from cai.pipeline.stages import plan_stages
+from cai.pipeline.stages import STAGES, plan_stages, untrained_note
 
 
 def execute(run: Run, *, until: str = "", redo: Sequence[str] = ()) -> dict[str, Any]:
@@ -83,21 +83,30 @@ def select_stages(
         if name and name not in names:
             hint = did_you_mean(name, names)
             text = f"there is no such stage{hint}; there are {', '.join(names)}"
+            note = untrained_note(config)
+            if note and any(name.partition("-")[0] == stage.name for stage in STAGES):
+                text = f"this run has no such stage: {note}"
             raise InputError([Problem(f"stage {name}", text)])
     return stages[: names.index(until) + 1] if until else stages
 
 
 def startup_warnings(run: Run) -> list[str]:
-    """What a user should know before a run: principles that a shipped model does not know.
+    """What a user should know before a run.
+
+    That it trains nothing, and principles that a shipped model does not know.
 
     Args:
         run: The run.
     """
     gold = gold_for(None, [run.config.critic_model, run.config.judge_model])
+    note = untrained_note(run.config)
+    notes = [note] if note else []
     if gold is None:
-        return []
+        return notes
     names = {**run.constitution.used_for("revise"), **run.constitution.used_for("judge")}
-    return list(gold.unknown_principles([run.constitution.principles[name] for name in names]))
+    return notes + list(
+        gold.unknown_principles([run.constitution.principles[name] for name in names])
+    )
 
 
 def _do(run: Run, planned: PlannedStage, *, again: bool) -> None:

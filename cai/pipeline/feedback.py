@@ -177,7 +177,7 @@ def compare_stage(context: StageContext) -> Metrics:
                 max_tokens=max_tokens,
             )
         }
-        if config.initial_samples:
+        if config.initial_samples and origin != "initial":
             answers["initial"] = sample(
                 chunk,
                 initial,
@@ -204,7 +204,12 @@ def compare_stage(context: StageContext) -> Metrics:
 
 
 def _current_policy(context: StageContext) -> tuple[str, str]:
-    """Name and folder of the policy whose answers are compared: SL-CAI, then RL-CAI."""
+    """Name and place of the policy whose answers are compared: SL-CAI, then RL-CAI.
+
+    In a run that trains nothing it is the initial policy.
+    """
+    if not context.input_folders("sft"):
+        return "initial", context.run.model(context.config.models.initial)
     if not context.input_folders("ppo"):
         return "sl_cai", context.input_checkpoint("sft")
     return f"rl_cai_{context.iteration - 1}", context.input_checkpoint("ppo")

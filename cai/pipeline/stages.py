@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cai.config import RunConfig
 from cai.evaluate.revisions import SETTINGS
+from cai.models.names import is_function, is_server
 from cai.pipeline import evaluation, feedback, training
 from cai.pipeline.audit import audit_requests, audit_stage
 from cai.pipeline.prompt_sets import prompt_files
@@ -17,6 +18,30 @@ def _always(_: RunConfig) -> bool:
 
 def _prompt_files(config: RunConfig) -> tuple[str, ...]:
     return tuple(file.name for file in prompt_files(config) if file.name is not None)
+
+
+def trains(config: RunConfig) -> bool:
+    """Whether a run trains policies: the initial policy must be a model whose weights are here.
+
+    Args:
+        config: The settings of the run.
+    """
+    return not is_server(config.models.initial) and not is_function(config.models.initial)
+
+
+def untrained_note(config: RunConfig) -> str:
+    """What to know before a run that trains nothing; empty for one that does.
+
+    Args:
+        config: The settings of the run.
+    """
+    if trains(config):
+        return ""
+    kind = "a server" if is_server(config.models.initial) else "a function"
+    return (
+        f"models.initial is {kind}, so nothing is trained and the run ends with the labels and "
+        "their audit; training needs a model folder or a hub id"
+    )
 
 
 def _ppo_asks_judge(config: RunConfig) -> bool:
@@ -61,6 +86,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=(StageRef("sample"), StageRef("revise")),
         settings=("sft", "revise", "training", "models.chat_format"),
         models=("initial",),
+        is_wanted=trains,
     ),
     Stage(
         name="control",
@@ -69,7 +95,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=(StageRef("sample"),),
         settings=("sft", "training", "models.chat_format"),
         models=("initial",),
-        is_wanted=lambda config: config.trains_control,
+        is_wanted=lambda config: trains(config) and config.trains_control,
     ),
     Stage(
         name="compare",
@@ -113,6 +139,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("reward", "training", "models.chat_format"),
         models=("reward",),
         iterated=True,
+        is_wanted=trains,
         files=lambda config: config.reward.human + config.reward.test_sets,
     ),
     Stage(
@@ -137,7 +164,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         models=("judge", "constraint"),
         iterated=True,
-        is_wanted=lambda config: "ppo" in config.algorithms,
+        is_wanted=lambda config: trains(config) and "ppo" in config.algorithms,
         uses_constitution=_ppo_asks_judge,
         requests=training.ppo_requests,
         asks_again=False,
@@ -148,7 +175,7 @@ STAGES: tuple[Stage, ...] = (
         work=training.dpo_stage,
         inputs=(StageRef("judge", iteration="all"), StageRef("sft")),
         settings=("dpo", "training", "models.chat_format"),
-        is_wanted=lambda config: "dpo" in config.algorithms,
+        is_wanted=lambda config: trains(config) and "dpo" in config.algorithms,
         files=lambda config: config.reward.human,
     ),
     Stage(
@@ -166,6 +193,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         settings=("evaluate", "judge", "models.chat_format", "models.enable_thinking"),
         models=("initial", "judge"),
+        is_wanted=trains,
         uses_constitution=_always,
         requests=evaluation.evaluate_requests,
         version=2,

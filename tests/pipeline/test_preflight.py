@@ -125,8 +125,8 @@ def refusals(path, *settings, until="", **how):
             "evaluate.gold: broken:gold: cannot be imported: ZeroDivisionError: division by zero",
         ),
         (
-            "models.initial=http://host/v1#m",
-            "models.initial: this model is trained, so it must be a folder or a hub id",
+            "models.reward=http://host/v1#m",
+            "models.reward: this model is trained, so it must be a folder or a hub id",
         ),
         ("models.reward=a/b/c", "models.reward: a/b/c: there is no folder {base}/a/b/c or a/b/c"),
         (
@@ -146,6 +146,12 @@ def test_model_names_are_checked_where_they_are_given(run_file, setting, expecte
         check_run(run_file, [setting])
     key = setting.partition("=")[0]
     assert str(caught.value) == f"--set {key}: {expected.format(base=run_file.parent)}"
+
+
+def test_more_principles_than_the_constitution_has_are_named_before_the_run(run_file):
+    setting = "judge.principles=9"
+    assert refusals(run_file, setting) == ["judge.principles: general has 1 principles to judge by"]
+    assert check_run(run_file, [setting], "revise").config.judge.principles == 9
 
 
 def test_models_of_stages_after_until_are_not_checked(run_file):
