@@ -6,11 +6,14 @@ import contextlib
 import gzip
 import hashlib
 import json
+import math
 import os
+import sys
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,11 +44,36 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, atomically.
 
+    Numbers that are not finite, which JSON does not have, are left out; see :func:`finite`.
+
     Raises:
-        ValueError: If the value contains NaN or an infinity.
         LimitReached: If the file cannot be written.
     """
+    value = finite(value)
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any, left_out: list[str] | None = None, name: str = "") -> Any:
+    """Return a value without numbers that are not finite.
+
+    Args:
+        value: Nested mappings, lists and plain values.
+        left_out: Gets the dotted name of every number that is left out.
+        name: The name of the value.
+
+    Returns:
+        The value; such a number is left out of a mapping, and None in a list.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        if left_out is not None:
+            left_out.append(name)
+        return None
+    if isinstance(value, Mapping):
+        parts = {key: finite(v, left_out, f"{name}.{key}".lstrip(".")) for key, v in value.items()}
+        return {key: v for key, v in parts.items() if v is not None or value[key] is None}
+    if isinstance(value, list | tuple):
+        return [finite(item, left_out, f"{name}.{i}") for i, item in enumerate(value)]
+    return value
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -93,6 +121,30 @@ def disk_errors(path: Path) -> Iterator[None]:
 def read_json(path: Path) -> Any:
     """Read a JSON file that :func:`write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object that :func:`write_json` wrote.
+
+    Returns:
+        The object; None if there is no such file, or if it is damaged, which is said once.
+    """
+    if not path.is_file():
+        return None
+    try:
+        value = read_json(path)
+    except (OSError, ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        return value
+    report_damaged(path)
+    return None
+
+
+@cache
+def report_damaged(path: Path) -> None:
+    """Say that a file is damaged and not used, once per process."""
+    print(f"warning: {path} is damaged and is not used", file=sys.stderr)
 
 
 def stream_records(path: Path, kind: type[R]) -> Iterator[R]:

@@ -9,7 +9,7 @@ from cai.cli.folders import RunFolder, print_stale, run_folder
 from cai.cli.reporter import safe
 from cai.errors import InputError, Problem
 from cai.evaluate import audit as measure
-from cai.files import read_json, read_records
+from cai.files import read_object, read_records
 from cai.pipeline.layout import iteration_folders
 from cai.records import Preference
 
@@ -33,9 +33,9 @@ def audit(folder: RunFolder = None) -> None:
         if len(judged) > 1:
             print(f"-- {stage.name}")
         _print_labels(measure.audit(read_records(stage / "records.jsonl", Preference)))
-        report = audits[stage] / "audit.json"
-        if report.is_file():
-            _print_gate(read_json(report))
+        report = read_object(audits[stage] / "audit.json")
+        if report is not None:
+            _print_gate(report)
 
 
 def labeled_folders(folder: Path) -> list[Path]:
@@ -92,7 +92,7 @@ def _print_principles(principles: dict[str, Any]) -> None:
 def _print_gate(report: dict[str, Any]) -> None:
     """Print what the audit stage measured by asking the judge, and why labels are unfit."""
     print()
-    for kind, rate in report["examples"].items():
+    for kind, rate in report.get("examples", {}).items():
         if rate["n"]:
             _print_row(f"examples, {kind}".replace("_", " "), _interval(rate))
     if "asked_again" in report:
@@ -106,7 +106,7 @@ def _print_gate(report: dict[str, Any]) -> None:
         _print_row("agrees with people", _interval(people["accuracy"]) + kappa)
         for name, value in people["baselines"].items():
             _print_row(f"baseline: {name} wins", f"{value:.1%}")
-    for reason in report["gate_failures"]:
+    for reason in report.get("gate_failures", ()):
         print(f"not fit to train on: {reason}")
 
 

@@ -20,7 +20,7 @@ from cai.cli.reporter import TerminalReporter, safe
 from cai.config import RunConfig
 from cai.constitution import Constitution
 from cai.errors import CaiError, InputError, Problem
-from cai.files import read_json
+from cai.files import read_object
 
 MAX_ANSWER = 300
 """Characters that are printed of an answer."""
@@ -131,7 +131,7 @@ def run_pipeline(
     config, constitution, source = check_run(path, options.overrides, options.until, online=True)
     _print_constitution(constitution, source)
     print(f"run {folder}, from {path}", flush=True)
-    before = read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else {}
+    before = read_object(folder / "metrics.json") or {}
     reporter = reporter or TerminalReporter()
     result = _execute(path, folder, config, constitution, options, reporter)
     _print_result(folder, result, before, reporter.console)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,11 +133,14 @@ def load_language_model(
 
 
 class Faults(NamedTuple):
-    """Weights that a model's files do not provide, so the library drew them at random."""
+    """Weights of a model's files that are not those which its ``config.json`` asks for."""
 
     missing: frozenset[str]
+    """Weights that the files do not provide, so the library drew them at random."""
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     """By name, the shape in the file and the shape that ``config.json`` asks for."""
+    unused: frozenset[str] = frozenset()
+    """Weights of layers that the model has, but without them, as under another ``model_type``."""
 
     def refuse(self, name: str) -> None:
         """Raise an InputError that names the weights, if there are any."""
@@ -153,6 +156,10 @@ class Faults(NamedTuple):
                 for key, (stored, wanted) in self.mismatched.items()
             )
             problems.append(Problem(name, f"weights do not fit the model's config.json: {shapes}"))
+        if self.unused:
+            listed = _listed(self.unused)
+            text = f"weights have no place in the model of config.json: {listed}; see model_type"
+            problems.append(Problem(name, text))
         if problems:
             raise InputError(problems)
 
@@ -193,7 +200,21 @@ def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Fault
     mismatched = {
         key: (tuple(stored), tuple(wanted)) for key, stored, wanted in loaded["mismatched_keys"]
     }
-    return model, Faults(frozenset(loaded["missing_keys"]), mismatched)
+    unused = frozenset(_of_known_layers(model, loaded["unexpected_keys"]))
+    return model, Faults(frozenset(loaded["missing_keys"]), mismatched, unused)
+
+
+def _of_known_layers(model: torch.nn.Module, names: Iterable[str]) -> Iterator[str]:
+    """The weights and biases among some names that would be those of a layer of the model."""
+    layers = {
+        name
+        for name, layer in model.named_modules()
+        if next(layer.parameters(recurse=False), None) is not None
+    }
+    for name in names:
+        layer, _, part = name.rpartition(".")
+        if part in ("weight", "bias") and layer in layers:
+            yield name
 
 
 def _open_adapted(kind: Any, name: str, base: str, **how: Any) -> tuple[PreTrainedModel, Faults]:
@@ -207,7 +228,7 @@ def _open_adapted(kind: Any, name: str, base: str, **how: Any) -> tuple[PreTrain
         model = apply_adapters(model, name)
     brought = adapted_weights(name)
     mismatched = {key: shapes for key, shapes in faults.mismatched.items() if key not in brought}
-    return model, Faults(faults.missing - brought, mismatched)
+    return model, Faults(faults.missing - brought, mismatched, faults.unused)
 
 
 def stored_dtype(name: str) -> torch.dtype:

@@ -129,7 +129,11 @@ def _label_index(name: str, model: PreTrainedModel, label: str) -> int:
 def _without_head(faults: Faults) -> Faults:
     """The faults of a model's trunk alone."""
     mismatched = {key: shapes for key, shapes in faults.mismatched.items() if not _is_of_head(key)}
-    return Faults(frozenset(key for key in faults.missing if not _is_of_head(key)), mismatched)
+    missing, unused = (
+        frozenset(key for key in keys if not _is_of_head(key))
+        for keys in (faults.missing, faults.unused)
+    )
+    return Faults(missing, mismatched, unused)
 
 
 def _is_of_head(key: str) -> bool:

@@ -12,6 +12,7 @@ from cai import distributed
 from cai.config import RunConfig
 from cai.errors import CaiError, InputError, LimitReached, Problem, did_you_mean
 from cai.evaluate.gold import gold_for
+from cai.files import finite
 from cai.pipeline.failures import Reasons
 from cai.pipeline.manifest import (
     failed_requests,
@@ -132,7 +133,11 @@ def _do(run: Run, planned: PlannedStage, *, again: bool) -> None:
     run.backends.release()
     run.cache.failures.pop(planned.name, None)
     started = time.monotonic()
-    metrics = _work(run, planned)
+    left_out: list[str] = []
+    metrics = finite(_work(run, planned), left_out)
+    if left_out:
+        metrics["not_finite"] = left_out
+        run.reporter.info(f"not a finite number, so left out: {', '.join(left_out)}")
     seconds = time.monotonic() - started
     distributed.wait()  # all processes must have written their part
     failures = _failures(run, planned.name)

@@ -27,5 +27,7 @@ def iteration_folders(run_folder: Path, stage: str) -> list[Path]:
         stage: An iterated stage, such as ``judge``.
     """
     path = run_folder / "config.yaml"
-    iterations = int(load(path).value.get("iterations", 1)) if path.is_file() else 1
+    values = load(path).value if path.is_file() else {}
+    stated = values.get("iterations", 1) if isinstance(values, dict) else 1
+    iterations = stated if isinstance(stated, int) else 1
     return [run_folder / stage_folder(stage, number) for number in range(1, iterations + 1)]

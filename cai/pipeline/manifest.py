@@ -6,7 +6,6 @@ A stage is finished once its manifest is written, which happens last. A stage th
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cai import distributed
-from cai.files import read_json, sha256, write_json
+from cai.files import read_object, report_damaged, sha256, write_json
 from cai.keys import digest
 
 MANIFEST, FAILURE = "manifest.json", "failed.json"
@@ -63,12 +62,18 @@ def read_manifest(folder: Path) -> Manifest | None:
         folder: The folder of the stage.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    values = read_object(path)
+    if values is None:
         return None
-    values = dict(read_json(path))
     known = {name: values[name] for name in Manifest.__dataclass_fields__ if name in values}
-    empty = Manifest(folder.name, {}, "", 0.0, "", {}, {})
-    return Manifest(**(asdict(empty) | known))
+    empty = asdict(Manifest(folder.name, {}, "", 0.0, "", {}, {}))
+    if any(
+        isinstance(default, dict) and not isinstance(known.get(name, {}), dict)
+        for name, default in empty.items()
+    ):
+        report_damaged(path)
+        return None
+    return Manifest(**(empty | known))
 
 
 def write_manifest(
@@ -146,8 +151,8 @@ def read_failure(folder: Path) -> str:
     Args:
         folder: The folder of the stage.
     """
-    path = folder / FAILURE
-    return str(json.loads(path.read_text(encoding="utf-8"))["error"]) if path.is_file() else ""
+    failure = read_object(folder / FAILURE) or {}
+    return str(failure.get("error", ""))
 
 
 def unfinish(folder: Path) -> None:

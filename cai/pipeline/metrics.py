@@ -13,7 +13,7 @@ from cai.config import load_config
 from cai.constitution.lock import read_lock
 from cai.errors import InputError, LimitReached, Problem
 from cai.evaluate.movement import PREVIOUS_METRICS
-from cai.files import read_json, write_json
+from cai.files import read_object, write_json
 from cai.pipeline.layout import stage_folder
 from cai.pipeline.prompts import held_out_notes
 from cai.pipeline.run import CACHE, CONFIG, CONSTITUTION_LOCK, Run, base_of
@@ -43,8 +43,11 @@ def keep_previous_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
         metrics: The metrics that replace them.
     """
     path = folder / METRICS
-    before = read_json(path) if path.is_file() else {}
-    if before.get("policies") and before["constitution"]["hash"] != metrics["constitution"]["hash"]:
+    before = read_object(path) or {}
+    if (
+        before.get("policies")
+        and before.get("constitution", {}).get("hash") != (metrics["constitution"]["hash"])
+    ):
         write_json(folder / PREVIOUS_METRICS, before)
 
 
@@ -97,9 +100,9 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     """
     with open_for_reading(folder) as run:
         metrics = collect_metrics(run)
-    path = folder / METRICS
-    if path.is_file():  # only the last command knows what it asked
-        last = read_json(path).get("cache", {})
+    written = read_object(folder / METRICS)
+    if written is not None:  # only the last command knows what it asked
+        last = written.get("cache", {})
         total = metrics["cache"]["total"] or last.get("total", {})
         metrics["cache"] = metrics["cache"] | last | {"total": total}
     return metrics

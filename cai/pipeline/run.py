@@ -289,4 +289,7 @@ def base_of(folder: Path) -> Path:
         folder: The folder of a run.
     """
     path = folder / BASE
-    return folder / path.read_text(encoding="utf-8") if path.is_file() else folder
+    try:
+        return folder / path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return folder

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cai import distributed
-from cai.files import disk_errors, write_text
+from cai.files import disk_errors, finite, write_text
 from cai.pipeline.reporter import Reporter
 
 SHOWN = ("loss", "score", "kl", "length")
@@ -21,7 +21,8 @@ def training_log(
     """Return a function that appends rows to a log file and reports how far training is.
 
     A training that was killed continues its log: rows of the file from earlier steps are kept,
-    the others are dropped when the first row is written.
+    the others are dropped when the first row is written. Numbers that are not finite are left out
+    of a row, which names them under ``not_finite``.
 
     Args:
         path: The file.
@@ -43,7 +44,7 @@ def training_log(
             is_open = True
         if distributed.is_main():
             with disk_errors(path), path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(_line(row))
         if time.monotonic() - last_report > every or done == total:
             last_report = time.monotonic()
             shown = [f"{name} {row[name]:.3g}" for name in SHOWN if name in row]
@@ -54,10 +55,24 @@ def training_log(
 
 def _drop_rows_from(path: Path, step: int) -> None:
     """Keep only the rows of a log before a step; a row that a kill cut off is dropped too."""
-    rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    whole = [row for row in rows if row.endswith("}")]
-    kept = [row for row in whole if _step(json.loads(row)) < step]
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    kept = [row for row in text.splitlines() if (done := _step_of(row)) is not None and done < step]
     distributed.on_main(write_text, path, "".join(row + "\n" for row in kept))
+
+
+def _line(row: dict[str, float]) -> str:
+    """A row as JSON, which has no NaN: such a number is left out, and named."""
+    left_out: list[str] = []
+    values = finite(row, left_out)
+    return json.dumps(values | {"not_finite": left_out} if left_out else values) + "\n"
+
+
+def _step_of(line: str) -> int | None:
+    """The step of a row of the log; None if the row is damaged."""
+    try:
+        return _step(json.loads(line))
+    except (ValueError, TypeError, AttributeError):
+        return None
 
 
 def _step(row: dict[str, float]) -> int:

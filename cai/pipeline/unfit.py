@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cai import distributed
-from cai.files import read_json, write_text
+from cai.files import read_object, write_text
 from cai.pipeline.layout import iteration_folders
 from cai.pipeline.stage import StageContext
 
@@ -22,8 +22,7 @@ def unfit_labels(folder: Path) -> list[str]:
     return [
         f"{stage.name}: {reason}"
         for stage in iteration_folders(folder, "audit")
-        if (stage / "audit.json").is_file()
-        for reason in read_json(stage / "audit.json")["gate_failures"]
+        for reason in (read_object(stage / "audit.json") or {}).get("gate_failures", ())
     ]
 
 

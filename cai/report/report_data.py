@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from cai.constitution.schema import Constitution
 from cai.documents import load
 from cai.errors import InputError, Problem
 from cai.evaluate.movement import PREVIOUS_METRICS, Change, edited_principles, rate_changes
-from cai.files import read_json, read_records
+from cai.files import read_object, read_records
 from cai.keys import shuffled
 from cai.pipeline.layout import iteration_folders
 from cai.records import Preference, Record, Revision, Sample, Status
@@ -153,7 +154,7 @@ def gather(folder: Path, metrics: dict[str, Any] | None = None) -> ReportData:
     """
     if metrics is None:
         path = folder / "metrics.json"
-        metrics = dict(read_json(path)) if path.is_file() else {}
+        metrics = read_object(path) or {}
     if not metrics.get("seconds"):
         raise InputError([Problem(str(folder), "has no finished stage of a run")])
     constitution = read_lock(folder / "constitution.lock.yaml")
@@ -196,13 +197,17 @@ def _records(folder: Path, kind: type[RecordType], stale: Collection[str]) -> li
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:
-    return dict(read_json(path)) if path.is_file() else {}
+    return read_object(path) or {}
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):  # a row that a kill cut off
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def find_movement(folder: Path, metrics: Mapping[str, Any]) -> Movement | None:

@@ -79,7 +79,7 @@ def model_card(
         title=kind.title,
         summary=kind.summary,
         model_class=kind.model_class,
-        base_name=base,
+        base_name=_shown(base),
         has_adapters=training.lora_rank is not None and not training.merge_adapters,
         is_reward=stage == "reward",
         is_known=stage != "reward" or is_in_library(base),
@@ -87,6 +87,14 @@ def model_card(
         settings=json.dumps(settings, indent=2),
     )
     return str(card)
+
+
+def _shown(base: str) -> str:
+    """The base as the card names it: not by where its folder is, so that equal models are equal."""
+    folder = Path(base)
+    if not folder.is_dir():
+        return base
+    return f"{folder.parent.name}/{folder.name}" if folder.name == "checkpoint" else folder.name
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -121,7 +121,7 @@ class Resume:
         """Tell whether a state is of this training."""
         try:
             return bool(read_json(folder / STATE)["key"] == self.key)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return False
 
     def clear(self) -> None:
@@ -147,6 +147,8 @@ def _is_intact(folder: Path) -> bool:
     try:
         sums: dict[str, str] = read_json(folder / SUMS)
     except (OSError, ValueError):
+        return False
+    if not isinstance(sums, dict) or STATE not in sums:
         return False
     return all(
         (folder / name).is_file() and sha256(folder / name) == known for name, known in sums.items()

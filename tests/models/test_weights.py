@@ -104,6 +104,23 @@ def test_weights_of_another_shape_are_named(changed, opened, how):
     )
 
 
+@pytest.mark.parametrize(("opened", "how"), [(load_language_model, {}), (load_scalar_model, GROWN)])
+def test_weights_without_a_place_under_a_changed_model_type_are_named(changed, tiny, opened, how):
+    biases = {
+        f"model.layers.{i}.self_attn.{part}_proj.bias": torch.ones(32)
+        for i in (0, 1)
+        for part in "qkv"
+    }
+    shown = ", ".join(f"model.layers.0.self_attn.{part}_proj.bias" for part in "kqv")
+    assert refusal(opened, changed(biases), **how) == (
+        f"weights have no place in the model of config.json: {shown} and 3 more; see model_type"
+    )
+
+
+def test_weights_of_another_head_are_no_fault(changed):
+    load_language_model(changed({"score.weight": torch.ones(1, 32), "value.bias": torch.ones(1)}))
+
+
 @pytest.mark.parametrize("labels", [2, 5])
 def test_a_model_with_several_labels_is_no_reward_model_but_one_can_grow_from_it(
     tiny, tmp_path, labels
