@@ -8,8 +8,12 @@ from typing import Annotated
 import typer
 
 from cai.cli.reporter import safe
-from cai.constitution.diff import changes, template_changes
+from cai.config import load_config
+from cai.constitution.diff import changes, example_changes, template_changes
+from cai.constitution.schema import Constitution
+from cai.pipeline.provenance import setting_changes
 from cai.pipeline.rejudge import Effects, effects, resolve_constitution
+from cai.pipeline.run import CONFIG
 
 MAX_EXAMPLES = 3
 """Revisions and labels that are printed in full."""
@@ -30,8 +34,9 @@ def diff(
 ) -> None:
     """Show what an edit of a constitution changes.
 
-    Prints the texts and weights that differ. With --on, it also asks the models of that run what
-    they would answer now; only requests that read an edited text are new.
+    Prints the texts, weights, examples and templates that differ and, of two runs, the settings,
+    models included. With --on, it also asks the models of that run what they would answer now; only
+    requests that read an edited text are new.
 
     Example: cai diff runs/quickstart reference --on runs/quickstart
     """
@@ -46,13 +51,31 @@ def diff(
         print(f"{change.kind:<9}{change.principle}{weights}")
         for text in change.texts:
             print(f"    {text.text}: {text.marked().strip()}")
-    templates = template_changes(before, after)
-    for name in templates:
-        print(f"{'template':<9}templates/{name}.jinja")
-    if not differences and not templates:
-        print("no text and no weight has changed")
+    rest = _examples_and_templates(before, after)
+    settings = _settings(Path(old), Path(new))
+    for line in [*rest, *(f"{'setting':<9}{change}" for change in settings)]:
+        print(line)
+    if not differences and not rest:
+        print("no text, weight, example or template has changed")
     if on is not None:
         _print_effects(effects(on, after))
+
+
+def _examples_and_templates(before: Constitution, after: Constitution) -> list[str]:
+    lines = []
+    for change in example_changes(before, after):
+        lines.append(f"{change.kind:<9}{change.principle}")
+        lines += [f"    [-{safe(prompt)}-]" for prompt in change.removed]
+        lines += [f"    {{+{safe(prompt)}+}}" for prompt in change.added]
+    names = template_changes(before, after)
+    return lines + [f"{'template':<9}templates/{name}.jinja" for name in names]
+
+
+def _settings(old: Path, new: Path) -> list[str]:
+    """The settings in which two runs differ; none if one of them is no run."""
+    if not all((folder / CONFIG).is_file() for folder in (old, new)):
+        return []
+    return setting_changes(load_config(old / CONFIG), load_config(new / CONFIG))
 
 
 def _print_effects(effect: Effects) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
-from cai.constitution.schema import TEXTS, Constitution, Principle, Use
+from cai.constitution.schema import TEXTS, Constitution, Example, Principle, Use
 
 
 class TextChange(NamedTuple):
@@ -57,6 +57,22 @@ class Change(NamedTuple):
     weights: Sequence[tuple[Use, float, float]] = ()
 
 
+class ExampleChange(NamedTuple):
+    """Examples of one principle that changed.
+
+    Attributes:
+        kind: ``example`` of a principle, or ``few_shot`` of critique and revision.
+        principle: The principle's id.
+        removed: The prompts of the examples that are gone.
+        added: The prompts of those that are new.
+    """
+
+    kind: Literal["example", "few_shot"]
+    principle: str
+    removed: tuple[str, ...]
+    added: tuple[str, ...]
+
+
 def changes(old: Constitution, new: Constitution) -> list[Change]:
     """List the principles that changed, by id.
 
@@ -81,6 +97,43 @@ def changes(old: Constitution, new: Constitution) -> list[Change]:
         elif weights:
             rows.append(Change(name, "weighted", texts, weights))
     return rows
+
+
+def example_changes(old: Constitution, new: Constitution) -> list[ExampleChange]:
+    """List the examples that were added or removed; an edited one is both.
+
+    Args:
+        old: The constitution before.
+        new: The constitution after.
+    """
+    rows = []
+    for name in sorted({*old.principles, *new.principles}):
+        before, after = old.principles.get(name), new.principles.get(name)
+        rows += _changed("example", name, _prompts(before), _prompts(after))
+    shots_before, shots_after = ({s: s.prompt for s in c.few_shot} for c in (old, new))
+    names = list(dict.fromkeys(shot.principle for shot in (*shots_before, *shots_after)))
+    for name in names:
+        own = [
+            {shot: prompt for shot, prompt in shots.items() if shot.principle == name}
+            for shots in (shots_before, shots_after)
+        ]
+        rows += _changed("few_shot", name, *own)
+    return rows
+
+
+def _prompts(principle: Principle | None) -> dict[Example, str]:
+    return {example: example.prompt for example in principle.examples} if principle else {}
+
+
+def _changed(
+    kind: Literal["example", "few_shot"],
+    principle: str,
+    before: Mapping[Any, str],
+    after: Mapping[Any, str],
+) -> list[ExampleChange]:
+    removed = tuple(prompt for item, prompt in before.items() if item not in after)
+    added = tuple(prompt for item, prompt in after.items() if item not in before)
+    return [ExampleChange(kind, principle, removed, added)] if removed or added else []
 
 
 def template_changes(old: Constitution, new: Constitution) -> list[str]:

@@ -14,9 +14,9 @@ from cai.keys import digest
 from cai.models.fingerprint import fingerprint as model_fingerprint
 from cai.models.names import is_function, is_server
 from cai.pipeline.manifest import read_manifest
+from cai.pipeline.parts import part_digest
 from cai.pipeline.run import Run
 from cai.pipeline.stage import PlannedStage, Stage
-from cai.templates import combined_hash
 
 FORMAT = 2
 """Version of what stages write; raising it makes every stage of older runs out of date."""
@@ -48,16 +48,15 @@ def stage_inputs(run: Run, planned: PlannedStage) -> Inputs:
         Nested dictionaries of plain values, as they come back from a manifest.
     """
     stage, config = planned.stage, run.config
-    uses_constitution = stage.uses_constitution(config)
     inputs = {
         "format": [FORMAT, stage.version],
         "settings": {"seed": config.seed, **_settings(config, stage.settings)},
         "stages": {name: _output_digest(run, name) for name in planned.input_names},
         "files": {name: _content(_find(run, name)) for name in stage.files(config)},
         "models": _models(run, stage),
-        # templates of the user's own are part of the constitution's hash
-        "templates": combined_hash() if uses_constitution else "",
-        "constitution": run.constitution.hash if uses_constitution else "",
+        "constitution": {
+            part: part_digest(part, run.constitution, config) for part in stage.reads(config)
+        },
     }
     return dict(json.loads(json.dumps(inputs)))
 
@@ -73,19 +72,28 @@ def diff_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         return ["an older version of cai wrote it"]
 
     def changes(part: str) -> Iterator[tuple[str, Any, Any]]:
-        return _differences(before.get(part, {}), now[part])
+        old = before.get(part, {})
+        return _differences(old if isinstance(old, dict) else {}, now[part])
 
     phrases = [f"{name} {_shown(old)} -> {_shown(new)}" for name, old, new in changes("settings")]
     phrases += [f"the output of {name} changed" for name, _, _ in changes("stages")]
     phrases += [f"{name} changed" for name, _, _ in changes("files")]
     phrases += _model_changes(before.get("models", {}), now["models"])
-    if before.get("constitution") != now["constitution"]:
-        phrases.append("the constitution changed")
-    if before.get("templates") != now["templates"]:
-        phrases.append("the prompt templates changed")
+    phrases += [f"the {part} changed" for part, _, _ in changes("constitution")]
     if before.get("format") != now["format"]:
         phrases.append("this version of cai does it differently")
     return phrases
+
+
+def setting_changes(old: RunConfig, new: RunConfig) -> list[str]:
+    """The settings that differ between two runs, such as ``models.judge null -> org/model``.
+
+    Args:
+        old: The settings of the one.
+        new: The settings of the other.
+    """
+    differences = _differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
+    return [f"{name} {_shown(before)} -> {_shown(after)}" for name, before, after in differences]
 
 
 def _model_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

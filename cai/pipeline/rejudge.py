@@ -29,6 +29,8 @@ from cai.records import Preference, Record, Revision
 
 STAGE = "diff"
 """The stage that the requests are counted for."""
+ROUNDING = 1e-6
+"""Differences of probabilities that the order of the work makes."""
 RecordT = TypeVar("RecordT", bound=Record)
 
 
@@ -71,10 +73,11 @@ class LabelEffect:
 
     @property
     def is_affected(self) -> bool:
-        """Whether other principles, other texts of them or other templates were asked."""
+        """Whether other principles, texts, templates or examples were read."""
         before, after = self.before.judgments, self.after.judgments
         asked = [(j.principle, j.principle_hash, j.template) for j in before]
-        return asked != [(j.principle, j.principle_hash, j.template) for j in after]
+        is_asked_otherwise = asked != [(j.principle, j.principle_hash, j.template) for j in after]
+        return is_asked_otherwise or self.moved > ROUNDING
 
     @property
     def moved(self) -> float:

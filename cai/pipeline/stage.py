@@ -15,6 +15,7 @@ from cai.constitution.schema import Constitution
 from cai.files import read_records, stream_records, write_json, write_records
 from cai.pipeline.dry_run import DryRun, RequestCount
 from cai.pipeline.layout import stage_folder
+from cai.pipeline.parts import Part
 from cai.pipeline.reporter import Reporter
 from cai.pipeline.run import Run
 from cai.records import Record
@@ -68,7 +69,8 @@ class Stage:
             ``reward``, ``constraint``. The judge counts only if the constitution is used.
         iterated: Whether it is done in every iteration of a run.
         is_wanted: Whether a config asks for it.
-        uses_constitution: Whether its result depends on the constitution.
+        reads: The parts of the constitution that its result depends on, see
+            :class:`cai.pipeline.parts.Part`.
         files: Files and folders of the user that it reads, as the config names them.
         requests: How many requests it makes at most; None for stages that ask no model.
         asks_again: Whether the next run does it again if requests have failed; only the failed
@@ -84,11 +86,19 @@ class Stage:
     models: tuple[str, ...] = ()
     iterated: bool = False
     is_wanted: Callable[[RunConfig], bool] = lambda _: True
-    uses_constitution: Callable[[RunConfig], bool] = lambda _: False
+    reads: Callable[[RunConfig], tuple[Part, ...]] = lambda _: ()
     files: Callable[[RunConfig], tuple[str, ...]] = lambda _: ()
     requests: Callable[[DryRun], list[RequestCount]] | None = None
     asks_again: bool = True
     version: int = 1
+
+    def uses_constitution(self, config: RunConfig) -> bool:
+        """Whether its result depends on the constitution.
+
+        Args:
+            config: The settings of the run.
+        """
+        return bool(self.reads(config))
 
 
 @dataclass(frozen=True)

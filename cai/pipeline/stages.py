@@ -7,13 +7,10 @@ from cai.evaluate.revisions import SETTINGS
 from cai.models.names import is_function, is_server
 from cai.pipeline import evaluation, feedback, training
 from cai.pipeline.audit import audit_requests, audit_stage
+from cai.pipeline.parts import JUDGMENT, REVISION, Part, judgment_parts
 from cai.pipeline.prompt_sets import prompt_files
 from cai.pipeline.prompts import prompts_stage
 from cai.pipeline.stage import PlannedStage, Stage, StageRef, plan
-
-
-def _always(_: RunConfig) -> bool:
-    return True
 
 
 def _prompt_files(config: RunConfig) -> tuple[str, ...]:
@@ -44,8 +41,9 @@ def untrained_note(config: RunConfig) -> str:
     )
 
 
-def _ppo_asks_judge(config: RunConfig) -> bool:
-    return config.ppo.reward_source == "judge" or config.monitor.judge
+def _what_ppo_reads(config: RunConfig) -> tuple[Part, ...]:
+    asks_judge = config.ppo.reward_source == "judge" or config.monitor.judge
+    return JUDGMENT if asks_judge else ()
 
 
 _REVISION_LIMITS = tuple(f"audit.{name}" for name in ("gate", *sorted(set(SETTINGS.values()))))
@@ -75,7 +73,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=(StageRef("sample"),),
         settings=("revise", "models.enable_thinking", *_REVISION_LIMITS),
         models=("critic",),
-        uses_constitution=_always,
+        reads=lambda _: REVISION,
         requests=feedback.revise_requests,
         version=2,
     ),
@@ -84,7 +82,7 @@ STAGES: tuple[Stage, ...] = (
         title="fine-tune on the revisions",
         work=training.sft_stage,
         inputs=(StageRef("sample"), StageRef("revise")),
-        settings=("sft", "revise", "training", "models.chat_format"),
+        settings=("sft", "revise.rows", "training", "models.chat_format"),
         models=("initial",),
         is_wanted=trains,
     ),
@@ -115,7 +113,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("judge", "models.enable_thinking"),
         models=("judge",),
         iterated=True,
-        uses_constitution=_always,
+        reads=judgment_parts,
         requests=feedback.judge_requests,
     ),
     Stage(
@@ -126,7 +124,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("audit", "judge", "models.enable_thinking"),
         models=("judge",),
         iterated=True,
-        uses_constitution=_always,
+        reads=lambda _: (*JUDGMENT, "examples of the principles"),
         files=lambda config: config.reward.human,
         requests=audit_requests,
         version=3,
@@ -165,7 +163,7 @@ STAGES: tuple[Stage, ...] = (
         models=("judge", "constraint"),
         iterated=True,
         is_wanted=lambda config: trains(config) and "ppo" in config.algorithms,
-        uses_constitution=_ppo_asks_judge,
+        reads=_what_ppo_reads,
         requests=training.ppo_requests,
         asks_again=False,
     ),
@@ -194,7 +192,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("evaluate", "judge", "models.chat_format", "models.enable_thinking"),
         models=("initial", "judge"),
         is_wanted=trains,
-        uses_constitution=_always,
+        reads=judgment_parts,
         requests=evaluation.evaluate_requests,
         version=2,
     ),

@@ -6,11 +6,11 @@ There are two sets. The reference model was trained on its own wordings, so it r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from jinja2 import StrictUndefined, Template, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -185,11 +185,15 @@ def setting_in(source: str, name: str) -> object:
     return None
 
 
-@cache
-def combined_hash() -> str:
-    """Return the digest of all shipped templates of both sets."""
-    sets: tuple[TemplateSet, ...] = ("default", "reference")
-    return digest([_shipped(base, name) for base in sets for name in NAMES])
+def combined_hash(names: Iterable[str], overrides: Mapping[str, str]) -> str:
+    """Return the digest of some templates in both sets.
+
+    Args:
+        names: The names of the templates.
+        overrides: The source of each template that the user replaced, by its name.
+    """
+    sets = [Templates(base, overrides) for base in get_args(TemplateSet)]
+    return digest([templates.hash(name) for templates in sets for name in names])
 
 
 @cache

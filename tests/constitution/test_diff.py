@@ -1,7 +1,7 @@
 """What two constitutions say differently."""
 
-from cai.constitution.diff import TextChange, changes
-from cai.constitution.schema import Constitution, Principle
+from cai.constitution.diff import ExampleChange, TextChange, changes, example_changes
+from cai.constitution.schema import Constitution, Example, FewShotRevision, Principle
 
 
 def constitution(principles, **weights):
@@ -47,3 +47,25 @@ def test_text_change_marks_words():
     change = TextChange("critique", "Find an old insult in it.", "Find any insult in it, please.")
     assert change.marked() == "Find [-an old-]{+any+} insult in [-it.-]{+it, please.+}"
     assert TextChange("critique", "", "New.").marked() == "{+New.+}"
+
+
+def test_examples_that_changed():
+    def of(worse, revision):
+        example = Example(prompt="Hi.", better="Hello.", worse=worse)
+        shot = FewShotRevision(
+            prompt="Hey.", answer="No.", principle="a", critique="Rude.", revision=revision
+        )
+        (a,) = constitution([principle("a")]).principles.values()
+        with_example = a.model_copy(update={"examples": (example,)})
+        return constitution([with_example]).model_copy(update={"few_shot": (shot,)})
+
+    old = of("Go!", "Yes.")
+    assert example_changes(old, old) == []
+    assert example_changes(old, of("Leave!", "Yes.")) == [
+        ExampleChange("example", "a", ("Hi.",), ("Hi.",))
+    ]
+    assert example_changes(old, of("Go!", "Sure.")) == [
+        ExampleChange("few_shot", "a", ("Hey.",), ("Hey.",))
+    ]
+    none = constitution([principle("b")])
+    assert [change.added for change in example_changes(old, none)] == [(), ()]

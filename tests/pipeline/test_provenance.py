@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
+import yaml
 from commands import opened
 
 from cai.pipeline import provenance
+from cai.pipeline.parts import _JUDGE_TEMPLATES, _REVISION_TEMPLATES, part_digest
 from cai.pipeline.provenance import diff_inputs, fingerprint, stage_inputs
 from cai.pipeline.stages import plan_stages
+from cai.templates import NAMES, Templates
 
 
 def inputs_of(project, stage, *overrides):
@@ -16,6 +20,14 @@ def inputs_of(project, stage, *overrides):
     try:
         (planned,) = [s for s in plan_stages(run.config) if s.name == stage]
         return stage_inputs(run, planned)
+    finally:
+        run.lock.release()
+
+
+def all_inputs(project, *overrides):
+    run = opened(project, *overrides)
+    try:
+        return {planned.name: stage_inputs(run, planned) for planned in plan_stages(run.config)}
     finally:
         run.lock.release()
 
@@ -57,19 +69,129 @@ def test_changed_files_and_models_are_named(finished_project, taught):
     assert diff_inputs(before, now) == ["red.jsonl changed"]
 
 
-@pytest.mark.parametrize("stage", ["sample", "revise", "sft", "judge"])
-def test_constitution_and_templates_matter_where_they_are_used(
-    finished_project, stage, monkeypatch
+WITH_SHOT = """title: Small
+revise: {principles: [reference/*]}
+judge: {principles: [reference/*]}
+few_shot:
+  - {prompt: Hi., answer: Go away!, principle: reference/insult, critique: Rude., revision: Hello.}
+"""
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def edit_principle(project, field, monkeypatch):
+    path = project / "principles/reference/insult.yaml"
+    content = yaml.safe_load(path.read_text())
+    content[field] = content[field] + " Please."
+    path.write_text(yaml.safe_dump(content))
+
+
+def edit_example(project, monkeypatch):
+    path = project / "principles/reference/insult.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["examples"][0]["worse"] += " You fool."
+    path.write_text(yaml.safe_dump(content))
+
+
+def edit_shot(project, monkeypatch):
+    edit(project / "constitution/small.yaml", "revision: Hello.", "revision: Good day.")
+
+
+def edit_weight(project, monkeypatch):
+    edit(
+        project / "constitution/small.yaml",
+        "judge: {principles: [reference/*]}",
+        "judge: {principles: [reference/*], weights: {reference/insult: 2}}",
+    )
+
+
+def own_template(project, name, monkeypatch):
+    folder = project / "templates"
+    folder.mkdir()
+    (folder / f"{name}.jinja").write_text("{{ text }} Be brief.")
+
+
+def shipped_template(project, name, monkeypatch):
+    shipped = Templates.source
+    monkeypatch.setattr(
+        Templates, "source", lambda self, n: shipped(self, n) + " Now." * (n == name)
+    )
+
+
+REVISIONS, JUDGE = {"revise"}, {"judge", "audit", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        (partial(edit_principle, field="revise"), REVISIONS),
+        (partial(edit_principle, field="compare"), JUDGE),
+        (partial(edit_principle, field="critique"), REVISIONS | JUDGE),
+        (partial(edit_principle, field="title"), set()),
+        (edit_example, {"audit"}),
+        (edit_shot, REVISIONS),
+        (edit_weight, JUDGE),
+        (partial(own_template, name="revise"), REVISIONS),
+        (partial(own_template, name="judge_critique"), JUDGE),
+        (partial(shipped_template, name="critique"), REVISIONS),
+        (partial(shipped_template, name="judge"), JUDGE),
+    ],
+    ids=[
+        "revise text",
+        "compare text",
+        "critique text",
+        "title",
+        "example of a principle",
+        "example of a revision",
+        "weight of the judge",
+        "own template of revisions",
+        "own template of the judge",
+        "shipped template of critiques",
+        "shipped template of the judge",
+    ],
+)
+def test_an_edit_concerns_only_the_stages_that_read_it(
+    finished_project, change, stages, monkeypatch
 ):
-    before = inputs_of(finished_project, stage)
-    path = finished_project / "principles/reference/insult.yaml"
-    path.write_text(path.read_text().replace("mean words about a person", "cruel words"))
-    edited = inputs_of(finished_project, stage)
-    monkeypatch.setattr(provenance, "combined_hash", lambda: "of another version")
-    now = inputs_of(finished_project, stage)
-    used = stage in ("revise", "judge")
-    assert diff_inputs(before, edited) == ["the constitution changed"] * used
-    assert diff_inputs(edited, now) == ["the prompt templates changed"] * used
+    (finished_project / "constitution/small.yaml").write_text(WITH_SHOT)
+    before = all_inputs(finished_project)
+    change(finished_project, monkeypatch=monkeypatch)
+    now = all_inputs(finished_project)
+    assert {name for name in now if diff_inputs(before[name], now[name])} == stages
+
+
+def test_every_template_belongs_to_a_part():
+    assert {*_REVISION_TEMPLATES, *_JUDGE_TEMPLATES} == set(NAMES)
+
+
+def test_principles_of_a_set_of_prompts_are_part_of_its_stages(finished):
+    run = opened(finished, name="again")
+    run.lock.release()
+    set_aside = {"prompt_sets": {"style": ("reference/insult",)}}
+    constitutions = [run.constitution, run.constitution.model_copy(update=set_aside)]
+    for part in ("principles of revisions", "principles of the judge"):
+        digests = {part_digest(part, constitution, run.config) for constitution in constitutions}
+        assert len(digests) == 2
+
+
+def test_examples_matter_to_a_judge_that_is_shown_some(finished_project, monkeypatch):
+    settings = ("judge.few_shot=2",)
+    before = all_inputs(finished_project, *settings)
+    edit_example(finished_project, monkeypatch)
+    now = all_inputs(finished_project, *settings)
+    changed = {name for name in now if diff_inputs(before[name], now[name])}
+    assert changed == JUDGE
+    assert diff_inputs(before["judge"], now["judge"]) == ["the examples of the principles changed"]
+
+
+def test_another_judge_retrains_nothing_before_it(finished_project):
+    before = all_inputs(finished_project)
+    now = all_inputs(finished_project, "models.judge=reference")
+    assert {name for name in now if diff_inputs(before[name], now[name])} == JUDGE
 
 
 def test_other_versions_of_cai_are_noticed(finished_project, monkeypatch):
