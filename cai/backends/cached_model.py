@@ -182,7 +182,8 @@ class CachedModel:
                 self.cache.count(self.stage, response)
                 writer.add(_Row(keys[index], self.stage, response))
                 # the caller reports the end, once
-                if writer.flush_if_due() and done + len(responses) < total:
+                is_whole = getattr(self.backend, "is_between_batches", True)
+                if is_whole and writer.flush_if_due() and done + len(responses) < total:
                     self._report(done + len(responses), total)
                 if limit is None and len(responses) < len(missing):
                     limit = self.cache.limit_reached()

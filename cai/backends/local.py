@@ -81,6 +81,9 @@ class LocalBackend:
         fingerprint: Digest of the model's files, with the chat format if one was given.
         template_set: The prompt templates that the model reads: those it was trained on for the
             reference model and its descendants, else the default ones.
+        is_between_batches: Whether the latest response was the last one of its batch. Only whole
+            batches should be stored, since the last digits of a result depend on its batch: a
+            killed run then makes the batches that are left as they would have been.
     """
 
     def __init__(self, name: str, chat_format: str = "", *, enable_thinking: bool = False) -> None:
@@ -94,6 +97,7 @@ class LocalBackend:
         self.template_set = template_set(name)
         self._chat_format = chat_format
         self._enable_thinking = enable_thinking
+        self.is_between_batches = True
         self._stopped = False
         self._lost: dict[str, None] = {}  # the characters that were not read, in order
 
@@ -183,8 +187,11 @@ class LocalBackend:
             stops=self.format.stops,
             pad_id=self.format.pad_id,
         )
-        for row, generated in zip(batch, decoded, strict=True):
-            yield row.number, self._completion(row, generated)
+        completions: list[tuple[int, Response]] = [
+            (row.number, self._completion(row, generated))
+            for row, generated in zip(batch, decoded, strict=True)
+        ]
+        yield from self._as_batch(completions)
 
     def _completion(self, row: _TokenizedRequest, generated: Decoded) -> Completion:
         answer = self.format.decode(generated.tokens)
@@ -233,15 +240,27 @@ class LocalBackend:
                 options_by_row[(*prompt, *tokens[:-1])].append(
                     _ScoredOption(index, number, tuple(tokens))
                 )
-        for option, score in self._score_rows(options_by_row):
-            scores[option.request][option.option] = score
-            known = [value for value in scores[option.request] if value is not None]
-            if len(known) == len(scores[option.request]):
-                yield option.request, OptionLogprobs(tuple(known), prompt_lengths[option.request])
+        for batch in self._score_rows(options_by_row):
+            complete: list[tuple[int, Response]] = []
+            for option, score in batch:
+                scores[option.request][option.option] = score
+                known = [value for value in scores[option.request] if value is not None]
+                if len(known) == len(scores[option.request]):
+                    response = OptionLogprobs(tuple(known), prompt_lengths[option.request])
+                    complete.append((option.request, response))
+            yield from self._as_batch(complete)
+
+    def _as_batch(
+        self, responses: Sequence[tuple[int, Response]]
+    ) -> Iterator[tuple[int, Response]]:
+        """Yield the responses of one batch, and tell before the last one that it is the last."""
+        for left, response in zip(range(len(responses), 0, -1), responses, strict=True):
+            self.is_between_batches = left == 1
+            yield response
 
     def _score_rows(
         self, options_by_row: dict[tuple[int, ...], list[_ScoredOption]]
-    ) -> Iterator[tuple[_ScoredOption, float]]:
+    ) -> Iterator[list[tuple[_ScoredOption, float]]]:
         """Yield the log-probability of every option, batch by batch."""
         model = self.language_model.model
         rows = list(options_by_row)
@@ -250,16 +269,15 @@ class LocalBackend:
         max_tokens = default_micro_batch_tokens(model.device)
         pad_id = self.format.pad_id
         for batch in batch_groups(groups, rows, max_tokens):
+            if self._stopped:
+                return
+            scored: list[tuple[_ScoredOption, float]] = []
             for logits_by_row in prefix_logits(
                 model, rows, reach, batch, pad_id=pad_id, max_tokens=max_tokens
             ):
-                if self._stopped:
-                    return
                 for row, logits in logits_by_row.items():
-                    logprobs = F.log_softmax(logits.float(), -1)
-                    for option in options_by_row[rows[row]]:
-                        tokens = torch.tensor(option.tokens, device=logprobs.device).unsqueeze(1)
-                        yield option, float(logprobs[-len(option.tokens) :].gather(1, tokens).sum())
+                    scored += _option_scores(logits, options_by_row[rows[row]])
+            yield scored
 
     # -- limits ----------------------------------------------------------------------------------
 
@@ -273,6 +291,16 @@ class LocalBackend:
             f"the model's context of {self._context}"
         )
         return replace(failed(request, reason, "too_long"), tokens_in=prompt_tokens)
+
+
+def _option_scores(
+    logits: torch.Tensor, options: Sequence[_ScoredOption]
+) -> Iterator[tuple[_ScoredOption, float]]:
+    """Yield the log-probability of each option that one row scores."""
+    logprobs = F.log_softmax(logits.float(), -1)
+    for option in options:
+        tokens = torch.tensor(option.tokens, device=logprobs.device).unsqueeze(1)
+        yield option, float(logprobs[-len(option.tokens) :].gather(1, tokens).sum())
 
 
 def _batches(rows: Sequence[_TokenizedRequest]) -> Iterator[list[_TokenizedRequest]]:

@@ -11,9 +11,10 @@ from tiny_models import save_tiny_llama
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from cai.backends import open_backend
+from cai.backends import cached_model, local, open_backend
 from cai.backends.local import LocalBackend
 from cai.backends.protocol import GenerateRequest, LoglikelihoodRequest
+from cai.backends.response_cache import ResponseCache
 from cai.errors import InputError
 from cai.models.load import load_tokenizer
 from cai.records import Message
@@ -33,6 +34,42 @@ CONVERSATIONS = [
     ),
     conversation("Is it hard to wash the boat?"),
 ]
+
+
+def test_killed_run_makes_the_batches_that_are_left(tiny, tmp_path, monkeypatch):
+    """Its responses are those of a run without a kill, to the last digit."""
+    requests = [
+        LoglikelihoodRequest(conversation(f"{i} " + "Hello. " * (i % 17 + 1)), ("A", "B"))
+        for i in range(40)
+    ]
+    monkeypatch.setattr(local, "default_micro_batch_tokens", lambda device: 60)
+    monkeypatch.setattr(cached_model, "_ROWS_PER_WRITE", 1)  # a write after every response
+    batches, prefix_logits = [], local.prefix_logits
+
+    def read(model, rows, reach, batch, **limits):
+        batches.append({tuple(rows[row]) for group in batch for row in group.rows})
+        return prefix_logits(model, rows, reach, batch, **limits)
+
+    monkeypatch.setattr(local, "prefix_logits", read)
+    with ResponseCache(tmp_path / "whole") as cache:
+        whole = cache.cached_model(LocalBackend(tiny))(requests)
+    expected = list(batches)
+    assert len(expected) > 3
+    store, writes = ResponseCache.store, []
+
+    def store_until_killed(cache, rows):
+        writes.append(len(rows))
+        if len(writes) <= 2:
+            store(cache, rows)
+
+    monkeypatch.setattr(ResponseCache, "store", store_until_killed)
+    with ResponseCache(tmp_path / "killed") as cache:
+        cache.cached_model(LocalBackend(tiny))(requests)
+    monkeypatch.setattr(ResponseCache, "store", store)
+    batches.clear()
+    with ResponseCache(tmp_path / "killed") as cache:
+        assert cache.cached_model(LocalBackend(tiny))(requests) == whole
+    assert batches == expected[2:]
 
 
 @pytest.mark.parametrize("fixture", ["tiny", "tiny_gpt2"])

@@ -232,6 +232,43 @@ def kill_and_finish(project: Path, kills: int) -> int:
     return killed
 
 
+RUN_AND_DIE = """
+import os, signal, sys
+from cai.backends import cached_model
+from cai.backends.response_cache import ResponseCache
+from cai.cli.app import main
+
+left, store = int(sys.argv.pop(1)), ResponseCache.store
+
+def store_and_die(self, rows):
+    global left
+    store(self, rows)
+    left -= 1
+    if left <= 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+cached_model._ROWS_PER_WRITE = 1  # as often as can be
+ResponseCache.store = store_and_die
+sys.exit(main())
+"""
+
+
+def test_killed_after_writes_its_records_are_byte_equal(judged_project):
+    """Another folder, the same seed, killed three times in the middle of different stages."""
+    arguments = ["run", "examples/run.yaml", "--run", "runs/killed", *UNTIL_JUDGE]
+    for writes in (1, 2, 4):
+        command = [sys.executable, "-c", RUN_AND_DIE, str(writes), *arguments]
+        done = subprocess.run(command, cwd=judged_project, capture_output=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    run(judged_project, until="judge", name="killed")
+    assert content(judged_project, "killed")[0] == content(judged_project)[0]
+    totals = [
+        read_json(judged_project / "runs" / name / "metrics.json")["cache"]["total"]
+        for name in ("r", "killed")
+    ]
+    assert totals[0] == totals[1]
+
+
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_ends_the_same(finished_project, kills):
     assert kill_and_finish(finished_project, kills) >= 2
