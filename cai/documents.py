@@ -22,7 +22,10 @@ Loc = tuple[str | int, ...]
 """Keys and list indices that lead to a value."""
 Position = tuple[int, int]
 """Line and column, from 1."""
-MAX_BYTES = 1_000_000
+MAX_BYTES = 1 << 20
+"""Size of the largest file that people edit."""
+MAX_LOCK_BYTES = 32 << 20
+"""Size of the largest file that a run writes of them."""
 MAX_DEPTH = 20
 _PLAIN_TAGS = {
     f"tag:yaml.org,2002:{kind}"
@@ -85,16 +88,29 @@ class Document:
         return f"{self.path}:{line}:{column}"
 
 
-def load(path: Path) -> Document:
+def load(path: Path, max_bytes: int = MAX_BYTES) -> Document:
     """Read one YAML document.
 
     Args:
         path: The file.
+        max_bytes: The size of the largest file to read.
 
     Raises:
         InputError: With the place of the syntax error, or of everything that is not allowed.
     """
-    text = read_text(path)
+    return parse(path, read_text(path, max_bytes))
+
+
+def parse(path: Path, text: str) -> Document:
+    """Read one YAML document of a text.
+
+    Args:
+        path: The file that the text is from.
+        text: The text.
+
+    Raises:
+        InputError: With the place of the syntax error, or of everything that is not allowed.
+    """
     try:
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
@@ -108,11 +124,12 @@ def load(path: Path) -> Document:
     return Document(path, value, builder.positions)
 
 
-def read_text(path: Path) -> str:
-    """Read a UTF-8 text file of at most ``MAX_BYTES``, with or without a byte order mark.
+def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+    """Read a UTF-8 text file, with or without a byte order mark.
 
     Args:
         path: The file.
+        max_bytes: The size of the largest file to read.
 
     Raises:
         InputError: If it cannot be read, is too long or is not UTF-8.
@@ -121,8 +138,8 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
-    if len(data) > MAX_BYTES:
-        text = f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}"
+    if len(data) > max_bytes:
+        text = f"is {len(data):,} bytes long; the limit is {max_bytes:,}"
         raise InputError([Problem(str(path), text)])
     try:
         return data.decode("utf-8-sig")
@@ -224,6 +241,8 @@ def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
     message = str(problem).split("\n")[0]
     if "mapping values are not allowed" in message:
         message += '; put a text that contains ": " in quotes or after "|"'
+    if "alphabetic or numeric character" in message:  # * and & begin aliases in YAML
+        message = 'a text that begins with * or & must be in quotes, such as "*"'
     if "cannot start any token" in message or "\\t" in message:
         message += "; indent with spaces"
     return Problem(where, message)

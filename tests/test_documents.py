@@ -32,7 +32,7 @@ def problems(path, text, read=load):
         ("# only a comment\n", "F:1:1: the file is empty"),
         ("a:\n\t- b\n", "indent with spaces"),
         (b"\xff\xfea\x00", "is not UTF-8"),
-        ("a: " + "x" * 1_100_000, "the limit is 1,000,000"),
+        ("a: " + "x" * 1_100_000, "the limit is 1,048,576"),
         ("[" * 60 + "]" * 60, "nested too deeply"),
     ],
 )

@@ -59,6 +59,8 @@ def check_paths(paths: Sequence[Path], *, online: bool = False) -> int:
         problems |= _check_file(path, TrainingConfig, online=online)
     for problem in sorted(problems, key=in_order):
         print(problem, file=sys.stderr)
+    for note in linted.notes:
+        print(f"note: {note}")
     checked = [*linted.files, *files.by_kind[RUN], *files.by_kind[TRAINING], *files.unknown]
     print(summary(len(checked), len(problems), len(files.skipped)))
     return InputError.exit_code if problems else 0

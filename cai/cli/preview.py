@@ -135,6 +135,10 @@ def _print_principle(subject: _Subject, name: str, prompt: Prompt) -> None:
         if name in loaded.weights[use]
     ]
     print(f"=== {name}: {principle.title} ({'; '.join([principle.hash, *weights])})")
+    if principle.left_out:
+        read = len(principle.rule or "")
+        total = read + principle.left_out
+        print(f"--- models read the first {read:,} of {total:,} characters of this section")
     critic = subject.critic
     worded = principle.worded_by(critic)
     if worded.critique and worded.revise:

@@ -8,13 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from cai.constitution.schema import TEXTS, Constitution, Example, Principle, Use
+from cai.words import UNSPACED
+
+_WORD = re.compile(rf"\s+|[{UNSPACED}]|[^\s{UNSPACED}]+")
+_SENTENCE = re.compile(r"\s*(?:[^.!?。！？।؟\n]+[.!?。！？।؟]*|[.!?。！？।؟\n]+)")
+MAX_BY_WORDS = 8_000
+"""Number of characters, before and after, up to which texts are compared word by word."""
 
 
 class TextChange(NamedTuple):
     """One text of a principle, before and after.
 
     Attributes:
-        text: Which text: ``critique``, ``revise`` or ``compare``.
+        text: Which text: ``critique``, ``revise`` or ``compare``, or the ``rule`` of a section of
+            prose, from which these three are made.
         before: The old text; empty if there was none.
         after: The new text; empty if there is none.
     """
@@ -25,8 +32,11 @@ class TextChange(NamedTuple):
 
     def marked(self) -> str:
         """Return the text with removed words as ``[-...-]`` and added ones as ``{+...+}``."""
-        before = re.split(r"(\s+)", self.before)
-        after = re.split(r"(\s+)", self.after)
+        # comparing takes the product of the lengths, so long texts are compared by sentences
+        is_long = len(self.before) + len(self.after) > MAX_BY_WORDS
+        piece = _SENTENCE if is_long else _WORD
+        before = piece.findall(self.before)
+        after = piece.findall(self.after)
         matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
         pieces = []
         for kind, begin, end, new_begin, new_end in matcher.get_opcodes():
@@ -149,7 +159,8 @@ def template_changes(old: Constitution, new: Constitution) -> list[str]:
 
 def _text_changes(before: Principle | None, after: Principle | None) -> tuple[TextChange, ...]:
     texts = []
-    for name in TEXTS:
+    is_prose = all(principle is None or principle.rule for principle in (before, after))
+    for name in ("rule",) if is_prose else TEXTS:
         old_text = getattr(before, name, None) or ""
         new_text = getattr(after, name, None) or ""
         if old_text != new_text:

@@ -11,19 +11,18 @@ from typing import NamedTuple
 
 from cai.constitution.kinds import CONSTITUTION, PRINCIPLE, find_files
 from cai.constitution.load import (
+    USES,
     Loader,
-    load_constitution,
+    load_markdown,
     load_principle,
     nearby,
     templates_folder,
 )
-from cai.constitution.schema import SLOT_PATTERN, SLOTS, TEXTS, Principle, Use
+from cai.constitution.schema import MAX_CHARACTERS, SLOT_PATTERN, SLOTS, TEXTS, Principle, Use
 from cai.documents import load
 from cai.errors import InputError, Problem, did_you_mean, in_order
 from cai.templates.read import template_files
 
-MAX_CHARACTERS = 1_200
-"""Length above which a model is likely to lose track of a text."""
 NEAR_DUPLICATE = 0.9
 """Similarity from which two texts count as the same principle written twice."""
 NEEDED_TEXTS: dict[Use, tuple[str, ...]] = {"revise": ("critique", "revise"), "judge": ("compare",)}
@@ -36,10 +35,12 @@ class Checked(NamedTuple):
     Attributes:
         problems: What is wrong, in the order of the files.
         files: The files that were read.
+        notes: What models will not read of the files, which is no problem.
     """
 
     problems: list[Problem]
     files: list[Path]
+    notes: Sequence[Problem] = ()
 
 
 def check(paths: Sequence[Path]) -> Checked:
@@ -50,7 +51,8 @@ def check(paths: Sequence[Path]) -> Checked:
     """
     files = find_files(paths)
     linted = lint(files.by_kind[PRINCIPLE], files.by_kind[CONSTITUTION])
-    return Checked(sorted({*files.problems, *linted.problems}, key=in_order), linted.files)
+    problems = sorted({*files.problems, *linted.problems}, key=in_order)
+    return linted._replace(problems=problems)
 
 
 def lint(principles: Sequence[Path], constitutions: Sequence[Path]) -> Checked:
@@ -63,12 +65,15 @@ def lint(principles: Sequence[Path], constitutions: Sequence[Path]) -> Checked:
         constitutions: Constitution files, YAML or Markdown.
     """
     problems: list[Problem] = []
+    notes: list[Problem] = []
     to_read = {path.resolve(): path for path in principles}
     templates: dict[Path, None] = {}
     for path in constitutions:
         templates.update(dict.fromkeys(template_files(templates_folder(path))))
         if path.suffix == ".md":
-            problems += _problems_of_prose(path)
+            read = _check_prose(path)
+            problems += read.problems
+            notes += read.notes
             continue
         loader = Loader(path)
         for name in loader.drawn:
@@ -85,7 +90,7 @@ def lint(principles: Sequence[Path], constitutions: Sequence[Path]) -> Checked:
         problems += _check_principle(path, loaded[path])
     problems += _near_duplicates(loaded)
     files = [*constitutions, *to_read.values(), *templates]
-    return Checked(sorted(set(problems), key=in_order), files)
+    return Checked(sorted(set(problems), key=in_order), files, notes)
 
 
 def principles_root(path: Path) -> Path:
@@ -93,12 +98,17 @@ def principles_root(path: Path) -> Path:
     return next((parent for parent in path.parents if parent.name == "principles"), path.parent)
 
 
-def _problems_of_prose(path: Path) -> Sequence[Problem]:
+def _check_prose(path: Path) -> Checked:
     try:
-        load_constitution(path)
+        read = load_markdown(path)
     except InputError as error:
-        return error.problems
-    return ()
+        return Checked(error.problems, [path])
+    problems = [
+        Problem(str(path), f"no section has a weight to {use} by; nothing can be drawn")
+        for use in USES
+        if not read.constitution.used_for(use)
+    ]
+    return Checked(problems, [path], read.notes)
 
 
 def _check_principle(path: Path, principle: Principle) -> Iterator[Problem]:

@@ -7,15 +7,13 @@ Nothing outside the project is read. :func:`find_constitution` documents where a
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from cai import shipped
 from cai.constitution.kinds import CONSTITUTION, KIND_NAMES, kind_of_value
-from cai.constitution.prose import load_prose
+from cai.constitution.prose import Prose, read_prose
 from cai.constitution.schema import (
     Constitution,
     ConstitutionFile,
@@ -24,6 +22,7 @@ from cai.constitution.schema import (
     PrincipleFile,
     Use,
 )
+from cai.constitution.selection import select, unknown_principle
 from cai.documents import Document, load, validated
 from cai.errors import InputError, Problem, did_you_mean
 from cai.templates.read import read_templates
@@ -49,8 +48,20 @@ def load_constitution(
     """
     path = find_constitution(spec, base)
     if path.suffix == ".md":
-        return load_prose(path, _project_templates(path))
+        return load_markdown(path).constitution
     return Loader(path).constitution()
+
+
+def load_markdown(path: Path) -> Prose:
+    """Load a constitution in Markdown, with what models will not read of it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: with all problems of the file and of the project's templates.
+    """
+    return read_prose(path, _project_templates(path))
 
 
 def templates_folder(constitution: Path) -> Path:
@@ -290,26 +301,8 @@ class Loader:
         return path.resolve().is_relative_to(self.root.resolve())
 
     def _select(self, document: Document, file: ConstitutionFile, use: Use) -> None:
-        selection: Any = getattr(file, use)
-        weights = self.weights[use]
-        for i, pattern in enumerate(selection.principles):
-            for name in self._matching(self.files, pattern, document, (use, "principles", i)):
-                weights.setdefault(name, 1.0)
-        for i, pattern in enumerate(selection.exclude):
-            for name in self._matching(weights, pattern, document, (use, "exclude", i)):
-                del weights[name]
-        for pattern, weight in selection.weights.items():
-            matched = self._matching(weights, pattern, document, (use, "weights", pattern))
-            weights.update(dict.fromkeys(matched, weight))
-
-    def _matching(
-        self, names: Iterable[str], pattern: str, document: Document, loc: tuple[str | int, ...]
-    ) -> list[str]:
-        matched = fnmatch.filter(list(names), pattern)
-        if not matched:
-            self._unknown(document, loc, pattern)
-        return matched
+        names = {name: (name,) for name in self.files}
+        self.problems += select(self.weights[use], names, getattr(file, use), document, use)
 
     def _unknown(self, document: Document, loc: tuple[str | int, ...], pattern: str) -> None:
-        text = f"no principle is called {pattern!r}{did_you_mean(pattern, self.files)}"
-        self.problems.append(Problem(document.where(loc), text))
+        self.problems.append(unknown_principle(document, loc, pattern, self.files))

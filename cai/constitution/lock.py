@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from cai.constitution.schema import Constitution
-from cai.documents import load, validated
+from cai.documents import MAX_LOCK_BYTES, load, validated
 from cai.errors import InputError, Problem
 from cai.files import write_text
 from cai.templates import NAMES, Templates, TemplateSet
@@ -43,7 +43,7 @@ def read_lock(path: Path) -> Constitution:
     Raises:
         InputError: if the file is not a lock file, or has fields that this version does not know.
     """
-    document = load(path)
+    document = load(path, MAX_LOCK_BYTES)
     if not isinstance(document.value, dict) or "constitution" not in document.value:
         raise InputError([Problem(str(path), "is not the lock file of a constitution")])
     return validated(Constitution, document, ("constitution",))

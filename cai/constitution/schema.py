@@ -24,6 +24,8 @@ Text = Annotated[
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Use = Literal["revise", "judge"]
 
+MAX_CHARACTERS = 1_200
+"""Length above which a model is likely to lose track of a text."""
 TEXTS = ("critique", "revise", "compare")
 """The three texts of a principle that models read."""
 SLOTS = ("prompt",)
@@ -123,6 +125,22 @@ class ConstitutionFile(_Frozen):
     few_shot: tuple[FewShotRevision, ...] = ()
 
 
+class FrontMatter(_Frozen):
+    """What the front matter of a constitution in Markdown may say; other keys are ignored.
+
+    Attributes:
+        title: A name for people.
+        revise: The sections for critique and revision; by default all.
+        judge: The sections for the AI judge; by default all.
+        max_characters: Models read the first paragraphs of a longer section; 0: all of each.
+    """
+
+    title: Text | None = None
+    revise: Selection = Selection()
+    judge: Selection = Selection()
+    max_characters: Annotated[int, Field(ge=0)] = MAX_CHARACTERS
+
+
 class Principle(_Frozen):
     """One statement of how a model should behave.
 
@@ -136,6 +154,8 @@ class Principle(_Frozen):
         tags: Words to group principles by.
         rule: The text of a section of a Markdown constitution. The other texts are made from it
             by the ``prose_*`` templates.
+        left_out: Number of characters of the section that follow ``rule`` and that models do not
+            read.
     """
 
     id: str
@@ -146,6 +166,7 @@ class Principle(_Frozen):
     examples: tuple[Example, ...] = ()
     tags: tuple[str, ...] = ()
     rule: CleanStr | None = None
+    left_out: int = 0
 
     @property
     def hash(self) -> str:

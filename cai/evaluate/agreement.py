@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from cai.evaluate.statistics import expected_calibration_error, mean, reliability
 from cai.records import Comparison, Preference
 from cai.ties import is_near_tie
+from cai.words import words
 
 BOOTSTRAP_DRAWS = 1000
 
@@ -179,5 +180,5 @@ def _correct(p_first: float, pair: MatchedPair) -> float:
 
 
 def _longer(comparison: Comparison) -> float:
-    first, second = len(comparison.first.split()), len(comparison.second.split())
+    first, second = len(words(comparison.first)), len(words(comparison.second))
     return 0.5 if first == second else float(first > second)

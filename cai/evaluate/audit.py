@@ -17,6 +17,7 @@ from typing import Any
 from cai.evaluate.statistics import Z95, correlation, mean, means, proportion
 from cai.records import Judgment, Preference
 from cai.ties import is_near_tie
+from cai.words import words
 
 NEAR_DUPLICATE = 0.8
 """Overlap from which two answers count as nearly the same."""
@@ -162,8 +163,8 @@ def length_bias(decided: Sequence[Preference]) -> dict[str, Any]:
     labels, differences, longer_wins = [], [], []
     for preference in decided:
         label = _p_first(preference)
-        first = len(preference.comparison.first.split())
-        second = len(preference.comparison.second.split())
+        first = len(words(preference.comparison.first))
+        second = len(words(preference.comparison.second))
         labels.append(label)
         differences.append(math.log((first + 1) / (second + 1)))
         if first != second:
@@ -176,14 +177,14 @@ def length_bias(decided: Sequence[Preference]) -> dict[str, Any]:
 
 def unique_answers(preferences: Sequence[Preference]) -> float:
     """Return the share of different texts among all answers; it is low after a policy collapsed."""
-    answers = [" ".join(words) for words in _answers(preferences)]
+    answers = [" ".join(answer) for answer in _answers(preferences)]
     return len(set(answers)) / len(answers)
 
 
 def bigram_jaccard(first: str, second: str) -> float:
     """Return the Jaccard overlap of the word bigrams of two texts; 1 for two empty texts."""
-    bigrams_first = set(pairwise(["", *first.lower().split()]))
-    bigrams_second = set(pairwise(["", *second.lower().split()]))
+    bigrams_first = set(pairwise(["", *words(first.lower())]))
+    bigrams_second = set(pairwise(["", *words(second.lower())]))
     union = bigrams_first | bigrams_second
     return len(bigrams_first & bigrams_second) / len(union) if union else 1.0
 
@@ -197,8 +198,8 @@ def most_common(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
     if not answers:
         return {}
     found = {}
-    for name, words in (("answer", None), ("opening", OPENING_WORDS)):
-        counts = Counter(" ".join(answer[:words]) for answer in answers)
+    for name, length in (("answer", None), ("opening", OPENING_WORDS)):
+        counts = Counter(" ".join(answer[:length]) for answer in answers)
         text, count = counts.most_common(1)[0]
         found[name] = {"text": text, "share": count / len(answers)}
     return found
@@ -207,7 +208,7 @@ def most_common(preferences: Sequence[Preference]) -> dict[str, dict[str, Any]]:
 def _answers(preferences: Sequence[Preference]) -> list[list[str]]:
     """The words of all answers."""
     pairs = [p.comparison for p in preferences]
-    return [text.split() for pair in pairs for text in (pair.first, pair.second)]
+    return [words(text) for pair in pairs for text in (pair.first, pair.second)]
 
 
 def contradictions(decided: Sequence[Preference]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cai.evaluate.statistics import proportion
 from cai.records import Revision
+from cai.words import words
 
 FAR = 5
 """A row with this many times the words of the draft, or with fewer by this factor, is far from it
@@ -41,7 +42,7 @@ class RevisionAudit:
             self._rows["none"] += 1
         elif revision.steps:
             draft, final = revision.sample.response, revision.final
-            ratio = (len(final.split()) + 1) / (len(draft.split()) + 1)
+            ratio = (len(words(final)) + 1) / (len(words(draft)) + 1)
             self._rows["row"] += 1
             self._rows["unchanged"] += final.split() == draft.split()
             self._rows["shorter"] += ratio * FAR < 1

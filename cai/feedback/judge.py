@@ -30,6 +30,7 @@ from cai.feedback.judgments import MAX_REASONS
 from cai.keys import digest, draw_many
 from cai.records import Comparison, Judgment, Preference, worst
 from cai.templates import DEFAULT, Templates
+from cai.words import words
 
 Combine = Literal["mean", "sum", "vote", "together"]
 """Ways to make one label of several principles."""
@@ -130,7 +131,7 @@ def is_empty_answer(text: str) -> bool:
         text: The answer.
     """
     text = text.strip()
-    is_heading = text.endswith(":") and len(text.split()) <= MAX_HEADING_WORDS
+    is_heading = text.endswith((":", "：")) and len(words(text)) <= MAX_HEADING_WORDS
     return is_heading or not _WORD.search(text)
 
 

@@ -11,9 +11,7 @@ from cai.config import RunConfig
 from cai.constitution.schema import Constitution
 from cai.data.prompts import by_kind
 from cai.records import Prompt
-
-TOKENS_PER_WORD = 1.4
-"""A rough average for English text."""
+from cai.words import estimated_tokens
 
 
 class RequestCount(NamedTuple):
@@ -76,8 +74,7 @@ def mean_tokens(texts: Sequence[str]) -> float:
     Args:
         texts: The texts.
     """
-    words = sum(len(text.split()) for text in texts)
-    return TOKENS_PER_WORD * words / max(1, len(texts))
+    return sum(map(estimated_tokens, texts)) / max(1, len(texts))
 
 
 def max_tokens_of(requests: Sequence[Request]) -> int:

@@ -80,6 +80,7 @@ def estimate(
             line += f"{price:>12}"
         lines.append(line)
     lines.append(
-        "Tokens are estimated from words; cached responses of an earlier run are not deducted."
+        "Tokens are estimated from the length of texts; "
+        "cached responses of an earlier run are not deducted."
     )
     return "\n".join(lines)

@@ -23,7 +23,6 @@ from cai.feedback.requests import revision_examples
 from cai.feedback.revise import revise
 from cai.feedback.sample import sample
 from cai.pipeline.dry_run import (
-    TOKENS_PER_WORD,
     DryRun,
     RequestCount,
     max_tokens_of,
@@ -37,6 +36,7 @@ from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
 from cai.templates import DEFAULT
 from cai.ties import is_near_tie
+from cai.words import estimated_tokens
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -153,7 +153,7 @@ def revise_requests(dry_run: DryRun) -> list[RequestCount]:
     tokens = prompt_tokens(prompts) + config.sample.max_tokens + 1.5 * dry_run.principle_tokens
     constitution = dry_run.constitution.with_examples(config.revise.few_shot)
     examples = revision_examples(constitution, direct=config.revise.direct)
-    tokens += TOKENS_PER_WORD * sum(len(turn.content.split()) for turn in examples)
+    tokens += sum(estimated_tokens(turn.content) for turn in examples)
     return [RequestCount(count, tokens, config.revise.max_tokens)]
 
 
