@@ -169,7 +169,7 @@ def read_records(path: Path, kind: type[R]) -> list[R]:
     """
     records: list[R] = []
     problems: list[Problem] = []
-    for number, line in lines(path):
+    for number, line in lines_of(read_utf8(path)):
         try:
             records.append(kind.model_validate_json(line))
         except ValidationError as error:
@@ -183,14 +183,14 @@ def _invalid_record(path: Path, number: int, error: ValidationError) -> Problem:
     return Problem(f"{path}:{number}:1", str(error.errors()[0]["msg"]))
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a JSON-lines file with their line numbers.
+def rows_of(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects of a text in JSON lines with their line numbers.
 
     Raises:
         InputError: Naming every line that is not a JSON object, after all others were yielded.
     """
     problems: list[Problem] = []
-    for number, line in lines(path):
+    for number, line in lines_of(text):
         place = f"{path}:{number}:1"
         try:
             row = strict_json(line)
@@ -226,9 +226,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the non-blank lines of a UTF-8 file, numbered from 1; only a line feed ends a line."""
-    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the non-blank lines of a text, numbered from 1; only a line feed ends a line."""
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line
 

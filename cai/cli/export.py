@@ -10,6 +10,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from cai.cli.folders import RunFolder, run_folder
+from cai.constitution.paper import paper_files
 from cai.data.export import (
     Shape,
     card,
@@ -25,6 +26,7 @@ from cai.feedback.revise import training_rows
 from cai.files import read_records, write_text
 from cai.pipeline.layout import iteration_folders
 from cai.pipeline.metrics import open_for_reading
+from cai.pipeline.rejudge import resolve_constitution
 from cai.pipeline.stages import plan_stages
 from cai.pipeline.states import stage_states
 from cai.pipeline.unfit import unfit_labels
@@ -33,6 +35,7 @@ from cai.ties import NEAR_TIE
 
 MIN_MARGIN = NEAR_TIE
 """Labels closer to one half are coin tosses, and other tools train on them as if they were sure."""
+PAPER = "paper"
 Facts = dict[str, Any]
 """What the dataset card says about the rows, by name."""
 
@@ -43,7 +46,12 @@ def export(
         Path | None, typer.Option(help="Folder to write to; by default RUN/export.")
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="trl, transcripts (HH-RLHF) or parquet.")
+        str,
+        typer.Option(
+            "--format",
+            help="trl, transcripts (HH-RLHF) or parquet; paper: the prompt files of the paper, "
+            "of a constitution in place of RUN.",
+        ),
     ] = "trl",
     min_margin: Annotated[
         float,
@@ -61,12 +69,29 @@ def export(
 
     Example: cai export runs/quickstart --format parquet
     """
-    shapes = get_args(Shape)
+    if form == PAPER:
+        _export_paper_files(folder, to)
+        return
+    shapes = (*get_args(Shape), PAPER)
     if form not in shapes:
         text = f"must be {', '.join(shapes)}, not {form!r}{did_you_mean(form, shapes)}"
         raise InputError([Problem("--format", text)])
     folder = run_folder(folder)
     export_run(folder, to or folder / "export", cast("Shape", form), min_margin, force=force)
+
+
+def _export_paper_files(source: Path | None, to: Path | None) -> None:
+    """Write the prompt files of the paper, each only if it is not there."""
+    constitution = resolve_constitution(str(source or run_folder(None)))
+    out = to or Path(f"{constitution.name}-paper")
+    files = paper_files(constitution)
+    existing = [out / name for name in files if (out / name).exists()]
+    if existing:
+        text = "already exists; choose another folder with --to"
+        raise InputError([Problem(str(path), text) for path in existing])
+    for name, content in files.items():
+        write_text(out / name, content)
+    print(f"wrote {', '.join(files)} to {out}")
 
 
 def export_run(

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cai.constitution.few_shot import read_few_shot_examples
-from cai.constitution.importing import read_principles, write_principles
+from cai.constitution.few_shot import FewShotExample, read_few_shot_examples
+from cai.constitution.importing import read_principles, with_examples, write_principles
+from cai.constitution.paper_examples import read_comparisons
+from cai.constitution.schema import Example
 from cai.errors import InputError, Problem
 
 
@@ -16,7 +18,7 @@ def import_(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="JSON, JSON lines, CSV or parquet file with principles."
+            metavar="FILE", help="JSON, JSON lines, YAML, CSV or parquet file with principles."
         ),
     ],
     theme: Annotated[
@@ -26,8 +28,11 @@ def import_(
         Path, typer.Option(help="Folder with principles/ and constitution/ to write to.")
     ] = Path(),
     few_shot: Annotated[
-        Path | None,
-        typer.Option(help="JSON or text file with few-shot examples of critique and revision."),
+        list[Path] | None,
+        typer.Option(
+            help="File with few-shot examples of critique and revision, or of comparisons; "
+            "can be given twice."
+        ),
     ] = None,
 ) -> None:
     """Import principles from another tool's file.
@@ -38,10 +43,16 @@ def import_(
     Example: cai import constitution_anthropic.json --theme anthropic
     """
     principles = read_principles(file)
-    examples = read_few_shot_examples(few_shot or file)
-    if few_shot and not examples:
-        text = "contains no few-shot example of critique and revision"
-        raise InputError([Problem(str(few_shot), text)])
+    examples: list[FewShotExample] = []
+    comparisons: list[Example] = []
+    for source in few_shot or [file]:
+        chains, pairs = read_few_shot_examples(source), read_comparisons(source)
+        if few_shot and not chains and not pairs:
+            text = "contains no few-shot example of critique and revision, or of comparisons"
+            raise InputError([Problem(str(source), text)])
+        examples += chains
+        comparisons += pairs
+    principles = with_examples(principles, comparisons)
     constitution = write_principles(principles, theme, to, f"From {file.name}", examples)
     counts = {
         use: sum(use in principle.texts for principle in principles)
@@ -53,5 +64,7 @@ def import_(
     )
     if examples:
         print(f"{len(examples)} few-shot examples of critique and revision")
+    if comparisons:
+        print(f"{len(comparisons)} examples of comparisons, shared among the principles")
     print(f"wrote {constitution} and {to / 'principles' / theme}")
     print(f"next: cai check {constitution}")

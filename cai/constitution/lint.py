@@ -68,6 +68,7 @@ def lint(principles: Sequence[Path], constitutions: Sequence[Path]) -> Checked:
     notes: list[Problem] = []
     to_read = {path.resolve(): path for path in principles}
     templates: dict[Path, None] = {}
+    only_explains: dict[Path, bool] = {}  # principles of few-shot examples, which repeat others
     for path in constitutions:
         templates.update(dict.fromkeys(template_files(templates_folder(path))))
         if path.suffix == ".md":
@@ -78,6 +79,8 @@ def lint(principles: Sequence[Path], constitutions: Sequence[Path]) -> Checked:
         loader = Loader(path)
         for name in loader.drawn:
             file = loader.files[name]
+            drawn = any(name in weights for weights in loader.weights.values())
+            only_explains[file.resolve()] = not drawn and only_explains.get(file.resolve(), True)
             to_read.setdefault(file.resolve(), nearby(file))
         problems += loader.problems or _check_constitution(loader)
     loaded: dict[Path, Principle] = {}
@@ -88,7 +91,8 @@ def lint(principles: Sequence[Path], constitutions: Sequence[Path]) -> Checked:
             problems += error.problems
             continue
         problems += _check_principle(path, loaded[path])
-    problems += _near_duplicates(loaded)
+    compared = {path: p for path, p in loaded.items() if not only_explains.get(path.resolve())}
+    problems += _near_duplicates(compared)
     files = [*constitutions, *to_read.values(), *templates]
     return Checked(sorted(set(problems), key=in_order), files, notes)
 

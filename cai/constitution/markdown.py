@@ -32,7 +32,7 @@ class Block(NamedTuple):
     """A part of a section.
 
     Attributes:
-        kind: ``text``, ``code`` (with its fences), or ``marked``.
+        kind: ``text``, ``code`` (with the lines around it), or ``marked``.
         line: The number of its first line.
         text: Its text; of a marked block without the marks.
         label: The word after the mark or fence, such as ``example`` or ``xml``.

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from cai.cleaning import clean
 from cai.keys import digest
+from cai.records import Message
 from cai.templates import Templates
 
 CleanStr = Annotated[
@@ -82,6 +83,9 @@ class FewShotRevision(_Frozen):
         principle: The id of the principle that the example is about.
         critique: What is wrong with the answer.
         revision: The improved answer.
+        earlier: The turns before ``prompt``.
+        after: What follows the example in the file that it was imported from. Only an export to the
+            paper's files reads it.
     """
 
     prompt: Text
@@ -89,6 +93,8 @@ class FewShotRevision(_Frozen):
     principle: Text
     critique: Text
     revision: Text
+    earlier: tuple[Message, ...] = ()
+    after: str = ""
 
 
 class Selection(_Frozen):
@@ -208,7 +214,7 @@ class Constitution(_Frozen):
         content: list[object] = [
             sorted((p.id, p.hash) for p in self.principles.values()),
             [sorted(self.weights[use].items()) for use in ("revise", "judge")],
-            [shot.model_dump() for shot in self.few_shot],
+            [s.model_dump(exclude={"after"}, exclude_defaults=True) for s in self.few_shot],
         ]
         if self.templates:
             content.append(sorted(self.templates.items()))

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cai.data.values import YAML, is_json_lines, parse_json, values_of
+from cai.documents import load
 from cai.errors import InputError, Problem
-from cai.files import StrPath, read_rows, read_utf8, strict_json
+from cai.files import StrPath, read_utf8, rows_of
 
 Row = dict[str, Any]
+TABLES = (".csv", ".tsv", ".parquet")
+"""Suffixes of files whose rows have columns."""
+_DELIMITERS = (",", ";", "\t", "|")
+_CELL_IN_QUOTES = re.compile(r'"(?:[^"]|"")*"')
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+MAX_FIELD = 1 << 24
+"""Maximum number of characters of a cell."""
 
 
 def read_table(path: StrPath) -> Iterator[tuple[str, Row]]:
     """Read the rows of a file or of a saved dataset.
 
     Args:
-        path: A ``.jsonl``, ``.json`` (a list of objects), ``.csv`` or ``.tsv`` file, each of them
-            gzipped or not, a ``.parquet`` file, or a folder saved by ``datasets``.
+        path: A JSON, JSON Lines, YAML, ``.csv`` or ``.tsv`` file, each of them gzipped or not, a
+            ``.parquet`` file, or a folder saved by ``datasets``. JSON and JSON Lines are told apart
+            by their content.
 
     Yields:
         ``(place, row)``; the place is ``file:line:col`` where there are lines.
@@ -31,8 +41,8 @@ def read_table(path: StrPath) -> Iterator[tuple[str, Row]]:
     path = Path(path)
     if path.is_dir():
         return _dataset(path)
-    readers = {".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
-    return readers.get(_suffix(path), _jsonl)(path)
+    readers = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet} | dict.fromkeys(YAML, _yaml)
+    return readers.get(_suffix(path), _json)(path)
 
 
 def collect_rows(path: StrPath, problems: list[Problem]) -> Iterator[tuple[str, Row]]:
@@ -47,46 +57,75 @@ def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
-    for number, row in read_rows(path):
+def _json(path: Path) -> Iterator[tuple[str, Row]]:
+    """Read a list of objects, or one object per line."""
+    text = read_utf8(path)
+    is_list = text.lstrip().startswith("[")
+    if is_list or (_suffix(path) == ".json" and not is_json_lines(text)):
+        yield from _objects(path, parse_json(path, text))
+        return
+    for number, row in rows_of(path, text):
         yield f"{path}:{number}:1", row
 
 
-def _json(path: Path) -> Iterator[tuple[str, Row]]:
-    text = read_utf8(path)
-    try:
-        rows = strict_json(text)
-    except (ValueError, RecursionError) as error:
-        at = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        message = f"invalid JSON: {getattr(error, 'msg', error)}"
-        raise InputError([Problem(f"{path}{at}", message)]) from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        message = "must be a list of objects; a file with one object per line is named .jsonl"
-        raise InputError([Problem(str(path), message)])
-    for number, row in enumerate(rows, start=1):
-        yield f"{path}: object {number}", row
+def _yaml(path: Path) -> Iterator[tuple[str, Row]]:
+    yield from _objects(path, load(path).value)
+
+
+def _objects(path: Path, content: Any) -> Iterator[tuple[str, Row]]:
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise InputError([_no_rows(path, content)])
+    for number, value in enumerate(values_of(path, content), start=1):
+        yield f"{path}: object {number}", value.content
+
+
+def _no_rows(path: Path, content: Any) -> Problem:
+    found = "a list of other things" if isinstance(content, list) else type(content).__name__
+    return Problem(str(path), f"must be a list of objects, or one object per line, not {found}")
 
 
 def _csv(path: Path) -> Iterator[tuple[str, Row]]:
-    reader = csv.DictReader(
-        io.StringIO(read_utf8(path), newline=""),
-        delimiter="\t" if _suffix(path) == ".tsv" else ",",
-        strict=True,
-    )
+    text = read_utf8(path)
+    skipped = 0
+    if named := _SEPARATOR_LINE.match(text):
+        text, skipped = text[named.end() :], 1
+    csv.field_size_limit(MAX_FIELD)
+    delimiter = named[1] if named else _delimiter(path, text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     problems = []
+    header: list[str] = []
     try:
         for row in reader:
-            place = f"{path}:{reader.line_num}:1"
-            if None in row or None in row.values():
-                fields = len(reader.fieldnames or ())
-                message = f"does not have {fields} fields as the first line does"
+            place = f"{path}:{reader.line_num + skipped}:1"
+            if not any(cell.strip() for cell in row):
+                continue  # spreadsheets save blank rows as delimiters alone
+            if not header:
+                header = _columns(row)
+            elif len(row) != len(header):
+                message = f"does not have {len(header)} fields as the first line does"
                 problems.append(Problem(place, message))
             else:
-                yield place, row
+                yield place, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        problems.append(Problem(f"{path}:{reader.line_num}:1", f"invalid CSV: {error}"))
+        place = f"{path}:{reader.line_num + skipped}:1"
+        problems.append(Problem(place, f"invalid CSV: {error}"))
     if problems:
         raise InputError(problems)
+
+
+def _delimiter(path: Path, text: str) -> str:
+    """Return the delimiter that the first line has most of."""
+    if _suffix(path) == ".tsv":
+        return "\t"
+    first_line = _CELL_IN_QUOTES.sub("", text.lstrip()).partition("\n")[0]
+    return max(_DELIMITERS, key=first_line.count)
+
+
+def _columns(row: Sequence[str]) -> list[str]:
+    """Name the columns in lower case, in which formats are known, unless two would be the same."""
+    stripped = [cell.strip() for cell in row]
+    lower = [cell.lower() for cell in stripped]
+    return lower if len(set(lower)) == len(lower) else stripped
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
@@ -112,9 +151,9 @@ def _dataset(path: Path) -> Iterator[tuple[str, Row]]:
 
     try:
         loaded = load_from_disk(str(path))
-    except (OSError, ValueError) as error:
-        message = f"is not a saved dataset: {str(error).splitlines()[0]}"
-        raise InputError([Problem(str(path), message)]) from None
+    except Exception as error:  # noqa: BLE001 - its files may hold anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError([Problem(str(path), f"is not a saved dataset: {reason}")]) from None
     if not isinstance(loaded, Dataset):
         message = f"has several splits; name the folder of one: {', '.join(map(str, loaded))}"
         raise InputError([Problem(str(path), message)])

@@ -170,7 +170,8 @@ def revision_examples(
     turns: list[Message] = []
     for example in constitution.few_shot:
         principle = principles[example.principle]
-        prompt = Prompt.of(example.prompt)
+        asked = Message(role="user", content=example.prompt)
+        prompt = Prompt.of((*example.earlier, asked))
         turns += prompt.with_answer(example.answer)
         if not direct:
             turns.append(critique_request(principle, prompt, templates))

@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cai.cli.app import app
 from cai.constitution import load_constitution
 from cai.constitution.few_shot import LABELS, FewShotExample, read_few_shot_examples
 from cai.constitution.importing import read_principles, write_principles
@@ -220,3 +222,158 @@ def test_import_refuses_bad_weights_and_repeated_names(tmp_path, entries, expect
     with pytest.raises(InputError) as caught:
         read_principles(path)
     assert str(caught.value) == f"{path}: {expected}"
+
+
+# -- the paper's published files, in their shape
+
+CRITIQUES = {
+    f"harmful{i}": {
+        "prompt": [f"\n\nCritiqueRequest: Say what is wrong, {i}.\n\nCritique:"],
+        "edit_request": f"\n\nRevisionRequest: Mend it, {i}.\n\nRevision:",
+    }
+    for i in range(16)
+}
+COMPARED = [f"\nWhich answer is kinder than {i}?  Options:" for i in range(16)]
+SHOTS = [
+    "\n\nHuman: Ask?\n\nAssistant: Sure.\n\nHuman: How?\n\nAssistant: Thus.\n\nCritiqueRequest: Say "
+    "what is wrong, 3.\n\nCritique: It is.\n\nRevisionRequest: Mend it, 3.\n\nRevision: No.\n\nHuman:",
+    "\n\nHuman: Is it?\n\nAssistant: It is.\n\nCritiqueRequest: Other.\n\nCritique: It is not.\n\n"
+    "RevisionRequest: Mend.\n\nRevision: It is not.",
+]
+VERDICTS = [
+    {"prompt": f"\n\nHuman: {i}?\n\nAssistant:", "corrects": ["No."], "incorrects": ["Yes."]}
+    for i in range(18)
+]
+PUBLISHED = {
+    "CritiqueRevisionInstructions.json": CRITIQUES,
+    "CritiqueRevisionFewShotPrompts.json": SHOTS,
+    "RLMadisonInstructions.json": COMPARED,
+    "RLMadisonFewShotPrompts.json": VERDICTS,
+}
+
+
+def cai(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, content in PUBLISHED.items():
+        Path(name).write_text(json.dumps(content))
+    return list(PUBLISHED)
+
+
+def test_the_papers_files_make_a_round_trip(published):
+    for theme, (file, shots) in {"a": published[:2], "b": published[2:]}.items():
+        done = cai("import", file, "--theme", theme, "--few-shot", shots)
+        assert done.exit_code == 0, done.output
+        done = cai("check", f"constitution/{theme}.yaml")
+        assert done.exit_code == 0, done.output
+        assert cai("export", theme, "--format", "paper", "--to", theme).exit_code == 0
+        for name in (file, shots):
+            assert (Path(theme) / name).read_bytes() == Path(name).read_bytes()
+        done = cai("export", theme, "--format", "paper", "--to", theme)
+        assert "already exists" in str(done.exception)
+    first = load_constitution("a")
+    assert first.principles["a/harmful3"].critique == "Say what is wrong, 3."
+    assert first.principles["a/harmful3"].revise == "Mend it, 3."
+    contents = [m.content for m in revision_examples(first, direct=True)]
+    assert contents[:4] == ["Ask?", "Sure.", "How?", "Thus."]
+    second = load_constitution("b")
+    assert second.principles["b/01"].compare == "Which answer is kinder than 0?  Options:"
+    assert [e.prompt for e in second.principles["b/01"].examples] == ["0?", "16?"]
+
+
+def test_what_the_export_adds_changes_no_hash(published):
+    cai("import", published[0], "--theme", "a", "--few-shot", published[1])
+    constitution = load_constitution("a")
+    plain = tuple(shot.model_copy(update={"after": ""}) for shot in constitution.few_shot)
+    assert constitution.model_copy(update={"few_shot": plain}).hash == constitution.hash
+
+
+def test_examples_of_reasoning_are_refused_by_name(published):
+    prompt = "\n\nHuman: Consider:\n\nH: x\n\n{}\n (A) [[[a]]]\n (B) [[[b]]]\n\nAssistant: So: (B)"
+    Path("cot.json").write_text(json.dumps([{"prompt": prompt}]))
+    done = cai("import", published[2], "--few-shot", "cot.json")
+    assert "cot.json: 01: is an example of reasoning" in str(done.exception)
+    done = cai("import", published[0], "--few-shot", published[3])
+    assert "need a file of principles that compare" in str(done.exception)
+
+
+# -- files of spreadsheets and editors
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "\ufeffName;Critique;Revision;Weight\r\nkind;Find it;Mend it.;0,5\r\n;;;\r\n\r\n"),
+        ("b.csv", "sep=;\nNAME;CRITIQUE;REVISION;WEIGHT\nkind;Find it;Mend it.;0.5\n"),
+        ("c.tsv", "name\tcritique\trevision\tweight\nkind\tFind it\tMend it.\t0.5\n"),
+        ("d.csv", 'name,"critique;x",revision,Critique Request,weight\nkind,,Mend it.,Find it,0.5\n'),
+        ("e.yaml", "- {name: Kind, critique: Find it, revision: Mend it., weight: 0.5}\n"),
+        ("f.yml", "kind: {Critique: Find it, Edit request: Mend it., weight: '0.5'}\n"),
+        ("g.json", '{"name": "kind", "critique": "Find it", "revision": "Mend it.", "weight": "0.5"}\n'
+         '{"name": "wise", "question": "Which?"}\n'),
+        ("h.jsonl", '[{"name": "kind", "critique": "Find it", "revision": "Mend it.", "weight": 0.5}]'),
+        ("i.txt", '{"name": "kind", "critic": "Find it", "revise": "Mend it.", "weight": 0.5}\n'
+         '{"name": "wise", "question": "Which?"}\n'),
+    ],
+)  # fmt: skip
+def test_principles_are_read_from_every_kind_of_file(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode())
+    first = read_principles(tmp_path / name)[0]
+    assert first == ("kind", {"critique": "Find it", "revise": "Mend it."}, 0.5, ())
+
+
+@pytest.mark.parametrize(
+    "theme", ["../x", "/tmp/x", "a/../../x", "..", ".", "", "a\\b", "C:x", "a/b", "\0", "a\nb"]
+)
+def test_import_writes_into_its_two_folders_only(tmp_path, theme):
+    (tmp_path / "q.json").write_text(json.dumps(QUESTIONS))
+    with pytest.raises(InputError, match="--theme: must be the name of one folder"):
+        write_principles(read_principles(tmp_path / "q.json"), theme, tmp_path / "to", "Q")
+    assert [path.name for path in tmp_path.iterdir()] == ["q.json"]
+
+
+def test_no_imported_principle_overwrites_another(tmp_path):
+    (tmp_path / "p.json").write_text(
+        json.dumps({"shot-01": {"critic": "Find.", "revise": "Mend."}})
+    )
+    (tmp_path / "s.json").write_text(json.dumps([TEXT]))
+    constitution = load_constitution(
+        write_principles(
+            read_principles(tmp_path / "p.json"),
+            "t",
+            tmp_path,
+            "T",
+            read_few_shot_examples(tmp_path / "s.json"),
+        )
+    )
+    assert constitution.principles["t/shot-01"].critique == "Find."
+    assert constitution.few_shot[0].principle == "t/shot-01-2"
+    long = "a" * 70
+    (tmp_path / "p.json").write_text(json.dumps({f"{long}1": "Which?", f"{long}2": "Who?"}))
+    with pytest.raises(InputError, match="a second principle has the name"):
+        read_principles(tmp_path / "p.json")
+
+
+@pytest.mark.parametrize("weight", [True, "heavy", "1e999", [1], {"a": 1}, "nan", 10**400])
+def test_odd_weights_are_one_line(tmp_path, weight):
+    (tmp_path / "p.json").write_text(json.dumps({"a": {"question": "Which?", "weight": weight}}))
+    with pytest.raises(InputError, match=r"^.*p\.json: a: weight must be a") as caught:
+        read_principles(tmp_path / "p.json")
+    assert len(caught.value.problems) == 1
+
+
+def test_names_and_texts_of_every_script_and_kind(tmp_path):
+    (tmp_path / "p.json").write_text(
+        json.dumps({"诚实": {"question": "哪个更诚实？"}, "ईमानदारी": "Which?", "n": {"critic": 5}})
+    )
+    with pytest.raises(InputError, match="n: critique must be text, not int"):
+        read_principles(tmp_path / "p.json")
+    (tmp_path / "p.json").write_text(json.dumps({"诚实": "哪个更诚实？", "ईमानदारी": "Which?"}))
+    constitution = load_constitution(
+        write_principles(read_principles(tmp_path / "p.json"), "主题", tmp_path, "T")
+    )
+    assert list(constitution.principles) == ["主题/ईमानदारी", "主题/诚实"]

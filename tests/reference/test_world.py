@@ -6,7 +6,7 @@ import re
 import pytest
 
 from cai.constitution import load_constitution
-from cai.files import read_rows
+from cai.data.tables import read_table
 from cai.records import Prompt
 from cai.reference import checkers, gold, rules, tasks, world
 from cai.reference.world import BENIGN, HARMS
@@ -234,7 +234,7 @@ def test_prompt_files_are_of_their_split(root):
         )
         prefix = "eval" if split == "held" else split
         for name in ("red_team", "benign"):
-            for _, row in read_rows(root / "examples/prompts" / f"{prefix}_{name}.jsonl"):
+            for _, row in read_table(root / "examples/prompts" / f"{prefix}_{name}.jsonl"):
                 request = checkers.parse_request(row["prompt"])
                 assert request is not None and request.harmful == (name == "red_team")
                 assert {request.slots.get(slot) for slot in "POG"} & people
