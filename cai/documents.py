@@ -303,8 +303,11 @@ class _Builder:
                 "the leading 0",
             )
             return None
-        # a single scalar: int, float, bool or null
-        return yaml.CSafeLoader("").construct_object(node)
+        try:  # a single scalar: int, float, bool or null
+            return yaml.CSafeLoader("").construct_object(node)
+        except ValueError:  # thousands of digits, or one that YAML takes for a number
+            self._refuse(node, "is no number that can be read; put a text in quotes")
+            return None
 
     def _refuse(self, node: yaml.Node, message: str) -> None:
         line, column = _position(node)

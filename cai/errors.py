@@ -37,6 +37,34 @@ def in_order(problem: Problem) -> tuple[list[str | int], str]:
     return [int(part) if part.isdecimal() else part for part in parts], problem.message
 
 
+MAX_OF_A_KIND = 5
+"""Places up to which problems of one kind are listed one by one."""
+_SHOWN_OF_A_KIND = 3
+
+
+def summarized(problems: Iterable[Problem]) -> list[Problem]:
+    """Make one problem of many of one kind: the first one, with further places and the count.
+
+    Args:
+        problems: Problems of one file. Two are of one kind if their messages differ only in
+            numbers and in what is in quotes.
+    """
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kind = re.sub(r"\d+|'[^']*'|\"[^\"]*\"", "#", problem.message)
+        kinds.setdefault(kind, []).append(problem)
+    merged: list[Problem] = []
+    for alike in kinds.values():
+        if len(alike) <= MAX_OF_A_KIND:
+            merged += alike
+            continue
+        first, *others = alike
+        places = ", ".join(problem.where for problem in others[:_SHOWN_OF_A_KIND])
+        text = f"{first.message}; and {len(others):,} more like this, such as {places}"
+        merged.append(Problem(first.where, text))
+    return merged
+
+
 class CaiError(Exception):
     """Base of all errors that a user can do something about.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import math
 import os
@@ -26,6 +27,12 @@ from cai.records import Record
 R = TypeVar("R", bound=Record)
 StrPath = str | os.PathLike[str]
 GZIP_MAGIC = b"\x1f\x8b"
+MAX_GZIP_RATIO = 100
+"""By how much a gzip file may grow; texts grow by 3 to 20."""
+MIN_UNPACKED = 64 << 20
+"""Bytes that any gzip file may unpack to."""
+MAX_UNPACKED = 1 << 30
+"""Bytes that no gzip file may unpack to."""
 
 
 # -- writing ---------------------------------------------------------------------------------
@@ -242,7 +249,7 @@ def read_utf8(path: Path) -> str:
     try:
         data = path.read_bytes()
         if data.startswith(GZIP_MAGIC):
-            data = gzip.decompress(data)
+            data = _unpacked(path, data)
         return data.decode("utf-8-sig")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError([Problem(str(path), f"is a damaged gzip file: {error}")]) from None
@@ -251,6 +258,17 @@ def read_utf8(path: Path) -> str:
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
         raise InputError([Problem(str(path), message)]) from None
+
+
+def _unpacked(path: Path, data: bytes) -> bytes:
+    """Unpack a gzip file, of which a few megabytes may hold many gigabytes."""
+    limit = min(MAX_UNPACKED, max(MIN_UNPACKED, MAX_GZIP_RATIO * len(data)))
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        unpacked = file.read(limit + 1)
+    if len(unpacked) > limit:
+        text = f"unpacks to more than {limit >> 20:,} MiB; unpack it and split it"
+        raise InputError([Problem(str(path), text)])
+    return unpacked
 
 
 def sha256(path: Path) -> str:

@@ -23,7 +23,7 @@ from cai.constitution.schema import Example
 from cai.constitution.slugs import slug
 from cai.data.tables import TABLES, read_table
 from cai.data.values import Value, read_values, values_of
-from cai.errors import InputError, Problem
+from cai.errors import InputError, Problem, summarized
 from cai.files import StrPath, write_text
 
 NAMES = {
@@ -75,7 +75,7 @@ def read_principles(path: StrPath) -> list[ImportedPrinciple]:
         weight = None if messages else _weight(content)
         principles.append(ImportedPrinciple(name, texts, weight))
     if problems:
-        raise InputError(problems)
+        raise InputError(summarized(problems))
     if not principles:
         raise InputError([Problem(str(path), "contains no principle")])
     return principles

@@ -193,8 +193,8 @@ class Loader:
         self.path = path
         self.root = _project_root(path)
         self.folder = self.root / "principles"
-        self.files = self._principle_files()
         self.problems: list[Problem] = []
+        self.files = self._principle_files()
         self.templates = self._read_templates()
         self.weights: dict[Use, dict[str, float]] = {use: {} for use in USES}
         self.few_shot: list[FewShotRevision] = []
@@ -240,8 +240,14 @@ class Loader:
             return {}
 
     def _principle_files(self) -> dict[str, Path]:
-        files = [p for p in self.folder.rglob("*") if p.suffix in YAML and self._inside(p)]
-        by_id = {p.relative_to(self.folder).with_suffix("").as_posix(): p for p in files}
+        by_id: dict[str, Path] = {}
+        for path in sorted(self.folder.rglob("*")):
+            if path.suffix in YAML and self._inside(path):
+                name = path.relative_to(self.folder).with_suffix("").as_posix()
+                if name in by_id:
+                    text = f"is the same principle as {by_id[name]}; remove one of them"
+                    self.problems.append(Problem(str(path), text))
+                by_id.setdefault(name, path)
         return dict(sorted(by_id.items()))
 
     def _read(self, path: Path, including: tuple[Path, ...]) -> ConstitutionFile | None:
@@ -286,9 +292,11 @@ class Loader:
             text = f"{name!r} must be the name of a constitution in the same folder"
             self.problems.append(Problem(where, text))
             return None
-        target = self.path.parent / (name if name.endswith(".yaml") else f"{name}.yaml")
+        names = [name] if name.endswith(YAML) else [f"{name}{suffix}" for suffix in YAML]
+        targets = [self.path.parent / file for file in names]
+        target = next(filter(Path.is_file, targets), targets[0])
         if not target.is_file() or not self._inside(target):
-            known = [p.stem for p in self.path.parent.glob("*.yaml")]
+            known = [p.stem for p in self.path.parent.iterdir() if p.suffix in YAML]
             text = f"there is no constitution {name!r} to include{did_you_mean(name, known)}"
             self.problems.append(Problem(where, text))
             return None

@@ -9,7 +9,7 @@ from cai.cleaning import clean
 from cai.data.formats import FORMATS, Pair, format_of
 from cai.data.prompts import messages_of, prompt_of
 from cai.data.tables import Row, collect_rows
-from cai.errors import InputError, Problem
+from cai.errors import InputError, Problem, summarized
 from cai.files import StrPath
 from cai.records import Prompt
 
@@ -72,7 +72,7 @@ def read_demonstrations(path: StrPath) -> Demonstrations:
         known |= {(prompt.id, answer) for prompt, answer in new}
         demonstrations.rows += new
     if problems:
-        raise InputError(problems)
+        raise InputError(summarized(problems))
     return demonstrations
 
 

@@ -31,6 +31,7 @@ from cai.data.prompts import messages_of, prompt_of
 from cai.data.tables import Row
 from cai.data.transcripts import parse_transcript
 from cai.records import Message, Prompt, Role
+from cai.validation import shown
 
 SOURCE = "human"
 SCORE_COLUMNS = ("overall_score", "fine-grained_score", "score")
@@ -114,9 +115,28 @@ def _text(row: Row, name: str) -> str:
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a number, not {value!r}")
-    return float(value)
+    """Read a number, which is a text in CSV."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a number, not {shown(value)}")
+    return number
+
+
+def _choice(value: Any, known: Sequence[int]) -> int | None:
+    """Read which answer is chosen: a whole number, perhaps written as 2.0 or as text."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return int(number) if number in known else None
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a cell has a value; in CSV one without is an empty text."""
+    return value is not None and value != ""
 
 
 def _by_score(prompt: Prompt | str, scored: Sequence[tuple[str, float]]) -> Iterator[Outcome]:
@@ -161,7 +181,7 @@ def _single_answer(row: Row, name: str) -> str | None:
 
 
 def _optional_number(row: Row, name: str, default: float) -> float:
-    return default if row.get(name) is None else _number(row[name], name)
+    return _number(row[name], name) if _is_given(row.get(name)) else default
 
 
 def _implicit(row: Row) -> Iterator[Outcome]:
@@ -200,9 +220,9 @@ def _transcripts(row: Row) -> Iterator[Outcome]:
 
 def _pku(row: Row) -> Iterator[Outcome]:
     """Read PKU-SafeRLHF rows: two responses and the index of the better, or else the safer, one."""
-    has_better = row.get("better_response_id") is not None
-    chosen = row["better_response_id" if has_better else "safer_response_id"]
-    if chosen not in (0, 1):
+    has_better = _is_given(row.get("better_response_id"))
+    chosen = _choice(row["better_response_id" if has_better else "safer_response_id"], (0, 1))
+    if chosen is None:
         yield "no answer is chosen"
         return
     better, worse = _text(row, f"response_{chosen}"), _text(row, f"response_{1 - chosen}")
@@ -212,11 +232,11 @@ def _pku(row: Row) -> Iterator[Outcome]:
 def _numbered(row: Row) -> Iterator[Outcome]:
     """Read an instruction and/or input, two outputs, and ``label`` or ``preference`` 1 or 2."""
     texts = [row[name].strip() for name in ("instruction", "input") if _is_text(row.get(name))]
-    chosen = row["label"] if row.get("label") is not None else row.get("preference")
-    if chosen not in (1, 2):
+    chosen = _choice(row.get("label" if _is_given(row.get("label")) else "preference"), (1, 2))
+    if chosen is None:
         yield "no answer is chosen"
         return
-    better, worse = _text(row, f"output_{chosen}"), _text(row, f"output_{3 - int(chosen)}")
+    better, worse = _text(row, f"output_{chosen}"), _text(row, f"output_{3 - chosen}")
     yield _pair(_prompt("\n\n".join(texts)), better, worse)
 
 
@@ -229,7 +249,7 @@ def _scored(row: Row) -> Iterator[Outcome]:
     prompt = _prompt(row["instruction"] if "instruction" in row else row["prompt"])
     scored = []
     for number, completion in enumerate(row["completions"]):
-        name = next((n for n in SCORE_COLUMNS if completion.get(n) is not None), "")
+        name = next((n for n in SCORE_COLUMNS if _is_given(completion.get(n))), "")
         if not name:
             yield "an answer has no score"
             continue

@@ -5,12 +5,13 @@ A row that cannot be used is counted by reason, with its place.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cai.data.formats import FORMATS, Outcome, Pair, format_of
 from cai.data.tables import collect_rows
-from cai.errors import InputError, Problem, did_you_mean
+from cai.errors import InputError, Problem, did_you_mean, summarized
 from cai.files import StrPath
 from cai.keys import digest
 from cai.records import Comparison, Preference
@@ -65,8 +66,45 @@ def read_preferences(path: StrPath, format_name: str = "") -> PreferenceFile:
         for outcome in outcomes:
             _add(file, outcome, place, known_labels)
     if problems:
-        raise InputError(problems)
+        raise InputError(summarized(problems))
     return file
+
+
+def without_repetitions(
+    files: Mapping[str, PreferenceFile],
+) -> tuple[list[Preference], dict[str, int]]:
+    """Put the preferences of several files together.
+
+    Args:
+        files: The files by name.
+
+    Returns:
+        Each preference once, and how many rows were left out, by file and reason.
+    """
+    kept: list[Preference] = []
+    counts: dict[str, int] = {}
+    known_labels: dict[str, float | None] = {}
+    for name, file in files.items():
+        left_out = Counter(file.counts)
+        for preference in file.preferences:
+            if reason := _repetition(preference, known_labels):
+                left_out[reason] += 1
+            else:
+                kept.append(preference)
+        counts |= {f"{name}: {reason}": count for reason, count in left_out.items()}
+    return kept, counts
+
+
+def _repetition(preference: Preference, known_labels: dict[str, float | None]) -> str:
+    """Say that an earlier row has the same pair, with the same or another label; else note it."""
+    comparison, label = preference.comparison, preference.p_first
+    if comparison.id in known_labels:
+        is_same = known_labels[comparison.id] == label
+        return "duplicate" if is_same else "contradicts an earlier row"
+    known_labels[comparison.id] = label
+    # the same pair with its answers swapped is a duplicate, or contradicts this one
+    known_labels[comparison.swap().id] = preference.swap().p_first
+    return ""
 
 
 def _add(
@@ -77,16 +115,10 @@ def _add(
         file.skipped[outcome].append(place)
         return
     preference = _preference(outcome)
-    comparison, label = preference.comparison, preference.p_first
-    if comparison.id in known_labels:
-        is_same = known_labels[comparison.id] == label
-        reason = "duplicate" if is_same else "contradicts an earlier row"
+    if reason := _repetition(preference, known_labels):
         file.skipped[reason].append(place)
-        return
-    known_labels[comparison.id] = label
-    # the same pair with its answers swapped is a duplicate, or contradicts this one
-    known_labels[comparison.swap().id] = preference.swap().p_first
-    file.preferences.append(preference)
+    else:
+        file.preferences.append(preference)
 
 
 def _preference(pair: Pair) -> Preference:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cai.arguments import check_count
 from cai.data.tables import Row, collect_rows
-from cai.errors import InputError, Problem, did_you_mean
+from cai.errors import InputError, Problem, did_you_mean, summarized
 from cai.files import StrPath
 from cai.records import Message, Prompt
 
@@ -35,7 +35,7 @@ def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
     prompts: dict[str, Prompt] = {}
     problems: list[Problem] = []
     for place, row in collect_rows(path, problems):
-        names = [column] if column else ["prompt", "messages"]
+        names = _names(column, row)
         name = next((name for name in names if name in row), "")
         try:
             prompt = prompt_of(row.get(name), kind)
@@ -46,8 +46,15 @@ def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
     if not prompts and not problems:
         problems.append(Problem(str(path), "has no prompts"))
     if problems:
-        raise InputError(problems)
+        raise InputError(summarized(problems))
     return list(prompts.values())[: limit or None]
+
+
+def _names(column: str, row: Row) -> list[str]:
+    """Name the columns to look in; a table's columns are in lower case."""
+    if not column:
+        return ["prompt", "messages"]
+    return [column if column in row or column.lower() not in row else column.lower()]
 
 
 def _column_hint(name: str, row: Row) -> str:

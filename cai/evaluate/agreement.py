@@ -41,12 +41,15 @@ def matched(judged: Sequence[Preference], human: Sequence[Preference]) -> list[M
 
     Args:
         judged: Labels by the judge.
-        human: Labels by people; their ties are left out.
+        human: Labels by people. Several labels of one comparison count as their mean; ties are
+            left out.
     """
-    by_comparison: dict[str, float | None] = {p.comparison.id: p.p_first for p in human}
+    votes: dict[str, list[float]] = defaultdict(list)
     for preference in human:
         if preference.p_first is not None:
-            by_comparison[preference.comparison.swap().id] = 1 - preference.p_first
+            votes[preference.comparison.id].append(preference.p_first)
+            votes[preference.comparison.swap().id].append(1 - preference.p_first)
+    by_comparison = {name: mean(labels) for name, labels in votes.items()}
     pairs = []
     for preference in judged:
         by_people = by_comparison.get(preference.comparison.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cai.data.preferences import read_preferences
+from cai.data.preferences import read_preferences, without_repetitions
 from cai.errors import RunFailed
 from cai.evaluate.agreement import agreement, matched
 from cai.evaluate.audit import audit
@@ -86,14 +86,8 @@ def human_preferences(context: StageContext) -> tuple[list[Preference], dict[str
     Args:
         context: The stage.
     """
-    preferences: list[Preference] = []
-    left_out: dict[str, int] = {}
-    for name in context.config.reward.human:
-        file = read_preferences(context.run.path(name))
-        preferences += file.preferences
-        for reason, count in file.counts.items():
-            left_out[f"{name}: {reason}"] = count
-    return preferences, left_out
+    names = context.config.reward.human
+    return without_repetitions({n: read_preferences(context.run.path(n)) for n in names})
 
 
 def _human_agreement(context: StageContext) -> Metrics:

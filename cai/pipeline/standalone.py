@@ -12,7 +12,7 @@ from typing import Any
 from cai import distributed
 from cai.config import TrainingConfig
 from cai.data.demonstrations import read_demonstrations
-from cai.data.preferences import read_preferences
+from cai.data.preferences import read_preferences, without_repetitions
 from cai.data.prompts import read_prompts
 from cai.errors import InputError, Problem
 from cai.files import write_json
@@ -197,13 +197,12 @@ def _demonstrations(context: CommandContext) -> tuple[Rows, dict[str, int]]:
 def _preferences(context: CommandContext) -> tuple[list[Preference], dict[str, int]]:
     """Labeled comparisons, and how many rows were left out for which reason."""
     data = context.config.data
-    preferences: list[Preference] = []
-    left_out: dict[str, int] = {}
+    files = {}
     for name in _required("preferences", data.preferences, context):
         file = read_preferences(context.base / name)
-        preferences += file.preferences[: data.limit]
-        left_out |= _by_file(name, file.counts)
-    return preferences, left_out
+        file.preferences = file.preferences[: data.limit]
+        files[name if Path(name).name in files else Path(name).name] = file
+    return without_repetitions(files)
 
 
 def _required(key: str, names: Sequence[str], context: CommandContext) -> Sequence[str]:
