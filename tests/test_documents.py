@@ -204,3 +204,9 @@ def test_any_text_gives_a_document_or_problems(tmp_path_factory, text):
     path.write_bytes(text.encode("utf-8", "replace"))
     with contextlib.suppress(InputError):
         assert isinstance(load(path).path, Path)
+
+
+def test_a_bare_star_is_named(tmp_path):
+    assert problems(tmp_path / "f.yaml", "judge:\n  principles: [*]\n") == [
+        'F:2:16: a text that begins with * or & must be in quotes, such as "*"'
+    ]

@@ -7,6 +7,7 @@ There are two sets. The reference model was trained on its own wordings, so it r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from cai import shipped
 from cai.errors import InputError, Problem
 from cai.keys import digest
+from cai.templates.bounded import bounded
 
 TemplateSet = Literal["default", "reference"]
 
@@ -108,7 +110,8 @@ class Templates:
             InputError: if the template, which is then the user's, fails on these values.
         """
         try:
-            return _compiled(self.source(name)).render(values).strip()
+            with bounded() if name in self.overrides else nullcontext():
+                return _compiled(self.source(name)).render(values).strip()
         except TemplateError as error:
             raise InputError([Problem(f"templates/{name}.jinja", str(error))]) from None
 

@@ -9,6 +9,7 @@ from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
 from cai.errors import InputError, Problem, did_you_mean
 from cai.files import read_utf8
+from cai.templates.bounded import bounded
 from cai.templates.prompts import (
     ANSWERED,
     ENVIRONMENT,
@@ -37,6 +38,8 @@ _RENDER_ERRORS = (
     ArithmeticError,
     AttributeError,
     LookupError,
+    RecursionError,
+    MemoryError,
     TypeError,
     ValueError,
 )
@@ -123,7 +126,8 @@ def _trial(path: Path, name: str, source: str) -> Iterator[Problem]:
     values = {variable: _SAMPLES.get(variable, "a text") for variable in known}
     template = ENVIRONMENT.from_string(source)
     try:
-        template.render(values)
+        with bounded():
+            template.render(values)
     except _RENDER_ERRORS as error:
         yield Problem(f"{path}:{_failing_line(error)}:1", f"cannot be filled: {error}")
 

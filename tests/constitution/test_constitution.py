@@ -9,6 +9,7 @@ from cai.constitution.lint import check
 from cai.constitution.lock import read_lock, write_lock
 from cai.constitution.schema import fill_slots
 from cai.errors import InputError
+from cai.files import write_text
 
 GOOD = "title: A\ncritique: Find the fault called {n} in the last reply.\nrevise: Rewrite the reply without {n}.\ncompare: Which reply has less {n}?\n"
 
@@ -196,3 +197,15 @@ def test_what_ships_is_clean_and_as_large_as_promised(root):
 def test_unknown_name_lists_what_there_is():
     with pytest.raises(InputError, match="did you mean 'harmless'"):
         load_constitution("harmles")
+
+
+def test_a_principle_that_is_not_selected_is_not_called_unknown(tmp_path):
+    write_text(tmp_path / "principles/a/one.yaml", "title: One\ncompare: Which is one?\n")
+    write_text(tmp_path / "principles/a/two.yaml", "title: Two\ncompare: Which is two?\n")
+    path = tmp_path / "constitution/c.yaml"
+    write_text(path, "title: T\njudge: {principles: [a/one], weights: {a/two: 2}}\n")
+    (problem,) = check([path]).problems
+    assert problem.message == "'a/two' is not selected here; name it under principles: first"
+    write_text(path, "title: T\njudge: {principles: a/one}\n")
+    (problem,) = check([path]).problems
+    assert problem.message == "judge.principles must be a list, not 'a/one'"

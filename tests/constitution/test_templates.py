@@ -295,3 +295,34 @@ def test_braces_in_anyones_text_stay_what_they_are():
 def test_variables_are_named_for_every_template():
     assert set(VARIABLES) == set(NAMES)
     assert all(VARIABLES.values())
+
+
+LOOPS = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (LOOPS, "it loops for more than 500,000 steps"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "maximum recursion depth"),
+        ("{% for i in range(10**9) %}{% endfor %}", "Range too big"),
+    ],
+)
+def test_a_template_without_end_is_stopped(project, source, says):
+    path = project / "templates/critique.jinja"
+    path.write_text(f"{{{{ text }}}}\n{source}")
+    (problem,) = check([project / "constitution"]).problems
+    assert ":2:1: cannot be filled: " in str(problem) and says in str(problem)
+
+
+def test_a_loop_that_depends_on_the_text_is_stopped(project):
+    (project / "templates/critique.jinja").write_text(
+        "{% if 'insult' in text %}" + LOOPS + "{% endif %}{{ text }}"
+    )
+    constitution = load(project)
+    with pytest.raises(InputError, match=r"templates/critique\.jinja: it loops for more than"):
+        critique_request(
+            constitution.principles["insult"],
+            PAIR.prompt,
+            Templates("default", constitution.templates),
+        )

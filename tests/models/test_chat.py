@@ -281,3 +281,10 @@ def test_the_beginning_is_marked_once_whoever_marks_it():
     assert ChatFormat(chat).ids(ChatFormat(chat).prompt(TALK)).count(1) == 1  # by the template
     before, after = ChatFormat(plain).continued(*ChatFormat(plain).answered(TALK, "so"))
     assert before.count(1) == 1 and 1 not in after
+
+
+def test_a_template_without_end_is_refused(tokenizer_with):
+    loops = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+    form = ChatFormat(tokenizer_with(loops + OWN["plain"]))
+    with pytest.raises(InputError, match="it loops for more than 500,000 steps"):
+        form.prompt(Prompt.of("a").messages)

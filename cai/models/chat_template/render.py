@@ -10,10 +10,21 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from cai.templates.bounded import bounded
+
 TODAY = date(2025, 1, 1)
 """The date that templates see: what a model reads must not depend on when it is asked."""
 Turn = dict[str, Any]
-FAILURES = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
+FAILURES = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    RecursionError,
+)
 """What templates raise on a conversation that they do not take; few of them raise on purpose."""
 EXPECTED: tuple[dict[str, Any], ...] = (
     {},
@@ -90,13 +101,14 @@ class Renderer:
             turns = [
                 turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in turns
             ]
-        rendered = self._tokenizer.apply_chat_template(
-            list(turns),
-            chat_template=self.source,
-            tokenize=False,
-            add_generation_prompt=open_answer,
-            **options,
-        )
+        with bounded():
+            rendered = self._tokenizer.apply_chat_template(
+                list(turns),
+                chat_template=self.source,
+                tokenize=False,
+                add_generation_prompt=open_answer,
+                **options,
+            )
         return str(rendered)
 
 
