@@ -208,5 +208,5 @@ def test_any_text_gives_a_document_or_problems(tmp_path_factory, text):
 
 def test_a_bare_star_is_named(tmp_path):
     assert problems(tmp_path / "f.yaml", "judge:\n  principles: [*]\n") == [
-        'F:2:16: a text that begins with * or & must be in quotes, such as "*"'
+        'F:2:17: a text that begins with * or & must be in quotes, such as "*"'
     ]

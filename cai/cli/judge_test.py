@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -10,7 +11,7 @@ import typer
 
 from cai.cli.reporter import safe
 from cai.config import Judge, load_config
-from cai.constitution import Constitution, load_constitution
+from cai.constitution import Constitution, Principle, load_constitution
 from cai.constitution.kinds import RUN, kind_of_value
 from cai.constitution.load import find_constitution
 from cai.documents import load
@@ -20,9 +21,12 @@ from cai.functions import look_in
 from cai.models.names import find_model
 
 if TYPE_CHECKING:
-    from cai.evaluate.judge_tests import JudgeTestResult
+    from cai.evaluate.judge_tests import JudgeTest, JudgeTestResult
 
 PROMPT_WIDTH = 26
+STAGE = "test"
+CACHE_FILE = Path("runs/test/responses.sqlite")
+"""Where responses are remembered that belong to no run."""
 
 
 class _Subject(NamedTuple):
@@ -33,19 +37,24 @@ class _Subject(NamedTuple):
         judge: The judge by name.
         method: How it is asked.
         enable_thinking: Whether it may reason first.
+        seed: The seed of a run, which its audit makes the same tests with.
+        cache: The file that remembers its responses.
     """
 
     constitution: Constitution
     judge: str
     method: JudgeMethod
     enable_thinking: bool
+    seed: int
+    cache: Path
 
 
 def run_tests(
     constitution: Annotated[
         str,
         typer.Argument(
-            metavar="CONSTITUTION", help="A constitution (name or file), or a run file."
+            metavar="CONSTITUTION",
+            help="A constitution (name or file), a run file, or the folder of a run.",
         ),
     ],
     judge: Annotated[
@@ -62,12 +71,30 @@ def run_tests(
             f"by default as in the run file, else {Judge().method}."
         ),
     ] = None,
+    only: Annotated[
+        str, typer.Option("-k", "--only", help="Glob over the ids of the principles to test.")
+    ] = "*",
+    changed_since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OLD",
+            help="Test only principles whose texts or examples differ from those of another "
+            "constitution or run.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"File that remembers responses; by default that of the run, else {CACHE_FILE}."
+        ),
+    ] = None,
 ) -> None:
     """Test a judge on a constitution's own examples.
 
     Also on pairs of examples in which the principle asked about decides, and on examples whose
-    worse answer is decorated to win. With a run file, the judge is asked as the run asks it. Exits
-    with 1 if a plain example fails.
+    worse answer is decorated to win. With a run file or a run, the judge is asked as the run asks
+    it. Responses are remembered, so that only what an edit touches is asked again. Exits with 1 if
+    a plain example fails.
 
     Example: cai test harmless --judge http://127.0.0.1:8000/v1#model
     """
@@ -79,21 +106,26 @@ def run_tests(
         hint = did_you_mean(method, JUDGE_METHODS)
         raise InputError([Problem("--method", f"must be {', '.join(JUDGE_METHODS)}{hint}")])
     subject = _subject(constitution, judge, method)
-    loaded = subject.constitution
-    tests = [*judge_tests.judge_tests(loaded), *judge_tests.adversarial_tests(loaded)]
+    loaded = _selected(subject.constitution, only, changed_since)
+    seed = subject.seed
+    tests = [*judge_tests.judge_tests(loaded, seed), *judge_tests.adversarial_tests(loaded, seed)]
     if not tests:
         text = "its principles have no examples; add some under examples:"
         raise InputError([Problem(constitution, text)])
-    with ResponseCache(":memory:") as cache:
+    path = cache or subject.cache
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ResponseCache(path) as responses:
         backend = open_backend(subject.judge, enable_thinking=subject.enable_thinking)
-        model = cache.cached_model(backend, "test")
+        model = responses.cached_model(backend, STAGE)
         templates = loaded.templates_for(model)
         results = judge_tests.run_judge_tests(tests, subject.method, model, templates)
+        usage = responses.usage[STAGE]
     plain = [result for result in results if result.test.kind == "plain"]
     for result in results:
         if result.test.kind == "plain" or not result.passed:
             _print_result(result)
     _print_summary(judge_tests.judge_test_metrics(results))
+    print(f"\nmodel requests: {usage.requests:,}; answered from {path}: {usage.cached:,}")
     raise typer.Exit(0 if all(result.passed for result in plain) else 1)
 
 
@@ -108,18 +140,46 @@ def _print_summary(metrics: Mapping[str, Mapping[str, float]]) -> None:
             )
 
 
+def _selected(constitution: Constitution, only: str, changed_since: str | None) -> Constitution:
+    """Keep the principles that match a glob and that differ from those of another constitution."""
+    from cai.pipeline.rejudge import resolve_constitution
+
+    names = fnmatch.filter(constitution.principles, only)
+    if not names:
+        text = f"matches no principle of {constitution.name}"
+        raise InputError([Problem(only, f"{text}{did_you_mean(only, constitution.principles)}")])
+    if changed_since is not None:
+        old, new = resolve_constitution(changed_since).principles, constitution.principles
+        names = [name for name in names if name not in old or _differ(old[name], new[name])]
+        if not names:
+            text = f"no principle differs from those of {changed_since}"
+            raise InputError([Problem("--changed-since", text)])
+    return constitution.without(*(constitution.principles.keys() - set(names)))
+
+
+def _differ(old: Principle, new: Principle) -> bool:
+    return (old.hash, old.examples) != (new.hash, new.examples)
+
+
 def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
-    """Read a constitution or a run file; what the options name wins over the run file."""
+    """Read a constitution, a run file or a run; what the options name wins over the run file."""
     from cai.pipeline.feedback import method_of
+    from cai.pipeline.rejudge import resolve_constitution
+    from cai.pipeline.run import CACHE, CONFIG, base_of
 
     path = Path(spec)
-    is_yaml = path.suffix in (".yaml", ".yml") and path.is_file()
+    file = path / CONFIG if (path / CONFIG).is_file() else path
+    is_yaml = file.suffix in (".yaml", ".yml") and file.is_file()
     settings, seed, enable_thinking = Judge(), 0, False
-    if is_yaml and kind_of_value(load(path).value) == RUN:
-        config = load_config(path)
-        look_in(path.parent)
-        constitution = load_constitution(find_constitution(config.constitution, path.parent))
-        judge = judge or find_model(config.judge_model, path.parent)
+    if is_yaml and kind_of_value(load(file).value) == RUN:
+        config = load_config(file)
+        base = path.parent if file == path else base_of(path)
+        look_in(base)
+        if file == path:
+            constitution = load_constitution(find_constitution(config.constitution, base))
+        else:
+            constitution = resolve_constitution(spec)
+        judge = judge or find_model(config.judge_model, base)
         settings, seed = config.judge, config.seed
         enable_thinking = config.models.enable_thinking
     else:
@@ -127,7 +187,8 @@ def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
     if method is not None:
         settings = settings.model_copy(update={"method": method})
     asked = method_of(settings, constitution, seed)
-    return _Subject(constitution, judge or "reference", asked, enable_thinking)
+    cache = CACHE_FILE if file == path else path / CACHE
+    return _Subject(constitution, judge or "reference", asked, enable_thinking, seed, cache)
 
 
 def _print_result(result: JudgeTestResult) -> None:
@@ -136,3 +197,20 @@ def _print_result(result: JudgeTestResult) -> None:
     question = result.test
     prompt = safe(question.comparison.prompt.text)[:PROMPT_WIDTH]
     print(f"{mark}  {question.kind:<12}{question.principle.id:<24}{margin:>10}  {prompt}")
+    if not result.passed:
+        _print_answers(question)
+
+
+def _print_answers(question: JudgeTest) -> None:
+    """Show what a failed test compared, and in which way its worse answer was changed."""
+    first, second = question.comparison.first, question.comparison.second
+    if question.attack:
+        print(f"      changed: {question.attack}")
+    if question.expected == 0.5:
+        answers = {"one": first, "other": second}
+    elif question.expected == 1:
+        answers = {"right": first, "wrong": second}
+    else:
+        answers = {"right": second, "wrong": first}
+    for name, answer in answers.items():
+        print(f"      {name + ':':<9}{safe(answer)}")

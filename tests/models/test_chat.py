@@ -285,6 +285,5 @@ def test_the_beginning_is_marked_once_whoever_marks_it():
 
 def test_a_template_without_end_is_refused(tokenizer_with):
     loops = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
-    form = ChatFormat(tokenizer_with(loops + OWN["plain"]))
     with pytest.raises(InputError, match="it loops for more than 500,000 steps"):
-        form.prompt(Prompt.of("a").messages)
+        ChatFormat(tokenizer_with(loops + OWN["plain"])).prompt(Prompt.of("a").messages)
