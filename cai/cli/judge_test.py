@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -21,12 +22,30 @@ from cai.functions import look_in
 from cai.models.names import find_model
 
 if TYPE_CHECKING:
+    from cai.backends.budget import Usage
     from cai.evaluate.judge_tests import JudgeTest, JudgeTestResult
 
 PROMPT_WIDTH = 26
 STAGE = "test"
 CACHE_FILE = Path("runs/test/responses.sqlite")
 """Where responses are remembered that belong to no run."""
+Only = Annotated[
+    str, typer.Option("-k", "--only", help="Glob over the ids of the principles to test.")
+]
+ChangedSince = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OLD",
+        help="Test only principles whose texts or examples differ from those of another "
+        "constitution or run.",
+    ),
+]
+CacheFile = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"File that remembers responses; by default that of the run, else {CACHE_FILE}."
+    ),
+]
 
 
 class _Subject(NamedTuple):
@@ -71,23 +90,9 @@ def run_tests(
             f"by default as in the run file, else {Judge().method}."
         ),
     ] = None,
-    only: Annotated[
-        str, typer.Option("-k", "--only", help="Glob over the ids of the principles to test.")
-    ] = "*",
-    changed_since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="OLD",
-            help="Test only principles whose texts or examples differ from those of another "
-            "constitution or run.",
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help=f"File that remembers responses; by default that of the run, else {CACHE_FILE}."
-        ),
-    ] = None,
+    only: Only = "*",
+    changed_since: ChangedSince = None,
+    cache: CacheFile = None,
 ) -> None:
     """Test a judge on a constitution's own examples.
 
@@ -98,8 +103,6 @@ def run_tests(
 
     Example: cai test harmless --judge http://127.0.0.1:8000/v1#model
     """
-    from cai.backends import open_backend
-    from cai.backends.response_cache import ResponseCache
     from cai.evaluate import judge_tests
 
     if method is not None and method not in JUDGE_METHODS:
@@ -113,13 +116,7 @@ def run_tests(
         text = "its principles have no examples; add some under examples:"
         raise InputError([Problem(constitution, text)])
     path = cache or subject.cache
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with ResponseCache(path) as responses:
-        backend = open_backend(subject.judge, enable_thinking=subject.enable_thinking)
-        model = responses.cached_model(backend, STAGE)
-        templates = loaded.templates_for(model)
-        results = judge_tests.run_judge_tests(tests, subject.method, model, templates)
-        usage = responses.usage[STAGE]
+    results, usage = _asked(tests, subject, path)
     plain = [result for result in results if result.test.kind == "plain"]
     for result in results:
         if result.test.kind == "plain" or not result.passed:
@@ -127,6 +124,23 @@ def run_tests(
     _print_summary(judge_tests.judge_test_metrics(results))
     print(f"\nmodel requests: {usage.requests:,}; answered from {path}: {usage.cached:,}")
     raise typer.Exit(0 if all(result.passed for result in plain) else 1)
+
+
+def _asked(
+    tests: Sequence[JudgeTest], subject: _Subject, path: Path
+) -> tuple[list[JudgeTestResult], Usage]:
+    """Ask the judge what its file of responses does not answer."""
+    from cai.backends import open_backend
+    from cai.backends.response_cache import ResponseCache
+    from cai.evaluate.judge_tests import run_judge_tests
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ResponseCache(path) as responses:
+        backend = open_backend(subject.judge, enable_thinking=subject.enable_thinking)
+        model = responses.cached_model(backend, STAGE)
+        templates = subject.constitution.templates_for(model)
+        results = run_judge_tests(tests, subject.method, model, templates)
+        return results, responses.usage[STAGE]
 
 
 def _print_summary(metrics: Mapping[str, Mapping[str, float]]) -> None:
@@ -213,4 +227,4 @@ def _print_answers(question: JudgeTest) -> None:
     else:
         answers = {"right": second, "wrong": first}
     for name, answer in answers.items():
-        print(f"      {name + ':':<9}{safe(answer)}")
+        print(textwrap.indent(f"{name + ':':<9}{safe(answer)}", " " * 6))

@@ -36,6 +36,7 @@ _SIMILAR = 0.8
 _LISTED = 5
 """Places that a note names."""
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^()\s]*)(?:\s+\"[^\"]*\")?\)")
+_IMAGE = re.compile(r"!\[[^\]]*\]\([^()]*\)")
 _SENTENCE_END = re.compile(r"[.!?…](?=\s)|[。！？।؟]")
 
 
@@ -170,8 +171,10 @@ class _Reader:
             text = block.text
             if block.kind == "marked":
                 text = flowed([line for line in text.split("\n") if line.strip()])
-            parts.append(text if block.kind == "code" else _LINK.sub(self._linked, text))
-        return "\n\n".join(parts).strip()
+            if block.kind != "code":
+                text = _LINK.sub(self._linked, _IMAGE.sub("", text)).rstrip()
+            parts.append(text)
+        return "\n\n".join(part for part in parts if part.strip()).strip()
 
     def _linked(self, link: re.Match[str]) -> str:
         text, target = link[1], link[2]
@@ -223,7 +226,7 @@ def _is_weighed(names: Sequence[str], selection: Selection) -> bool:
 
 
 def extract(text: str, limit: int) -> str:
-    """Return the first paragraphs of a text that fit; at least a part of its first one.
+    """Return the first paragraphs of a text that fit, or its first sentences if these are more.
 
     Args:
         text: The text.
@@ -234,7 +237,7 @@ def extract(text: str, limit: int) -> str:
     end = text.rfind("\n\n", 0, limit + 1)
     while end > 0 and text[:end].endswith(":"):  # it announces what does not fit
         end = text.rfind("\n\n", 0, end)
-    if end <= 0:
+    if end < limit // 2:  # the next paragraph is long, so a part of it is read
         ends = [match.end() for match in _SENTENCE_END.finditer(text, 0, limit)]
         end = ends[-1] if ends else max(text.rfind(" ", 0, limit + 1), 0) or limit
     return text[:end].rstrip()

@@ -225,6 +225,12 @@ def test_a_long_paragraph_ends_with_a_sentence_in_any_script(tmp_path, sentence,
     assert rule == (sentence * count).strip()
 
 
+def test_a_long_second_paragraph_is_read_in_part(tmp_path):
+    text = "Begin. ![Picture](a.png)\n\n![Other](b.png)\n\n" + "One more. " * 300
+    rule = load(tmp_path, f"# T\n## A\n{text}\n").principles["a"].rule or ""
+    assert rule.startswith("Begin.\n\nOne more.") and 1_180 < len(rule) <= 1_200
+
+
 def test_a_megabyte_is_checked_locked_and_compared(tmp_path):
     section = "Answer what was asked, in words that the reader knows. " * 40
     text = "# Spec\n" + "".join(f"## Rule {i}\n{section}{i}.\n\n" for i in range(460))
