@@ -100,7 +100,7 @@ def load_settings(
         InputError: With every unknown key and wrong value.
     """
     if path is None:
-        document = Document(Path("settings"), {"prompts": {"red_team": "", "benign": ""}}, {})
+        document = Document(Path("settings"), {"prompts": {"red_team": "-", "benign": "-"}}, {})
     else:
         document = _document(path, RunConfig)
     for name, value in values.items():
