@@ -17,7 +17,7 @@ from typing import NamedTuple
 from cai.backends import ping, server_address
 from cai.config import ParsedConfig, RunConfig, TrainingConfig, parse_config
 from cai.constitution.load import find_constitution, load_constitution
-from cai.constitution.schema import Constitution, Use
+from cai.constitution.schema import Constitution
 from cai.data.demonstrations import read_demonstrations
 from cai.data.preferences import read_preferences
 from cai.data.prompts import read_prompts
@@ -32,6 +32,7 @@ from cai.models.names import (
     is_hub_id,
     is_server,
 )
+from cai.pipeline.principle_checks import missing_principles
 from cai.pipeline.prompt_sets import own_principles, prompt_files, with_prompt_sets
 from cai.pipeline.stage import PlannedStage
 from cai.pipeline.stages import plan_stages
@@ -111,7 +112,7 @@ def check_run(
         problems += more
         if found is not None:
             problems += _problems(parsed, _principles_of_sets(parsed.config, found[0]))
-            problems += _missing_principles(parsed, found[0], stages)
+            problems += missing_principles(parsed, found[0], stages)
     if problems or found is None or parsed.config is None:
         raise InputError(problems)
     constitution, source = found
@@ -282,21 +283,6 @@ def _find_constitution(
         return (load_constitution(source), source), []
     except InputError as error:
         return None, error.problems
-
-
-def _missing_principles(
-    parsed: ParsedConfig[RunConfig], constitution: Constitution, stages: Sequence[PlannedStage]
-) -> Iterator[Problem]:
-    """Stages that draw more principles than the constitution has for them."""
-    names = {planned.stage.name for planned in stages}
-    per_label = (parsed.config and parsed.config.judge.principles) or 1
-    needs: dict[Use, int] = {"revise": 1, "judge": per_label}
-    for use, needed in needs.items():
-        there = len(constitution.used_for(use))
-        if use in names and there < needed:
-            loc = ("judge", "principles") if there else ("constitution",)
-            text = f"{constitution.name} has {there or 'no'} principles to {use} by"
-            yield Problem(parsed.document.where(loc), f"{'.'.join(loc)}: {text}")
 
 
 def _reader(read: Callable[[Path], object], base: Path) -> Callable[[str], object]:
