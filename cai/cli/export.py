@@ -12,6 +12,7 @@ import typer
 from cai.cli.folders import RunFolder, run_folder
 from cai.constitution.paper import paper_files
 from cai.data.export import (
+    MADE_WITH,
     Shape,
     card,
     completion_rows,
@@ -122,6 +123,7 @@ def export_run(
     if unfit and not force:
         remedy = "to write the labels anyway: --force"
         raise InputError([Problem(str(folder), f"{reason}; {remedy}") for reason in unfit])
+    _check_out(out)
     files: dict[str, Path] = {}
     facts = _constitution_facts(folder)
     if unfit:
@@ -140,6 +142,23 @@ def export_run(
     title = f"{folder.name}: preferences and revisions by a constitution"
     write_text(out / "README.md", card(title, files, facts))
     _print_summary(out, files, facts)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a folder that holds something else than an earlier export.
+
+    Raises:
+        InputError: With the reason.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError([Problem(str(out), "is a file; name a folder")])
+    card_file = out / "README.md"
+    is_own = card_file.is_file() and MADE_WITH in card_file.read_text("utf-8", errors="replace")
+    if not is_own and any(out.iterdir()):
+        text = "holds other things than an export, and is left as it is; name a new folder"
+        raise InputError([Problem(str(out), text)])
 
 
 def _existing(folder: Path, stage: str, name: str) -> list[Path]:

@@ -15,6 +15,8 @@ from cai.files import StrPath, write_text
 from cai.records import Message, Preference, Prompt
 
 Shape = Literal["trl", "transcripts", "parquet"]
+MADE_WITH = "Made with [cai](https://arxiv.org/abs/2212.08073)"
+"""What the card of every dataset says, by which an earlier export is known."""
 TIE = 1e-6
 """A label this near to one half prefers neither answer, so no hard label can be made of it."""
 
@@ -111,7 +113,7 @@ configs:
 
 # {title}
 
-Made with [cai](https://arxiv.org/abs/2212.08073) from a written constitution.
+{MADE_WITH} from a written constitution.
 
 {names}
 

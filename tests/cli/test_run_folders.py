@@ -73,6 +73,16 @@ def test_export_min_margin(cai, run_folder, margin, written):
         assert len(PROBABILITIES) == written + 2
 
 
+def test_export_leaves_a_folder_of_other_things_alone(cai, run_folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/README.md").write_text("mine")
+    done = cai("export", run_folder, "--to", tmp_path / "mine", code=1)
+    assert "holds other things than an export" in str(done.exception)
+    assert (tmp_path / "mine/README.md").read_text() == "mine"
+    for _ in range(2):
+        cai("export", run_folder, "--to", tmp_path / "new")
+
+
 def test_export_refuses_an_unknown_format(cai, run_folder):
     done = cai("export", run_folder, "--format", "trll", code=1)
     assert "did you mean 'trl'?" in str(done.exception)
