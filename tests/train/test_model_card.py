@@ -37,6 +37,16 @@ def test_model_card_has_metadata_metrics_and_settings(stage):
     assert settings["training"]["lora_rank"] == 4
 
 
+def test_equal_runs_in_two_folders_have_equal_cards(tmp_path):
+    cards = set()
+    for run in ("here", "elsewhere/there"):
+        base = tmp_path / run / "sft/checkpoint"
+        base.mkdir(parents=True)
+        cards.add(model_card("ppo", str(base), PPO(), Training(), {"kl": 1.0}))
+    (card,) = cards
+    assert "from `sft/checkpoint`" in card and str(tmp_path) not in card
+
+
 def test_model_card_escapes_the_name_of_the_base():
     base = 'a: "strange" #name'
     metadata = front_matter(model_card("sft", base, SFT(), Training(), {}))
