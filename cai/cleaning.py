@@ -22,6 +22,8 @@ _SECRET_IN_QUERY = re.compile(
     r"([?&;][\w.-]*(?:key|token|secret|passw|pwd|sig|auth|credential)[\w.-]*=)[^\s\"'&;#]+",
     re.IGNORECASE,
 )
+_SECRETS: set[str] = set()
+"""Keys that are used but whose variables do not look like those of keys."""
 _PASSWORD_IN_URL = re.compile(r"//[^/#?]*@")
 
 
@@ -59,11 +61,22 @@ def clean_json(value: Any, change: Callable[[str], str] = clean) -> Any:
     return value
 
 
+def add_secret(text: str) -> None:
+    """Hide a text from now on wherever keys are hidden, such as the value of a header."""
+    if len(text) >= SECRET_LENGTH:
+        _SECRETS.add(text)
+
+
+def is_secret(text: str) -> bool:
+    """Return whether a text contains something with the form of an API key."""
+    return bool(_SECRET_SHAPE.search(text))
+
+
 def redact(text: str) -> str:
     """Hide the API keys in a text: those in the environment, whole or cut, and key-like strings."""
-    for name, value in os.environ.items():
-        key = value.strip()
-        if _SECRET_VARIABLE.search(name) and len(key) >= SECRET_LENGTH:
+    keys = {v.strip() for name, v in os.environ.items() if _SECRET_VARIABLE.search(name)}
+    for key in sorted(keys | _SECRETS, key=len, reverse=True):
+        if len(key) >= SECRET_LENGTH:
             for spelling in (quote(key, safe=""), key):
                 text = _hide_prefixes(text.replace(spelling, HIDDEN), spelling)
     text = _SECRET_IN_QUERY.sub(rf"\g<1>{HIDDEN}", text)

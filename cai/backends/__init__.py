@@ -29,6 +29,7 @@ from cai.backends.protocol import (
     LoglikelihoodRequest,
     OptionLogprobs,
 )
+from cai.config.servers import Servers
 from cai.errors import ArgumentError, InputError, Problem
 from cai.files import StrPath
 from cai.functions import function_of
@@ -45,17 +46,26 @@ __all__ = [
 _MEMBERS = ("fingerprint", "render", "respond", "stop")
 
 
-def open_backend(spec: StrPath, chat_format: str = "", *, enable_thinking: bool = False) -> Backend:
+def open_backend(
+    spec: StrPath,
+    chat_format: str = "",
+    *,
+    enable_thinking: bool = False,
+    servers: Servers | None = None,
+) -> Backend:
     """Open a backend by its name.
 
     Args:
         spec: ``reference`` is the embedded model. ``http://host:8000/v1#model`` is a model on a
-            server that speaks the OpenAI protocol. ``package.module:function`` is a function that
-            takes no arguments and returns a backend. Anything else is a model folder or a hub id.
+            server that speaks the OpenAI protocol, and so is ``provider#model``.
+            ``package.module:function`` is a function that takes no arguments and returns a backend.
+            Anything else is a model folder or a hub id.
         chat_format: ``chat`` (the model's own template), ``transcript`` ("Human: / Assistant:", for
             base models) or ``plain`` (the bare texts); empty for ``chat`` if the model has a
             template, else ``transcript``. A function ignores it.
         enable_thinking: Whether a reasoning model may reason before it answers.
+        servers: Servers with settings of their own that ``spec`` may name, such as those of a run
+            file.
 
     Returns:
         The backend. The model itself is loaded when it is first needed.
@@ -67,8 +77,8 @@ def open_backend(spec: StrPath, chat_format: str = "", *, enable_thinking: bool 
     if not isinstance(spec, str | os.PathLike) or not os.fspath(spec):
         raise ArgumentError("spec", f"must be the name, folder or URL of a model, not {spec!r}")
     spec = os.fspath(spec)
-    if is_server(spec):
-        return _open_server(spec, chat_format, enable_thinking=enable_thinking)
+    if is_server(spec, servers):
+        return _open_server(spec, chat_format, servers, enable_thinking=enable_thinking)
     if is_function(spec) and not Path(spec).exists():
         return _call_factory(spec)
     from cai.backends.local import LocalBackend  # imports torch and transformers
@@ -86,11 +96,13 @@ def _call_factory(spec: str) -> Backend:
     return backend
 
 
-def _open_server(spec: str, chat_format: str, *, enable_thinking: bool) -> Backend:
+def _open_server(
+    spec: str, chat_format: str, servers: Servers | None, *, enable_thinking: bool
+) -> Backend:
     try:
         from cai.backends.server import ServerBackend
     except ImportError:
         raise InputError(
             [Problem(spec, 'needs the openai package: pip install "cai[server]"')]
         ) from None
-    return ServerBackend(spec, chat_format, enable_thinking=enable_thinking)
+    return ServerBackend(spec, chat_format, enable_thinking=enable_thinking, servers=servers)

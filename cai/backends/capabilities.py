@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast, get_args
 
-from cai.backends.openai_protocol import VOTE_SAMPLES
+from cai.backends.openai_protocol import TOP_LOGPROBS, VOTE_SAMPLES
 from cai.backends.openai_schema import Continuation
-from cai.backends.protocol import Completion, GenerateRequest, LoglikelihoodRequest
+from cai.backends.protocol import (
+    Completion,
+    GenerateRequest,
+    LoglikelihoodRequest,
+    Response,
+)
 from cai.errors import LimitReached
 from cai.records import Message
 
@@ -18,6 +23,8 @@ PROBE_ATTEMPTS = 3
 """A server that is not there is reported soon; one that fails later gets more attempts."""
 _QUESTION = (Message(role="user", content="Write two words."),)
 _GENERATE = GenerateRequest(_QUESTION, seed=1234, temperature=1.0, max_tokens=12)
+_GUESSES = ("thinking_switch", "seed", "top_p", "temperature")
+"""What else may be left out if a server refuses a short request and does not say why."""
 _SCORE = LoglikelihoodRequest(_QUESTION, ("yes", "no"))
 # only a server that continues the turn begins with the rest of the word
 _WORD, _BEGINNING = "strawberry", "straw"
@@ -40,12 +47,29 @@ class Capabilities:
         thinking_switch: It accepts the option that keeps a model from reasoning.
         continuation: How it is made to continue an answer that was begun; None until a request
             needs that.
+        refused: Fields of requests that it does not take.
+        samples: It gives several answers to one request.
+        system_role: It takes system messages.
+        renames_max_tokens: It takes ``max_completion_tokens`` in place of ``max_tokens``.
+        token_limit: Maximum number of tokens of an answer; None if it has not named one.
+        top_logprobs: Number of tokens whose log-probabilities it gives.
     """
 
     logprobs: bool = True
     seed: bool = True
     thinking_switch: bool = True
     continuation: Continuation | None = None
+    refused: set[str] = field(default_factory=set)
+    samples: bool = True
+    system_role: bool = True
+    renames_max_tokens: bool = False
+    token_limit: int | None = None
+    top_logprobs: int = TOP_LOGPROBS
+
+    def leave_out(self, name: str) -> None:
+        """Send a field no more."""
+        self.refused.add(name)
+        self.seed = self.seed and name != "seed"
 
     def limitations(self) -> list[str]:
         """Return what the user should know, as ends of sentences that begin with the server."""
@@ -73,19 +97,31 @@ async def probe(endpoint: Endpoint, *, enable_thinking: bool) -> Capabilities:
         LimitReached: If the server does not answer, or not even a short request succeeds.
     """
     capabilities = Capabilities(thinking_switch=not enable_thinking)
-    first = await endpoint.send(_GENERATE, capabilities, PROBE_ATTEMPTS)
-    is_refused = first.finish_reason == "failed" and endpoint.is_reachable
-    if is_refused and capabilities.thinking_switch:
-        capabilities.thinking_switch = False
-        first = await endpoint.send(_GENERATE, capabilities)
-    if first.finish_reason == "failed":
-        raise LimitReached(_first_failure(endpoint, first.reason))
+    first = await _first_answer(endpoint, capabilities)
     second = await endpoint.send(_GENERATE, capabilities)
-    assert isinstance(first, Completion)
-    capabilities.seed = first == second
+    capabilities.seed = first == second and "seed" not in capabilities.refused
     scored = await endpoint.send(_SCORE, capabilities)
-    capabilities.logprobs = scored.finish_reason != "failed"
+    capabilities.logprobs = capabilities.logprobs and scored.finish_reason != "failed"
     return capabilities
+
+
+async def _first_answer(endpoint: Endpoint, capabilities: Capabilities) -> Response:
+    """Get a first answer; what a server refuses without saying why is left out bit by bit."""
+    first = await endpoint.send(_GENERATE, capabilities, PROBE_ATTEMPTS)
+    reason = first.reason
+    for name in _GUESSES:
+        if not endpoint.was_refused:
+            break
+        if name == "thinking_switch":
+            capabilities.thinking_switch = False
+        else:
+            capabilities.leave_out(name)
+        first = await endpoint.send(_GENERATE, capabilities, PROBE_ATTEMPTS)
+    if first.finish_reason == "failed":
+        raise LimitReached(_first_failure(endpoint, reason))
+    for name in sorted(capabilities.refused):
+        endpoint.note(f"does not take {name}")
+    return first
 
 
 async def probe_continuation(endpoint: Endpoint, capabilities: Capabilities) -> Continuation:

@@ -1,11 +1,11 @@
-"""One base URL of an OpenAI-compatible server: send a request until it has a final response."""
+"""One base URL of an OpenAI-compatible server: send a request once, and interpret what happens."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx2 as httpx
@@ -13,132 +13,100 @@ import openai
 
 from cai.backends import openai_protocol
 from cai.backends.capabilities import Capabilities
+from cai.backends.dispatch import Retry, dispatch
 from cai.backends.identity import models_of
-from cai.backends.openai_protocol import InterruptedResponse
-from cai.backends.openai_schema import Dialect, MalformedResponse, parse_body
+from cai.backends.openai_protocol import VOTE_SAMPLES, InterruptedResponse, MissingLogprobs
+from cai.backends.openai_schema import Body, MalformedResponse, parse_body
 from cai.backends.protocol import GenerateRequest, Request, Response, failed
-from cai.backends.rate_limit import AdaptiveLimiter, backoff, retry_after
-from cai.backends.server_address import KEY_VARIABLE, api_key
+from cai.backends.rate_limit import AdaptiveLimiter, retry_after
+from cai.backends.refusals import adapted, learn
+from cai.backends.served_model import EndpointState, ServedModel, ServerSettings
+from cai.backends.server_address import Access, access_to
+from cai.backends.server_errors import ServerError, error_in, read_error
+from cai.backends.transport import Redirected
 from cai.cleaning import HIDDEN, SECRET_LENGTH, clean, clean_json, excerpt
+from cai.config.servers import Address
 from cai.errors import InputError, LimitReached, Problem
 from cai.keys import digest
 
 LIST_TIMEOUT = 10.0
 """Seconds to wait for the list of models."""
-OVERLOADED = {429, 503, 529}
-"""Statuses of a server that is busy: it gets fewer requests at once."""
-TRANSIENT = {408, 409, 425, 500, 502, 504, 520, 522, 524}
-"""Statuses of failures that another attempt may not meet."""
-KEY_REFUSED = {401, 403}
-QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached"}
-"""Codes in the body of an error that mean what status 402 means."""
-TOO_LONG = ("context length", "too long", "maximum context")
-"""Words of servers about a prompt that does not fit."""
-FILTERED = ("content_filter", "content policy")
-"""Words of servers about a prompt that they do not accept."""
+LEAST_ROOM = 16
+"""Fewer tokens than this are no answer, so a prompt that leaves less room is too long."""
+CHARACTERS_PER_TOKEN = 3
 
 
-@dataclass(frozen=True)
-class ServerSettings:
-    """Limits of a server backend.
+class ErrorInBody(Exception):
+    """A body with an error that was sent with status 200."""
 
-    Attributes:
-        attempts: Maximum number of attempts for one request.
-        deadline: Seconds that one attempt may take, however slowly its bytes arrive.
-        patience: Seconds that one request may wait in total for a busy server.
-        max_bytes: Maximum size of a response.
-        first_wait: Base of the waits between attempts, in seconds; they double each time.
-        concurrency: Maximum number of requests in flight to one server.
-    """
-
-    attempts: int = 6
-    deadline: float = 300.0
-    patience: float = 1200.0
-    max_bytes: int = 4_000_000
-    first_wait: float = 0.5
-    concurrency: int = 64
-
-
-@dataclass
-class ServedModel:
-    """A model on a server, and what is known about it.
-
-    Attributes:
-        name: Its name on the server.
-        dialect: How conversations are sent.
-        enable_thinking: Whether a reasoning model may reason before it answers.
-        capabilities: What the server can do; None until it was probed.
-        reported_name: The name in the server's latest response.
-        notes: What the user should know, such as missing capabilities.
-    """
-
-    name: str
-    dialect: Dialect
-    enable_thinking: bool
-    capabilities: Capabilities | None = None
-    reported_name: str = ""
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Retry:
-    """An attempt failed, and another one may succeed.
-
-    Attributes:
-        reason: What went wrong.
-        is_failure: Whether it counts against ``ServerSettings.attempts``.
-        is_overload: Whether the server is busy.
-        is_unreachable: Whether there was no connection to the server.
-        wait: Seconds that the server asks to wait; None if it does not.
-    """
-
-    reason: str
-    is_failure: bool = True
-    is_overload: bool = False
-    is_unreachable: bool = False
-    wait: float | None = None
+    def __init__(self, error: ServerError) -> None:
+        super().__init__(error.reason)
+        self.error = error
 
 
 class Endpoint:
     """One base URL: its client and its rate limit.
 
     Args:
-        url: The base URL.
+        address: The base URL, and the settings for it.
         http: The HTTP client.
         model: The model there.
         settings: Limits.
         is_stopped: Returns whether to give up instead of trying again.
+        state: What is known about it.
 
     Attributes:
         url: The base URL.
+        settings: Limits.
+        is_stopped: Returns whether to give up instead of trying again.
+        state: What is known about it.
+        concurrency: Maximum number of requests in flight.
+        limiter: Admits requests.
         is_reachable: Whether there was a connection at the latest attempt.
         probes: Keeps the responses to requests that are sent to find out what the server can do;
             None while others are sent.
+        was_refused: Whether the latest request was refused for a reason that is not known.
     """
 
     def __init__(
         self,
-        url: str,
+        address: Address,
         http: httpx.AsyncClient,
         model: ServedModel,
         settings: ServerSettings,
         is_stopped: Callable[[], bool],
+        state: EndpointState | None = None,
     ) -> None:
-        self.url = url
-        self.is_reachable = True
+        self.url = address.url
+        self.settings = settings
+        self.is_stopped = is_stopped
+        self.state = state or EndpointState()
+        self.is_reachable, self.was_refused = True, False
         self.probes: list[Response] | None = None
-        self._model = model
-        self._settings = settings
-        self._is_stopped = is_stopped
-        self._limiter = AdaptiveLimiter(maximum=settings.concurrency)
         self._http = http
+        self._server = address.server
+        self._model = model
+        self._access: Access = access_to(address)
+        self._deadline = self._server.timeout or settings.deadline
+        self._clock = asyncio.get_running_loop().time
+        self.concurrency = self._server.concurrency or settings.concurrency
+        self.limiter = AdaptiveLimiter(
+            self.state.limit, self.concurrency, self._deadline, self._clock
+        )
         self._client = openai.AsyncOpenAI(
-            base_url=url,
-            api_key=api_key() or "none",
+            base_url=self._access.base_url,
+            api_key=self._access.key or "none",
+            default_headers=self._access.headers,
+            default_query=self._access.query,
             max_retries=0,
             http_client=http,
-            timeout=settings.deadline,
+            timeout=self._deadline,
         )
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether conversations are sent as messages."""
+        return self._model.dialect == "chat"
 
     @property
     def model_name(self) -> str:
@@ -148,23 +116,47 @@ class Endpoint:
     @property
     def reported_name(self) -> str:
         """Name of the model in the server's latest response."""
-        return self._model.reported_name
+        return self.state.reported_name
 
     async def list_models(self) -> list[dict[str, Any]]:
         """Return what the server reports of its models; nothing if it has no such list."""
+        access = self._access
         try:
             async with asyncio.timeout(LIST_TIMEOUT):
                 response = await self._http.get(
-                    f"{self.url}/models", headers={"Authorization": f"Bearer {api_key() or 'none'}"}
+                    f"{access.base_url}/models",
+                    params=access.query,
+                    headers={"Authorization": f"Bearer {access.key or 'none'}"} | access.headers,
                 )
-        except (httpx.HTTPError, TimeoutError):
+        except (httpx.HTTPError, Redirected, TimeoutError):
             return []
         return models_of(response.content) if response.is_success else []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server can do."""
+        assert self.state.capabilities is not None
+        return self.state.capabilities
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be asked; a server that failed again and again is left alone a while."""
+        return self._clock() >= self.state.closed_until
+
+    def close(self, seconds: float) -> None:
+        """Leave the server alone for a while."""
+        self.state.closed_until = self._clock() + seconds
+
+    def note(self, text: str) -> None:
+        """Tell the user something about this server, once."""
+        line = f"{self.url} {text}"
+        if text and line not in self._model.notes:
+            self._model.notes.append(line)
 
     async def send(
         self, request: Request, capabilities: Capabilities, attempts: int | None = None
     ) -> Response:
-        """Send a request until there is a final response or no attempt is left.
+        """Send a request to this server alone until it has a final response.
 
         Args:
             request: The request.
@@ -178,130 +170,221 @@ class Endpoint:
             InputError: If the server refuses the key or does not know the model.
             LimitReached: If the quota is used up.
         """
-        response = await self._send(request, capabilities, attempts or self._settings.attempts)
+        outcome = await dispatch([self], request, capabilities=capabilities, attempts=attempts)
         if self.probes is not None:
-            self.probes.append(response)
-        return response
+            self.probes.append(outcome.response)
+        return outcome.response
 
-    async def _send(
-        self, request: Request, capabilities: Capabilities, max_failures: int
-    ) -> Response:
-        failures, waited, reason = 0, 0.0, ""
-        while (
-            failures < max_failures and waited < self._settings.patience and not self._is_stopped()
-        ):
-            result = await self._attempt(request, capabilities)
-            if not isinstance(result, _Retry):
-                return result
-            reason = result.reason
-            failures += result.is_failure
-            if failures < max_failures:
-                wait = result.wait
-                if wait is None:
-                    wait = backoff(failures, self._settings.first_wait)
-                if result.is_overload:
-                    waited += max(wait, 0.01)
-                await asyncio.sleep(wait)
-        return failed(request, reason)
+    async def attempt(
+        self, request: Request, can: Capabilities, is_left_alone: Callable[[], bool]
+    ) -> Response | Retry:
+        """Send a request once.
 
-    async def _attempt(self, request: Request, capabilities: Capabilities) -> Response | _Retry:
+        Args:
+            request: The request.
+            can: What the server can do; what it refuses is added.
+            is_left_alone: Returns whether another server should be asked instead.
+
+        Raises:
+            InputError: If the server refuses the key or does not know the model.
+            LimitReached: If the quota is used up.
+        """
+        request = self._with_own_settings(request)
+        expected = self._expected_tokens(request)
+        async with self.limiter.enter():
+            await self.state.pacer.wait(expected)
+            if self.is_stopped() or is_left_alone():
+                return Retry("not sent", is_failure=False, is_fault=False)
+            result = await self._attempt(request, can)
+        self.state.limit = self.limiter.limit
+        if isinstance(result, Retry):
+            self.state.faults += result.is_fault
+        else:
+            self.state.faults = 0
+            self.state.pacer.correct(expected, result.tokens_in + result.tokens_out)
+        return result
+
+    def _with_own_settings(self, request: Request) -> Request:
+        """Return the request with the server's own temperature and length of answers."""
+        if not isinstance(request, GenerateRequest):
+            return request
+        own = self._server
+        temperature = request.temperature if own.temperature is None else own.temperature
+        max_tokens = own.max_tokens or request.max_tokens
+        return replace(request, temperature=temperature, max_tokens=max_tokens)
+
+    def _expected_tokens(self, request: Request) -> float:
+        characters = sum(len(message.content) for message in request.messages)
+        most = request.max_tokens if isinstance(request, GenerateRequest) else 1
+        return characters / CHARACTERS_PER_TOKEN + most
+
+    async def _attempt(self, request: Request, can: Capabilities) -> Response | Retry:
         """Send a request once; the cases in which it has no response are listed here."""
-        self.is_reachable = True
+        self.is_reachable, self.was_refused = True, False
+        fields, sent = self._fields(request, can), self._clock()
+        was_alone = self.limiter.active == 1
         try:
-            async with self._limiter.enter(), asyncio.timeout(self._settings.deadline):
-                response = await self._post(request, capabilities)
+            response = await self._ask(request, fields, can)
         except openai.APIStatusError as error:
-            return self._after_status(error, request)
+            found = read_error(error.status_code, error.response.text)
+            wait = retry_after(error.response.headers, found.text)
+            return await self._after_error(found, request, fields, can, (sent, wait))
+        except ErrorInBody as error:
+            wait = retry_after({}, error.error.text)
+            return await self._after_error(error.error, request, fields, can, (sent, wait))
         except (openai.APITimeoutError, TimeoutError):
-            return _Retry("no response in time")
+            self.limiter.on_overload(sent)
+            # with other requests in flight, the time-out shows that they are too many
+            return Retry("no response in time", is_failure=was_alone, used=self._deadline)
         except (openai.APIConnectionError, httpx.HTTPError) as error:
             return self._after_disconnect(error.__cause__ or error)
         except InterruptedResponse as error:
-            return _Retry(f"the server did not finish the response: {error}")
+            return Retry(f"the server did not finish the response: {error}")
+        except MissingLogprobs as error:
+            return self._after_missing_logprobs(error, can)
         except (MalformedResponse, ValueError, RecursionError) as error:
-            return _Retry(f"malformed response: {excerpt(str(error))}")
-        self._limiter.on_success()
+            return Retry(f"malformed response: {excerpt(str(error))}")
+        self.state.has_answered = True
+        seconds = self._clock() - sent
+        self.limiter.on_success(seconds, response.tokens_in, response.tokens_out)
         return response
 
-    def _after_disconnect(self, cause: BaseException) -> _Retry:
+    def _after_disconnect(self, cause: BaseException) -> Retry:
+        if isinstance(cause, Redirected):
+            text = f"redirects to {excerpt(str(cause))}; name that URL in place of it"
+            raise InputError([Problem(self.url, text)])
         if isinstance(cause, httpx.DecodingError):
-            return _Retry(f"unusable response: {excerpt(str(cause))}")
+            return Retry(f"unusable response: {excerpt(str(cause))}")
         self.is_reachable = False
-        return _Retry(f"no connection: {excerpt(str(cause))}")
+        return Retry(f"no connection: {excerpt(str(cause))}")
 
-    def _after_status(self, error: openai.APIStatusError, request: Request) -> Response | _Retry:
-        """Interpret an error that the server sent.
+    def _after_missing_logprobs(self, error: MissingLogprobs, can: Capabilities) -> Retry:
+        if self.state.has_scored:
+            return Retry(f"malformed response: {error}")
+        can.logprobs = False
+        return Retry(str(error), is_failure=False, is_fault=False)
 
-        ==========================  ================================================
-        402, or quota used up       stop the run
-        401, 403: key refused       stop the run
-        404: model or path unknown  stop the run
-        429, 503, 529: busy         try again with fewer requests at once
-        408, 500, 502 ...           try again
-        413, or prompt too long     this request has no response: ``too_long``
-        content filter              this request has no response: ``filtered``
-        any other                   this request has no response: ``failed``
-        ==========================  ================================================
-        """
-        status, text = error.status_code, error.response.text
-        reason = f"{status} {excerpt(text)}"
-        if status == 402 or error.code in QUOTA_CODES:
-            raise LimitReached(
-                f"{self.url}: the quota is used up; all responses are kept, run again to continue"
-            )
-        if status in KEY_REFUSED:
-            raise InputError([Problem(self.url, f"refuses the key ({status}); set {KEY_VARIABLE}")])
-        if status == 404:
-            message = f"does not know the model {self._model.name!r}, or has no such path (404)"
-            raise InputError([Problem(self.url, message)])
-        wait = retry_after(error.response.headers)
-        if status in OVERLOADED:
-            self._limiter.on_overload()
+    async def _after_error(
+        self,
+        error: ServerError,
+        request: Request,
+        fields: Mapping[str, Any],
+        can: Capabilities,
+        timing: tuple[float, float | None],
+    ) -> Response | Retry:
+        """Interpret an error that the server sent; ``timing``: when it was asked, and its wait."""
+        (sent, wait), meaning = timing, error.meaning
+        if meaning == "quota":
+            text = "the quota is used up; all responses are kept, run again to continue"
+            raise LimitReached(f"{self.url}: {text}")
+        if meaning == "key":
+            return self._after_refused_key(error, request)
+        if meaning == "overloaded":
+            self.limiter.on_overload(sent)
             # a request to slow down is not a failure
-            return _Retry(reason, is_failure=status != 429, is_overload=True, wait=wait)
-        if status in TRANSIENT:
-            return _Retry(reason, wait=wait)
-        if status == 413 or any(words in text.lower() for words in TOO_LONG):
-            return failed(request, reason, "too_long")
-        if any(words in text.lower() for words in FILTERED):
-            return failed(request, reason, "filtered")
-        return failed(request, reason)
+            is_failure = error.status != 429
+            return Retry(error.reason, is_failure, is_overload=True, is_fault=is_failure, wait=wait)
+        if meaning == "too_long":
+            return await self._after_overflow(error, request, can)
+        if meaning in ("filtered", "cut"):
+            return failed(request, error.reason, "filtered" if meaning == "filtered" else "length")
+        learnt = learn(error, fields, can)
+        if learnt is not None and self._fields(request, can) != fields:
+            self.note(learnt)
+            return Retry(error.reason, is_failure=False, is_fault=False)
+        if meaning == "model":
+            text = f"does not know the model {self._model.name!r}, or has no such path"
+            raise InputError([Problem(self.url, f"{text} ({error.reason.strip()})")])
+        if meaning == "transient":
+            return Retry(error.reason, wait=wait)
+        self.was_refused = True
+        return failed(request, error.reason)
 
-    async def _post(self, request: Request, capabilities: Capabilities) -> Response:
-        model = self._model
+    def _after_refused_key(self, error: ServerError, request: Request) -> Response:
+        if error.status == 403 and self.state.has_answered:  # it is this request that is refused
+            return failed(request, error.reason)
+        text = f"refuses the key ({error.status}); set {self._access.key_variable}"
+        raise InputError([Problem(self.url, text)])
+
+    async def _after_overflow(
+        self, error: ServerError, request: Request, can: Capabilities
+    ) -> Response | Retry:
+        """Ask for a shorter answer if the prompt itself fits."""
+        if error.room is None or not isinstance(request, GenerateRequest):
+            return failed(request, error.reason, "too_long")
+        context, prompt = error.room
+        if LEAST_ROOM <= context - prompt < request.max_tokens:
+            self.note(f"has a context of {context:,} tokens: answers to long prompts end there")
+            return await self._attempt(replace(request, max_tokens=context - prompt), can)
+        size = f"prompt of {prompt:,} tokens + max_tokens {request.max_tokens:,}"
+        reason = f"{size} is beyond the context of {context:,} tokens: {error.reason}"
+        return failed(request, reason, "too_long")
+
+    def _fields(self, request: Request, can: Capabilities) -> dict[str, Any]:
+        """Return the fields of a request, without what the server does not take."""
+        own, model = self._server, self._model
+        thinks = model.enable_thinking if own.reasoning is None else own.reasoning != "off"
+        switches = can.thinking_switch and not thinks
         fields = openai_protocol.request_fields(
             request,
             model.name,
             model.dialect,
-            logprobs=capabilities.logprobs,
-            disable_thinking=capabilities.thinking_switch,
-            continuation=capabilities.continuation or "none",
+            logprobs=can.logprobs,
+            disable_thinking=switches and own.reasoning_off is None,
+            continuation=can.continuation or "none",
         )
-        # equal requests have equal keys, so that a server that keeps track bills a retry once
-        identity = [model.name, openai_protocol.render(request, model.dialect), repr(request)]
-        fields["extra_headers"] = {"Idempotency-Key": digest(identity, 32)}
-        is_chat = model.dialect == "chat"
-        api: Any = self._client.chat.completions if is_chat else self._client.completions
-        raw = await api.with_raw_response.create(**fields)
-        content = raw.http_response.content.decode("utf-8-sig", "surrogatepass")
-        body = parse_body(clean_json(json.loads(content), _clean), model.dialect)
-        self._compare_model(excerpt(body.model, 100))
+        extra: dict[str, Any] = fields.pop("extra_body", {})
+        if switches and self.is_chat:
+            extra |= own.reasoning_off or {}
+        if own.reasoning not in (None, "off", "on"):
+            extra["reasoning_effort"] = own.reasoning
+        if extra or own.extra_body:
+            fields["extra_body"] = {**extra, **own.extra_body}
+        return adapted(fields, can)
+
+    async def _ask(self, request: Request, fields: dict[str, Any], can: Capabilities) -> Response:
+        """Send a request, and the rest of its votes if the server gives one at a time."""
+        is_vote = not isinstance(request, GenerateRequest) and not can.logprobs
+        body = await self._post(request, fields)
+        if is_vote and len(body.choices) < VOTE_SAMPLES:
+            if can.samples:
+                can.samples = False
+                self.note("answers once per request: votes are asked for one by one")
+            for number in range(len(body.choices), VOTE_SAMPLES):
+                single = {name: value for name, value in fields.items() if name != "n"}
+                seed = {"seed": number} if "seed" in single else {}
+                body = body.joined(await self._post(request, single | seed))
         if isinstance(request, GenerateRequest):
             return openai_protocol.completion(body, request)
-        return openai_protocol.option_logprobs(body, request, logprobs=capabilities.logprobs)
+        response = openai_protocol.option_logprobs(body, request, logprobs=can.logprobs)
+        self.state.has_scored = self.state.has_scored or can.logprobs
+        return response
+
+    async def _post(self, request: Request, fields: dict[str, Any]) -> Body:
+        # equal requests have equal keys, so that a server that keeps track bills a retry once
+        key = digest([json.dumps(fields, sort_keys=True, default=str), repr(request)], 32)
+        api: Any = self._client.chat.completions if self.is_chat else self._client.completions
+        async with asyncio.timeout(self._deadline):
+            raw = await api.with_raw_response.create(
+                **fields, extra_headers={"Idempotency-Key": key}
+            )
+        content = raw.http_response.content.decode("utf-8-sig", "surrogatepass")
+        data = clean_json(json.loads(content), self._clean)
+        if error := error_in(data):
+            raise ErrorInBody(error)
+        body = parse_body(data, self._model.dialect)
+        self._compare_model(excerpt(body.model, 100))
+        return body
+
+    def _clean(self, text: str) -> str:
+        """Remove lone surrogates from a server's text, and the key, which some servers repeat."""
+        text, key = clean(text), self._access.key
+        return text.replace(key, HIDDEN) if len(key) >= SECRET_LENGTH else text
 
     def _compare_model(self, name: str) -> None:
         """Note when the server begins to answer with another model."""
-        before = self._model.reported_name
-        if not name or name == before:
-            return
-        if before:
-            self._model.notes.append(f"{self.url} now answers as {name!r}, before as {before!r}")
-        self._model.reported_name = name
-
-
-def _clean(text: str) -> str:
-    """Remove lone surrogates from a server's text, and the key, which some servers repeat."""
-    key = api_key()
-    text = clean(text)
-    return text.replace(key, HIDDEN) if len(key) >= SECRET_LENGTH else text
+        before = self.state.reported_name
+        if name and name != before:
+            if before:
+                self.note(f"now answers as {name!r}, before as {before!r}")
+            self.state.reported_name = name

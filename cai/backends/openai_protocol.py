@@ -41,19 +41,41 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "complete": "stop",
+    "completed": "stop",
     "length": "length",
     "max_tokens": "length",
     "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "blocklist": "filtered",
     "content_filter": "filtered",
+    "content_filtered": "filtered",
+    "guardrail_intervened": "filtered",
+    "prohibited_content": "filtered",
+    "recitation": "filtered",
+    "refusal": "filtered",
     "safety": "filtered",
+    "sensitive": "filtered",
+    "spii": "filtered",
 }
 """What the finish reasons of servers mean; any other (``tool_calls`` ...) is a failure."""
-INTERRUPTED = {"abort", "cancelled", "error", "insufficient_system_resource"}
+INTERRUPTED = {
+    "abort",
+    "aborted",
+    "cancelled",
+    "error",
+    "insufficient_system_resource",
+    "network_error",
+    "timeout",
+}
 """Finish reasons after which another attempt may succeed."""
 
 
 class InterruptedResponse(Exception):
     """An answer that the server did not finish; the message says why."""
+
+
+class MissingLogprobs(MalformedResponse):
+    """A response without the log-probabilities that were requested."""
 
 
 def render(request: Request, dialect: Dialect) -> str:
@@ -161,6 +183,8 @@ def completion(body: Body, request: GenerateRequest) -> Completion:
         InterruptedResponse: If the server did not finish the answer.
     """
     choice = body.choices[0]
+    if choice.refusal:
+        return Completion("", "filtered", *body.tokens, _refused(choice.refusal))
     has_text = choice.content is not None or bool(choice.reasoning)
     if not has_text and not choice.finish_reason:
         raise MalformedResponse("choices.0: no text")
@@ -207,6 +231,10 @@ def _interpret(reason: str) -> tuple[FinishReason, str]:
     return finish_reason, shown if finish_reason in ("filtered", "failed") else ""
 
 
+def _refused(refusal: str) -> str:
+    return f"the model refused: {excerpt(refusal)}"
+
+
 def _split_reasoning(text: str) -> tuple[str, str]:
     """Return the reasoning and the answer of a text that still has its reasoning tags."""
     before, closing_tag, after = text.partition("</think>")
@@ -240,6 +268,8 @@ def option_logprobs(
     problems: list[tuple[FinishReason, str]] = []
     for choice in body.choices:
         finish_reason, reason = _interpret(choice.finish_reason or "stop")
+        if choice.refusal:
+            finish_reason, reason = "filtered", _refused(choice.refusal)
         if finish_reason in ("stop", "length"):
             usable.append(choice)
         else:
@@ -256,6 +286,6 @@ def option_logprobs(
         return OptionLogprobs(scores, tokens_in, votes=len(answers), tokens_out=tokens_out)
     first_token = usable[0].first_token
     if first_token is None:
-        raise MalformedResponse("choices.0: no log-probabilities")
+        raise MissingLogprobs("choices.0: no log-probabilities")
     scores = logprobs_from_first_token(request.options, first_token)
     return OptionLogprobs(scores, tokens_in, tokens_out=tokens_out)

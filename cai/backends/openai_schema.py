@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 Dialect = Literal["chat", "transcript", "plain"]
 """How a conversation is sent to a server.
@@ -35,7 +42,7 @@ class _TopLogprob(BaseModel):
 
 
 class _Position(BaseModel):
-    top_logprobs: list[_TopLogprob] = []
+    top_logprobs: list[_TopLogprob] | None = None
 
 
 class _ChatLogprobs(BaseModel):
@@ -50,6 +57,33 @@ class _Message(BaseModel):
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None  # older name of the field
+    refusal: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _join_parts(cls, message: Any) -> Any:
+        """Join an answer that comes as a list of parts; those with thoughts are its reasoning."""
+        if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+            return message
+        parts = [part if isinstance(part, dict) else {"text": part} for part in message["content"]]
+        thoughts = [_part_text(part) for part in parts if _is_thought(part)]
+        texts = [_part_text(part) for part in parts if not _is_thought(part)]
+        joined: dict[str, Any] = {"reasoning": "".join(thoughts)} if thoughts else {}
+        return {**message, **joined, "content": "".join(texts)}
+
+
+def _is_thought(part: dict[str, Any]) -> bool:
+    return part.get("type") in ("thinking", "reasoning", "redacted_thinking")
+
+
+def _part_text(part: dict[str, Any]) -> str:
+    for name in ("text", "thinking", "reasoning", "content"):
+        value = part.get(name)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list):
+            return "".join(_part_text(item) for item in value if isinstance(item, dict))
+    return ""
 
 
 class ChatChoice(BaseModel):
@@ -65,6 +99,11 @@ class ChatChoice(BaseModel):
         return self.message.content
 
     @property
+    def refusal(self) -> str:
+        """What the model wrote in place of an answer; empty if it answered."""
+        return "" if self.message.content else self.message.refusal or ""
+
+    @property
     def reasoning(self) -> str:
         """The reasoning, if the server separated it from the answer."""
         return self.message.reasoning or self.message.reasoning_content or ""
@@ -74,7 +113,8 @@ class ChatChoice(BaseModel):
         """Log-probabilities of the likeliest first tokens; None if the server sent none."""
         if self.logprobs is None or not self.logprobs.content:
             return None
-        return {top.token: top.logprob for top in self.logprobs.content[0].top_logprobs} or None
+        first = self.logprobs.content[0].top_logprobs or []
+        return {top.token: top.logprob for top in first} or None
 
 
 class TextChoice(BaseModel):
@@ -88,6 +128,11 @@ class TextChoice(BaseModel):
     def content(self) -> str | None:
         """The text of the answer."""
         return self.text
+
+    @property
+    def refusal(self) -> str:
+        """Always empty: this endpoint does not separate refusals."""
+        return ""
 
     @property
     def reasoning(self) -> str:
@@ -115,9 +160,18 @@ class _Usage(BaseModel):
     completion_tokens: _TokenCount = 0
 
 
+def _mapping(value: object) -> object:
+    """Return a mapping as it is; None for anything else, which says nothing."""
+    return value if isinstance(value, dict) else None
+
+
+def _name(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 class _Body(BaseModel):
-    model: str = ""
-    usage: _Usage | None = None
+    model: Annotated[str, BeforeValidator(_name)] = ""
+    usage: Annotated[_Usage | None, BeforeValidator(_mapping)] = None
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -126,17 +180,34 @@ class _Body(BaseModel):
             return 0, 0
         return self.usage.prompt_tokens, self.usage.completion_tokens
 
+    def usage_with(self, other: _Body) -> _Usage:
+        """Return the tokens of this response and of another one."""
+        tokens_in, tokens_out = map(sum, zip(self.tokens, other.tokens, strict=True))
+        return _Usage(prompt_tokens=tokens_in, completion_tokens=tokens_out)
+
 
 class ChatBody(_Body):
     """A response of ``/chat/completions``."""
 
     choices: list[ChatChoice] = Field(min_length=1)
 
+    def joined(self, other: Body) -> ChatBody:
+        """Return this response with the answers and the tokens of another one."""
+        assert isinstance(other, ChatBody)
+        choices = [*self.choices, *other.choices]
+        return self.model_copy(update={"choices": choices, "usage": self.usage_with(other)})
+
 
 class TextBody(_Body):
     """A response of ``/completions``."""
 
     choices: list[TextChoice] = Field(min_length=1)
+
+    def joined(self, other: Body) -> TextBody:
+        """Return this response with the answers and the tokens of another one."""
+        assert isinstance(other, TextBody)
+        choices = [*self.choices, *other.choices]
+        return self.model_copy(update={"choices": choices, "usage": self.usage_with(other)})
 
 
 Body = ChatBody | TextBody

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from cai.backends.server_address import KEY_VARIABLE, api_key
+from cai.backends.server_address import access_to, key_variable
+from cai.backends.server_errors import read_error
 from cai.cleaning import excerpt
+from cai.config.servers import Address, Server
 
 TIMEOUT = 10.0
 """Seconds to wait for the server."""
@@ -11,7 +13,7 @@ MAX_ERROR_BYTES = 4_096
 """How much of the body of an error is read."""
 
 
-def ping(url: str, model: str, chat_format: str = "") -> str:
+def ping(url: str, model: str, chat_format: str = "", *, address: Address | None = None) -> str:
     """Ask a server for one token, without a second attempt.
 
     Args:
@@ -19,6 +21,7 @@ def ping(url: str, model: str, chat_format: str = "") -> str:
         model: The name of the model there.
         chat_format: The chat format of the policy (``models.chat_format``), if the server is the
             policy.
+        address: The settings for the URL, with its key and headers; by default none are needed.
 
     Returns:
         Why a run would fail on this server: it does not answer, refuses the key or does not know
@@ -27,17 +30,19 @@ def ping(url: str, model: str, chat_format: str = "") -> str:
     """
     import httpx2 as httpx
 
-    fields = {"model": model, "max_tokens": 1}
+    address = address or Address(url, Server())
+    access, fields = access_to(address), {"model": model, "max_tokens": 1}
     try:
         with httpx.stream(
             "POST",
-            f"{url}/{_path(chat_format)}",
+            f"{access.base_url}/{_path(chat_format)}",
+            params=access.query,
             json=fields | _conversation(chat_format),
-            headers={"Authorization": f"Bearer {api_key() or 'none'}"},
+            headers={"Authorization": f"Bearer {access.key or 'none'}"} | access.headers,
             timeout=TIMEOUT,
         ) as response:
             text = next(response.iter_text(MAX_ERROR_BYTES), "") if response.is_error else ""
-            return _meaning(response.status_code, text, url, model)
+            return _meaning(response.status_code, text, address, model)
     except httpx.ReadTimeout:  # the server is there, but slow: it may be loading the model
         return ""
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -54,11 +59,12 @@ def _conversation(chat_format: str) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": "Hi"}]}
 
 
-def _meaning(status: int, text: str, url: str, model: str) -> str:
-    if status in (401, 403):
-        return f"{url} refuses the key ({status}); set {KEY_VARIABLE}"
-    if status == 404:
-        return f"{url} does not know the model {model!r}, or has no such path (404)"
-    if status == 402 or "insufficient_quota" in text:
-        return f"{url}: the quota is used up ({status})"
+def _meaning(status: int, text: str, address: Address, model: str) -> str:
+    meaning = read_error(status, text).meaning if status >= 400 else ""
+    if meaning == "key":
+        return f"{address.url} refuses the key ({status}); set {key_variable(address)}"
+    if meaning == "model":
+        return f"{address.url} does not know the model {model!r}, or has no such path ({status})"
+    if meaning == "quota":
+        return f"{address.url}: the quota is used up ({status})"
     return ""

@@ -6,14 +6,24 @@ import asyncio
 import email.utils
 import math
 import random
+import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 MAX_WAIT = 60.0
 """Seconds; a server that asks for a longer wait is asked again after this."""
-_SAME_OVERLOAD = 1.0
-"""Seconds within which all refusals count as one overload."""
+SLOW, TOO_SLOW = 0.25, 0.5
+"""Parts of the time-out: answers slower than these are a reason not to grow, and to shrink."""
+QUEUED = 3.0
+"""An answer that takes this many times longer for its tokens than the fastest one has waited."""
+_WAIT_IN_TEXT = re.compile(
+    r"(?:(?:try again|retry|wait|reset)[a-z ]{0,20} |retrydelay )"
+    r"(?:(\d{1,4})m)?(\d{1,6}(?:\.\d+)?) ?(ms|s)",
+    re.IGNORECASE,
+)
+TOKENS_READ_PER_WRITTEN = 50
+"""Prompt tokens that take about as long as one generated token."""
 
 
 class AdaptiveLimiter:
@@ -21,71 +31,165 @@ class AdaptiveLimiter:
 
     The rule is that of TCP congestion control: slow start, additive increase, multiplicative
     decrease. The limit doubles with every round of successes until the server is overloaded for the
-    first time. From then on it grows by one with every round, and halves with every overload.
+    first time. From then on it grows by one with every round, and halves with every overload, which
+    is a refusal, a time-out, or answers that wait so long for others that a time-out is near.
 
     Args:
         start: The limit at the beginning.
         maximum: The highest limit.
+        timeout: Seconds after which a request is given up.
+        clock: Returns the time in seconds.
 
     Attributes:
         limit: The present limit.
+        active: Number of requests in flight.
+        waiting: Number of requests in flight or waiting for it.
     """
 
-    def __init__(self, start: int = 8, maximum: int = 64) -> None:
+    def __init__(
+        self,
+        start: float = 8,
+        maximum: int = 64,
+        timeout: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.limit = float(min(start, maximum))
+        self.waiting = 0
         self._maximum = float(maximum)
-        self._active = 0
+        self._timeout = timeout
+        self._clock = clock
+        self.active = 0
         self._last_overload: float | None = None
+        self._best_pace = math.inf
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
     async def enter(self) -> AsyncIterator[None]:
         """Wait until a request may be sent, and make room for another one afterwards."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._active < int(self.limit))
-            self._active += 1
+        self.waiting += 1
         try:
-            yield
-        finally:
             async with self._changed:
-                self._active -= 1
-                self._changed.notify(max(1, int(self.limit) - self._active))
+                await self._changed.wait_for(lambda: self.active < int(self.limit))
+                self.active += 1
+            try:
+                yield
+            finally:
+                async with self._changed:
+                    self.active -= 1
+                    self._changed.notify(max(1, int(self.limit) - self.active))
+        finally:
+            self.waiting -= 1
 
-    def on_success(self) -> None:
-        """Raise the limit after a request that succeeded."""
+    def on_success(self, seconds: float = 0.0, tokens_in: int = 0, tokens_out: int = 0) -> None:
+        """Raise the limit after a request that succeeded, unless it waited long for others.
+
+        Args:
+            seconds: How long it took.
+            tokens_in: Number of prompt tokens.
+            tokens_out: Number of generated tokens.
+        """
+        pace = seconds / (1 + tokens_out + tokens_in / TOKENS_READ_PER_WRITTEN)
+        self._best_pace = min(pace, self._best_pace)
+        if seconds > SLOW * self._timeout and pace > QUEUED * self._best_pace:
+            if seconds > TOO_SLOW * self._timeout:
+                self.on_overload(self._clock() - seconds)
+            return
         step = 1.0 if self._last_overload is None else 1.0 / self.limit
         self.limit = min(self.limit + step, self._maximum)
 
-    def on_overload(self) -> None:
-        """Halve the limit after a refusal, once for all refusals of the same overload."""
-        now = time.monotonic()
-        if self._last_overload is None or now - self._last_overload > _SAME_OVERLOAD:
+    def on_overload(self, sent: float) -> None:
+        """Halve the limit after a refusal or a time-out, once for all requests of one round.
+
+        Args:
+            sent: When the request was sent; one from before the last time says nothing new.
+        """
+        if self._last_overload is None or sent > self._last_overload:
             self.limit = max(1.0, self.limit / 2)
-            self._last_overload = now
+            self._last_overload = self._clock()
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Parse a ``Retry-After`` header, which is a number of seconds or a date.
+class Pacer:
+    """Spreads requests, so that no more than a number of them and of tokens falls in a minute.
 
     Args:
-        headers: The headers of a response, with names in lower case.
+        requests: Requests per minute; None for no limit.
+        tokens: Tokens per minute; None for no limit.
+    """
+
+    def __init__(self, requests: float | None = None, tokens: float | None = None) -> None:
+        self._requests = requests
+        self._tokens = tokens
+        self._next_request = 0.0
+        self._next_token = 0.0
+
+    async def wait(self, tokens: float) -> None:
+        """Wait until a request may be sent.
+
+        Args:
+            tokens: How many tokens it is expected to use.
+        """
+        now = asyncio.get_running_loop().time()
+        ready = now
+        if self._requests:
+            self._next_request = max(now, self._next_request)
+            ready = self._next_request
+            self._next_request += 60 / self._requests
+        if self._tokens:
+            self._next_token = max(now, self._next_token)
+            ready = max(ready, self._next_token)
+            self._next_token += tokens * 60 / self._tokens
+        await asyncio.sleep(ready - now)
+
+    def correct(self, expected: float, used: float) -> None:
+        """Replace an expected number of tokens by the true one."""
+        if self._tokens and used:
+            self._next_token += (used - expected) * 60 / self._tokens
+
+
+def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
+    """Find out how long a server asks to wait.
+
+    Args:
+        headers: The headers of a response, with names in lower case. ``Retry-After`` is a number of
+            seconds or a date.
+        text: The messages in the body; some servers say it only there.
 
     Returns:
-        Seconds to wait, at most ``MAX_WAIT``; None if there is no valid header.
+        Seconds to wait, at most ``MAX_WAIT``; None if the server does not say it.
     """
+    milliseconds = headers.get("retry-after-ms", "").strip()
     value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (TypeError, ValueError):
-            return None
+    seconds = _number(milliseconds) / 1000 if milliseconds else _seconds(value)
     if math.isnan(seconds):
-        return None
-    return min(max(seconds, 0.0), MAX_WAIT)
+        seconds = _seconds_in(text)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_WAIT)
+
+
+def _seconds(value: str) -> float:
+    seconds = _number(value)
+    if math.isnan(seconds) and value:
+        try:
+            return email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return math.nan
+    return seconds
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+
+
+def _seconds_in(text: str) -> float:
+    """Seconds in "try again in 7m12.5s", "retry in 20 seconds" or "retryDelay 27s"."""
+    match = _WAIT_IN_TEXT.search(text)
+    if match is None:
+        return math.nan
+    minutes, amount, unit = match.groups()
+    seconds = float(amount) / (1000 if unit == "ms" else 1)
+    return 60 * float(minutes or 0) + seconds
 
 
 def backoff(failures: int, base: float) -> float:
@@ -98,4 +202,4 @@ def backoff(failures: int, base: float) -> float:
     Returns:
         Seconds, with jitter so that clients do not all come back at the same time.
     """
-    return min(base * float(2**failures), MAX_WAIT) * random.uniform(0.5, 1.0)
+    return min(base * float(2 ** min(failures, 30)), MAX_WAIT) * random.uniform(0.5, 1.0)

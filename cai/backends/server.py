@@ -1,7 +1,8 @@
 """The server backend: vLLM, SGLang, ``transformers serve`` and hosted APIs.
 
-A run file names it as ``http://host:8000/v1#model``, or as several base URLs with commas between
-them. The key is read from ``OPENAI_API_KEY`` and never written or shown.
+A run file names it as ``http://host:8000/v1#model``, as ``provider#model``, by the name of a server
+in its section ``servers``, or as several of these with commas between them. Keys are read from the
+environment and never written or shown.
 """
 
 from __future__ import annotations
@@ -9,28 +10,29 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import cast, get_args
 
 import httpx2 as httpx
 
 from cai.arguments import check_choice
 from cai.backends import openai_protocol
-from cai.backends.capabilities import probe, probe_continuation
-from cai.backends.endpoint import Endpoint, ServedModel, ServerSettings
-from cai.backends.identity import Identity, identify
+from cai.backends.dispatch import Outcome, dispatch
+from cai.backends.endpoint import Endpoint
 from cai.backends.openai_schema import Dialect
+from cai.backends.probing import probed
 from cai.backends.protocol import Request, Response
-from cai.backends.server_address import form_problem, urls_of
-from cai.backends.transport import CappedTransport, Worker
-from cai.errors import CaiError, InputError, LimitReached, Problem
+from cai.backends.rate_limit import Pacer
+from cai.backends.served_model import EndpointState, ServedModel, ServerSettings
+from cai.backends.server_address import addresses_of, form_problem, model_of, urls_of
+from cai.backends.transport import Worker, http_client
+from cai.config.servers import Servers, server_settings
+from cai.errors import CaiError, InputError, LimitReached
+from cai.keys import digest
 
 __all__ = ["ServerBackend", "ServerSettings"]
 
 MAX_FAILURES_IN_A_ROW = 40
 """The run stops when this many requests fail with none between them that succeeds."""
-CONNECT_TIMEOUT = 10.0
-"""Seconds."""
 POLL_INTERVAL = 0.5
 """Seconds after which waiting for a response is interrupted, to look for a Ctrl-C."""
 
@@ -45,10 +47,12 @@ class ServerBackend:
     gone) stops the run; all responses so far are kept.
 
     Args:
-        spec: One or several base URLs, separated by commas, then ``#`` and the model's name there.
+        spec: One or several base URLs, providers or servers, separated by commas, then ``#`` and
+            the model's name there.
         chat_format: ``chat``, ``transcript`` or ``plain``; ``chat`` by default.
         enable_thinking: Whether a reasoning model may reason before it answers.
         settings: Limits on time, size and concurrency.
+        servers: The servers that ``spec`` may name, such as those of a run file.
 
     Attributes:
         urls: The base URLs.
@@ -69,22 +73,31 @@ class ServerBackend:
         *,
         enable_thinking: bool = False,
         settings: ServerSettings | None = None,
+        servers: Servers | None = None,
     ) -> None:
-        if problem := form_problem(spec):
+        if problem := form_problem(spec, servers):
             raise InputError(problem)
         check_choice("chat_format", chat_format or "chat", get_args(Dialect))
         dialect = cast("Dialect", chat_format or "chat")
+        self._addresses = addresses_of(spec, servers)
         self.spec = spec
-        self.urls = urls_of(spec)
+        self.urls = urls_of(spec, servers)
         self.settings = settings or ServerSettings()
-        self._model = ServedModel(spec.partition("#")[2], dialect, enable_thinking)
+        self._model = ServedModel(model_of(spec, servers), dialect, enable_thinking)
+        self._states = [
+            EndpointState(pacer=Pacer(a.server.requests_per_minute, a.server.tokens_per_minute))
+            for a in self._addresses
+        ]
         parts = ["server", self._model.name]
         if dialect != "chat":
             parts.append(dialect)
         if enable_thinking:
             parts.append("enable_thinking")
+        own = [server.answer_settings for server in server_settings(spec, servers)]
+        if any(settings.keys() - {"model"} for settings in own):
+            parts.append(digest(own, 8))
         self._name = self.fingerprint = ":".join(parts)
-        self._identity: Identity | None = None
+        self._is_settled = False
         self._probes: list[Response] = []
         self._queue: _RequestQueue | None = None
 
@@ -160,98 +173,65 @@ class ServerBackend:
             self._queue.stop()
 
     async def _identify(self) -> None:
-        async with _http_client(self.settings) as http:
-            endpoints = self._endpoints(http, lambda: False)
-            await self._probe(endpoints[0])
-            assert self._model.capabilities is not None
-            for endpoint in endpoints[1:]:
-                with self._counted_probes(endpoint):
-                    other = await identify(endpoint, self._model.capabilities)
-                assert self._identity is not None
-                if endpoint.is_reachable and (what := self._identity.difference(other)):
-                    raise InputError(
-                        [
-                            Problem(
-                                f"{self.urls[0]}, {endpoint.url}",
-                                f"are different models ({what}); give each a role of its own",
-                            )
-                        ]
-                    )
+        async with self._http_client() as http:
+            await self._probed(self._endpoints(http, lambda: False), begun=False)
+
+    def _http_client(self) -> httpx.AsyncClient:
+        settings = self.settings
+        timeout = max(address.server.timeout or settings.deadline for address in self._addresses)
+        return http_client(self.urls, settings.max_bytes, timeout, settings.concurrency)
 
     def _endpoints(self, http: httpx.AsyncClient, is_stopped: Callable[[], bool]) -> list[Endpoint]:
-        return [Endpoint(url, http, self._model, self.settings, is_stopped) for url in self.urls]
+        return [
+            Endpoint(address, http, self._model, self.settings, is_stopped, state)
+            for address, state in zip(self._addresses, self._states, strict=True)
+        ]
 
-    @contextmanager
-    def _counted_probes(self, endpoint: Endpoint) -> Iterator[None]:
-        """Keep the responses to probes, which have to be paid for too."""
-        endpoint.probes = self._probes
-        try:
-            yield
-        finally:
-            endpoint.probes = None
+    async def _probed(self, endpoints: Sequence[Endpoint], *, begun: bool) -> list[Endpoint]:
+        """Return the servers that can be used, and settle the fingerprint of their model."""
+        usable = await probed(endpoints, self._model, self._probes, begun=begun)
+        identity = usable[0].state.identity
+        assert identity is not None
+        fingerprint = f"{self._name}:{identity.digest}"
+        if self._is_settled:
+            return usable
+        if self.fingerprint not in (self._name, fingerprint):
+            text = "does not have the model that it had before; run again to ask this one"
+            raise LimitReached(f"{usable[0].url} {text}")
+        self.fingerprint, self._is_settled = fingerprint, True
+        return usable
 
     async def _send_all(
         self, pending: _RequestQueue, put: Callable[[tuple[int, Response]], None]
     ) -> None:
-        settings = self.settings
-        async with _http_client(settings) as http:
+        async with self._http_client() as http:
             endpoints = self._endpoints(http, lambda: pending.is_stopped)
-            await self._probe(endpoints[0])
-            await self._probe_continuation(endpoints[0], pending)
-            # as many senders as may ever be active; the endpoint's rate limit says how many are
-            senders = min(settings.concurrency, len(pending))
+            usable = await self._probed(endpoints, begun=pending.has_begun_answers)
+            # as many senders as may ever be active; each server's limiter says how many are
+            senders = min(sum(endpoint.concurrency for endpoint in usable), len(pending))
             async with asyncio.TaskGroup() as group:
-                for endpoint in endpoints:
-                    for _ in range(senders):
-                        group.create_task(self._send_from(pending, endpoint, put))
+                for _ in range(senders):
+                    group.create_task(self._send_from(pending, usable, put))
             if pending.error:
                 raise pending.error
-
-    async def _probe(self, endpoint: Endpoint) -> None:
-        """Find out, once, what a server can do and which model it has."""
-        model = self._model
-        if model.capabilities is not None:
-            return
-        with self._counted_probes(endpoint):
-            capabilities = await probe(endpoint, enable_thinking=model.enable_thinking)
-            self._identity = await identify(endpoint, capabilities)
-        model.notes += [f"{endpoint.url} {text}" for text in capabilities.limitations()]
-        fingerprint = f"{self._name}:{self._identity.digest}"
-        if self.fingerprint not in (self._name, fingerprint):
-            text = "does not have the model that it had before; run again to ask this one"
-            raise LimitReached(f"{endpoint.url} {text}")
-        self.fingerprint = fingerprint
-        model.capabilities = capabilities
-
-    async def _probe_continuation(self, endpoint: Endpoint, pending: _RequestQueue) -> None:
-        model, can = self._model, self._model.capabilities
-        assert can is not None
-        is_needed = pending.has_begun_answers and model.dialect == "chat"
-        if is_needed and can.continuation is None:
-            with self._counted_probes(endpoint):
-                can.continuation = await probe_continuation(endpoint, can)
-            if can.continuation == "none":
-                text = "does not continue a begun answer: options are asked for in words"
-                model.notes.append(f"{endpoint.url} {text}")
 
     async def _send_from(
         self,
         pending: _RequestQueue,
-        endpoint: Endpoint,
+        endpoints: Sequence[Endpoint],
         put: Callable[[tuple[int, Response]], None],
     ) -> None:
-        """Send requests from the queue to one server until the queue is empty or stopped."""
-        assert self._model.capabilities is not None
+        """Send requests from the queue to the servers until the queue is empty or stopped."""
         for index, request in pending:
             try:
-                response = await endpoint.send(request, self._model.capabilities)
-                pending.check(response, endpoint.url)
+                outcome = await dispatch(endpoints, request)
+                pending.check(outcome)
             except CaiError as error:  # stops the run, but requests in flight may still end
                 pending.stop(error)
                 return
             # a request that was given up because of the stop has no response
-            if response.finish_reason != "failed" or not pending.is_stopped:
-                put((index, response))
+            if outcome.response.finish_reason != "failed" or not pending.is_stopped:
+                put((index, outcome.response))
 
 
 class _RequestQueue:
@@ -284,14 +264,18 @@ class _RequestQueue:
         self.is_stopped = True
         self.error = self.error or error
 
-    def check(self, response: Response, url: str) -> None:
-        """Raise if too many requests have failed with none between them that succeeded."""
-        is_failure = response.finish_reason == "failed"
-        self._failures_in_a_row = self._failures_in_a_row + 1 if is_failure else 0
+    def check(self, outcome: Outcome) -> None:
+        """Raise if servers have failed for too many requests with none between that had a response.
+
+        A refusal is a response: it is about the request, not about the server.
+        """
+        if self.is_stopped:
+            return
+        self._failures_in_a_row = self._failures_in_a_row + 1 if outcome.is_fault else 0
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise LimitReached(
-                f"{url}: {self._failures_in_a_row} requests in a row failed, the last one with: "
-                f"{response.reason}; run again to continue"
+                f"{outcome.url}: {self._failures_in_a_row} requests in a row failed, the last one "
+                f"with: {outcome.response.reason}; run again to continue"
             )
 
 
@@ -309,13 +293,3 @@ def _items(responses: _ResponseQueue) -> Iterator[tuple[int, Response]]:
         if item is None:
             return
         yield item
-
-
-def _http_client(settings: ServerSettings) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.concurrency)
-    return httpx.AsyncClient(
-        transport=CappedTransport(settings.max_bytes, limits=limits),
-        timeout=httpx.Timeout(settings.deadline, connect=CONNECT_TIMEOUT),
-        # the size of a compressed body is unknown
-        headers={"Accept-Encoding": "identity"},
-    )

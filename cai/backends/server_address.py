@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from cai.cleaning import holds_secret, redact
+from cai.cleaning import add_secret, holds_secret, redact
+from cai.config.servers import Address, Servers, addresses, providers, server_settings
 from cai.errors import InputError, Problem, did_you_mean
 
 SCHEMES = ("http", "https")
@@ -14,31 +16,62 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 _EXAMPLE = "write http://host:8000/v1#model"
 
 
-def form_problem(spec: str) -> str:
+def form_problem(spec: str, servers: Servers | None = None) -> str:
     """Check the form of a server's name.
 
     Args:
-        spec: One or several base URLs, separated by commas, then ``#`` and the model's name there.
+        spec: Base URLs and names of servers, separated by commas, then ``#`` and the model's name
+            there.
+        servers: The servers of the run file.
 
     Returns:
         What is wrong with it; empty if nothing is.
     """
-    urls, _, model = spec.partition("#")
+    urls = spec.partition("#")[0]
     if holds_secret(urls):
         return f"a URL must not hold a user, password or key; set {KEY_VARIABLE} instead"
     for url in map(str.strip, urls.split(",")):
         scheme = url.partition("://")[0]
+        if url in (servers or {}) or url in providers():
+            continue
         if scheme not in SCHEMES:
             hint = did_you_mean(scheme, SCHEMES)
             return f"{redact(url)} does not begin with http:// or https://{hint}"
         if not _has_host(url):
             return f"{redact(url)} has no host; {_EXAMPLE}"
-    return "" if model else f"{redact(spec)} has no model name; {_EXAMPLE}"
+    return "" if model_of(spec, servers) else f"{redact(spec)} has no model name; {_EXAMPLE}"
 
 
-def urls_of(spec: str) -> list[str]:
-    """Return the base URLs in the name of a server."""
-    return [url.strip().rstrip("/") for url in spec.partition("#")[0].split(",")]
+def addresses_of(spec: str, servers: Servers | None = None) -> list[Address]:
+    """Return the base URLs in the name of a server, each with its settings.
+
+    Args:
+        spec: Base URLs and names of servers, separated by commas; what follows ``#`` is left out.
+        servers: The servers of the run file.
+    """
+    return list(addresses(spec.partition("#")[0], servers))
+
+
+def urls_of(spec: str, servers: Servers | None = None) -> list[str]:
+    """Return the base URLs in the name of a server.
+
+    Args:
+        spec: The name.
+        servers: The servers of the run file.
+    """
+    return [address.url for address in addresses_of(spec, servers)]
+
+
+def model_of(spec: str, servers: Servers | None = None) -> str:
+    """Return the name of the model in the name of a server, or in the settings of the server.
+
+    Args:
+        spec: The name of a server.
+        servers: The servers of the run file.
+    """
+    _, hash_sign, model = spec.partition("#")
+    names = {server.model for server in server_settings(spec, servers) if server.model}
+    return model if hash_sign or len(names) != 1 else names.pop()
 
 
 def _has_host(url: str) -> bool:
@@ -49,14 +82,73 @@ def _has_host(url: str) -> bool:
         return False
 
 
-def api_key() -> str:
-    """Return the key for servers from ``OPENAI_API_KEY``, without surrounding white space.
+@dataclass(frozen=True)
+class Access:
+    """How a base URL is asked.
+
+    Attributes:
+        base_url: The URL without its query.
+        query: The query.
+        key: The API key; empty if there is none.
+        key_variable: The environment variable of the key.
+        headers: Headers of every request.
+    """
+
+    base_url: str
+    query: dict[str, str]
+    key: str
+    key_variable: str
+    headers: dict[str, str] = field(repr=False)
+
+
+def access_to(address: Address) -> Access:
+    """Read the key and the headers for a base URL from the environment.
+
+    Args:
+        address: The base URL, and its settings.
+
+    Raises:
+        InputError: If a variable is not set, or no header can carry its value.
+    """
+    variable = key_variable(address)
+    parts = urlsplit(address.url)
+    base_url = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    query = dict(parse_qsl(parts.query))
+    try:
+        headers = address.server.header_values()
+    except KeyError as error:
+        text = f"is not set; a header of {address.url} needs it"
+        raise InputError([Problem(error.args[0], text)]) from None
+    key = _header_value(variable, os.environ.get(variable, ""))
+    if not key and address.server.key_env == variable and not address.may_use_default_key:
+        raise InputError([Problem(variable, f"is not set; {address.url} needs it as its key")])
+    for name, value in headers.items():
+        _header_value(name, value, spaces=True)
+        if value != address.server.headers[name]:
+            add_secret(value.removeprefix("Bearer "))
+    add_secret(key)
+    return Access(base_url, query, key, variable, headers)
+
+
+def key_variable(address: Address) -> str:
+    """Return the environment variable that holds the key for a base URL.
+
+    Args:
+        address: The base URL, and its settings.
+    """
+    own = address.server.key_env
+    is_set = own is not None and bool(os.environ.get(own, "").strip())
+    return own if own and (is_set or not address.may_use_default_key) else KEY_VARIABLE
+
+
+def _header_value(name: str, value: str, *, spaces: bool = False) -> str:
+    """Return a value without surrounding white space.
 
     Raises:
         InputError: If it holds a character that no HTTP header can carry.
     """
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not re.fullmatch(r"[!-~]*", key):
+    value = value.strip()
+    if not re.fullmatch(r"[ -~]*" if spaces else r"[!-~]*", value):
         message = "holds a space, a line break or a character that is not ASCII; set it to the key"
-        raise InputError([Problem(KEY_VARIABLE, message)])
-    return key
+        raise InputError([Problem(name, message)])
+    return value

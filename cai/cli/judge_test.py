@@ -12,6 +12,7 @@ import typer
 
 from cai.cli.reporter import safe
 from cai.config import Judge, load_config
+from cai.config.servers import Servers
 from cai.constitution import Constitution, Principle, load_constitution
 from cai.constitution.kinds import RUN, kind_of_value
 from cai.constitution.load import find_constitution
@@ -58,6 +59,7 @@ class _Subject(NamedTuple):
         enable_thinking: Whether it may reason first.
         seed: The seed of a run, which its audit makes the same tests with.
         cache: The file that remembers its responses.
+        servers: The servers that it may be on.
     """
 
     constitution: Constitution
@@ -66,6 +68,7 @@ class _Subject(NamedTuple):
     enable_thinking: bool
     seed: int
     cache: Path
+    servers: Servers
 
 
 def run_tests(
@@ -136,7 +139,9 @@ def _asked(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with ResponseCache(path) as responses:
-        backend = open_backend(subject.judge, enable_thinking=subject.enable_thinking)
+        backend = open_backend(
+            subject.judge, enable_thinking=subject.enable_thinking, servers=subject.servers
+        )
         model = responses.cached_model(backend, STAGE)
         templates = subject.constitution.templates_for(model)
         results = run_judge_tests(tests, subject.method, model, templates)
@@ -185,6 +190,7 @@ def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
     file = path / CONFIG if (path / CONFIG).is_file() else path
     is_yaml = file.suffix in (".yaml", ".yml") and file.is_file()
     settings, seed, enable_thinking = Judge(), 0, False
+    servers: Servers = {}
     if is_yaml and kind_of_value(load(file).value) == RUN:
         config = load_config(file)
         base = path.parent if file == path else base_of(path)
@@ -193,7 +199,8 @@ def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
             constitution = load_constitution(find_constitution(config.constitution, base))
         else:
             constitution = resolve_constitution(spec)
-        judge = judge or find_model(config.judge_model, base)
+        servers = config.servers
+        judge = judge or find_model(config.judge_model, base, servers)
         settings, seed = config.judge, config.seed
         enable_thinking = config.models.enable_thinking
     else:
@@ -202,7 +209,7 @@ def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
         settings = settings.model_copy(update={"method": method})
     asked = method_of(settings, constitution, seed)
     cache = CACHE_FILE if file == path else path / CACHE
-    return _Subject(constitution, judge or "reference", asked, enable_thinking, seed, cache)
+    return _Subject(constitution, judge or "reference", asked, enable_thinking, seed, cache, servers)
 
 
 def _print_result(result: JudgeTestResult) -> None:

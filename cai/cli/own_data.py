@@ -26,6 +26,7 @@ from cai.pipeline.failures import REMEDIES, Limit, failure_counts
 from cai.pipeline.lock import lock_file
 from cai.pipeline.own_data import CountingModel, check_models
 from cai.pipeline.plan import StagePlan
+from cai.pipeline.preflight import Place
 from cai.pipeline.run import CACHE, Run
 from cai.records import Preference, Record, Revision, Sample
 from cai.templates import template_set
@@ -188,7 +189,7 @@ def do(command: Asked, work: Work, reporter: TerminalReporter | None = None) -> 
         LimitReached: If the budget is used up; what is known is kept in the cache.
         RunFailed: If most of the records cannot be used; they are written.
     """
-    check_models(work.models, command.base)
+    check_models(work.models, Place(command.base, command.config.servers, online=True))
     reporter = reporter or TerminalReporter()
     records: list[Any] = []
     statuses = Counter[str]()

@@ -106,8 +106,8 @@ def _subject_of_run(path: Path, config: RunConfig) -> _Subject:
     folder = path.parent
     source = find_constitution(config.constitution, folder)
     loaded = load_constitution(source)
-    critic = template_set(find_model(config.critic_model, folder))
-    judge = template_set(find_model(config.judge_model, folder))
+    critic = template_set(find_model(config.critic_model, folder, config.servers))
+    judge = template_set(find_model(config.judge_model, folder, config.servers))
     method = judge_method(
         config.judge.method,
         swap_positions=config.judge.swap_positions,

@@ -17,6 +17,7 @@ from cai.config.run import Data as Data
 from cai.config.run import Models as Models
 from cai.config.run import RunConfig as RunConfig
 from cai.config.run import TrainingConfig as TrainingConfig
+from cai.config.servers import Server as Server
 from cai.config.training import DPO as DPO
 from cai.config.training import PPO as PPO
 from cai.config.training import SFT as SFT

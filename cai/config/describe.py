@@ -147,7 +147,9 @@ def _kind(schema: dict[str, Any]) -> str:
     if schema.get("type") == "object" and "properties" in schema:
         return f"{{{', '.join(schema['properties'])}}}"
     if schema.get("type") == "object":
-        items = schema["additionalProperties"]
+        items = schema.get("additionalProperties")
+        if not isinstance(items, dict):  # any values
+            return "a mapping of names to values"
         return f"a mapping of names to {_kind(items) or _PLURALS[items['type']]}"
     bounds = [f"{sign}{schema[bound]:g}" for bound, sign in _BOUNDS.items() if bound in schema]
     return ", ".join(bounds)

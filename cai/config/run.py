@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import field_validator, model_validator
@@ -9,6 +10,7 @@ from pydantic import field_validator, model_validator
 from cai.cleaning import holds_secret
 from cai.config.base import ChatFormat, Count, Fraction, Name, Section, Tracker
 from cai.config.feedback import Audit, Compare, Evaluate, Judge, Prompts, Revise, Sampling
+from cai.config.servers import Server, addresses, providers
 from cai.config.training import DPO, PPO, SFT, Constraint, Monitor, Reward, Training
 
 Algorithm = Literal["ppo", "dpo"]
@@ -17,9 +19,9 @@ Algorithm = Literal["ppo", "dpo"]
 class Models(Section):
     """Which model plays which part.
 
-    ``reference``, a model folder, a hub id, a server (``http://host:8000/v1#model``) or a function
-    (``module:function``). Folders and modules are looked up beside the run file, then in the
-    working folder.
+    ``reference``, a model folder, a hub id, a server (``http://host:8000/v1#model``,
+    ``provider#model`` or a name of ``servers``) or a function (``module:function``). Folders and
+    modules are looked up beside the run file, then in the working folder.
     """
 
     initial: str = "reference"
@@ -72,6 +74,8 @@ class RunConfig(Section):
     max_failed: Fraction = 0.5
     """Largest fraction of a stage's records that may be unusable; the run stops beyond it."""
     models: Models = Models()
+    servers: Mapping[str, Server] = {}
+    """Servers with settings of their own, by the names that ``models`` uses for them."""
     prompts: Prompts
     sample: Sampling = Sampling()
     revise: Revise = Revise()
@@ -86,6 +90,18 @@ class RunConfig(Section):
     monitor: Monitor = Monitor()
     dpo: DPO = DPO()
     evaluate: Evaluate = Evaluate()
+
+    @field_validator("servers")
+    @classmethod
+    def _servers_have_places(cls, servers: Mapping[str, Server]) -> Mapping[str, Server]:
+        for name, server in servers.items():
+            try:
+                list(addresses(name, {name: server}))
+            except KeyError as error:
+                known = ", ".join(providers())
+                text = f"{name}.url must be a base URL or one of {known}, not {error.args[0]!r}"
+                raise ValueError(text) from None
+        return servers
 
     @model_validator(mode="after")
     def _iterations_need_ppo(self) -> RunConfig:

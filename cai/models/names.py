@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cai.config.servers import Servers, is_named_server
 from cai.errors import InputError, Problem, did_you_mean
 from cai.models.gguf import SMOLLM2, SUFFIX, is_gguf
 
@@ -22,9 +23,14 @@ _FUNCTION = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 _LONGEST_HUB_ID = 96
 
 
-def is_server(name: str) -> bool:
-    """Tell whether a name is the URL of a server, well-formed or not."""
-    return "://" in name
+def is_server(name: str, servers: Servers | None = None) -> bool:
+    """Tell whether a name is that of a server: a URL, well-formed or not, or ``provider#model``.
+
+    Args:
+        name: The name.
+        servers: The servers of the run file, which may be named too.
+    """
+    return "://" in name or is_named_server(name, servers)
 
 
 def is_function(name: str) -> bool:
@@ -43,7 +49,7 @@ def split_label(name: str) -> tuple[str, str]:
     return (name, "") if is_address else (model, label)
 
 
-def find_model(name: str, base: Path | None = None) -> str:
+def find_model(name: str, base: Path | None = None, servers: Servers | None = None) -> str:
     """Find the folder or hub id that a model's name stands for.
 
     Names of servers, functions and models in packages are returned unchanged.
@@ -53,12 +59,13 @@ def find_model(name: str, base: Path | None = None) -> str:
     Args:
         name: The name, as a run file or an option gives it.
         base: The folder of the run file, if there is one.
+        servers: The servers of the run file.
 
     Raises:
         InputError: If no such folder exists and the name cannot be a hub id. It lists the places
             that were searched.
     """
-    if name in SHIPPED or is_server(name):
+    if name in SHIPPED or is_server(name, servers):
         return name
     model, label = split_label(name)
     if label:

@@ -27,7 +27,7 @@ from cai.feedback.revise import revise
 from cai.feedback.sample import sample
 from cai.pipeline.dry_run import mean_tokens
 from cai.pipeline.feedback import in_chunks, method_of
-from cai.pipeline.preflight import check_model
+from cai.pipeline.preflight import Place, check_model
 from cai.pipeline.run import Run
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
 from cai.templates import TemplateSet
@@ -145,12 +145,12 @@ def judge_pairs(run: Run, pairs: Iterable[Comparison], model: Model) -> Iterator
     )
 
 
-def check_models(names: Mapping[str, str], base: Path) -> None:
+def check_models(names: Mapping[str, str], place: Place) -> None:
     """Check that models can be used, before the first one is asked.
 
     Args:
         names: The models by the option that names them.
-        base: The folder that relative paths start from.
+        place: Where they are looked for; servers are asked.
 
     Raises:
         InputError: With everything that is wrong, such as a server that does not answer.
@@ -158,7 +158,7 @@ def check_models(names: Mapping[str, str], base: Path) -> None:
     problems = []
     for option, name in names.items():
         try:
-            check_model(name, base, online=True, trained=False, chat_format="")
+            check_model(name, place, trained=False, chat_format="")
         except InputError as error:
             problems += [Problem(option, f"{name}: {p.message}") for p in error.problems]
     if problems:

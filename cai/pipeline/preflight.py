@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from cai.backends import ping, server_address
 from cai.config import ParsedConfig, RunConfig, TrainingConfig, parse_config
+from cai.config.servers import Servers
 from cai.constitution.load import find_constitution, load_constitution
 from cai.constitution.schema import Constitution
 from cai.data.demonstrations import read_demonstrations
@@ -60,6 +61,21 @@ class CheckedRun(NamedTuple):
     config: RunConfig
     constitution: Constitution
     source: Path
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where models are looked for.
+
+    Attributes:
+        base: The folder of the run file.
+        servers: Its servers.
+        online: Whether servers and the hub are asked.
+    """
+
+    base: Path
+    servers: Servers
+    online: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,9 @@ def hub_names(config: RunConfig | TrainingConfig, base: Path) -> dict[str, str]:
     names: dict[str, str | None] = {"constraint.model": config.constraint.model}
     if isinstance(config, RunConfig):
         for role in ("initial", "critic", "judge", "reward"):
-            names[f"models.{role}"] = getattr(config.models, role)
+            name = getattr(config.models, role)
+            if name and not is_server(name, config.servers):
+                names[f"models.{role}"] = name
     else:
         names |= {"model": config.model, "reward_model": config.reward_model}
     return {key: name for key, name in names.items() if name and is_hub_id(name, base)}
@@ -204,8 +222,7 @@ def _run_models(
         if role in opened:
             check = partial(
                 check_model,
-                base=base,
-                online=online,
+                place=Place(base, config.servers, online=online),
                 trained=role in TRAINED_ROLES and "sft" in names,
                 chat_format=(config.models.chat_format or "") if role == "initial" else "",
             )
@@ -309,29 +326,29 @@ DATA_READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def check_model(name: str, base: Path, *, online: bool, trained: bool, chat_format: str) -> None:
+def check_model(name: str, place: Place, *, trained: bool, chat_format: str) -> None:
     """Check that a model of any kind can be used; one that is trained must be a folder or a hub id.
 
     Args:
         name: The model.
-        base: The folder that relative paths start from.
-        online: Also ask its server or the hub.
+        place: Where to look for it, and whether to ask its server or the hub.
         trained: Whether it will be trained.
         chat_format: The chat format that it is asked in; empty: its own.
 
     Raises:
         InputError: With what is wrong.
     """
-    if trained and (is_server(name) or is_function(name)):
+    is_on_server = is_server(name, place.servers)
+    if trained and (is_on_server or is_function(name)):
         raise InputError("this model is trained, so it must be a folder or a hub id")
-    if is_server(name):
-        _check_server(name, chat_format, online=online)
+    if is_on_server:
+        _check_server(name, chat_format, place)
         return
-    found = find_model(name, base)
+    found = find_model(name, place.base)
     if is_function(found):
         function_of(found)
     else:
-        _check_folder(name, base, online=online)
+        _check_folder(name, place.base, online=place.online)
 
 
 def _check_folder(name: str, base: Path, *, online: bool) -> None:
@@ -347,18 +364,21 @@ def _check_folder(name: str, base: Path, *, online: bool) -> None:
         check_available(name, base)
 
 
-def _check_server(name: str, chat_format: str, *, online: bool) -> None:
-    problem = server_address.form_problem(name)
+def _check_server(name: str, chat_format: str, place: Place) -> None:
+    problem = server_address.form_problem(name, place.servers)
     if problem:
         raise InputError(problem)
     missing = [package for package in ("openai", "httpx2") if not _is_installed(package)]
     if missing:
         packages = " and ".join(missing)
         raise InputError(f'requests to a server need {packages}: pip install "cai[server]"')
-    if not online:
+    found = server_address.addresses_of(name, place.servers)
+    for address in found:
+        server_address.access_to(address)  # the key and the headers
+    if not place.online:
         return
-    model = name.partition("#")[2]
-    answers = [ping.ping(url, model, chat_format) for url in server_address.urls_of(name)]
+    model = server_address.model_of(name, place.servers)
+    answers = [ping.ping(a.url, model, chat_format, address=a) for a in found]
     problems = [Problem("", text) for text in answers if text]
     if problems:
         raise InputError(problems)

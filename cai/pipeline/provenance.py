@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.config import RunConfig
+from cai.config.servers import server_settings
 from cai.errors import InputError
 from cai.files import sha256
 from cai.keys import digest
@@ -164,7 +165,11 @@ def _models(run: Run, stage: Stage) -> dict[str, dict[str, str]]:
 
 
 def _model_fingerprint(run: Run, name: str) -> str:
-    if is_server(name) or is_function(name):
+    servers = run.config.servers
+    if is_server(name, servers):
+        own = [server.answer_settings for server in server_settings(name, servers)]
+        return digest(own) if any(own) else ""
+    if is_function(name):
         return ""
     try:
         return model_fingerprint(run.model(name))

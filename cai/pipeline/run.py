@@ -16,6 +16,7 @@ from cai.backends.budget import Budget
 from cai.backends.cached_model import CachedModel
 from cai.backends.response_cache import ResponseCache
 from cai.config import RunConfig
+from cai.config.servers import Servers
 from cai.constitution.lock import write_lock
 from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem
@@ -33,9 +34,14 @@ BASE = ".base"
 
 
 class OpenBackends:
-    """The backends that a run has opened, each once; all stages of the run share them."""
+    """The backends that a run has opened, each once; all stages of the run share them.
 
-    def __init__(self) -> None:
+    Args:
+        servers: The servers that models may be on, by name.
+    """
+
+    def __init__(self, servers: Servers | None = None) -> None:
+        self._servers = servers
         self._opened: dict[tuple[str, str, bool], Backend] = {}
         self._reported: set[str] = set()
 
@@ -49,7 +55,9 @@ class OpenBackends:
         """
         key = (model, chat_format, enable_thinking)
         if key not in self._opened:
-            self._opened[key] = open_backend(model, chat_format, enable_thinking=enable_thinking)
+            self._opened[key] = open_backend(
+                model, chat_format, enable_thinking=enable_thinking, servers=self._servers
+            )
         return self._opened[key]
 
     def put(self, model: str, backend: Backend) -> None:
@@ -125,7 +133,7 @@ class Run:
         Args:
             name: The name as the settings give it.
         """
-        return find_model(name, self.base)
+        return find_model(name, self.base, self.config.servers)
 
     def cached_model(
         self,
@@ -162,7 +170,7 @@ class Run:
         roles += [(name, "", thinks) for name in (config.critic_model, config.judge_model)]
         for name, chat_format, enable_thinking in roles:
             model = self.model(name)
-            if is_server(model) or is_function(model):
+            if is_server(model, config.servers) or is_function(model):
                 continue
             backend = self.backends.get(model, chat_format, enable_thinking=enable_thinking)
             getattr(backend, "format", None)  # opens the tokenizer and tries its template, once
@@ -234,6 +242,7 @@ def open_run(
         base,
         reporter or NullReporter(),
         lock,
+        OpenBackends(config.servers),
     )
 
 

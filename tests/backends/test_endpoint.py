@@ -168,11 +168,24 @@ def test_endless_body_is_refused():
     assert response.reason == "unusable response: the response is longer than 100000 bytes"
 
 
-def test_compressed_body_is_refused():
-    packed = gzip.compress(b" " * 1_000_000)
-    with FaultServer(after_probes(200, {"Content-Encoding": "gzip"}, packed)) as server:
+def test_compressed_body_is_unpacked_up_to_the_limit():
+    def script(number, fields):
+        body = gzip.compress(json.dumps(server.body(fields, number)).encode() + b" " * padding)
+        return 200, {"Content-Encoding": "gzip"}, body
+
+    padding = 0
+    with FaultServer(script) as server:
+        backend = server.backend(attempts=1, max_bytes=1_000_000)
+        assert respond(backend, generate_requests(1))[0].text == "1 words"
+        padding = 30_000_000
+        (response,) = respond(backend, generate_requests(1))
+    assert response.reason == "unusable response: the response is longer than 1000000 bytes"
+
+
+def test_unknown_compression_is_refused():
+    with FaultServer(after_probes(200, {"Content-Encoding": "br"}, b"x")) as server:
         (response,) = respond(server.backend(attempts=1), generate_requests(1))
-    assert response.reason.startswith("unusable response: the server compresses its responses")
+    assert response.reason.startswith("unusable response: the server compresses its responses (br)")
 
 
 @pytest.mark.parametrize(

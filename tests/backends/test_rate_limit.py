@@ -9,22 +9,34 @@ from cai.backends import rate_limit
 from cai.backends.rate_limit import AdaptiveLimiter, backoff, retry_after
 
 
-def test_limit_grows_fast_until_the_first_overload_then_slowly(monkeypatch):
+def test_limit_grows_fast_until_the_first_overload_then_slowly():
     now = [100.0]
-    monkeypatch.setattr(rate_limit.time, "monotonic", lambda: now[0])
-    limiter = AdaptiveLimiter(start=8, maximum=64)
+    limiter = AdaptiveLimiter(start=8, maximum=64, clock=lambda: now[0])
     for _ in range(40):
         limiter.on_success()
     assert limiter.limit == 48
-    limiter.on_overload()
-    limiter.on_overload()  # part of the same overload
+    limiter.on_overload(sent=99.0)
+    limiter.on_overload(sent=100.0)  # sent before the limit was lowered
     assert limiter.limit == 24
     for _ in range(400):
         limiter.on_success()
     assert 30 < limiter.limit < 64
     before, now[0] = limiter.limit, 102.0
-    limiter.on_overload()
+    limiter.on_overload(sent=101.0)
     assert limiter.limit == before / 2
+
+
+def test_limit_shrinks_before_answers_that_wait_for_others_time_out():
+    now = [1000.0]
+    limiter = AdaptiveLimiter(start=8, timeout=300.0, clock=lambda: now[0])
+    limiter.on_success(20.0, tokens_out=100)
+    assert limiter.limit == 9
+    limiter.on_success(100.0, tokens_out=100)  # five times as long for as many tokens
+    assert limiter.limit == 9
+    limiter.on_success(100.0, tokens_out=1000)  # long, but no slower
+    assert limiter.limit == 10
+    limiter.on_success(200.0, tokens_out=100)
+    assert limiter.limit == 5
 
 
 def test_limiter_admits_everyone_and_never_too_many():
@@ -39,7 +51,10 @@ def test_limiter_admits_everyone_and_never_too_many():
                 await asyncio.sleep(0)
                 active -= 1
                 admitted.append(i)
-            (limiter.on_overload if i % 7 == 0 else limiter.on_success)()
+            if i % 7 == 0:
+                limiter.on_overload(asyncio.get_running_loop().time())
+            else:
+                limiter.on_success()
 
         await asyncio.wait_for(asyncio.gather(*(one(i) for i in range(300))), 30)
         return admitted, most

@@ -1,0 +1,214 @@
+"""What the error of a server means: by the codes in its body, then by its words."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from cai.cleaning import clean_json, excerpt
+
+Meaning = Literal[
+    "quota", "filtered", "too_long", "cut", "overloaded", "model", "key", "transient", "refused"
+]
+"""What an error means.
+
+- ``quota``: nothing is left of the quota or the money.
+- ``filtered``: the prompt is not allowed.
+- ``too_long``: the prompt does not fit.
+- ``cut``: the tokens were used up before there was an answer.
+- ``overloaded``: the server is busy.
+- ``model``: the server does not know the model, or has no such path.
+- ``key``: it refuses the key.
+- ``transient``: another attempt may succeed.
+- ``refused``: it does not accept the request.
+"""
+OVERLOADED = {429, 498, 503, 529}
+TRANSIENT = {408, 409, 425, 500, 502, 504, 520, 521, 522, 523, 524, 530}
+MAX_TEXT = 20_000
+"""Characters of a body that are searched for words."""
+_MAX_DEPTH = 12
+_CODE_NAMES = {"code", "type", "status", "error_type", "error_code", "errorcode", "reason", "name"}
+_FIELD_NAMES = {"param", "field", "loc"}
+_ECHOES = {"input", "prompt", "messages", "flagged_input", "content_filter_result", "ctx", "url"}
+"""Fields that repeat the request, whose words say nothing about the error."""
+
+
+@dataclass(frozen=True)
+class ServerError:
+    """The body of an error.
+
+    Attributes:
+        status: The HTTP status, or the status inside a body that was sent with status 200.
+        body: The body as it was sent.
+        text: All messages in the body.
+        codes: The values of ``code``, ``type`` and the like, without punctuation.
+        fields: The fields of the request that the body names as the cause.
+    """
+
+    status: int
+    body: str = ""
+    text: str = ""
+    codes: set[str] = field(default_factory=set)
+    fields: list[str] = field(default_factory=list)
+
+    @property
+    def reason(self) -> str:
+        """The error in one line."""
+        return f"{self.status} {excerpt(self.body)}"
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the error means."""
+        by_code = self._by("codes")
+        if by_code in ("quota", "filtered", "too_long"):
+            return by_code
+        if self.status == 402:
+            return "quota"
+        if self.status == 413:
+            return "too_long"
+        if self.status == 401:
+            return "key"
+        by_words = by_code or self._by("words")
+        if self.status in OVERLOADED:
+            is_final = by_words == "quota" or "request too large" in self.text.lower()
+            return ("quota" if by_words == "quota" else "too_long") if is_final else "overloaded"
+        if self.status == 403:
+            return by_words if by_words in ("filtered", "quota", "model") else "key"
+        if by_words in ("quota", "filtered", "too_long", "cut", "overloaded"):
+            return by_words
+        if self.status in TRANSIENT or self.status >= 500:
+            return "transient"
+        if self.status == 404 or by_words == "model":
+            return "model"
+        return by_words or "refused"
+
+    @property
+    def room(self) -> tuple[int, int] | None:
+        """Size of the context and of the prompt, in tokens, if the server says both."""
+        sizes = [self._number("context"), self._number("prompt")]
+        return (sizes[0], sizes[1]) if sizes[0] and sizes[1] else None
+
+    def _by(self, kind: str) -> Meaning | None:
+        entries: Any
+        meaning: Meaning
+        for meaning, entries in _table()[kind].items():
+            if kind == "codes" and self.codes & entries:
+                return meaning
+            if kind == "words" and any(entry.search(self.text) for entry in entries):
+                return meaning
+        return None
+
+    def _number(self, kind: str) -> int:
+        found = (pattern.search(self.text) for pattern in _table()[kind])
+        return next((int(match[1]) for match in found if match and len(match[1]) < 10), 0)
+
+
+def read_error(status: int, body: str) -> ServerError:
+    """Read the body of an error, which may be JSON of any form, HTML or empty.
+
+    Args:
+        status: The HTTP status.
+        body: The body.
+    """
+    try:
+        data = clean_json(json.loads(body))
+        parts = list(_parts(data, ""))
+    except (ValueError, RecursionError):
+        return ServerError(status, body, body[:MAX_TEXT])
+    return ServerError(
+        _inner_status(data, status),
+        body,
+        "\n".join(f"{n} {t}" for n, t in parts if n not in _CODE_NAMES or not t.isdigit())[
+            :MAX_TEXT
+        ],
+        {_plain(text) for name, text in parts if name in _CODE_NAMES},
+        [text.rpartition(".")[2] for name, text in parts if name in _FIELD_NAMES],
+    )
+
+
+def error_in(data: Any) -> ServerError | None:
+    """Return the error in a body that was sent with status 200; None if there is none.
+
+    Args:
+        data: The decoded body.
+    """
+    if not isinstance(data, dict):
+        return None
+    found = data.get("error")
+    for choice in data.get("choices") or []:
+        found = found or (choice.get("error") if isinstance(choice, dict) else None)
+    is_error = bool(found) or data.get("object") == "error"
+    if not is_error or (data.get("choices") and not found):
+        return None
+    return read_error(502, json.dumps(data))
+
+
+def _inner_status(data: Any, status: int) -> int:
+    """The status that a body names, if it came with another one than an error's own."""
+    if status not in (200, 502):
+        return status
+    for name, text in _parts(data, ""):
+        if name in _CODE_NAMES and text.isdigit() and 400 <= int(text[:9]) < 600:
+            return int(text[:9])
+    return status
+
+
+def _parts(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Every text and number of a body with the name of its field; JSON inside a text is opened."""
+    if depth > _MAX_DEPTH or name in _ECHOES:
+        return
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _parts(item, str(key).lower(), depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _parts(item, name, depth + 1)
+    elif isinstance(value, str) and value:
+        yield name, value
+        start = value.find("{")
+        if start >= 0:
+            yield from _inside(value[start : value.rfind("}") + 1], depth)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, str(value)
+
+
+def _inside(text: str, depth: int) -> Iterator[tuple[str, str]]:
+    try:
+        yield from _parts(json.loads(text), "", depth + 1)
+    except (ValueError, RecursionError):
+        return
+
+
+def _is_number(name: str, text: str) -> bool:
+    """Tell whether a field is a numeric code, which must not be taken for a number of tokens."""
+    return name in _CODE_NAMES and text.isdigit()
+
+
+def _plain(text: str) -> str:
+    """A code without case and punctuation, and without the names of its parents."""
+    return re.sub(r"\W|_", "", text.rpartition(".")[2]).lower()
+
+
+@cache
+def _table() -> dict[str, Any]:
+    path = Path(__file__).parent / "server_errors.yaml"
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+
+    def compiled(patterns: list[str]) -> list[re.Pattern[str]]:
+        return [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
+
+    return {
+        "codes": {
+            meaning: {_plain(code) for code in codes} for meaning, codes in raw["codes"].items()
+        },
+        "words": {meaning: compiled(words) for meaning, words in raw["words"].items()},
+        "context": compiled(raw["context"]),
+        "prompt": compiled(raw["prompt"]),
+    }
