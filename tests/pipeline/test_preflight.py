@@ -218,7 +218,7 @@ def test_servers_are_pinged_online_once_each(run_file, monkeypatch):
     monkeypatch.setattr(
         preflight.ping,
         "ping",
-        lambda url, model, chat_format: asked.append((url, model)) or f"{url} is down",
+        lambda url, model, chat_format, **_: asked.append((url, model)) or f"{url} is down",
     )
     judge = "models.judge=http://one/v1,http://two/v1#m"
     assert check_run(run_file, [judge]).source.name == "general.yaml" and not asked
