@@ -233,9 +233,7 @@ class Endpoint:
             wait = retry_after({}, error.error.text)
             return await self._after_error(error.error, request, fields, can, (sent, wait))
         except (openai.APITimeoutError, TimeoutError):
-            self.limiter.on_overload(sent)
-            # with other requests in flight, the time-out shows that they are too many
-            return Retry("no response in time", is_failure=was_alone, used=self._deadline)
+            return self._after_timeout(sent, was_alone=was_alone)
         except (openai.APIConnectionError, httpx.HTTPError) as error:
             return self._after_disconnect(error.__cause__ or error)
         except InterruptedResponse as error:
@@ -248,6 +246,13 @@ class Endpoint:
         seconds = self._clock() - sent
         self.limiter.on_success(seconds, response.tokens_in, response.tokens_out)
         return response
+
+    def _after_timeout(self, sent: float, *, was_alone: bool) -> Retry:
+        """With other requests in flight, a time-out shows that they are too many."""
+        self.limiter.on_overload(sent, is_timeout=True)
+        is_alive = self.limiter.last_success > sent
+        used = self._deadline * (0.5 if is_alive else 1.0)
+        return Retry("no response in time", is_failure=was_alone, used=used)
 
     def _after_disconnect(self, cause: BaseException) -> Retry:
         if isinstance(cause, Redirected):

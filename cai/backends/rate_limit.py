@@ -15,6 +15,8 @@ MAX_WAIT = 60.0
 """Seconds; a server that asks for a longer wait is asked again after this."""
 SLOW, TOO_SLOW = 0.25, 0.5
 """Parts of the time-out: answers slower than these are a reason not to grow, and to shrink."""
+ROUNDS_BEFORE_ANOTHER_TRY = 20
+"""Rounds of successes after which a limit at which requests timed out is tried again."""
 QUEUED = 3.0
 """An answer that takes this many times longer for its tokens than the fastest one has waited."""
 _WAIT_IN_TEXT = re.compile(
@@ -43,6 +45,7 @@ class AdaptiveLimiter:
     Attributes:
         limit: The present limit.
         active: Number of requests in flight.
+        last_success: When a request last succeeded.
         waiting: Number of requests in flight or waiting for it.
     """
 
@@ -55,10 +58,11 @@ class AdaptiveLimiter:
     ) -> None:
         self.limit = float(min(start, maximum))
         self.waiting = 0
-        self._maximum = float(maximum)
+        self._maximum = self._ceiling = float(maximum)
         self._timeout = timeout
         self._clock = clock
         self.active = 0
+        self.last_success = -math.inf
         self._last_overload: float | None = None
         self._best_pace = math.inf
         self._changed = asyncio.Condition()
@@ -88,6 +92,7 @@ class AdaptiveLimiter:
             tokens_in: Number of prompt tokens.
             tokens_out: Number of generated tokens.
         """
+        self.last_success = self._clock()
         pace = seconds / (1 + tokens_out + tokens_in / TOKENS_READ_PER_WRITTEN)
         self._best_pace = min(pace, self._best_pace)
         if seconds > SLOW * self._timeout and pace > QUEUED * self._best_pace:
@@ -95,15 +100,19 @@ class AdaptiveLimiter:
                 self.on_overload(self._clock() - seconds)
             return
         step = 1.0 if self._last_overload is None else 1.0 / self.limit
-        self.limit = min(self.limit + step, self._maximum)
+        self._ceiling = min(self._ceiling + step / ROUNDS_BEFORE_ANOTHER_TRY, self._maximum)
+        self.limit = min(self.limit + step, self._ceiling)
 
-    def on_overload(self, sent: float) -> None:
+    def on_overload(self, sent: float, *, is_timeout: bool = False) -> None:
         """Halve the limit after a refusal or a time-out, once for all requests of one round.
 
         Args:
             sent: When the request was sent; one from before the last time says nothing new.
+            is_timeout: Whether it timed out; the limit stays below this one for a while then.
         """
         if self._last_overload is None or sent > self._last_overload:
+            if is_timeout:
+                self._ceiling = max(1.0, int(self.limit) - 1.0)
             self.limit = max(1.0, self.limit / 2)
             self._last_overload = self._clock()
 
