@@ -128,7 +128,7 @@ class Endpoint:
                     params=access.query,
                     headers={"Authorization": f"Bearer {access.key or 'none'}"} | access.headers,
                 )
-        except (httpx.HTTPError, Redirected, TimeoutError):
+        except (httpx.HTTPError, TimeoutError):
             return []
         return models_of(response.content) if response.is_success else []
 

@@ -48,8 +48,14 @@ def addresses_of(spec: str, servers: Servers | None = None) -> list[Address]:
     Args:
         spec: Base URLs and names of servers, separated by commas; what follows ``#`` is left out.
         servers: The servers of the run file.
+
+    Raises:
+        InputError: If something in it is neither a URL nor a known name.
     """
-    return list(addresses(spec.partition("#")[0], servers))
+    try:
+        return list(addresses(spec.partition("#")[0], servers))
+    except KeyError:
+        raise InputError(form_problem(spec, servers)) from None
 
 
 def urls_of(spec: str, servers: Servers | None = None) -> list[str]:

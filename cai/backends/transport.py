@@ -78,7 +78,7 @@ class CappedTransport(httpx.AsyncHTTPTransport):
         raise Redirected(str(request.url))
 
 
-class Redirected(Exception):
+class Redirected(httpx.TransportError):
     """A redirect that is not followed; the message is its target."""
 
 

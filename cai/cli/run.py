@@ -17,7 +17,7 @@ from cai.backends.budget import Budget, parse_budget
 from cai.cli.folders import RUNS
 from cai.cli.progress import Forecast
 from cai.cli.reporter import TerminalReporter, safe
-from cai.config import RunConfig
+from cai.config import RunConfig, parse_config
 from cai.constitution import Constitution
 from cai.errors import CaiError, InputError, Problem
 from cai.files import read_object
@@ -65,7 +65,11 @@ def run(
         typer.Option(help="Stop at requests=N, tokens=N or money=N, counted over the whole run."),
     ] = "",
     price: Annotated[
-        str, typer.Option(help="Price of a million tokens read / written, such as 0.15/0.60.")
+        str,
+        typer.Option(
+            help="Price of a million tokens read / written, such as 0.15/0.60; by default that of "
+            "the servers in the run file."
+        ),
     ] = "",
     *,
     dry_run: Annotated[
@@ -79,11 +83,20 @@ def run(
 
     Example: cai run examples/quickstart.yaml
     """
+    price = price or _server_price(config, overrides or [])
     options = Options(until, redo or [], overrides or [], parse_budget(budget, price))
     if dry_run:
         print_estimate(config, options)
     else:
         run_pipeline(config, run or RUNS / config.stem, options)
+
+
+def _server_price(path: Path, overrides: Sequence[str]) -> str:
+    """The price that the servers of a run file have; empty if none has one."""
+    from cai.pipeline.prices import price_of
+
+    parsed = parse_config(path, RunConfig, overrides)
+    return price_of(parsed.config) if parsed.config is not None and not parsed.problems else ""
 
 
 def print_estimate(path: Path, options: Options = DEFAULTS) -> None:

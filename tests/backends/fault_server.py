@@ -24,7 +24,7 @@ class FaultServer:
 
     def __init__(self, script=lambda number, fields: None, logprobs=True, seeds=True):
         self.script, self.logprobs, self.seeds = script, logprobs, seeds
-        self.requests, self.headers = [], []
+        self.requests, self.headers, self.paths = [], [], []
         self.lock = threading.Lock()
         self.server = _Server(("127.0.0.1", 0), _handler(self))
         # a short poll interval, since shutdown() waits for it
@@ -96,6 +96,7 @@ def _handler(outer):
         def do_POST(self):
             fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             number = outer.received(fields, dict(self.headers))
+            outer.paths.append(self.path)
             response = outer.script(number, fields)
             if response == RESET:
                 self.connection.shutdown(socket.SHUT_RDWR)

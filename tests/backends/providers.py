@@ -225,9 +225,7 @@ PROVIDERS = {
         ),
     ),
     "gemini": Provider(
-        refuses={
-            name: gemini(name) for name in ("chat_template_kwargs", "seed", "logprobs", "n")
-        },
+        refuses={name: gemini(name) for name in ("chat_template_kwargs", "seed", "logprobs", "n")},
         change=upper,
         overflow=(
             400,

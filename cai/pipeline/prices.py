@@ -1,0 +1,32 @@
+"""Prices of the tokens that a run uses, as the settings of its servers have them."""
+
+from __future__ import annotations
+
+from cai.backends.server_address import addresses_of
+from cai.config import RunConfig
+from cai.models.names import is_server
+
+
+def price_of(config: RunConfig) -> str:
+    """Return the price of a run's tokens, in the form of ``--price``.
+
+    Of several servers the dearest counts, so that a budget is never exceeded.
+
+    Args:
+        config: The settings of the run.
+
+    Returns:
+        The prices of a million prompt tokens and generated tokens; empty if no server has a price.
+    """
+    names = (config.models.initial, config.critic_model, config.judge_model)
+    prices = [
+        address.server.price
+        for name in names
+        if is_server(name, config.servers)
+        for address in addresses_of(name, config.servers)
+        if address.server.price is not None
+    ]
+    if not prices:
+        return ""
+    read, written = (max(amounts) for amounts in zip(*prices, strict=True))
+    return f"{read!r}/{written!r}"
