@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -84,6 +84,14 @@ def subsection_of(kind: type[BaseModel], name: str) -> type[Section] | None:
     return annotation if inspect.isclass(annotation) and issubclass(annotation, Section) else None
 
 
+def mapping_entry_of(kind: type[BaseModel], name: str) -> type[Section] | None:
+    """The section under each name of a mapping, or None if the key has something else."""
+    field = kind.model_fields.get(name)
+    values = get_args(field.annotation) if field and get_origin(field.annotation) is Mapping else ()
+    entry = values[-1] if values else None
+    return entry if inspect.isclass(entry) and issubclass(entry, Section) else None
+
+
 def described(kind: type[BaseModel]) -> dict[str, str]:
     """The descriptions of a model's fields, by name; those without one are left out."""
     descriptions = {name: field.description for name, field in kind.model_fields.items()}
@@ -142,6 +150,8 @@ def _kind(schema: dict[str, Any]) -> str:
         return " | ".join(_yaml(value) for value in schema["enum"])
     if (schema.get("minimum"), schema.get("maximum")) == (0, 1):
         return "0 to 1"
+    if "prefixItems" in schema:
+        return f"a list of {len(schema['prefixItems'])} numbers"
     if schema.get("type") == "array":
         return f"a list of {_kind(schema['items']) or _PLURALS[schema['items']['type']]}"
     if schema.get("type") == "object" and "properties" in schema:

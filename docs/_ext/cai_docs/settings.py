@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sphinx.util.docutils import SphinxDirective
 
 from cai.config import RunConfig, TrainingConfig
-from cai.config.describe import Setting, setting_of, subsection_of
+from cai.config.describe import Setting, mapping_entry_of, setting_of, subsection_of
 from cai_docs.markdown import plain
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def _settings(
             yield from _settings(subsection, f"{prefix}{name}.", kind.model_fields[name].default)
         else:
             yield prefix + name, setting_of(kind, name, section)
+    for name in names:
+        if entry := mapping_entry_of(kind, name):
+            yield from _settings(entry, f"{prefix}{name}.NAME.")
 
 
 def _about(kind: type[BaseModel], section: str) -> str:
@@ -66,7 +69,9 @@ def _about(kind: type[BaseModel], section: str) -> str:
     if not section:
         return ""
     for name in section.split("."):
-        kind = subsection_of(kind, name) or kind
+        if name not in kind.model_fields:  # a name in a mapping
+            continue
+        kind = subsection_of(kind, name) or mapping_entry_of(kind, name) or kind
     return kind.__doc__ or ""
 
 
