@@ -61,8 +61,8 @@ class Server(Section):
     """Whether the model reasons before it answers, or how much; null: as
     ``models.enable_thinking`` has it."""
     price: tuple[NonNegative, NonNegative] | None = None
-    """Prices of a million prompt tokens and of a million generated tokens; null: those of
-    ``--price``."""
+    """Prices of a million prompt tokens and of a million generated tokens, unless ``--price`` is
+    given; null: none."""
     reasoning_off: Mapping[str, Any] | None = None
     """Fields that keep this server's model from reasoning; null:
     ``{chat_template_kwargs: {enable_thinking: false}}``."""
