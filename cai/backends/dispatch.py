@@ -135,4 +135,6 @@ def _note_faults(endpoint: Endpoint, endpoints: Sequence[Endpoint], reason: str)
     """Leave a server alone for a while that fails again and again, if there are others."""
     if len(endpoints) > 1 and endpoint.state.faults >= FAULTS and endpoint.is_open:
         endpoint.close(min(2.0 ** (endpoint.state.faults - FAULTS + 2), MAX_WAIT))
-        endpoint.note(f"fails ({reason}): the other servers get its requests")
+        if not endpoint.state.was_closed:
+            endpoint.state.was_closed = True
+            endpoint.note(f"fails ({reason}): the other servers get its requests")

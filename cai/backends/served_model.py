@@ -65,6 +65,7 @@ class EndpointState:
         pacer: Spreads the requests over time.
         faults: Number of attempts in a row that failed.
         closed_until: When it is asked again after such failures.
+        was_closed: Whether it ever failed that often, which the user was told.
     """
 
     capabilities: Capabilities | None = None
@@ -76,3 +77,4 @@ class EndpointState:
     pacer: Pacer = field(default_factory=Pacer)
     faults: int = 0
     closed_until: float = 0.0
+    was_closed: bool = False
