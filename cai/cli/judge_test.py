@@ -209,7 +209,9 @@ def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
         settings = settings.model_copy(update={"method": method})
     asked = method_of(settings, constitution, seed)
     cache = CACHE_FILE if file == path else path / CACHE
-    return _Subject(constitution, judge or "reference", asked, enable_thinking, seed, cache, servers)
+    return _Subject(
+        constitution, judge or "reference", asked, enable_thinking, seed, cache, servers
+    )
 
 
 def _print_result(result: JudgeTestResult) -> None:

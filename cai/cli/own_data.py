@@ -27,6 +27,7 @@ from cai.pipeline.lock import lock_file
 from cai.pipeline.own_data import CountingModel, check_models
 from cai.pipeline.plan import StagePlan
 from cai.pipeline.preflight import Place
+from cai.pipeline.prices import price_of
 from cai.pipeline.run import CACHE, Run
 from cai.records import Preference, Record, Revision, Sample
 from cai.templates import template_set
@@ -152,7 +153,16 @@ def asked(
     check_record_file(out, kind)
     constitution = load_constitution(find_constitution(loaded.constitution, base))
     cache = paths[1] or out.parent / CACHE
-    return Asked(name, kind, loaded, constitution, base, out, cache, parse_budget(*limits))
+    return Asked(
+        name,
+        kind,
+        loaded,
+        constitution,
+        base,
+        out,
+        cache,
+        parse_budget(limits[0], limits[1] or price_of(loaded)),
+    )
 
 
 COMMANDS: dict[type[Record], str] = {Sample: "sample", Revision: "revise", Preference: "judge"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -40,7 +41,7 @@ class OpenBackends:
         servers: The servers that models may be on, by name.
     """
 
-    def __init__(self, servers: Servers | None = None) -> None:
+    def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._opened: dict[tuple[str, str, bool], Backend] = {}
         self._reported: set[str] = set()
@@ -102,7 +103,6 @@ class Run:
         base: The folder that relative paths of the settings start from.
         reporter: Where it reports what it does.
         lock: Keeps other processes out of the folder; None for a run that is only read.
-        backends: The models that it has opened.
     """
 
     folder: Path
@@ -112,7 +112,11 @@ class Run:
     base: Path
     reporter: Reporter = field(default_factory=NullReporter)
     lock: BaseFileLock | None = None
-    backends: OpenBackends = field(default_factory=OpenBackends)
+
+    @cached_property
+    def backends(self) -> OpenBackends:
+        """The models that it has opened."""
+        return OpenBackends(self.config.servers)
 
     @property
     def chat_format(self) -> str:
@@ -242,7 +246,6 @@ def open_run(
         base,
         reporter or NullReporter(),
         lock,
-        OpenBackends(config.servers),
     )
 
 

@@ -23,7 +23,9 @@ def trains(config: RunConfig) -> bool:
     Args:
         config: The settings of the run.
     """
-    return not is_server(config.models.initial) and not is_function(config.models.initial)
+    return not is_server(config.models.initial, config.servers) and not is_function(
+        config.models.initial
+    )
 
 
 def untrained_note(config: RunConfig) -> str:
@@ -34,7 +36,7 @@ def untrained_note(config: RunConfig) -> str:
     """
     if trains(config):
         return ""
-    kind = "a server" if is_server(config.models.initial) else "a function"
+    kind = "a server" if is_server(config.models.initial, config.servers) else "a function"
     return (
         f"models.initial is {kind}, so nothing is trained and the run ends with the labels and "
         "their audit; training needs a model folder or a hub id"

@@ -8,7 +8,7 @@ from cai.records import Message
 
 
 def test_a_released_model_is_freed_and_loaded_again_when_it_is_asked():
-    backends = OpenBackends()
+    backends = OpenBackends({})
     backend = backends.get("reference")
     request = GenerateRequest((Message(role="user", content="Hello."),), max_tokens=4, seed=1)
     [(_, first)] = backend.respond([request])
