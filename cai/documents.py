@@ -136,8 +136,9 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
+    except (OSError, ValueError) as error:  # the latter for a name with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise InputError([Problem(str(path), f"cannot be read: {reason}")]) from None
     if len(data) > max_bytes:
         text = f"is {len(data):,} bytes long; the limit is {max_bytes:,}"
         raise InputError([Problem(str(path), text)])

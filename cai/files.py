@@ -253,11 +253,12 @@ def read_utf8(path: Path) -> str:
         return data.decode("utf-8-sig")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError([Problem(str(path), f"is a damaged gzip file: {error}")]) from None
-    except OSError as error:
-        raise InputError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 (byte {error.start}); save it as UTF-8"
         raise InputError([Problem(str(path), message)]) from None
+    except (OSError, ValueError) as error:  # the latter for a name with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise InputError([Problem(str(path), f"cannot be read: {reason}")]) from None
 
 
 def _unpacked(path: Path, data: bytes) -> bytes:

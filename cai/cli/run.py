@@ -204,8 +204,11 @@ def write_partial_report(folder: Path) -> None:
 
 
 def _print_constitution(constitution: Constitution, source: Path) -> None:
-    count = len(constitution.principles)
-    print(f"constitution {source} ({count} principles, {constitution.hash[:8]})", flush=True)
+    principles = constitution.principles.values()
+    shortened = sum(bool(principle.left_out) for principle in principles)
+    parts = f", {shortened} of them read in part" if shortened else ""
+    count = f"{len(principles)} principles{parts}"
+    print(f"constitution {source} ({count}, {constitution.hash[:8]})", flush=True)
 
 
 def _print_result(folder: Path, result: Result, before: dict[str, Any], console: Console) -> None:

@@ -99,7 +99,11 @@ def kind_of_value(value: Any) -> Kind | None:
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
+    try:
+        inside = list(folder.iterdir())
+    except OSError as error:
+        raise InputError([Problem(str(folder), f"cannot be read: {error.strerror}")]) from None
+    for path in inside:
         if path.name.startswith(".") or path.name == "README.md":
             continue
         if path.is_dir():

@@ -256,3 +256,11 @@ def test_a_very_long_text_is_compared_by_sentences(tmp_path):
         "Sentence 76 is here.[- Sentence 77 is here.-]{+ Sentence LXXVII is here.+} Sentence 78"
         in change.texts[0].marked()
     )
+
+
+def test_a_run_says_how_many_sections_are_read_in_part(tmp_path, capsys):
+    from cai.cli.run import _print_constitution
+
+    loaded = load(tmp_path, f"# T\n## A\n{LONG}\n## B\nShort.\n")
+    _print_constitution(loaded, tmp_path / "letter.md")
+    assert "(2 principles, 1 of them read in part, " in capsys.readouterr().out

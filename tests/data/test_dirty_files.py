@@ -118,6 +118,8 @@ def test_folders_and_missing_files_are_one_line(tmp_path):
     assert "set: is not a saved dataset: " in shown
     (shown,) = problems(read_prompts, tmp_path / "none.jsonl", "red_team")
     assert "cannot be read: No such file" in shown
+    (shown,) = problems(read_prompts, f"{tmp_path}/a\0b.jsonl", "red_team")
+    assert "cannot be read: embedded null byte" in shown
 
 
 def test_a_gzip_file_cannot_fill_the_memory(tmp_path):
