@@ -284,7 +284,7 @@ def _check_is_run(folder: Path) -> None:
         InputError: With the reason.
     """
     if not folder.is_dir():
-        raise InputError([Problem(str(folder), "is a file; name a new folder or one of a run")])
+        raise InputError([Problem(str(folder), "cannot be written: it is a file")])
     names = {path.name for path in folder.iterdir()}
     if CONSTITUTION_LOCK in names and CONFIG in names:
         return
