@@ -33,8 +33,8 @@ from cai.models.names import (
     is_hub_id,
     is_server,
 )
-from cai.pipeline.principle_checks import missing_principles
-from cai.pipeline.prompt_sets import own_principles, prompt_files, with_prompt_sets
+from cai.pipeline.principle_checks import missing_principles, unknown_principles
+from cai.pipeline.prompt_sets import prompt_files, with_prompt_sets
 from cai.pipeline.stage import PlannedStage
 from cai.pipeline.stages import plan_stages
 
@@ -127,7 +127,7 @@ def check_run(
         found, more = _find_constitution(parsed, path.parent)
         problems += more
         if found is not None:
-            problems += _problems(parsed, _principles_of_sets(parsed.config, found[0]))
+            problems += unknown_principles(parsed, found[0])
             problems += missing_principles(parsed, found[0], stages)
     if problems or found is None or parsed.config is None:
         raise InputError(problems)
@@ -197,19 +197,6 @@ def _run_data(
         for i, name in enumerate(getattr(config.reward, key)):
             if name in files:
                 yield NamedThing(("reward", key, i), name, _reader(read_preferences, base))
-
-
-def _principles_of_sets(config: RunConfig, constitution: Constitution) -> Iterator[NamedThing]:
-    for name, of_set in config.prompts.revised.items():
-        if of_set.principles:
-            loc = ("prompts", "revised", name, "principles")
-            patterns = of_set.principles
-            check = partial(_check_principles, constitution, patterns)
-            yield NamedThing(loc, " ".join(patterns), check)
-
-
-def _check_principles(constitution: Constitution, patterns: Sequence[str], _name: str) -> None:
-    own_principles(constitution, patterns)
 
 
 def _run_models(

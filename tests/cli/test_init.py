@@ -68,8 +68,8 @@ def test_training_into_a_place_that_cannot_be_written_ends_in_one_line(cai, work
     path = root / "examples/human_feedback.yaml"
     settings = ("--set", f"out={work}/file/out", "--set", "data.limit=2")
     error = cai("sft", path, *settings, code=1).exception
-    assert isinstance(error, LimitReached)
-    assert str(error).endswith("file/out/sft.log.jsonl: cannot be written: Not a directory")
+    assert isinstance(error, InputError)
+    assert str(error).endswith("file/out: cannot be written: Not a directory")
 
 
 @pytest.mark.parametrize(
