@@ -56,10 +56,10 @@ _MODULES = {
     "RunFailed": "cai.errors",
     "compare": "cai.feedback.compare",
     "judge": "cai.feedback.judge",
-    "ChainOfThought": "cai.feedback.judge_methods",
+    "ChainOfThought": "cai.feedback.sampled_verdicts",
     "CritiqueOdds": "cai.feedback.judge_methods",
     "PairwiseLogprobs": "cai.feedback.judge_methods",
-    "SampledVotes": "cai.feedback.judge_methods",
+    "SampledVotes": "cai.feedback.sampled_verdicts",
     "rank": "cai.feedback.rank",
     "rate": "cai.feedback.rate",
     "revise": "cai.feedback.revise",
@@ -125,15 +125,15 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from cai.errors import RunFailed as RunFailed
     from cai.feedback.compare import compare as compare
     from cai.feedback.judge import judge as judge
-    from cai.feedback.judge_methods import ChainOfThought as ChainOfThought
     from cai.feedback.judge_methods import CritiqueOdds as CritiqueOdds
     from cai.feedback.judge_methods import PairwiseLogprobs as PairwiseLogprobs
-    from cai.feedback.judge_methods import SampledVotes as SampledVotes
     from cai.feedback.rank import rank as rank
     from cai.feedback.rate import rate as rate
     from cai.feedback.revise import revise as revise
     from cai.feedback.revise import training_rows as training_rows
     from cai.feedback.sample import sample as sample
+    from cai.feedback.sampled_verdicts import ChainOfThought as ChainOfThought
+    from cai.feedback.sampled_verdicts import SampledVotes as SampledVotes
     from cai.pipeline.execute import execute as execute
     from cai.pipeline.run import open_run as open_run
     from cai.records import Comparison as Comparison

@@ -278,6 +278,8 @@ class Judgment(Record):
         p_first: Probability that the first answer is the better one; None if there is no verdict.
         status: Whether there is a verdict; if not, the worst status of the judge's responses.
         reason: What went wrong with some or all of the judge's responses.
+        fallback: What the verdict was read from instead of what was asked for, such as
+            ``8 of 8 votes instead of log-probabilities``; empty if there was no need.
         evidence: The numbers behind the verdict, by name: the probability of an option for each
             order of the answers, or the probability that a critique finds a problem in each answer.
         option_mass: For each order or answer, the probability that the judge's answer begins with
@@ -296,6 +298,7 @@ class Judgment(Record):
     p_first: float | None
     status: Status = "ok"
     reason: Text = ""
+    fallback: Text = ""
     evidence: dict[str, float] = {}
     option_mass: tuple[float, ...] = ()
     text: Text = ""

@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from cai.backends.protocol import (
+    REASONING_TOKENS,
     Backend,
     Completion,
     GenerateRequest,
@@ -52,6 +54,7 @@ def open_backend(
     *,
     enable_thinking: bool = False,
     servers: Servers | None = None,
+    reasoning_tokens: int = REASONING_TOKENS,
 ) -> Backend:
     """Open a backend by its name.
 
@@ -66,6 +69,7 @@ def open_backend(
         enable_thinking: Whether a reasoning model may reason before it answers.
         servers: Servers with settings of their own that ``spec`` may name, such as those of a run
             file.
+        reasoning_tokens: Tokens that it may use for that, on top of those of the answer.
 
     Returns:
         The backend. The model itself is loaded when it is first needed.
@@ -77,13 +81,17 @@ def open_backend(
     if not isinstance(spec, str | os.PathLike) or not os.fspath(spec):
         raise ArgumentError("spec", f"must be the name, folder or URL of a model, not {spec!r}")
     spec = os.fspath(spec)
+    options: dict[str, Any] = {
+        "enable_thinking": enable_thinking,
+        "reasoning_tokens": reasoning_tokens,
+    }
     if is_server(spec, servers):
-        return _open_server(spec, chat_format, servers, enable_thinking=enable_thinking)
+        return _open_server(spec, chat_format, servers, options)
     if is_function(spec) and not Path(spec).exists():
         return _call_factory(spec)
     from cai.backends.local import LocalBackend  # imports torch and transformers
 
-    return LocalBackend(spec, chat_format, enable_thinking=enable_thinking)
+    return LocalBackend(spec, chat_format, **options)
 
 
 def _call_factory(spec: str) -> Backend:
@@ -97,7 +105,7 @@ def _call_factory(spec: str) -> Backend:
 
 
 def _open_server(
-    spec: str, chat_format: str, servers: Servers | None, *, enable_thinking: bool
+    spec: str, chat_format: str, servers: Servers | None, options: dict[str, Any]
 ) -> Backend:
     try:
         from cai.backends.server import ServerBackend
@@ -105,4 +113,4 @@ def _open_server(
         raise InputError(
             [Problem(spec, 'needs the openai package: pip install "cai[server]"')]
         ) from None
-    return ServerBackend(spec, chat_format, enable_thinking=enable_thinking, servers=servers)
+    return ServerBackend(spec, chat_format, servers=servers, **options)

@@ -52,6 +52,8 @@ def cache_key(fingerprint: str, rendered: str, request: Request) -> str:
             "temperature": request.temperature,
             "max_tokens": request.max_tokens,
         }
+        if request.choices:
+            values["choices"] = request.choices
     else:
         kind = "loglikelihood"
         values = {"options": request.options}

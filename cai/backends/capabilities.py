@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from cai.backends.openai_protocol import TOP_LOGPROBS, VOTE_SAMPLES
 from cai.backends.openai_schema import Continuation
-from cai.backends.protocol import (
-    Completion,
-    GenerateRequest,
-    LoglikelihoodRequest,
-    Response,
-)
+from cai.backends.protocol import Completion, GenerateRequest, LoglikelihoodRequest
+from cai.backends.structured import Choosing
 from cai.errors import LimitReached
 from cai.records import Message
 
@@ -25,6 +21,8 @@ _QUESTION = (Message(role="user", content="Write two words."),)
 _GENERATE = GenerateRequest(_QUESTION, seed=1234, temperature=1.0, max_tokens=12)
 _GUESSES = ("thinking_switch", "seed", "top_p", "temperature")
 """What else may be left out if a server refuses a short request and does not say why."""
+# enough for a short thought about two words, so that its end shows
+_LONGER = replace(_GENERATE, max_tokens=512)
 _SCORE = LoglikelihoodRequest(_QUESTION, ("yes", "no"))
 # only a server that continues the turn begins with the rest of the word
 _WORD, _BEGINNING = "strawberry", "straw"
@@ -35,6 +33,8 @@ _CONTINUE = GenerateRequest(
     max_tokens=4,
     answer_prefix=_BEGINNING,
 )
+# two words that no model writes when it is asked for two words
+_CHOOSE = replace(_GENERATE, temperature=0.0, choices=("zebra", "quartz"))
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Capabilities:
         logprobs: It gives the log-probabilities of tokens.
         seed: It gives equal responses to equal requests with equal seeds.
         thinking_switch: It accepts the option that keeps a model from reasoning.
+        reasons: Its model reasons before it answers.
         continuation: How it is made to continue an answer that was begun; None until a request
             needs that.
         refused: Fields of requests that it does not take.
@@ -53,12 +54,15 @@ class Capabilities:
         renames_max_tokens: It takes ``max_completion_tokens`` in place of ``max_tokens``.
         token_limit: Maximum number of tokens of an answer; None if it has not named one.
         top_logprobs: Number of tokens whose log-probabilities it gives.
+        choosing: How it is told which answers are allowed; None until a request needs that.
     """
 
     logprobs: bool = True
     seed: bool = True
     thinking_switch: bool = True
+    reasons: bool = False
     continuation: Continuation | None = None
+    choosing: Choosing | None = None
     refused: set[str] = field(default_factory=set)
     samples: bool = True
     system_role: bool = True
@@ -78,6 +82,11 @@ class Capabilities:
             lines.append(
                 f"gives no log-probabilities: each verdict is estimated from {VOTE_SAMPLES} samples"
             )
+        if self.reasons and self.thinking_switch:
+            lines.append(
+                "reasons before it answers, although it was asked not to: "
+                "each answer may take models.reasoning_tokens more"
+            )
         if not self.seed:
             lines.append("ignores seeds: a request that is sent again may get another response")
         return lines
@@ -96,16 +105,20 @@ async def probe(endpoint: Endpoint, *, enable_thinking: bool) -> Capabilities:
     Raises:
         LimitReached: If the server does not answer, or not even a short request succeeds.
     """
-    capabilities = Capabilities(thinking_switch=not enable_thinking)
+    capabilities = Capabilities(
+        thinking_switch=not enable_thinking, reasons=enable_thinking and endpoint.is_chat
+    )
     first = await _first_answer(endpoint, capabilities)
     second = await endpoint.send(_GENERATE, capabilities)
     capabilities.seed = first == second and "seed" not in capabilities.refused
+    if not enable_thinking:
+        capabilities.reasons = await _reasons_anyway(endpoint, capabilities, first)
     scored = await endpoint.send(_SCORE, capabilities)
     capabilities.logprobs = capabilities.logprobs and scored.finish_reason != "failed"
     return capabilities
 
 
-async def _first_answer(endpoint: Endpoint, capabilities: Capabilities) -> Response:
+async def _first_answer(endpoint: Endpoint, capabilities: Capabilities) -> Completion:
     """Get a first answer; what a server refuses without saying why is left out bit by bit."""
     first = await endpoint.send(_GENERATE, capabilities, PROBE_ATTEMPTS)
     reason = first.reason
@@ -121,7 +134,29 @@ async def _first_answer(endpoint: Endpoint, capabilities: Capabilities) -> Respo
         raise LimitReached(_first_failure(endpoint, reason))
     for name in sorted(capabilities.refused):
         endpoint.note(f"does not take {name}")
+    assert isinstance(first, Completion)
     return first
+
+
+async def _reasons_anyway(
+    endpoint: Endpoint, capabilities: Capabilities, first: Completion
+) -> bool:
+    """Find out whether a model reasons although it was asked not to.
+
+    Some models always do. Some servers have no switch, or another one. An answer of two words that
+    is cut off may be the beginning of a thought that the prompt has opened.
+
+    Args:
+        endpoint: The server.
+        capabilities: What else it can do.
+        first: Its answer to a short question.
+    """
+    if not endpoint.is_chat:
+        return False
+    if first.reasoning or first.finish_reason != "length" or not first.text:
+        return bool(first.reasoning) or first.finish_reason == "length"
+    longer = await endpoint.send(_LONGER, capabilities, PROBE_ATTEMPTS)
+    return isinstance(longer, Completion) and bool(longer.reasoning)
 
 
 async def probe_continuation(endpoint: Endpoint, capabilities: Capabilities) -> Continuation:
@@ -139,6 +174,23 @@ async def probe_continuation(endpoint: Endpoint, capabilities: Capabilities) -> 
         assert isinstance(response, Completion)
         if response.text.startswith(_WORD.removeprefix(_BEGINNING)):
             return cast("Continuation", way)
+    return "none"
+
+
+async def probe_choosing(endpoint: Endpoint, capabilities: Capabilities) -> Choosing:
+    """Find out how a chat server is told which answers are allowed.
+
+    Args:
+        endpoint: The server.
+        capabilities: What else it can do.
+    """
+    for way in get_args(Choosing):
+        if way == "none":
+            continue
+        trial = replace(capabilities, choosing=way)
+        response = await endpoint.send(_CHOOSE, trial, PROBE_ATTEMPTS)
+        if isinstance(response, Completion) and response.text in _CHOOSE.choices:
+            return cast("Choosing", way)
     return "none"
 
 

@@ -325,11 +325,16 @@ class Endpoint:
         reason = f"{size} is beyond the context of {context:,} tokens: {error.reason}"
         return failed(request, reason, "too_long")
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the model may reason before it answers."""
+        wanted = self._server.reasoning
+        return self._model.enable_thinking if wanted is None else wanted != "off"
+
     def _fields(self, request: Request, can: Capabilities) -> dict[str, Any]:
         """Return the fields of a request, without what the server does not take."""
         own, model = self._server, self._model
-        thinks = model.enable_thinking if own.reasoning is None else own.reasoning != "off"
-        switches = can.thinking_switch and not thinks
+        switches = can.thinking_switch and not self.thinks
         fields = openai_protocol.request_fields(
             request,
             model.name,
@@ -337,6 +342,8 @@ class Endpoint:
             logprobs=can.logprobs,
             disable_thinking=switches and own.reasoning_off is None,
             continuation=can.continuation or "none",
+            choosing=can.choosing or "none",
+            reasoning_tokens=self._reasoning_tokens(can),
         )
         extra: dict[str, Any] = fields.pop("extra_body", {})
         if switches and self.is_chat:
@@ -350,6 +357,7 @@ class Endpoint:
     async def _ask(self, request: Request, fields: dict[str, Any], can: Capabilities) -> Response:
         """Send a request, and the rest of its votes if the server gives one at a time."""
         is_vote = not isinstance(request, GenerateRequest) and not can.logprobs
+        reasoning_tokens = self._reasoning_tokens(can)
         body = await self._post(request, fields)
         if is_vote and len(body.choices) < VOTE_SAMPLES:
             if can.samples:
@@ -360,8 +368,10 @@ class Endpoint:
                 seed = {"seed": number} if "seed" in single else {}
                 body = body.joined(await self._post(request, single | seed))
         if isinstance(request, GenerateRequest):
-            return openai_protocol.completion(body, request)
-        response = openai_protocol.option_logprobs(body, request, logprobs=can.logprobs)
+            return openai_protocol.completion(body, request, reasoning_tokens=reasoning_tokens)
+        response = openai_protocol.option_logprobs(
+            body, request, logprobs=can.logprobs, reasoning_tokens=reasoning_tokens
+        )
         self.state.has_scored = self.state.has_scored or can.logprobs
         return response
 
@@ -385,6 +395,10 @@ class Endpoint:
         """Remove lone surrogates from a server's text, and the key, which some servers repeat."""
         text, key = clean(text), self._access.key
         return text.replace(key, HIDDEN) if len(key) >= SECRET_LENGTH else text
+
+    def _reasoning_tokens(self, can: Capabilities) -> int:
+        """Tokens that the model gets to reason; 0 if it does not."""
+        return self._model.reasoning_tokens if can.reasons else 0
 
     def _compare_model(self, name: str) -> None:
         """Note when the server begins to answer with another model."""

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from cai.backends.protocol import (
+    REASONING_TOKENS,
     Completion,
     FinishReason,
     GenerateRequest,
@@ -19,6 +20,7 @@ from cai.backends.protocol import (
     OptionLogprobs,
     Request,
     Response,
+    cut_reasoning,
     failed,
 )
 from cai.models.chat import open_chat
@@ -50,11 +52,12 @@ class _TokenizedRequest(NamedTuple):
     number: int
     request: GenerateRequest
     prompt: list[int]
+    max_tokens: int
 
     @property
     def length(self) -> int:
         """Tokens of the prompt and of the longest possible response."""
-        return len(self.prompt) + self.request.max_tokens
+        return len(self.prompt) + self.max_tokens
 
 
 class _ScoredOption(NamedTuple):
@@ -74,7 +77,9 @@ class LocalBackend:
         name: A model folder or hub id; ``reference`` is the embedded model.
         chat_format: ``chat``, ``transcript`` or ``plain``; empty for the model's own, see
             :class:`~cai.models.chat_template.format.ChatFormat`.
-        enable_thinking: Whether a reasoning model may reason before it answers.
+        enable_thinking: Whether a reasoning model may reason before it answers. Options are scored
+            without reasoning.
+        reasoning_tokens: Tokens that it may use for that, on top of those of the answer.
 
     Attributes:
         name: The model folder or hub id.
@@ -86,18 +91,28 @@ class LocalBackend:
             killed run then makes the batches that are left as they would have been.
     """
 
-    def __init__(self, name: str, chat_format: str = "", *, enable_thinking: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        chat_format: str = "",
+        *,
+        enable_thinking: bool = False,
+        reasoning_tokens: int = REASONING_TOKENS,
+    ) -> None:
         self.name = name
         parts = [fingerprint(name)]
         if chat_format:
             parts.append(chat_format)
         if enable_thinking:
             parts.append("enable_thinking")
+            if reasoning_tokens != REASONING_TOKENS:
+                parts.append(f"reasoning_tokens={reasoning_tokens}")
         self.fingerprint = ":".join(parts)
         self.template_set = template_set(name)
         self._chat_format = chat_format
         self._enable_thinking = enable_thinking
         self.is_between_batches = True
+        self._reasoning_tokens = reasoning_tokens
         self._stopped = False
         self._lost: dict[str, None] = {}  # the characters that were not read, in order
 
@@ -135,7 +150,16 @@ class LocalBackend:
 
     def render(self, request: Request) -> str:
         """Return the prompt in the model's chat format."""
-        return self.format.prompt(request.messages, request.answer_prefix)
+        return self.format.prompt(request.messages, self._begun(request))
+
+    def _begun(self, request: Request) -> str:
+        """Return how the answer begins; a model that is to reason first writes it all itself."""
+        reasons = isinstance(request, GenerateRequest) and self.format.enable_thinking
+        return "" if reasons else request.answer_prefix
+
+    def _max_tokens(self, request: GenerateRequest) -> int:
+        """Return how many tokens may be generated, reasoning included."""
+        return request.max_tokens + (self._reasoning_tokens if self.format.enable_thinking else 0)
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """Respond to the generate requests, then to the loglikelihood requests, batch by batch."""
@@ -164,11 +188,12 @@ class LocalBackend:
         # rows of one batch share their sampling values
         rows_by_sampling: dict[tuple[float, int], list[_TokenizedRequest]] = defaultdict(list)
         for index, request in requests:
-            row = _TokenizedRequest(index, request, self.format.ids(self.render(request)))
+            prompt, max_tokens = self.format.ids(self.render(request)), self._max_tokens(request)
+            row = _TokenizedRequest(index, request, prompt, max_tokens)
             if row.length > self._context:
-                yield index, self._too_long(request, len(row.prompt), request.max_tokens)
+                yield index, self._too_long(request, len(row.prompt), max_tokens)
             else:
-                rows_by_sampling[request.temperature, request.max_tokens].append(row)
+                rows_by_sampling[request.temperature, max_tokens].append(row)
         for _, rows in sorted(rows_by_sampling.items()):
             rows.sort(key=lambda row: row.length)
             for batch in _batches(rows):
@@ -181,7 +206,7 @@ class LocalBackend:
         decoded = decode(
             model,
             [row.prompt for row in batch],
-            max_tokens=batch[0].request.max_tokens,
+            max_tokens=batch[0].max_tokens,
             temperature=batch[0].request.temperature,
             seeds=[row.request.seed for row in batch],
             stops=self.format.stops,
@@ -198,11 +223,13 @@ class LocalBackend:
         # a plain continuation has no end of its own
         is_whole = answer.has_ended or self.format.chat_format == "plain"
         finish_reason: FinishReason = "stop" if is_whole else "length"
+        is_cut = not is_whole and not answer.text.strip()
         return Completion(
             answer.text,
             finish_reason,
             tokens_in=len(row.prompt),
             tokens_out=len(generated.tokens),
+            reason=cut_reasoning(row.max_tokens) if is_cut and answer.reasoning else "",
             reasoning=answer.reasoning,
         )
 

@@ -23,9 +23,12 @@ from cai.backends.protocol import (
     LoglikelihoodRequest,
     OptionLogprobs,
     Request,
+    cut_reasoning,
     failed,
 )
+from cai.backends.structured import JSON_TOKENS, Choosing, choice_fields, chosen
 from cai.cleaning import excerpt
+from cai.models.reasoning import split_reasoning
 
 TOP_LOGPROBS = 20
 """Number of first tokens whose log-probabilities are requested: the most that servers give."""
@@ -33,6 +36,8 @@ VOTE_SAMPLES = 8
 """Number of answers that are sampled from a server without log-probabilities."""
 VOTE_TOKENS = 8
 """Maximum length of such an answer."""
+SPARE_LOGPROBS = 3
+"""Tokens beside the options whose log-probabilities are requested of a model that reasons."""
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -107,6 +112,8 @@ def request_fields(
     logprobs: bool = True,
     disable_thinking: bool = False,
     continuation: Continuation = "none",
+    choosing: Choosing = "none",
+    reasoning_tokens: int = 0,
 ) -> dict[str, Any]:
     """Build the arguments of the client's ``create`` method.
 
@@ -118,14 +125,27 @@ def request_fields(
             sampling several answers.
         disable_thinking: Whether to ask the server's chat template for no reasoning.
         continuation: How the server is made to continue an answer that was begun.
+        choosing: How the server is told which answers are allowed. A model that reasons is not
+            told, since some servers would keep it from reasoning.
+        reasoning_tokens: Tokens that the model may use to reason before it answers, on top of those
+            of the answer; 0 for a model that does not reason. A begun answer would keep it from
+            reasoning, so such a model is asked for the options in words.
 
     Returns:
         The arguments, by name.
     """
     # servers have default values of their own, so top_p is always set
     fields: dict[str, Any] = {"model": model, "top_p": 1.0}
-    if dialect == "chat":
-        fields["messages"], extra = _chat_messages(request, continuation)
+    is_chat, more = dialect == "chat", dict[str, Any]()
+    if is_chat:
+        choices = request.choices if isinstance(request, GenerateRequest) else ()
+        way: Choosing = choosing if choices and not reasoning_tokens else "none"
+        begun = continuation if not reasoning_tokens and way != "json_schema" else "none"
+        fields["messages"], extra = _chat_messages(request, begun)
+        known, own = choice_fields(choices, way)
+        if known and isinstance(request, GenerateRequest):
+            more = known | {"max_tokens": request.max_tokens + JSON_TOKENS}
+        extra |= own
         if disable_thinking:
             extra["chat_template_kwargs"] = {"enable_thinking": False}
         if extra:
@@ -134,19 +154,31 @@ def request_fields(
         fields["prompt"] = render(request, dialect)
         if dialect == "transcript":
             fields["stop"] = list(templates.TRANSCRIPT_STOPS)
+    return fields | _sampling_fields(request, is_chat, logprobs, reasoning_tokens) | more
+
+
+def _sampling_fields(
+    request: Request,
+    is_chat: bool,  # noqa: FBT001
+    logprobs: bool,  # noqa: FBT001
+    reasoning_tokens: int,
+) -> dict[str, Any]:
+    """Return the fields that say how many tokens are sampled, and what is sent of them."""
     if isinstance(request, GenerateRequest):
-        fields |= {"temperature": request.temperature, "max_tokens": request.max_tokens}
+        max_tokens = request.max_tokens + reasoning_tokens
+        fields = {"temperature": request.temperature, "max_tokens": max_tokens}
         if request.temperature:
             fields["seed"] = request.seed % (1 << 31)
         return fields
     if not logprobs:
-        sampling = {"temperature": 1.0, "max_tokens": VOTE_TOKENS, "seed": 0, "n": VOTE_SAMPLES}
-        return fields | sampling
-    # the sampled token is ignored; only the log-probabilities at its position matter
-    fields |= {"temperature": 1.0, "max_tokens": 1}
-    if dialect == "chat":
-        return fields | {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    return fields | {"logprobs": TOP_LOGPROBS}
+        max_tokens = VOTE_TOKENS + reasoning_tokens
+        return {"temperature": 1.0, "max_tokens": max_tokens, "seed": 0, "n": VOTE_SAMPLES}
+    # without reasoning, only the log-probabilities at the first position matter
+    fields = {"temperature": 1.0, "max_tokens": 1}
+    if reasoning_tokens:
+        fields |= {"max_tokens": VOTE_TOKENS + reasoning_tokens, "seed": 0}
+    top = _top_logprobs(request, reasoning_tokens)
+    return fields | ({"logprobs": True, "top_logprobs": top} if is_chat else {"logprobs": top})
 
 
 def _chat_messages(
@@ -168,12 +200,13 @@ def _chat_messages(
     return [*messages, begun], fields if continuation == "continue_final_message" else {}
 
 
-def completion(body: Body, request: GenerateRequest) -> Completion:
+def completion(body: Body, request: GenerateRequest, *, reasoning_tokens: int = 0) -> Completion:
     """Interpret the response to a generate request.
 
     Args:
         body: What the server sent.
         request: The request.
+        reasoning_tokens: Tokens that the model was given to reason.
 
     Returns:
         The completion.
@@ -188,17 +221,21 @@ def completion(body: Body, request: GenerateRequest) -> Completion:
     has_text = choice.content is not None or bool(choice.reasoning)
     if not has_text and not choice.finish_reason:
         raise MalformedResponse("choices.0: no text")
-    finish_reason, reason = _ending(body, request.max_tokens)
+    max_tokens = request.max_tokens + reasoning_tokens
+    finish_reason, reason = _ending(body, max_tokens)
     if finish_reason in ("filtered", "failed"):
         return Completion("", finish_reason, *body.tokens, reason)
-    if not has_text:
+    if not has_text and finish_reason != "length":
         raise MalformedResponse("choices.0: no text")
-    reasoning, text = choice.reasoning, choice.content or ""
-    if not reasoning:
-        reasoning, text = _split_reasoning(text)
+    reasoning, text = split_reasoning(choice.content or "")
     if isinstance(body, ChatBody):
         text = text.strip()
-    return Completion(text, finish_reason, *body.tokens, reasoning=reasoning)
+    if not text.strip() and finish_reason == "length":
+        reason = cut_reasoning(max_tokens)
+    reasoning = choice.reasoning or reasoning
+    if request.choices:
+        text = chosen(text, request.choices)
+    return Completion(text, finish_reason, *body.tokens, reason, reasoning)
 
 
 def _ending(body: Body, max_tokens: int) -> tuple[FinishReason, str]:
@@ -235,18 +272,12 @@ def _refused(refusal: str) -> str:
     return f"the model refused: {excerpt(refusal)}"
 
 
-def _split_reasoning(text: str) -> tuple[str, str]:
-    """Return the reasoning and the answer of a text that still has its reasoning tags."""
-    before, closing_tag, after = text.partition("</think>")
-    if closing_tag:
-        return before.replace("<think>", "").strip(), after
-    if text.lstrip().startswith("<think>"):
-        return text.replace("<think>", "").strip(), ""
-    return "", text
-
-
 def option_logprobs(
-    body: Body, request: LoglikelihoodRequest, *, logprobs: bool = True
+    body: Body,
+    request: LoglikelihoodRequest,
+    *,
+    logprobs: bool = True,
+    reasoning_tokens: int = 0,
 ) -> OptionLogprobs:
     """Interpret the response to a loglikelihood request.
 
@@ -256,6 +287,8 @@ def option_logprobs(
         body: What the server sent.
         request: The request.
         logprobs: Whether log-probabilities were requested, or several answers.
+        reasoning_tokens: Tokens that the model was given to reason; its options are scored where
+            its answer begins.
 
     Returns:
         The log-probabilities of the options.
@@ -264,28 +297,67 @@ def option_logprobs(
         MalformedResponse: If log-probabilities were requested and are missing.
         InterruptedResponse: If the server did not finish the answer.
     """
+    tokens_in, tokens_out = body.tokens
+    has_to_answer = bool(reasoning_tokens) or not logprobs
+    usable, problem = _usable_choices(body, VOTE_TOKENS + reasoning_tokens if has_to_answer else 0)
+    if not usable:
+        response = failed(request, problem[1], problem[0])
+        assert isinstance(response, OptionLogprobs)
+        return replace(response, tokens_in=tokens_in, tokens_out=tokens_out)
+    if not logprobs:
+        answers = [_answer_of(choice) for choice in usable]
+        scores = logprobs_from_votes(request.options, answers)
+        fallback = f"{len(answers)} of {VOTE_SAMPLES} votes instead of log-probabilities"
+        return OptionLogprobs(
+            scores, tokens_in, votes=len(answers), tokens_out=tokens_out, fallback=fallback
+        )
+    choice = usable[0]
+    first_token = choice.first_token
+    if reasoning_tokens and isinstance(choice, ChatChoice):
+        first_token = choice.token_of(_answer_of(choice))
+    if first_token is None:
+        raise MissingLogprobs("choices.0: no log-probabilities")
+    asked = _top_logprobs(request, reasoning_tokens)
+    fallback = f"{len(first_token)} log-probabilities instead of {asked}"
+    return OptionLogprobs(
+        logprobs_from_first_token(request.options, first_token),
+        tokens_in,
+        tokens_out=tokens_out,
+        fallback=fallback if len(first_token) < asked else "",
+    )
+
+
+def _usable_choices(
+    body: Body, max_tokens: int
+) -> tuple[list[ChatChoice | TextChoice], tuple[FinishReason, str]]:
+    """Return the answers that ended well, and how the first of the others ended.
+
+    Args:
+        body: What the server sent.
+        max_tokens: Tokens in which an answer had to begin; 0 if any beginning will do.
+    """
     usable: list[ChatChoice | TextChoice] = []
     problems: list[tuple[FinishReason, str]] = []
     for choice in body.choices:
         finish_reason, reason = _interpret(choice.finish_reason or "stop")
         if choice.refusal:
             finish_reason, reason = "filtered", _refused(choice.refusal)
-        if finish_reason in ("stop", "length"):
+        if finish_reason == "length" and max_tokens and not _answer_of(choice):
+            problems.append(("length", cut_reasoning(max_tokens)))
+        elif finish_reason in ("stop", "length"):
             usable.append(choice)
         else:
             problems.append((finish_reason, reason))
-    tokens_in, tokens_out = body.tokens
-    if not usable:
-        finish_reason, reason = problems[0]
-        response = failed(request, reason, finish_reason)
-        assert isinstance(response, OptionLogprobs)
-        return replace(response, tokens_in=tokens_in, tokens_out=tokens_out)
-    if not logprobs:
-        answers = [choice.content or "" for choice in usable]
-        scores = logprobs_from_votes(request.options, answers)
-        return OptionLogprobs(scores, tokens_in, votes=len(answers), tokens_out=tokens_out)
-    first_token = usable[0].first_token
-    if first_token is None:
-        raise MissingLogprobs("choices.0: no log-probabilities")
-    scores = logprobs_from_first_token(request.options, first_token)
-    return OptionLogprobs(scores, tokens_in, tokens_out=tokens_out)
+    return usable, (problems or [("stop", "")])[0]
+
+
+def _top_logprobs(request: LoglikelihoodRequest, reasoning_tokens: int) -> int:
+    """Return for how many tokens log-probabilities are requested."""
+    # every token of the reasoning comes with its own, so that few are asked for then
+    few = min(TOP_LOGPROBS, len(request.options) + SPARE_LOGPROBS)
+    return few if reasoning_tokens else TOP_LOGPROBS
+
+
+def _answer_of(choice: ChatChoice | TextChoice) -> str:
+    """Return the text of an answer, without reasoning."""
+    return split_reasoning(choice.content or "").answer.strip()

@@ -42,6 +42,7 @@ class _TopLogprob(BaseModel):
 
 
 class _Position(BaseModel):
+    token: str = ""
     top_logprobs: list[_TopLogprob] | None = None
 
 
@@ -111,10 +112,30 @@ class ChatChoice(BaseModel):
     @property
     def first_token(self) -> dict[str, float] | None:
         """Log-probabilities of the likeliest first tokens; None if the server sent none."""
+        return self._top_logprobs(0)
+
+    def token_of(self, answer: str) -> dict[str, float] | None:
+        """Return log-probabilities of the likeliest tokens at the beginning of an answer.
+
+        Args:
+            answer: The end of the text, which the model wrote after its reasoning.
+
+        Returns:
+            The log-probabilities; None if the server sent none for the place.
+        """
+        positions = (self.logprobs and self.logprobs.content) or []
+        begin, end = "".join(p.token for p in positions).rfind(answer), 0
+        for number, position in enumerate(positions if begin >= 0 else []):
+            end += len(position.token)
+            if end > begin:
+                return self._top_logprobs(number)
+        return None
+
+    def _top_logprobs(self, position: int) -> dict[str, float] | None:
         if self.logprobs is None or not self.logprobs.content:
             return None
-        first = self.logprobs.content[0].top_logprobs or []
-        return {top.token: top.logprob for top in first} or None
+        tops = self.logprobs.content[position].top_logprobs or []
+        return {top.token: top.logprob for top in tops} or None
 
 
 class TextChoice(BaseModel):

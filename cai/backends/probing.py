@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from cai.backends.capabilities import probe, probe_continuation
+from cai.backends.capabilities import probe, probe_choosing, probe_continuation
 from cai.backends.endpoint import Endpoint
 from cai.backends.identity import identify
 from cai.backends.protocol import Response
-from cai.backends.served_model import ServedModel
 from cai.errors import InputError, LimitReached, Problem
 
 
+class Needs(NamedTuple):
+    """What requests need that not every server can do.
+
+    Attributes:
+        begun: An answer is begun, so that it has to be continued.
+        choices: The responses that are wanted are named.
+    """
+
+    begun: bool = False
+    choices: bool = False
+
+
 async def probed(
-    endpoints: Sequence[Endpoint], model: ServedModel, probes: list[Response], *, begun: bool
+    endpoints: Sequence[Endpoint], probes: list[Response], needs: Needs
 ) -> list[Endpoint]:
     """Probe all servers at once, each the first time.
 
     Args:
         endpoints: The servers.
-        model: The model that they should have.
         probes: The responses to what is asked are added to it, since they have to be paid for.
-        begun: Whether the answer to any request is begun, so that it has to be continued.
+        needs: What the requests need.
 
     Returns:
         Those that can be used; the user is told of the others.
@@ -34,7 +45,7 @@ async def probed(
     for endpoint in endpoints:
         endpoint.probes = probes
     try:
-        results = await asyncio.gather(*(_probe(e, model, begun=begun) for e in endpoints))
+        results = await asyncio.gather(*(_probe(e, needs) for e in endpoints))
     finally:
         for endpoint in endpoints:
             endpoint.probes = None
@@ -48,21 +59,25 @@ async def probed(
     return usable
 
 
-async def _probe(endpoint: Endpoint, model: ServedModel, *, begun: bool) -> LimitReached | None:
+async def _probe(endpoint: Endpoint, needs: Needs) -> LimitReached | None:
     """Probe a server if it was not probed before; return why it cannot be used."""
     state = endpoint.state
     try:
         if state.capabilities is None:
-            can = await probe(endpoint, enable_thinking=model.enable_thinking)
+            can = await probe(endpoint, enable_thinking=endpoint.thinks)
             state.identity = await identify(endpoint, can)
             for text in can.limitations():
                 endpoint.note(text)
             state.capabilities = can
         can = state.capabilities
-        if begun and endpoint.is_chat and can.continuation is None:
+        # a begun answer or a list of choices would keep a model from reasoning
+        is_asked = endpoint.is_chat and not can.reasons
+        if needs.begun and is_asked and can.continuation is None:
             can.continuation = await probe_continuation(endpoint, can)
             if can.continuation == "none":
                 endpoint.note("does not continue a begun answer: options are asked for in words")
+        if needs.choices and is_asked and can.choosing is None:
+            can.choosing = await probe_choosing(endpoint, can)
     except LimitReached as error:
         return error
     return None

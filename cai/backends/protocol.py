@@ -21,6 +21,10 @@ FinishReason = Literal["stop", "length", "too_long", "filtered", "failed"]
 """
 
 
+REASONING_TOKENS = 2048
+"""Tokens that a reasoning model may use before it answers, unless the settings say otherwise."""
+
+
 @dataclass(frozen=True)
 class GenerateRequest:
     """A request for the next turn of a conversation.
@@ -31,6 +35,8 @@ class GenerateRequest:
         temperature: Sampling temperature; 0 is greedy.
         max_tokens: Maximum number of tokens in the response.
         answer_prefix: How the next turn begins; the response continues it and does not repeat it.
+        choices: The only responses that are wanted, for backends that can hold a model to them; the
+            messages ask for them too.
     """
 
     messages: tuple[Message, ...]
@@ -38,6 +44,7 @@ class GenerateRequest:
     temperature: float = 1.0
     max_tokens: int = 256
     answer_prefix: str = ""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,9 @@ class OptionLogprobs:
         votes: Number of samples that the probabilities were estimated from; 0 if they are the
             model's own.
         reason: Why there are no probabilities; empty if there are.
-        tokens_out: Number of generated tokens, such as those of the samples.
+        tokens_out: Number of tokens that were generated for it, reasoning included.
+        fallback: What the probabilities were read from instead of what was asked for, such as
+            ``"1 sampled answer"``; empty if they are what was asked for.
     """
 
     logprobs: tuple[float, ...]
@@ -102,6 +111,7 @@ class OptionLogprobs:
     votes: int = 0
     reason: str = ""
     tokens_out: int = 0
+    fallback: str = ""
 
 
 Response = Completion | OptionLogprobs
@@ -123,6 +133,15 @@ def failed(request: Request, reason: str, finish_reason: FinishReason = "failed"
         logprobs = (math.nan,) * len(request.options)
         return OptionLogprobs(logprobs, 0, finish_reason, reason=reason)
     return Completion("", finish_reason, 0, 0, reason)
+
+
+def cut_reasoning(max_tokens: int) -> str:
+    """Return the reason of a response that ended before its answer began.
+
+    Args:
+        max_tokens: Tokens that it had.
+    """
+    return f"cut at {max_tokens} tokens before its answer began; raise models.reasoning_tokens"
 
 
 def clean_response(response: Response) -> Response:

@@ -85,9 +85,9 @@ def adapted(fields: dict[str, Any], can: Capabilities) -> dict[str, Any]:
     if can.renames_max_tokens and "max_tokens" in result:
         result["max_completion_tokens"] = result.pop("max_tokens")
     if "top_logprobs" in result:
-        result["top_logprobs"] = can.top_logprobs
+        result["top_logprobs"] = min(result["top_logprobs"], can.top_logprobs)
     elif result.get("logprobs") is not None:  # the completions endpoint has the number here
-        result["logprobs"] = can.top_logprobs
+        result["logprobs"] = min(result["logprobs"], can.top_logprobs)
     if not can.samples:
         result.pop("n", None)
     if not can.system_role and "messages" in result:

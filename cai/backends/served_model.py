@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from cai.backends.capabilities import Capabilities
 from cai.backends.identity import Identity
 from cai.backends.openai_schema import Dialect
+from cai.backends.protocol import REASONING_TOKENS
 from cai.backends.rate_limit import Pacer
 
 START = 8.0
@@ -42,12 +43,14 @@ class ServedModel:
         name: Its name on the servers.
         dialect: How conversations are sent.
         enable_thinking: Whether a reasoning model may reason before it answers.
+        reasoning_tokens: Tokens that it may use for that, on top of those of the answer.
         notes: What the user should know, such as missing capabilities.
     """
 
     name: str
     dialect: Dialect
     enable_thinking: bool
+    reasoning_tokens: int = REASONING_TOKENS
     notes: list[str] = field(default_factory=list)
 
 

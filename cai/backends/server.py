@@ -19,8 +19,9 @@ from cai.backends import openai_protocol
 from cai.backends.dispatch import Outcome, dispatch
 from cai.backends.endpoint import Endpoint
 from cai.backends.openai_schema import Dialect
-from cai.backends.probing import probed
-from cai.backends.protocol import Request, Response
+from cai.backends.prefix_order import prefix_order
+from cai.backends.probing import Needs, probed
+from cai.backends.protocol import REASONING_TOKENS, GenerateRequest, Request, Response
 from cai.backends.rate_limit import Pacer
 from cai.backends.served_model import EndpointState, ServedModel, ServerSettings
 from cai.backends.server_address import addresses_of, form_problem, model_of, urls_of
@@ -51,6 +52,8 @@ class ServerBackend:
             the model's name there.
         chat_format: ``chat``, ``transcript`` or ``plain``; ``chat`` by default.
         enable_thinking: Whether a reasoning model may reason before it answers.
+        reasoning_tokens: Tokens that it may use for that, on top of those of the answer. A model
+            that reasons although it was asked not to gets them too.
         settings: Limits on time, size and concurrency.
         servers: The servers that ``spec`` may name, such as those of a run file.
 
@@ -72,6 +75,7 @@ class ServerBackend:
         chat_format: str = "",
         *,
         enable_thinking: bool = False,
+        reasoning_tokens: int = REASONING_TOKENS,
         settings: ServerSettings | None = None,
         servers: Servers | None = None,
     ) -> None:
@@ -83,7 +87,9 @@ class ServerBackend:
         self.spec = spec
         self.urls = urls_of(spec, servers)
         self.settings = settings or ServerSettings()
-        self._model = ServedModel(model_of(spec, servers), dialect, enable_thinking)
+        self._model = ServedModel(
+            model_of(spec, servers), dialect, enable_thinking, reasoning_tokens
+        )
         self._states = [
             EndpointState(pacer=Pacer(a.server.requests_per_minute, a.server.tokens_per_minute))
             for a in self._addresses
@@ -93,6 +99,8 @@ class ServerBackend:
             parts.append(dialect)
         if enable_thinking:
             parts.append("enable_thinking")
+        if reasoning_tokens != REASONING_TOKENS:
+            parts.append(f"reasoning_tokens={reasoning_tokens}")
         own = [server.answer_settings for server in server_settings(spec, servers)]
         if any(settings.keys() - {"model"} for settings in own):
             parts.append(digest(own, 8))
@@ -146,13 +154,15 @@ class ServerBackend:
         """Send the requests, and yield the responses as they come in.
 
         The requests run in a thread of their own, until the last one is done or the iterator is
-        closed. The first Ctrl-C stops sending: responses in flight are still yielded, since they
-        have to be paid for, and then KeyboardInterrupt is raised. A second one aborts.
+        closed. Those that begin alike are sent one after the other. The first Ctrl-C stops sending:
+        responses in flight are still yielded, since they have to be paid for, and then
+        KeyboardInterrupt is raised. A second one aborts.
         """
         if not requests:
             return
         responses: _ResponseQueue = queue.Queue()
-        self._queue = pending = _RequestQueue(requests)
+        order = prefix_order([self.render(request) for request in requests])
+        self._queue = pending = _RequestQueue(requests, order)
         worker = Worker(self._send_all(pending, responses.put), lambda: responses.put(None))
         worker.start()
         try:
@@ -174,7 +184,7 @@ class ServerBackend:
 
     async def _identify(self) -> None:
         async with self._http_client() as http:
-            await self._probed(self._endpoints(http, lambda: False), begun=False)
+            await self._probed(self._endpoints(http, lambda: False), Needs())
 
     def _http_client(self) -> httpx.AsyncClient:
         settings = self.settings
@@ -187,9 +197,9 @@ class ServerBackend:
             for address, state in zip(self._addresses, self._states, strict=True)
         ]
 
-    async def _probed(self, endpoints: Sequence[Endpoint], *, begun: bool) -> list[Endpoint]:
+    async def _probed(self, endpoints: Sequence[Endpoint], needs: Needs) -> list[Endpoint]:
         """Return the servers that can be used, and settle the fingerprint of their model."""
-        usable = await probed(endpoints, self._model, self._probes, begun=begun)
+        usable = await probed(endpoints, self._probes, needs)
         identity = usable[0].state.identity
         assert identity is not None
         fingerprint = f"{self._name}:{identity.digest}"
@@ -206,7 +216,7 @@ class ServerBackend:
     ) -> None:
         async with self._http_client() as http:
             endpoints = self._endpoints(http, lambda: pending.is_stopped)
-            usable = await self._probed(endpoints, begun=pending.has_begun_answers)
+            usable = await self._probed(endpoints, pending.needs)
             # as many senders as may ever be active; each server's limiter says how many are
             senders = min(sum(endpoint.concurrency for endpoint in usable), len(pending))
             async with asyncio.TaskGroup() as group:
@@ -235,11 +245,16 @@ class ServerBackend:
 
 
 class _RequestQueue:
-    """Hands out requests to several senders, until it is empty or stopped."""
+    """Hands out requests to several senders, until it is empty or stopped.
 
-    def __init__(self, requests: Sequence[Request]) -> None:
+    Args:
+        requests: The requests.
+        order: Their indices, in the order in which they are sent.
+    """
+
+    def __init__(self, requests: Sequence[Request], order: Sequence[int]) -> None:
         self._requests = requests
-        self._items = iter(enumerate(requests))
+        self._items = ((index, requests[index]) for index in order)
         self._failures_in_a_row = 0
         self.is_stopped = False
         self.error: CaiError | None = None
@@ -248,9 +263,12 @@ class _RequestQueue:
         return len(self._requests)
 
     @property
-    def has_begun_answers(self) -> bool:
-        """Whether the answer to any request was begun."""
-        return any(request.answer_prefix for request in self._requests)
+    def needs(self) -> Needs:
+        """What the requests need that not every server can do."""
+        return Needs(
+            begun=any(request.answer_prefix for request in self._requests),
+            choices=any(isinstance(r, GenerateRequest) and r.choices for r in self._requests),
+        )
 
     def __iter__(self) -> Iterator[tuple[int, Request]]:
         while not self.is_stopped:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from cai.backends.protocol import REASONING_TOKENS
 from cai.cli.reporter import safe
 from cai.config import Judge, load_config
 from cai.config.servers import Servers
@@ -57,6 +58,7 @@ class _Subject(NamedTuple):
         judge: The judge by name.
         method: How it is asked.
         enable_thinking: Whether it may reason first.
+        reasoning_tokens: Tokens that it may use for that.
         seed: The seed of a run, which its audit makes the same tests with.
         cache: The file that remembers its responses.
         servers: The servers that it may be on.
@@ -66,6 +68,7 @@ class _Subject(NamedTuple):
     judge: str
     method: JudgeMethod
     enable_thinking: bool
+    reasoning_tokens: int
     seed: int
     cache: Path
     servers: Servers
@@ -140,7 +143,10 @@ def _asked(
     path.parent.mkdir(parents=True, exist_ok=True)
     with ResponseCache(path) as responses:
         backend = open_backend(
-            subject.judge, enable_thinking=subject.enable_thinking, servers=subject.servers
+            subject.judge,
+            enable_thinking=subject.enable_thinking,
+            reasoning_tokens=subject.reasoning_tokens,
+            servers=subject.servers,
         )
         model = responses.cached_model(backend, STAGE)
         templates = subject.constitution.templates_for(model)
@@ -191,6 +197,7 @@ def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
     is_yaml = file.suffix in (".yaml", ".yml") and file.is_file()
     settings, seed, enable_thinking = Judge(), 0, False
     servers: Servers = {}
+    reasoning_tokens = REASONING_TOKENS
     if is_yaml and kind_of_value(load(file).value) == RUN:
         config = load_config(file)
         base = path.parent if file == path else base_of(path)
@@ -203,15 +210,15 @@ def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
         judge = judge or find_model(config.judge_model, base, servers)
         settings, seed = config.judge, config.seed
         enable_thinking = config.models.enable_thinking
+        reasoning_tokens = config.models.reasoning_tokens
     else:
         constitution = load_constitution(spec)
     if method is not None:
         settings = settings.model_copy(update={"method": method})
     asked = method_of(settings, constitution, seed)
     cache = CACHE_FILE if file == path else path / CACHE
-    return _Subject(
-        constitution, judge or "reference", asked, enable_thinking, seed, cache, servers
-    )
+    thinks = (enable_thinking, reasoning_tokens)
+    return _Subject(constitution, judge or "reference", asked, *thinks, seed, cache, servers)
 
 
 def _print_result(result: JudgeTestResult) -> None:

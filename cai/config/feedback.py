@@ -28,6 +28,21 @@ class PromptSet(Section):
     """Number of prompts to use; null: all."""
 
 
+VerdictWords = Literal[
+    "names",
+    "before",
+    "links",
+    "links_after",
+    "choose",
+    "after",
+    "negations",
+    "no_choice",
+    "joins",
+    "unsure",
+]
+"""Kinds of words of a judge's language."""
+
+
 class Prompts(Section):
     """Prompt files: JSON lines of ``{"prompt": text}`` or ``{"messages": [...]}``.
 
@@ -143,6 +158,13 @@ class Judge(Section):
     few_shot: int = Field(default=0, ge=0)
     """Number of example verdicts in front of each comparison, taken from the principles' examples;
     used by option_logprobs and sampled_votes."""
+    min_option_mass: Fraction = 0.05
+    """Probability that the options of a question must have together; an answer with less is no
+    verdict, because it is read from what the judge hardly ever says."""
+    verdict_words: dict[str, dict[VerdictWords, tuple[str, ...]]] = Field(default={})
+    """More words with which sampled verdicts are stated, by language and kind, such as
+    {sv: {before: [svaret], links: [är], negations: [inte]}}; the kinds are those of
+    cai/feedback/verdict_words.yaml."""
     rating_scale: Literal["critique", "digits"] = "critique"
     """How the judge rates a single answer: by the odds that a critique finds a problem, or by a
     digit from 1 to 9."""

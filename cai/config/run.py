@@ -39,6 +39,9 @@ class Models(Section):
     enable_thinking: bool = False
     """Let the critic and the judge reason before they answer, if they support it; a policy never
     does."""
+    reasoning_tokens: Count = 2048
+    """Tokens that a model may use to reason before it answers, on top of max_tokens; also for a
+    model on a server that reasons although it was asked not to."""
 
     @field_validator("initial", "critic", "judge")
     @classmethod

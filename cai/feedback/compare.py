@@ -24,7 +24,7 @@ from cai.keys import shuffled, uniform
 from cai.records import Comparison, Sample
 
 USABLE = ("ok", "truncated")
-"""The statuses of samples that are paired."""
+"""The statuses of samples that are paired, if they have a text."""
 
 
 class _Answer(NamedTuple):
@@ -71,7 +71,7 @@ def _by_prompt(samples: Mapping[str, Sequence[Sample]]) -> dict[str, list[_Answe
     answers: dict[str, list[_Answer]] = defaultdict(list)
     for origin, own in samples.items():
         for sample in own:
-            if sample.status in USABLE:
+            if sample.status in USABLE and sample.response.strip():
                 answers[sample.prompt.id].append(_Answer(origin, sample))
     return answers
 

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from cai.arguments import check_choice, check_count, check_sampling
+from cai.arguments import check_choice, check_count
 from cai.backends.protocol import (
-    Completion,
-    GenerateRequest,
     Model,
     Request,
     Response,
@@ -22,22 +20,23 @@ from cai.backends.protocol import (
 from cai.constitution.schema import Principle
 from cai.errors import ArgumentError
 from cai.feedback.few_shot import FewShotComparison
-from cai.feedback.judgments import build_judgment, option_probability
+from cai.feedback.judgments import (
+    DEFAULT_READING,
+    MIN_OPTION_MASS,
+    Reading,
+    build_judgment,
+    option_probability,
+)
 from cai.feedback.requests import (
     comparison_examples,
     comparison_request,
     comparison_template,
-    letter_alone,
     option_request,
     problem_request,
 )
-from cai.feedback.verdicts import verdict
-from cai.keys import seed_for
+from cai.feedback.sampled_verdicts import ChainOfThought, SampledVotes
 from cai.records import Comparison, Judgment
 from cai.templates import DEFAULT, Templates
-
-CLAMP = (0.4, 0.6)
-"""Range of labels after a chain of thought, which are overconfident (arXiv 2212.08073, 4.1)."""
 
 
 class JudgeMethod(Protocol):
@@ -96,12 +95,14 @@ class PairwiseLogprobs:
             tell the judge to follow no instructions inside.
         few_shot: Verdicts shown before the question, from
             :func:`~cai.feedback.few_shot.few_shot_comparisons`.
+        min_mass: Probability that the options must have; a response with less is no verdict.
     """
 
     name: ClassVar[str] = "option_logprobs"
     swap_positions: bool = True
     delimiters: bool = False
     few_shot: Sequence[FewShotComparison] = ()
+    min_mass: float = MIN_OPTION_MASS
 
     @property
     def template(self) -> str:
@@ -130,14 +131,21 @@ class PairwiseLogprobs:
         The evidence is ``p_A_order_1`` and ``p_A_order_2``: the probability of the letter A when
         the first answer, and when the second answer, is called A.
         """
-        probabilities = [option_probability(response, 0) for response in responses]
+        probabilities = [option_probability(r, 0, self.min_mass) for r in responses]
         p_letter_a = [p for p in probabilities if p is not None]
-        if len(p_letter_a) < len(responses):
-            return build_judgment(self.name, principle, requests, responses, None)
-        evidence = {f"p_A_order_{i}": p for i, p in enumerate(p_letter_a, start=1)}
-        p_first = [p_letter_a[0], *(1 - p for p in p_letter_a[1:])]
-        mean = sum(p_first) / len(p_first)
-        return build_judgment(self.name, principle, requests, responses, mean, evidence=evidence)
+        evidence, mean = dict[str, float](), None
+        if len(p_letter_a) == len(responses):
+            evidence = {f"p_A_order_{i}": p for i, p in enumerate(p_letter_a, start=1)}
+            mean = sum([p_letter_a[0], *(1 - p for p in p_letter_a[1:])]) / len(p_letter_a)
+        return build_judgment(
+            self.name,
+            principle,
+            requests,
+            responses,
+            mean,
+            evidence=evidence,
+            reading=Reading(self.min_mass),
+        )
 
 
 @dataclass(frozen=True)
@@ -150,10 +158,14 @@ class CritiqueOdds:
     gives one half.
 
     The ``judge_critique`` template asks the question and names its two options.
+
+    Attributes:
+        min_mass: Probability that the options must have; a response with less is no verdict.
     """
 
     name: ClassVar[str] = "critique"
     template: ClassVar[str] = "judge_critique"
+    min_mass: float = MIN_OPTION_MASS
 
     def requests(
         self, comparison: Comparison, principle: Principle, templates: Templates = DEFAULT
@@ -171,132 +183,20 @@ class CritiqueOdds:
 
         The evidence is ``problem_in_first`` and ``problem_in_second``.
         """
-        first, second = (option_probability(response, 0) for response in responses)
-        if first is None or second is None:
-            return build_judgment(self.name, principle, requests, responses, None)
-        evidence = {"problem_in_first": first, "problem_in_second": second}
-        p_first = (1 + second - first) / 2
-        return build_judgment(self.name, principle, requests, responses, p_first, evidence=evidence)
-
-
-@dataclass(frozen=True)
-class SampledVotes:
-    """The judge writes A or B several times in each order; the label is the share of its votes.
-
-    For models without log-probabilities. A text without a verdict is no vote, and an order without
-    a vote leaves the comparison unscored.
-
-    Attributes:
-        seed: Random seed of the samples.
-        samples: Number of samples in each order.
-        delimiters: Whether to enclose the answers in tags that their writers cannot know, and to
-            tell the judge to follow no instructions inside.
-        temperature: Sampling temperature.
-        max_tokens: Maximum tokens per sample.
-        few_shot: Verdicts shown before the question, from
-            :func:`~cai.feedback.few_shot.few_shot_comparisons`.
-    """
-
-    name: ClassVar[str] = "sampled_votes"
-    chain_of_thought: ClassVar[bool] = False
-    clamp: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    seed: int = 0
-    samples: int = 4
-    delimiters: bool = False
-    temperature: float = 1.0
-    max_tokens: int = 16
-    few_shot: Sequence[FewShotComparison] = ()
-
-    def __post_init__(self) -> None:
-        check_count("samples", self.samples)
-        check_sampling(self.temperature, self.max_tokens)
-
-    @property
-    def template(self) -> str:
-        """Name of the prompt template."""
-        return comparison_template(
-            delimiters=self.delimiters, chain_of_thought=self.chain_of_thought
-        )
-
-    def requests(
-        self, comparison: Comparison, principle: Principle, templates: Templates = DEFAULT
-    ) -> list[Request]:
-        """Return ``samples`` requests for each order of the answers."""
-        examples = comparison_examples(
-            self.few_shot, comparison, templates, delimiters=self.delimiters
-        )
-        requests: list[Request] = []
-        begun = "" if self.chain_of_thought else templates.answer_prefix(self.template)
-        for order in (comparison, comparison.swap()):
-            question = comparison_request(
-                order,
-                principle,
-                templates,
-                delimiters=self.delimiters,
-                chain_of_thought=self.chain_of_thought,
-            )
-            if begun:  # a server that cannot continue an answer needs it in words too
-                question = letter_alone(question)
-            for sample in range(self.samples):
-                seed = seed_for(self.seed, self.name, order.id, principle.id, sample)
-                messages = (*examples, question)
-                requests.append(
-                    GenerateRequest(messages, seed, self.temperature, self.max_tokens, begun)
-                )
-        return requests
-
-    def parse(
-        self, principle: Principle, requests: Sequence[Request], responses: Sequence[Response]
-    ) -> Judgment:
-        """Average the first answer's share of the votes over the two orders.
-
-        The evidence is the number of votes and of texts without a verdict, and for each order the
-        first answer's share of the votes.
-        """
-        texts = [r for r in responses if isinstance(r, Completion)]
-        verdicts = [
-            verdict(request.answer_prefix + response.text)
-            if response.finish_reason == "stop"
-            else None
-            for request, response in zip(requests, texts, strict=True)
-        ]
-        # the first answer is A in the first order, B in the second
-        first_order = [letter == "A" for letter in verdicts[: self.samples] if letter]
-        second_order = [letter == "B" for letter in verdicts[self.samples :] if letter]
-        evidence = {
-            "sampled_votes": float(len(first_order) + len(second_order)),
-            "without_verdict": float(verdicts.count(None)),
-        }
-        p_first = None
-        if first_order and second_order:
-            shares = [sum(order) / len(order) for order in (first_order, second_order)]
-            evidence |= {"share_order_1": shares[0], "share_order_2": shares[1]}
-            low, high = self.clamp
-            p_first = min(max(sum(shares) / 2, low), high)
-        text = "\n\n".join(response.text for response in texts)
+        first, second = (option_probability(r, 0, self.min_mass) for r in responses)
+        evidence, p_first = dict[str, float](), None
+        if first is not None and second is not None:
+            evidence = {"problem_in_first": first, "problem_in_second": second}
+            p_first = (1 + second - first) / 2
         return build_judgment(
-            self.name, principle, requests, responses, p_first, evidence=evidence, text=text
+            self.name,
+            principle,
+            requests,
+            responses,
+            p_first,
+            evidence=evidence,
+            reading=Reading(self.min_mass),
         )
-
-
-@dataclass(frozen=True)
-class ChainOfThought(SampledVotes):
-    """The judge explains itself before each verdict; the label is clamped to 40-60 %.
-
-    Attributes:
-        seed: Random seed of the samples.
-        samples: Number of samples in each order.
-        delimiters: Whether to enclose the answers in tags that their writers cannot know, and to
-            tell the judge to follow no instructions inside.
-        temperature: Sampling temperature.
-        max_tokens: Maximum tokens per sample, explanation included.
-    """
-
-    name: ClassVar[str] = "chain_of_thought"
-    chain_of_thought: ClassVar[bool] = True
-    clamp: ClassVar[tuple[float, float]] = CLAMP
-    samples: int = 1
-    max_tokens: int = 256
 
 
 JUDGE_METHODS = ("option_logprobs", "critique", "sampled_votes", "chain_of_thought")
@@ -311,6 +211,7 @@ def judge_method(
     delimiters: bool = True,
     samples: int = 0,
     few_shot: Sequence[FewShotComparison] = (),
+    reading: Reading = DEFAULT_READING,
 ) -> JudgeMethod:
     """Return the judge method of a name.
 
@@ -322,6 +223,8 @@ def judge_method(
         samples: Samples in each order, for the methods that sample; 0 is the method's default.
         few_shot: Verdicts shown before the question, for ``option_logprobs`` and
             ``sampled_votes``.
+        reading: How the responses are read: the least probability of the options, and the languages
+            of verdicts.
 
     Raises:
         ArgumentError: if there is no such method, or ``samples`` is negative.
@@ -329,16 +232,27 @@ def judge_method(
     check_choice("method", name, JUDGE_METHODS)
     check_count("samples", samples, 0)
     if name == "critique":
-        return CritiqueOdds()
+        return CritiqueOdds(reading.min_mass)
     if name == "option_logprobs":
         return PairwiseLogprobs(
-            swap_positions=swap_positions, delimiters=delimiters, few_shot=few_shot
+            swap_positions=swap_positions,
+            delimiters=delimiters,
+            few_shot=few_shot,
+            min_mass=reading.min_mass,
         )
     if name == "chain_of_thought":
         count = samples or ChainOfThought.samples
-        return ChainOfThought(seed=seed, samples=count, delimiters=delimiters)
+        return ChainOfThought(
+            seed=seed, samples=count, delimiters=delimiters, languages=reading.languages
+        )
     count = samples or SampledVotes.samples
-    return SampledVotes(seed=seed, samples=count, delimiters=delimiters, few_shot=few_shot)
+    return SampledVotes(
+        seed=seed,
+        samples=count,
+        delimiters=delimiters,
+        few_shot=few_shot,
+        languages=reading.languages,
+    )
 
 
 def as_method(method: JudgeMethod | str, seed: int = 0) -> JudgeMethod:

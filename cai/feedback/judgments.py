@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from cai.backends.protocol import (
     FinishReason,
@@ -14,6 +15,7 @@ from cai.backends.protocol import (
     Response,
 )
 from cai.constitution.schema import Principle
+from cai.feedback.verdict_words import SHIPPED, Languages
 from cai.feedback.verdicts import verdict
 from cai.records import Judgment, Status, worst
 
@@ -28,20 +30,44 @@ MAX_REASONS = 3
 """Number of different failures that a judgment's reason lists."""
 
 
-def option_probability(response: Response, option: int) -> float | None:
+MIN_OPTION_MASS = 0.05
+"""Probability on all options together from which on they are read, unless the settings say
+otherwise."""
+
+
+class Reading(NamedTuple):
+    """How a judge's responses are read.
+
+    Attributes:
+        min_mass: Probability that all options together must have.
+        languages: Words of the languages in which verdicts are read.
+    """
+
+    min_mass: float = MIN_OPTION_MASS
+    languages: Languages = SHIPPED
+
+
+DEFAULT_READING = Reading()
+
+
+def option_probability(
+    response: Response, option: int, min_mass: float = MIN_OPTION_MASS
+) -> float | None:
     """Return the probability of one option among those offered.
 
     Args:
         response: The response to a log-likelihood request.
         option: Index of the option.
+        min_mass: Probability that all options together must have; what a model hardly ever says
+            shows nothing of what it would choose.
 
     Returns:
-        The probability; None if the response failed or no option has a probability.
+        The probability; None if the response failed or the options have too little probability.
     """
-    if not isinstance(response, OptionLogprobs) or response.finish_reason != "stop":
+    mass = option_mass(response)
+    if mass is None or mass < min_mass or not mass:
         return None
-    if any(math.isnan(logprob) for logprob in response.logprobs):
-        return None
+    assert isinstance(response, OptionLogprobs)
     highest = max(response.logprobs)
     if math.isinf(highest):
         return None
@@ -75,6 +101,7 @@ def build_judgment(
     *,
     evidence: Mapping[str, float] | None = None,
     text: str = "",
+    reading: Reading = DEFAULT_READING,
 ) -> Judgment:
     """Return a judgment with what is needed to look into it later.
 
@@ -86,6 +113,7 @@ def build_judgment(
         p_first: Probability that the first answer is better; None makes the judgment ``unscored``.
         evidence: The numbers behind ``p_first``, by name.
         text: The text that the judge wrote.
+        reading: How the responses were read.
     """
     sampled = [request for request in requests if isinstance(request, GenerateRequest)]
     tokens_in = sum(response.tokens_in for response in responses)
@@ -96,7 +124,8 @@ def build_judgment(
         method=method,
         p_first=p_first,
         status="ok" if p_first is not None else _status_without_verdict(responses),
-        reason=failure_summary(requests, responses),
+        reason=failure_summary(requests, responses, reading),
+        fallback=fallback_summary(responses),
         evidence=dict(evidence or {}),
         option_mass=tuple(mass for r in responses if (mass := option_mass(r)) is not None),
         text=text,
@@ -112,19 +141,36 @@ def _status_without_verdict(responses: Sequence[Response]) -> Status:
     return worst(["unscored", *statuses])
 
 
-def failure_summary(requests: Sequence[Request], responses: Sequence[Response]) -> str:
+def fallback_summary(responses: Sequence[Response]) -> str:
+    """Summarize what a judge's probabilities were read from instead of what was asked for.
+
+    Args:
+        responses: What the judge answered.
+
+    Returns:
+        A text such as ``"8 of 8 votes instead of log-probabilities"``; empty if there was nothing
+        of the kind.
+    """
+    fallbacks = [r.fallback for r in responses if isinstance(r, OptionLogprobs) and r.fallback]
+    return "; ".join(dict.fromkeys(fallbacks))
+
+
+def failure_summary(
+    requests: Sequence[Request], responses: Sequence[Response], reading: Reading = DEFAULT_READING
+) -> str:
     """Summarize what went wrong with a judge's responses, most frequent first.
 
     Args:
         requests: What the judge was asked.
         responses: What it answered.
+        reading: How it was read.
 
     Returns:
         A text such as ``"1 of 6 answers failed (timeout)"``; empty if nothing went wrong.
     """
     failures = Counter[str]()
     for request, response in zip(requests, responses, strict=True):
-        failure = _failure(request, response)
+        failure = _failure(request, response, reading)
         if failure:
             failures[failure] += 1
     return "; ".join(
@@ -133,14 +179,20 @@ def failure_summary(requests: Sequence[Request], responses: Sequence[Response]) 
     )
 
 
-def _failure(request: Request, response: Response) -> str:
+def _failure(request: Request, response: Response, reading: Reading) -> str:
     """Return what went wrong with one response; empty if nothing did."""
-    if response.finish_reason == "length" and isinstance(request, GenerateRequest):
-        return f"truncated (cut at max_tokens={request.max_tokens})"
+    if response.finish_reason == "length":
+        limit = f"max_tokens={request.max_tokens}" if isinstance(request, GenerateRequest) else ""
+        reason = response.reason or f"cut at {limit}"
+        return f"truncated ({reason})"
     if response.finish_reason != "stop":
         kind = response.finish_reason.replace("_", " ")
         return f"{kind} ({response.reason})" if response.reason else kind
     if isinstance(response, OptionLogprobs):
-        has_probability = option_probability(response, 0) is not None
-        return "" if has_probability else "without a probability for any of the options"
-    return "" if verdict(request.answer_prefix + response.text) else "without a verdict"
+        mass = option_mass(response) or 0.0
+        if mass and mass >= reading.min_mass:
+            return ""
+        few = f"with less than {reading.min_mass:.0%} of the probability on the options"
+        return few if mass else "without a probability for any of the options"
+    text = request.answer_prefix + response.text
+    return "" if verdict(text, reading.languages) else "without a verdict"

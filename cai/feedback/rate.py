@@ -26,7 +26,7 @@ from cai.backends.protocol import LoglikelihoodRequest, Model, Request, Response
 from cai.constitution.arguments import check_constitution
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge import is_empty_answer
-from cai.feedback.judgments import option_probability
+from cai.feedback.judgments import MIN_OPTION_MASS, option_probability
 from cai.feedback.requests import DIGITS, problem_request, rating_request
 from cai.keys import digest, draw_many
 from cai.records import Prompt
@@ -44,6 +44,7 @@ def rate(
     scale: Scale = "critique",
     principles: int = 1,
     seed: int = 0,
+    min_mass: float = MIN_OPTION_MASS,
 ) -> list[float | None]:
     """Score answers from -1 to 1 by principles.
 
@@ -58,6 +59,7 @@ def rate(
         principles: Number of different principles drawn for each answer, whose scores are averaged;
             0 means all of them.
         seed: Random seed of the draws.
+        min_mass: Probability that the options must have; a response with less is not read.
 
     Returns:
         One score for each answer; None if no response could be read.
@@ -82,7 +84,7 @@ def rate(
         requests += [_request(scale, by_id[name], prompt, answer, templates) for name in names]
         drawn.append(names)
     responses = iter(model(requests))
-    return [_mean_score(scale, [next(responses) for _ in names]) for names in drawn]
+    return [_mean_score(scale, [next(responses) for _ in names], min_mass) for names in drawn]
 
 
 def _request(
@@ -92,22 +94,22 @@ def _request(
     return ask(principle, prompt, answer, templates)
 
 
-def _mean_score(scale: Scale, responses: Sequence[Response]) -> float | None:
+def _mean_score(scale: Scale, responses: Sequence[Response], min_mass: float) -> float | None:
     """Average the scores of an answer; -1 without a request, None without a readable response."""
     if not responses:
         return -1.0
-    scores = [_score(scale, response) for response in responses]
+    scores = [_score(scale, response, min_mass) for response in responses]
     readable = [score for score in scores if score is not None]
     return sum(readable) / len(readable) if readable else None
 
 
-def _score(scale: Scale, response: Response) -> float | None:
+def _score(scale: Scale, response: Response, min_mass: float) -> float | None:
     if scale == "critique":
-        p_problem = option_probability(response, 0)
+        p_problem = option_probability(response, 0, min_mass)
         return None if p_problem is None else 1 - 2 * p_problem
     expected = 0.0
     for option, digit in enumerate(DIGITS):
-        probability = option_probability(response, option)
+        probability = option_probability(response, option, min_mass)
         if probability is None:
             return None
         expected += int(digit) * probability

@@ -82,7 +82,7 @@ def revise(
     check_model(model)
     check_count("rounds", rounds, 0)
     check_sampling(temperature, max_tokens)
-    usable = [sample for sample in samples if sample.status in ("ok", "truncated")]
+    usable = [s for s in samples if s.status in ("ok", "truncated") and s.response.strip()]
     check_constitution(constitution, "revise" if usable else None)
     reviser = _Reviser(constitution, model, direct, _Sampling(seed, temperature, max_tokens))
     responses = [sample.response for sample in usable]

@@ -74,9 +74,9 @@ def status_of(response: Completion) -> Status:
     """
     if response.finish_reason in ("too_long", "filtered", "failed"):
         return response.finish_reason
-    if not response.text.strip():
-        return "empty"
-    return "truncated" if response.finish_reason == "length" else "ok"
+    if response.finish_reason == "length":
+        return "truncated"
+    return "ok" if response.text.strip() else "empty"
 
 
 def reason_of(response: Completion, max_tokens: int) -> str:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from cai.feedback.verdict_words import SHIPPED, Languages, Statement, is_question
 
 MAX_TAIL = 4_000
 """Number of characters at the end of a text that are read."""
@@ -45,7 +48,8 @@ PATTERNS = (
             rf"""(?:
                 \b(?:answer|verdict|choice|winner|preference|decision|judge?ment|pick|best|better)
                     (?:\s+(?:one|{_NAME}))?["'”]?
-                    \s*(?:is|was|would\s+be|goes\s+to|:|=|-|–|—|\s)+
+                    \s*(?:is|was|would\s+be|goes\s+to|:|=|-|–|—)
+                    (?:is|was|would\s+be|goes\s+to|:|=|-|–|—|\s)*
               | \b(?:i|we)(?:'d|'ll)?\s+(?:would\s+|will\s+)?
                     (?:prefer|choose|pick|select|favou?r|go\s+with|vote\s+for)\s+
             )
@@ -91,51 +95,61 @@ FIRST_LETTER = Pattern(
 )
 """A verdict at the beginning, which counts only if the text states none elsewhere."""
 
-_OTHER_LETTER_TOO = re.compile(rf"^[^\w/&+]*(?:or|and|/|&|\+)\W*(?:{_NAME}\W+)?[A-H]\b")
-_NO_CHOICE = re.compile(r"\b(?:both|neither|either|a tie|tied?|equally|none of)\b", re.IGNORECASE)
+_OTHERS_BEGIN = re.compile(rf"(?:^|[.;\n])\W*(?:{_NAME}\s+)?[A-H]\s*[:)]")
 _RETRACTION = re.compile(
     r"\b(?:but|however|although|though)\b.*\b(?:both|neither|either|tie|equally)\b", re.IGNORECASE
 )
-_NEGATION = re.compile(r"\bnot\W+$")
 _NOUN = re.compile(r"\s+(?!(?:is|wins|because|since|as|for|over|by|due|here|or|and)\b)[a-z]")
 
 
-def verdict(text: str) -> str | None:
+def verdict(text: str, languages: Languages = SHIPPED) -> str | None:
     """Return the verdict of a text.
 
-    The last statement counts, so a judge may change its mind.
+    The last statement counts, so a judge may change its mind. A question states nothing.
 
     Args:
         text: What the judge wrote.
+        languages: The words of the languages that are read, English among them.
 
     Returns:
         ``"A"`` or ``"B"``; None if the text chooses nothing, both, or something else.
     """
     text = unicodedata.normalize("NFKC", text[-MAX_TAIL:]).translate(_MARKDOWN)
     statements = [
-        match
-        for pattern in PATTERNS
-        for match in pattern.regex.finditer(text)
-        if not (pattern.may_be_article and _is_article(match))
+        (statement, language)
+        for name, language in languages
+        for statement in (_in_english(text) if name == "en" else language.statements(text))
+        if not is_question(text, statement.end)
     ]
     if not statements:
-        return _first_letter(text)
-    last = max(statements, key=lambda match: (match.end("letter"), match.start()))
-    before, after = text[: last.start("letter")], text[last.end("letter") :]
-    if _OTHER_LETTER_TOO.match(last["rest"]) or _NEGATION.search(before[-8:]):
+        return _first_letter(text, languages)
+    end = max(statement.end for statement, _ in statements)
+    last = [(s, language) for s, language in statements if s.end == end]
+    if any(language.is_retracted(text, s) for s, language in last):
         return None
-    if _NO_CHOICE.search(after.partition("\n")[0]) and _RETRACTION.search(after):
+    if _RETRACTION.search(text[end:]):
         return None
-    letter = last["letter"].upper()
+    letter = last[0][0].letter
     return letter if letter in "AB" else None
 
 
-def _first_letter(text: str) -> str | None:
+def _in_english(text: str) -> Iterator[Statement]:
+    """Find the places where a text chooses a letter, in English."""
+    for pattern in PATTERNS:
+        for match in pattern.regex.finditer(text):
+            if not (pattern.may_be_article and _is_article(match)):
+                yield Statement(match["letter"].upper(), *match.span("letter"))
+
+
+def _first_letter(text: str, languages: Languages) -> str | None:
     """Return the letter that a text begins with, if it chooses nothing else."""
     match = FIRST_LETTER.regex.match(text)
-    if match is None or _NO_CHOICE.search(text) or _OTHER_LETTER_TOO.match(match["rest"]):
+    if match is None or is_question(text, match.end("letter")):
         return None
-    return match["letter"]
+    rest = text[match.end("letter") :]
+    names_others = _OTHERS_BEGIN.search(rest) or re.match(r"\W*[A-H]\b", rest)
+    is_open = any(own.has_no_choice(text) or own.is_open(rest) for _, own in languages)
+    return None if names_others or is_open else match["letter"]
 
 
 def _is_article(match: re.Match[str]) -> bool:

@@ -29,7 +29,8 @@ REMEDIES = {
     "filtered": "use a server that does not filter such texts",
     "failed": "run the same command again to ask for them again",
     "invalid": "try revise.direct, another models.critic or more revise.few_shot",
-    "unscored": "try another judge or judge.method; cai preview shows the prompts",
+    "unscored": "the reason of each judgment says why; try another judge or judge.method (for a "
+    "model that reasons first: sampled_votes); cai preview shows the prompts",
 }
 
 

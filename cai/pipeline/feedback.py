@@ -19,9 +19,11 @@ from cai.feedback.compare import compare
 from cai.feedback.few_shot import few_shot_comparisons
 from cai.feedback.judge import judge
 from cai.feedback.judge_methods import JudgeMethod, judge_method
+from cai.feedback.judgments import Reading
 from cai.feedback.requests import revision_examples
 from cai.feedback.revise import revise
 from cai.feedback.sample import sample
+from cai.feedback.verdict_words import languages
 from cai.pipeline.dry_run import (
     DryRun,
     RequestCount,
@@ -245,6 +247,7 @@ def judge_stage(context: StageContext) -> Metrics:
             if preference.p_first is not None:
                 counts["near_ties"] += is_near_tie(preference.p_first)
                 counts["partial"] += bool(preference.reason)
+            counts["fallbacks"] += any(judgment.fallback for judgment in preference.judgments)
             yield preference
 
     comparisons = context.stream("compare", Comparison)
@@ -259,6 +262,7 @@ def judge_stage(context: StageContext) -> Metrics:
         "unscored": sum(tally.failed.values()),
         "near_ties": counts["near_ties"],
         **({"partial": counts["partial"]} if counts["partial"] else {}),
+        **({"fallbacks": counts["fallbacks"]} if counts["fallbacks"] else {}),
         **tally.metrics(),
     }
 
@@ -324,6 +328,7 @@ def method_of(settings: Judge, constitution: Constitution, seed: int = 0) -> Jud
         delimiters=settings.delimiters,
         samples=settings.samples or 0,
         few_shot=few_shot_comparisons(constitution, settings.few_shot, seed),
+        reading=Reading(settings.min_option_mass, languages(settings.verdict_words)),
     )
 
 

@@ -13,8 +13,9 @@ from cai.records import Preference
 FIRST_LABELS = 24
 """Comparisons that are labeled first. Their responses are in the cache, so none is paid twice."""
 JUDGE_REMEDY = (
-    "what may help: another judge (models.judge), another judge.method, or templates of your own; "
-    "cai preview shows what the judge reads"
+    "what may help: another judge (models.judge), another judge.method (sampled_votes for a model "
+    "that reasons first, with models.enable_thinking), or templates of your own; cai preview shows "
+    "what the judge reads"
 )
 """What to do about a judge that is not fit."""
 

@@ -15,6 +15,7 @@ from cai import distributed
 from cai.backends import Backend, open_backend
 from cai.backends.budget import Budget
 from cai.backends.cached_model import CachedModel
+from cai.backends.protocol import REASONING_TOKENS
 from cai.backends.response_cache import ResponseCache
 from cai.config import RunConfig
 from cai.config.servers import Servers
@@ -39,10 +40,12 @@ class OpenBackends:
 
     Args:
         servers: The servers that models may be on, by name.
+        reasoning_tokens: Tokens that a model which may reason can use for that.
     """
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Servers, reasoning_tokens: int = REASONING_TOKENS) -> None:
         self._servers = servers
+        self._reasoning_tokens = reasoning_tokens
         self._opened: dict[tuple[str, str, bool], Backend] = {}
         self._reported: set[str] = set()
 
@@ -57,7 +60,11 @@ class OpenBackends:
         key = (model, chat_format, enable_thinking)
         if key not in self._opened:
             self._opened[key] = open_backend(
-                model, chat_format, enable_thinking=enable_thinking, servers=self._servers
+                model,
+                chat_format,
+                enable_thinking=enable_thinking,
+                reasoning_tokens=self._reasoning_tokens,
+                servers=self._servers,
             )
         return self._opened[key]
 
@@ -116,7 +123,7 @@ class Run:
     @cached_property
     def backends(self) -> OpenBackends:
         """The models that it has opened."""
-        return OpenBackends(self.config.servers)
+        return OpenBackends(self.config.servers, self.config.models.reasoning_tokens)
 
     @property
     def chat_format(self) -> str:

@@ -265,6 +265,7 @@ class JudgeRater:
             scale=config.judge.rating_scale,
             principles=config.judge.principles or 0,
             seed=config.seed,
+            min_mass=config.judge.min_option_mass,
         )
 
 

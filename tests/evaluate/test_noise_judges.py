@@ -15,7 +15,8 @@ from cai.evaluate.judge_tests import judge_test_metrics
 from cai.evaluate.repeats import ask_again
 from cai.evaluate.statistics import wilson
 from cai.feedback.judge import judge
-from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs, SampledVotes
+from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs
+from cai.feedback.sampled_verdicts import SampledVotes
 from cai.keys import uniform
 from cai.records import Comparison, Judgment, Prompt
 

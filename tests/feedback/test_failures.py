@@ -6,9 +6,10 @@ from cai.backends.protocol import Completion, LoglikelihoodRequest, OptionLogpro
 from cai.backends.response_cache import ResponseCache
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge import judge
-from cai.feedback.judge_methods import ChainOfThought, CritiqueOdds, PairwiseLogprobs, SampledVotes
+from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
+from cai.feedback.sampled_verdicts import ChainOfThought, SampledVotes
 from cai.records import Comparison, Prompt
 
 CONSTITUTION = Constitution(

@@ -11,9 +11,10 @@ from cai.backends.scripted import ScriptedBackend
 from cai.constitution.schema import Constitution, FewShotRevision, Principle
 from cai.feedback.compare import compare
 from cai.feedback.judge import combine_judgments, judge
-from cai.feedback.judge_methods import ChainOfThought, CritiqueOdds, PairwiseLogprobs
+from cai.feedback.judge_methods import CritiqueOdds, PairwiseLogprobs
 from cai.feedback.revise import revise, training_rows
 from cai.feedback.sample import sample
+from cai.feedback.sampled_verdicts import ChainOfThought
 from cai.records import Comparison, Judgment, Message, Preference, Prompt
 from cai.templates import DEFAULT, REFERENCE
 

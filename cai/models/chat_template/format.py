@@ -17,6 +17,7 @@ from cai.models.chat_template.shield import SHIELDED, Shield, readable
 from cai.models.chat_template.traits import TemplateTraits, probe_template
 from cai.models.decode import Stops
 from cai.models.packing.padding import padding_id
+from cai.models.reasoning import split_reasoning
 from cai.records import Message
 
 NEWLINE = "\n"
@@ -167,9 +168,9 @@ class ChatFormat:
         """
         has_ended = self.has_ended(answer)
         written = list(answer[:-1] if answer and answer[-1] in self.stop_ids else answer)
-        reasoning = ""
         if self.reasoning_tags is None:
-            text = str(self.tokenizer.decode(written, skip_special_tokens=True))
+            decoded = str(self.tokenizer.decode(written, skip_special_tokens=True))
+            reasoning, text = self.split_reasoning(decoded)
         else:
             # the tags may be special tokens, which are therefore removed only afterwards
             reasoning, text = self.split_reasoning(str(self.tokenizer.decode(written)))
@@ -222,12 +223,10 @@ class ChatFormat:
         return prompt, self.shield.enclose(answer).strip()
 
     def split_reasoning(self, text: str) -> tuple[str, str]:
-        """Split what a model wrote into its reasoning and its answer.
-
-        Reasoning that never ended leaves an empty answer.
-        """
+        """Split what a model wrote into its reasoning and its answer; both may be empty."""
         if self.reasoning_tags is None:
-            return "", text
+            is_chat = self.chat_format == "chat"
+            return split_reasoning(text, opened_by_prompt=False) if is_chat else ("", text)
         begin, end = self.reasoning_tags
         reasoning, closed, answer = text.rpartition(end)
         if closed:
@@ -235,7 +234,7 @@ class ChatFormat:
         is_open = bool(begin) and text.lstrip().startswith(begin)
         if is_open or (self.enable_thinking and self._opens_reasoning):
             return text.replace(begin, "").strip(), ""
-        return "", text
+        return split_reasoning(text, opened_by_prompt=False)
 
     # -- tokens ------------------------------------------------------------------------------------
 

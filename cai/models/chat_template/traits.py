@@ -17,13 +17,8 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from cai.models.chat_template.render import Renderer, Turn
+from cai.models.reasoning import template_marks
 
-REASONING_TAGS = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<seed:think>", "</seed:think>"),
-)
-"""Tags that models put around their reasoning."""
 SYSTEM_TEXT, USER_TEXT, ANSWER_TEXT, LATER_TEXT = "zqsystem", "zqasked", "zqanswered", "zqlater"
 """Words that no template contains, so that they can be found again in what it renders."""
 PROBES = (SYSTEM_TEXT, USER_TEXT, ANSWER_TEXT, LATER_TEXT)
@@ -139,7 +134,7 @@ def probe_template(tokenizer: PreTrainedTokenizerBase, render: Renderer) -> Temp
     opened_prompt = render.attempt([USER], open_answer=True) or ""
     answered = render.attempt([USER, ANSWER]) or ""
     talk = render.attempt([USER, ANSWER, LATER]) or ""
-    reasoning_tags = next((tags for tags in REASONING_TAGS if tags[1] in render.source), None)
+    reasoning_tags = next((tags for tags in template_marks() if tags[1] in render.source), None)
     markers = _plain_text_markers(tokenizer, [talk, opened_prompt])
     opening = _missing_opening(prompt, opened_prompt, answered)
     header = "" if opening or reasoning_tags else _header(opened_prompt, answered)
