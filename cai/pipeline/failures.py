@@ -24,6 +24,7 @@ KINDS = {
 }
 """What each status of a record means in a sentence; ``truncated`` names its limit."""
 REMEDIES = {
+    "truncated": "raise the limit that the reason names",
     "empty": "use a model that answers such prompts",
     "too_long": "shorten the prompts or use a model with a longer context",
     "filtered": "use a server that does not filter such texts",
