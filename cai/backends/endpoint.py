@@ -22,7 +22,7 @@ from cai.backends.rate_limit import AdaptiveLimiter, retry_after
 from cai.backends.refusals import adapted, learn
 from cai.backends.served_model import EndpointState, ServedModel, ServerSettings
 from cai.backends.server_address import Access, access_to
-from cai.backends.server_errors import ServerError, error_in, read_error
+from cai.backends.server_errors import ErrorInBody, ServerError, error_in, read_error
 from cai.backends.transport import Redirected
 from cai.cleaning import HIDDEN, SECRET_LENGTH, clean, clean_json, excerpt
 from cai.config.servers import Address
@@ -34,14 +34,6 @@ LIST_TIMEOUT = 10.0
 LEAST_ROOM = 16
 """Fewer tokens than this are no answer, so a prompt that leaves less room is too long."""
 CHARACTERS_PER_TOKEN = 3
-
-
-class ErrorInBody(Exception):
-    """A body with an error that was sent with status 200."""
-
-    def __init__(self, error: ServerError) -> None:
-        super().__init__(error.reason)
-        self.error = error
 
 
 class Endpoint:
@@ -343,7 +335,7 @@ class Endpoint:
             disable_thinking=switches and own.reasoning_off is None,
             continuation=can.continuation or "none",
             choosing=can.choosing or "none",
-            reasoning_tokens=self._reasoning_tokens(can),
+            reasoning_tokens=self._model.tokens_to_reason(can),
         )
         extra: dict[str, Any] = fields.pop("extra_body", {})
         if switches and self.is_chat:
@@ -352,12 +344,14 @@ class Endpoint:
             extra["reasoning_effort"] = own.reasoning
         if extra or own.extra_body:
             fields["extra_body"] = {**extra, **own.extra_body}
+        if own.max_tokens is not None and isinstance(request, GenerateRequest):
+            fields["max_tokens"] = request.max_tokens  # reasoning included
         return adapted(fields, can)
 
     async def _ask(self, request: Request, fields: dict[str, Any], can: Capabilities) -> Response:
         """Send a request, and the rest of its votes if the server gives one at a time."""
         is_vote = not isinstance(request, GenerateRequest) and not can.logprobs
-        reasoning_tokens = self._reasoning_tokens(can)
+        reasoning_tokens = self._model.tokens_to_reason(can)
         body = await self._post(request, fields)
         if is_vote and len(body.choices) < VOTE_SAMPLES:
             if can.samples:
@@ -395,10 +389,6 @@ class Endpoint:
         """Remove lone surrogates from a server's text, and the key, which some servers repeat."""
         text, key = clean(text), self._access.key
         return text.replace(key, HIDDEN) if len(key) >= SECRET_LENGTH else text
-
-    def _reasoning_tokens(self, can: Capabilities) -> int:
-        """Tokens that the model gets to reason; 0 if it does not."""
-        return self._model.reasoning_tokens if can.reasons else 0
 
     def _compare_model(self, name: str) -> None:
         """Note when the server begins to answer with another model."""

@@ -53,6 +53,14 @@ class ServedModel:
     reasoning_tokens: int = REASONING_TOKENS
     notes: list[str] = field(default_factory=list)
 
+    def tokens_to_reason(self, can: Capabilities) -> int:
+        """Return how many tokens the model gets to reason; 0 if it does not.
+
+        Args:
+            can: What its server can do.
+        """
+        return self.reasoning_tokens if can.reasons else 0
+
 
 @dataclass
 class EndpointState:

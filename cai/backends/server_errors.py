@@ -110,6 +110,14 @@ class ServerError:
         return next((int(match[1]) for match in found if match and len(match[1]) < 10), 0)
 
 
+class ErrorInBody(Exception):
+    """A body with an error that was sent with status 200."""
+
+    def __init__(self, error: ServerError) -> None:
+        super().__init__(error.reason)
+        self.error = error
+
+
 def read_error(status: int, body: str) -> ServerError:
     """Read the body of an error, which may be JSON of any form, HTML or empty.
 
