@@ -233,6 +233,15 @@ class Constitution(_Frozen):
         own = self.prompt_sets.get(prompt_set)
         return used if own is None else {name: used[name] for name in used if name in own}
 
+    def few_shot_for(self, prompt_set: str) -> tuple[FewShotRevision, ...]:
+        """Return the examples of critique and revision that are shown with a set of prompts.
+
+        Args:
+            prompt_set: The set. If it has principles of its own, only examples of these are shown.
+        """
+        own = self.prompt_sets.get(prompt_set)
+        return tuple(shot for shot in self.few_shot if own is None or shot.principle in own)
+
     def templates_for(self, model: object) -> Templates:
         """Return the prompt templates for a model: the project's own over the shipped set.
 

@@ -157,7 +157,11 @@ def rating_request(
 
 
 def revision_examples(
-    constitution: Constitution, templates: Templates = DEFAULT, *, direct: bool
+    constitution: Constitution,
+    templates: Templates = DEFAULT,
+    *,
+    direct: bool,
+    prompt_set: str = "",
 ) -> Turns:
     """Return the constitution's few-shot examples as turns before the real conversation.
 
@@ -165,10 +169,11 @@ def revision_examples(
         constitution: The constitution.
         templates: The templates of the model that is asked.
         direct: Whether to leave the critiques out.
+        prompt_set: The set of the prompt of that conversation.
     """
     principles = constitution.principles_for(templates)
     turns: list[Message] = []
-    for example in constitution.few_shot:
+    for example in constitution.few_shot_for(prompt_set):
         principle = principles[example.principle]
         asked = Message(role="user", content=example.prompt)
         prompt = Prompt.of((*example.earlier, asked))

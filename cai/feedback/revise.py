@@ -200,34 +200,36 @@ class _Reviser:
         self.templates = constitution.templates_for(model)
         self.principles = constitution.principles_for(self.templates)
         self.used_for = lru_cache(partial(constitution.used_for, "revise"))
-        self.examples = revision_examples(constitution, self.templates, direct=direct)
-        self.revisions = tuple(example.revision for example in constitution.few_shot)
-        # what a revision's id depends on beside its sample and principles
-        self.asked = digest(
-            [
-                model.fingerprint,
-                direct,
-                astuple(sampling),
-                [self.templates.hash(name) for name in ("critique", "revise")],
-                [turn.model_dump() for turn in self.examples],
-            ]
+        self.few_shot_for = constitution.few_shot_for
+        self.turns_before = lru_cache(
+            partial(revision_examples, constitution, self.templates, direct=direct)
         )
+        # what a revision's id depends on beside its sample, examples and principles
+        self.asked = [
+            model.fingerprint,
+            direct,
+            astuple(sampling),
+            [self.templates.hash(name) for name in ("critique", "revise")],
+        ]
 
     def record(self, sample: Sample, steps: Sequence[Step]) -> Revision:
         """Return the record of a sample and its rounds."""
         drawn = [(step.principle, step.principle_hash) for step in steps]
-        return Revision(
-            id=digest([sample.id, self.asked, drawn]), sample=sample, steps=tuple(steps)
-        )
+        shown = [turn.model_dump() for turn in self.turns_before(prompt_set=sample.prompt.kind)]
+        asked = digest([*self.asked, shown])
+        return Revision(id=digest([sample.id, asked, drawn]), sample=sample, steps=tuple(steps))
 
     def round(self, samples: Sequence[Sample], responses: Sequence[str], number: int) -> list[Step]:
         """Return one step for each sample, from the response it has so far."""
         drafts = []
         for sample, response in zip(samples, responses, strict=True):
-            weights = self.used_for(sample.prompt.kind)
+            kind = sample.prompt.kind
+            weights = self.used_for(kind)
             principle = self.principles[draw(weights, self.sampling.seed, sample.id, number)]
-            conversation = self.examples + sample.prompt.with_answer(response)
-            drafts.append(_Draft(sample, response, principle, conversation, self.revisions))
+            before = self.turns_before(prompt_set=kind)
+            conversation = before + sample.prompt.with_answer(response)
+            shown = tuple(example.revision for example in self.few_shot_for(kind))
+            drafts.append(_Draft(sample, response, principle, conversation, shown))
         if not self.direct:
             self._critique(drafts, number)
         # a revision is only as good as its critique, so none is requested after a failed one

@@ -35,7 +35,7 @@ from cai.pipeline.first_labels import FIRST_LABELS, check_first_labels
 from cai.pipeline.prompt_sets import revised_sets, training_sets
 from cai.pipeline.prompts import prompts_of
 from cai.pipeline.stage import Metrics, StageContext
-from cai.records import Comparison, Preference, Prompt, Revision, Sample
+from cai.records import Comparison, Message, Preference, Prompt, Revision, Sample
 from cai.templates import DEFAULT
 from cai.ties import is_near_tie
 from cai.words import estimated_tokens
@@ -154,9 +154,16 @@ def revise_requests(dry_run: DryRun) -> list[RequestCount]:
     # half of the requests also have the critique in front
     tokens = prompt_tokens(prompts) + config.sample.max_tokens + 1.5 * dry_run.principle_tokens
     constitution = dry_run.constitution.with_examples(config.revise.few_shot)
-    examples = revision_examples(constitution, direct=config.revise.direct)
-    tokens += sum(estimated_tokens(turn.content) for turn in examples)
+    before = {
+        name: _tokens(revision_examples(constitution, direct=config.revise.direct, prompt_set=name))
+        for name in revised_sets(dry_run.config)
+    }
+    tokens += sum(before[prompt.kind] for prompt in prompts) / max(len(prompts), 1)
     return [RequestCount(count, tokens, config.revise.max_tokens)]
+
+
+def _tokens(turns: Iterable[Message]) -> float:
+    return sum(estimated_tokens(turn.content) for turn in turns)
 
 
 def compare_stage(context: StageContext) -> Metrics:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from cai import Prompt, ResponseCache, revise, sample
+from cai.backends.scripted import ScriptedBackend
 from cai.constitution import load_constitution
 from cai.feedback.requests import begun_answer, revision_examples
 from cai.feedback.rewritten import Context, find_rewritten
@@ -55,6 +57,26 @@ def test_removing_a_principle_removes_its_examples(harmless):
     without = harmless.without(harmless.few_shot[0].principle)
     assert without.few_shot == harmless.few_shot[1:]
     assert len(revision_examples(without, direct=True)) == 4 * 3
+
+
+def test_a_set_with_principles_of_its_own_is_revised_after_their_examples_alone(harmless):
+    own = harmless.few_shot[1]
+    sets = {"style": (own.principle,)}
+    constitution = harmless.model_copy(update={"prompt_sets": sets})
+    assert constitution.few_shot_for("style") == (own,)
+    assert constitution.few_shot_for("red_team") == harmless.few_shot
+    asked = []
+
+    def reply(messages, _seed):
+        asked.append(messages)
+        return "Fine."
+
+    model = ResponseCache(":memory:").cached_model(ScriptedBackend(reply))
+    for kind, shown in (("style", 1), ("red_team", 4)):
+        asked.clear()
+        samples = sample([Prompt.of("Hello.", kind=kind)], model)
+        revise(samples, constitution, model, rounds=1, direct=True)
+        assert len(asked[-1]) == 4 * shown + 3
 
 
 @pytest.mark.parametrize(
