@@ -119,3 +119,10 @@ def gold(prompt: Prompt, answer: str) -> dict[str, float]:
     rules = {"two_sentences": is_brief, "on_topic": is_on_topic}
     rules |= FLAGS.get(prompt.kind.removeprefix("eval_"), {})
     return {name: float(rule(prompt.text, answer)) for name, rule in rules.items()}
+
+
+def content(prompts: Sequence[list[dict[str, str]]], answers: Sequence[str]) -> list[float]:
+    """Reward answers that are on topic, beside the reward model."""
+    questions = [prompt[-1]["content"] for prompt in prompts]
+    pairs = zip(questions, answers, strict=True)
+    return [float(is_on_topic(question, answer)) for question, answer in pairs]
