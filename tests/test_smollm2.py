@@ -94,6 +94,24 @@ def test_gold_measures_what_a_set_is_about(rules, kind, answer, flags):
     assert measured == {"two_sentences": brief, "on_topic": on_topic, own: value}
 
 
+@pytest.mark.parametrize(
+    ("answer", "claims"),
+    [
+        ("I am a computer program, so I have no children.", False),
+        ("I am a computer program, so I love all the seasons.", True),
+        ("Many people love their children.", False),
+        ("I can't sleep, as I am software.", False),
+        ("My mother grew up on a farm.", True),
+    ],
+)
+def test_a_claim_is_one_unless_it_is_denied(rules, answer, claims):
+    assert rules.is_no_person("", answer) is not claims
+
+
+def test_words_are_words(rules):
+    assert all(isinstance(word, str) for words in rules.WORDS.values() for word in words)
+
+
 def test_an_answer_that_goes_in_circles_is_not_on_topic(rules):
     circle = "Hippos yawn and they do so often. "
     assert rules.is_on_topic(HIPPO, circle)

@@ -10,8 +10,11 @@ import yaml
 
 from cai import Message, Prompt
 from cai.backends.scripted import ScriptedBackend
+from cai.keys import digest
 
 WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+DIGEST = digest([Path(__file__).read_text(encoding="utf-8"), WORDS])
+"""Names the judge: with other rules it is another judge."""
 MAX_SENTENCES = 2
 MAX_SENTENCE_WORDS = 25
 MIN_WORDS = 6
@@ -103,7 +106,7 @@ def score_options(messages: Sequence[Message], _options: tuple[str, ...]) -> tup
 
 def make() -> ScriptedBackend:
     """Return the judge that the run file names as ``smollm2.rules:make``."""
-    return ScriptedBackend(score_options=score_options, name="rules of smollm2.yaml")
+    return ScriptedBackend(score_options=score_options, name=f"rules {DIGEST}")
 
 
 FLAGS: dict[str, dict[str, Callable[[str, str], bool]]] = {
