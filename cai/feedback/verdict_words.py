@@ -52,7 +52,7 @@ class Language:
     """The words of one language.
 
     Attributes:
-        words: The words of each of :data:`FIELDS`.
+        words: The words of each of ``FIELDS``.
         letters: Other ways to write ``A`` and ``B``.
     """
 
