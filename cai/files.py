@@ -99,18 +99,26 @@ def _write_atomically(path: Path, chunks: Iterable[str]) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            # making a chunk may fail for reasons of its own, which are not the disk's
-            for chunk in chunks:
-                with disk_errors(path):
-                    file.write(chunk)
-            with disk_errors(path):
-                file.flush()
-                os.fsync(file.fileno())
+        _write_chunks(handle, path, chunks)
         temporary.chmod(0o644)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_chunks(handle: int, path: Path, chunks: Iterable[str]) -> None:
+    file = os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n")
+    try:
+        # making a chunk may fail for reasons of its own, which are not the disk's
+        for chunk in chunks:
+            with disk_errors(path):
+                file.write(chunk)
+        with disk_errors(path):
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        with contextlib.suppress(OSError):  # a full disk refuses the rest once more
+            file.close()
 
 
 @contextlib.contextmanager

@@ -210,7 +210,9 @@ def test_missing_package_is_named_before_the_run(run_file, monkeypatch, setting,
 def test_every_model_of_a_run_file_is_opened_by_a_stage():
     roles = {role for stage in STAGES for role in stage.models}
     models = RunConfig.model_fields["models"].annotation.model_fields
-    assert roles == set(models) - {"chat_format", "enable_thinking"} | {"constraint"}
+    assert roles == set(models) - {"chat_format", "enable_thinking", "reasoning_tokens"} | {
+        "constraint"
+    }
 
 
 def test_servers_are_pinged_online_once_each(run_file, monkeypatch):
