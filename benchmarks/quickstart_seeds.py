@@ -8,15 +8,12 @@ The metrics are measured on evaluation prompts. Runs in OUT that are finished ar
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parents[1]
+from seeds import run_example
 
 
 class Metric(NamedTuple):
@@ -55,19 +52,6 @@ METRICS = (
 )
 
 
-def run_quickstart(folder: Path, seed: int, settings: list[str]) -> dict[str, Any]:
-    """Run the quick start in a folder and return its metrics."""
-    quickstart = ROOT / "examples/quickstart.yaml"
-    command = [sys.executable, "-m", "cai", "run", str(quickstart), "--run", str(folder)]
-    for setting in (f"seed={seed}", *settings):
-        command += ["--set", setting]
-    completed = subprocess.run(command, capture_output=True, text=True, check=False)
-    if completed.returncode:
-        sys.exit(completed.stdout + completed.stderr)
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return metrics
-
-
 def value_at(metrics: dict[str, Any], path: str) -> float:
     """Return the value at a path of keys joined by dots."""
     value: Any = metrics
@@ -100,7 +84,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--set", action="append", default=[], help="setting for cai run")
     options = parser.parse_args()
-    runs = [run_quickstart(options.out / str(seed), seed, options.set) for seed in options.seeds]
+    runs = [
+        run_example("quickstart.yaml", options.out / str(seed), seed, options.set)
+        for seed in options.seeds
+    ]
     print_table(runs)
 
 

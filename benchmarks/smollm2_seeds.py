@@ -9,31 +9,16 @@ its 95 % interval. Runs in OUT that are finished are not repeated.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seeds import run_example
+
 from cai.evaluate.statistics import wilson
 
-ROOT = Path(__file__).parents[1]
 POLICIES = ("initial", "sl_cai", "rl_cai")
-
-
-def run_example(folder: Path, seed: int, settings: Sequence[str]) -> dict[str, Any]:
-    """Run the example in a folder and return its metrics."""
-    example = ROOT / "examples/smollm2.yaml"
-    command = [sys.executable, "-m", "cai", "run", str(example), "--run", str(folder)]
-    for setting in (f"seed={seed}", *settings):
-        command += ["--set", setting]
-    completed = subprocess.run(command, capture_output=True, text=True, check=False)
-    if completed.returncode:
-        sys.exit(completed.stdout + completed.stderr)
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return metrics
 
 
 def pooled(runs: Sequence[dict[str, Any]], policy: str, flag: str, prompt_sets: set[str]) -> str:
@@ -77,7 +62,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], help="setting for cai run")
     options = parser.parse_args()
-    print_table([run_example(options.out / str(s), s, options.set) for s in options.seeds])
+    print_table(
+        [run_example("smollm2.yaml", options.out / str(s), s, options.set) for s in options.seeds]
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -166,15 +167,11 @@ async def probe_continuation(endpoint: Endpoint, capabilities: Capabilities) -> 
         endpoint: The server.
         capabilities: What else it can do.
     """
-    for way in get_args(Continuation):
-        if way == "none":
-            continue
-        trial = replace(capabilities, continuation=way)
-        response = await endpoint.send(_CONTINUE, trial, PROBE_ATTEMPTS)
-        assert isinstance(response, Completion)
-        if response.text.startswith(_WORD.removeprefix(_BEGINNING)):
-            return cast("Continuation", way)
-    return "none"
+    rest = _WORD.removeprefix(_BEGINNING)
+    question = (_CONTINUE, lambda text: text.startswith(rest))
+    ways = get_args(Continuation)
+    way = await _first_way(endpoint, capabilities, "continuation", ways, question)
+    return cast("Continuation", way)
 
 
 async def probe_choosing(endpoint: Endpoint, capabilities: Capabilities) -> Choosing:
@@ -184,13 +181,28 @@ async def probe_choosing(endpoint: Endpoint, capabilities: Capabilities) -> Choo
         endpoint: The server.
         capabilities: What else it can do.
     """
-    for way in get_args(Choosing):
+    question = (_CHOOSE, lambda text: text in _CHOOSE.choices)
+    way = await _first_way(endpoint, capabilities, "choosing", get_args(Choosing), question)
+    return cast("Choosing", way)
+
+
+async def _first_way(
+    endpoint: Endpoint,
+    capabilities: Capabilities,
+    name: str,
+    ways: Sequence[str],
+    question: tuple[GenerateRequest, Callable[[str], bool]],
+) -> str:
+    """Return the first way in which a question gets a right answer; ``none`` if there is none."""
+    request, is_right = question
+    for way in ways:
         if way == "none":
             continue
-        trial = replace(capabilities, choosing=way)
-        response = await endpoint.send(_CHOOSE, trial, PROBE_ATTEMPTS)
-        if isinstance(response, Completion) and response.text in _CHOOSE.choices:
-            return cast("Choosing", way)
+        trial = replace(capabilities, **{name: way})  # type: ignore[arg-type]
+        response = await endpoint.send(request, trial, PROBE_ATTEMPTS)
+        assert isinstance(response, Completion)
+        if is_right(response.text):
+            return way
     return "none"
 
 

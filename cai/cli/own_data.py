@@ -171,7 +171,10 @@ COMMANDS: dict[type[Record], str] = {Sample: "sample", Revision: "revise", Prefe
 
 def print_estimate(command: Asked, work: Work) -> None:
     """Print how many requests and tokens a command needs at most, without asking a model."""
-    counted = {name: CountingModel(template_set(name)) for name in set(work.models.values())}
+    # a policy answers without reasoning
+    tokens = 0 if command.kind is Sample else command.config.reasoning_tokens
+    names = set(work.models.values())
+    counted = {name: CountingModel(template_set(name), tokens) for name in names}
     with ResponseCache(":memory:") as cache:
         run = Run(command.out.parent, command.config, command.constitution, cache, command.base)
         for _ in work.make(run, counted, work.items):

@@ -116,6 +116,11 @@ class RunConfig(Section):
         return self
 
     @property
+    def reasoning_tokens(self) -> int:
+        """Tokens that critic and judge may reason with, on top of each answer."""
+        return self.models.reasoning_tokens if self.models.enable_thinking else 0
+
+    @property
     def trains_control(self) -> bool:
         """Whether a policy is fine-tuned on the answers to benign prompts alone."""
         return self.sft.control and self.prompts.benign is not None

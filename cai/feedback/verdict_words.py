@@ -7,22 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import yaml
 
-FIELDS = (
-    "names",
-    "before",
-    "links",
-    "links_after",
-    "choose",
-    "after",
-    "negations",
-    "no_choice",
-    "joins",
-    "unsure",
-)
+from cai.config.feedback import VerdictWords
+
+FIELDS = get_args(VerdictWords)
 """The kinds of words of a language, see ``verdict_words.yaml``."""
 LETTERS = "[A-H]"
 _OPEN = r"[\s\"'“‘«„(\[{<「]*"

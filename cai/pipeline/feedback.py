@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from math import comb
 from typing import TypeVar
 
-from cai.config import Judge
+from cai.backends.protocol import Model
+from cai.config import Judge, RunConfig
 from cai.constitution.schema import Constitution
 from cai.errors import RunFailed
 from cai.evaluate.revisions import RevisionAudit, revision_failures
@@ -80,22 +82,14 @@ def sample_requests(dry_run: DryRun) -> list[RequestCount]:
 
 def revise_stage(context: StageContext) -> Metrics:
     """Critique and revise the answers to the sets that are revised, by drawn principles."""
-    config, critic = context.config.revise, context.critic()
+    config = context.config.revise
+    work = reviser(context.config, context.constitution, context.critic())
     sets = revised_sets(context.config)
     drafts = (s for s in context.stream("sample", Sample) if s.prompt.kind in sets)
     counts, tally, audit = Counter[str](), Tally(), RevisionAudit()
 
     def critique_and_revise(samples: list[Sample]) -> Iterator[Revision]:
-        for revision in revise(
-            samples,
-            context.constitution.with_examples(config.few_shot),
-            critic,
-            rounds=config.rounds,
-            direct=config.direct,
-            seed=context.config.seed,
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
-        ):
+        for revision in work(samples):
             counts["revisions"] += 1
             audit.add(revision)
             for step in revision.steps:
@@ -159,7 +153,8 @@ def revise_requests(dry_run: DryRun) -> list[RequestCount]:
         for name in revised_sets(dry_run.config)
     }
     tokens += sum(before[prompt.kind] for prompt in prompts) / max(len(prompts), 1)
-    return [RequestCount(count, tokens, config.revise.max_tokens)]
+    max_tokens = config.revise.max_tokens + dry_run.config.reasoning_tokens
+    return [RequestCount(count, tokens, max_tokens)]
 
 
 def _tokens(turns: Iterable[Message]) -> float:
@@ -233,20 +228,9 @@ def compare_requests(dry_run: DryRun) -> list[RequestCount]:
 
 def judge_stage(context: StageContext) -> Metrics:
     """Let the judge label the comparisons by principle."""
-    model, config = context.judge(), context.config
-    method = method_of(config.judge, context.constitution, config.seed)
+    model = context.judge()
+    labels = labeler(context.config, context.constitution, model)
     tally, counts = Tally(), Counter[str]()
-
-    def labels(comparisons: list[Comparison]) -> list[Preference]:
-        return judge(
-            comparisons,
-            context.constitution,
-            model,
-            method,
-            principles=config.judge.principles or 0,
-            combine=config.judge.combine,
-            seed=config.seed,
-        )
 
     def counted(preferences: Iterable[Preference]) -> Iterator[Preference]:
         for preference in preferences:
@@ -317,7 +301,52 @@ def judgment_requests(dry_run: DryRun, judgments: int, prompts: Sequence[Prompt]
     requests = method.requests(example, constitution.principles[name], DEFAULT)
     answers = 1 if config.judge.method == "critique" else 2
     tokens = prompt_tokens(prompts) + answers * config.compare.max_tokens + dry_run.principle_tokens
-    return RequestCount(judgments * len(requests), tokens, max_tokens_of(requests))
+    max_tokens = max_tokens_of(requests) + dry_run.config.reasoning_tokens
+    return RequestCount(judgments * len(requests), tokens, max_tokens)
+
+
+def reviser(
+    config: RunConfig, constitution: Constitution, critic: Model
+) -> Callable[[Sequence[Sample]], list[Revision]]:
+    """What critiques and revises answers, as the settings of a run say.
+
+    Args:
+        config: The settings.
+        constitution: The constitution.
+        critic: The model that writes critiques and revisions.
+    """
+    settings = config.revise
+    return partial(
+        revise,
+        constitution=constitution.with_examples(settings.few_shot),
+        model=critic,
+        rounds=settings.rounds,
+        direct=settings.direct,
+        seed=config.seed,
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+    )
+
+
+def labeler(
+    config: RunConfig, constitution: Constitution, model: Model
+) -> Callable[[Sequence[Comparison]], list[Preference]]:
+    """What labels comparisons, as the settings of a run say.
+
+    Args:
+        config: The settings.
+        constitution: The constitution.
+        model: The judge.
+    """
+    return partial(
+        judge,
+        constitution=constitution,
+        model=model,
+        method=method_of(config.judge, constitution, config.seed),
+        principles=config.judge.principles or 0,
+        combine=config.judge.combine,
+        seed=config.seed,
+    )
 
 
 def method_of(settings: Judge, constitution: Constitution, seed: int = 0) -> JudgeMethod:

@@ -21,11 +21,9 @@ from cai.backends.protocol import (
 )
 from cai.errors import InputError, Problem
 from cai.evaluate.policies import win_rate
-from cai.feedback.judge import judge
-from cai.feedback.revise import revise
 from cai.feedback.sample import sample
 from cai.pipeline.dry_run import mean_tokens
-from cai.pipeline.feedback import in_chunks, method_of
+from cai.pipeline.feedback import in_chunks, labeler, reviser
 from cai.pipeline.preflight import Place, check_model
 from cai.pipeline.run import Run
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
@@ -38,12 +36,14 @@ class CountingModel:
 
     Attributes:
         template_set: The prompt templates of the model that would be asked.
+        reasoning_tokens: Tokens that the model may reason with, on top of each answer.
         requests: Number of different requests.
         tokens_in: Their prompt tokens, estimated.
         tokens_out: Tokens of their responses, at most.
     """
 
     template_set: TemplateSet = "default"
+    reasoning_tokens: int = 0
     requests: int = 0
     tokens_in: float = 0.0
     tokens_out: int = 0
@@ -61,7 +61,8 @@ class CountingModel:
     def _count(self, request: Request) -> None:
         self.requests += 1
         self.tokens_in += sum(mean_tokens([turn.content]) for turn in request.messages)
-        self.tokens_out += request.max_tokens if isinstance(request, GenerateRequest) else 1
+        answer = request.max_tokens if isinstance(request, GenerateRequest) else 1
+        self.tokens_out += answer + self.reasoning_tokens
 
 
 def _nothing(request: Request) -> Response:
@@ -103,21 +104,7 @@ def revise_answers(run: Run, answers: Sequence[Sample], critic: Model) -> Iterat
         answers: The answers.
         critic: The model that writes critiques and revisions.
     """
-    config = run.config.revise
-    constitution = run.constitution.with_examples(config.few_shot)
-    return in_chunks(
-        answers,
-        lambda chunk: revise(
-            chunk,
-            constitution,
-            critic,
-            rounds=config.rounds,
-            direct=config.direct,
-            seed=run.config.seed,
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
-        ),
-    )
+    return in_chunks(answers, reviser(run.config, run.constitution, critic))
 
 
 def judge_pairs(run: Run, pairs: Iterable[Comparison], model: Model) -> Iterator[Preference]:
@@ -128,20 +115,7 @@ def judge_pairs(run: Run, pairs: Iterable[Comparison], model: Model) -> Iterator
         pairs: The pairs.
         model: The judge.
     """
-    config = run.config
-    method = method_of(config.judge, run.constitution, config.seed)
-    return in_chunks(
-        pairs,
-        lambda chunk: judge(
-            chunk,
-            run.constitution,
-            model,
-            method,
-            principles=config.judge.principles or 0,
-            combine=config.judge.combine,
-            seed=config.seed,
-        ),
-    )
+    return in_chunks(pairs, labeler(run.config, run.constitution, model))
 
 
 def check_models(names: Mapping[str, str], place: Place) -> None:

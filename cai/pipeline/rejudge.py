@@ -18,11 +18,9 @@ from cai.config import load_config
 from cai.constitution.lock import read_lock
 from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem
-from cai.feedback.judge import judge
-from cai.feedback.revise import revise
 from cai.files import read_records
 from cai.functions import look_in
-from cai.pipeline.feedback import method_of
+from cai.pipeline.feedback import labeler, reviser
 from cai.pipeline.prompt_sets import with_prompt_sets
 from cai.pipeline.run import CACHE, CONFIG, CONSTITUTION_LOCK, Run, base_of
 from cai.records import Preference, Record, Revision
@@ -161,17 +159,8 @@ def resolve_constitution(name: str) -> Constitution:
 
 def _revise_again(run: Run) -> list[RevisionEffect]:
     before = _records(run, "revise", Revision)
-    config = run.config.revise
-    after = revise(
-        [revision.sample for revision in before],
-        run.constitution.with_examples(config.few_shot),
-        run.critic(STAGE),
-        rounds=config.rounds,
-        direct=config.direct,
-        seed=run.config.seed,
-        temperature=config.temperature,
-        max_tokens=config.max_tokens,
-    )
+    work = reviser(run.config, run.constitution, run.critic(STAGE))
+    after = work([revision.sample for revision in before])
     by_sample = {revision.sample.id: revision for revision in after}
     changes = [(revision, by_sample[revision.sample.id]) for revision in before]
     return [RevisionEffect(old, new, _first_difference(old, new)) for old, new in changes]
@@ -187,16 +176,8 @@ def _first_difference(before: Revision, after: Revision) -> int:
 
 def _judge_again(run: Run) -> list[LabelEffect]:
     before = _records(run, "judge", Preference)
-    config = run.config
-    after = judge(
-        [preference.comparison for preference in before],
-        run.constitution,
-        run.judge(STAGE),
-        method_of(config.judge, run.constitution, config.seed),
-        principles=config.judge.principles or 0,
-        combine=config.judge.combine,
-        seed=config.seed,
-    )
+    work = labeler(run.config, run.constitution, run.judge(STAGE))
+    after = work([preference.comparison for preference in before])
     return [LabelEffect(old, new) for old, new in zip(before, after, strict=True)]
 
 

@@ -132,7 +132,7 @@ def ppo_requests(dry_run: DryRun) -> list[RequestCount]:
     prompts = dry_run.of_kind(*training_sets(config))
     answer_tokens = config.ppo.rollout.max_tokens
     tokens = prompt_tokens(prompts) + answer_tokens + dry_run.principle_tokens
-    return [RequestCount(ratings * principles, tokens, 1)]
+    return [RequestCount(ratings * principles, tokens, 1 + config.reasoning_tokens)]
 
 
 def job_of(context: StageContext) -> TrainingJob:

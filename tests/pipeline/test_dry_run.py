@@ -109,3 +109,13 @@ def test_the_audit_is_in_the_dry_run_and_no_dearer_than_the_labels(project, meth
     assert few["audit"].requests < many["audit"].requests < many["judge"].requests
     none = dry_costs(project, "judge.method=option_logprobs", "audit.examples=false")
     assert "audit" not in none
+
+
+def test_models_that_may_reason_are_counted_with_their_reasoning(project):
+    plain = dry_costs(project, "judge.method=sampled_votes")
+    thinking = ("models.enable_thinking=true", "models.reasoning_tokens=1000")
+    costs_of = dry_costs(project, "judge.method=sampled_votes", *thinking)
+    for stage in ("revise", "judge"):
+        more = costs_of[stage].tokens_out - plain[stage].tokens_out
+        assert more == 1000 * plain[stage].requests > 0
+    assert costs_of["sample"] == plain["sample"]  # a policy answers at once
