@@ -28,8 +28,12 @@ CREATE TABLE IF NOT EXISTS usage (
 CREATE TABLE IF NOT EXISTS servers (
     name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS identities (
+    fingerprint TEXT PRIMARY KEY, identity TEXT NOT NULL
+) WITHOUT ROWID;
 """
-"""The responses; all that was ever paid, failed requests and probes included; and the servers."""
+"""The responses; all that was ever paid, failed requests and probes included; the servers; and what
+each of their models was known by."""
 
 
 def cache_key(fingerprint: str, rendered: str, request: Request) -> str:

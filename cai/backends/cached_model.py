@@ -119,6 +119,7 @@ class CachedModel:
         self._is_identified = True
         server: Any = self.backend
         before = self.cache.fingerprint_of(server.spec)
+        server.recall(self.cache.identities())
         try:
             self._check_budget()
             server.identify()
@@ -133,7 +134,7 @@ class CachedModel:
             self.cache.notes.append(
                 f"{server.spec} has another model than before: its earlier answers are not used"
             )
-        self.cache.remember(server.spec, server.fingerprint)
+        self.cache.remember(server.spec, server.fingerprint, server.identity.json)
 
     def _pay(self, probes: Sequence[Response]) -> None:
         """Count requests that a backend made of its own."""

@@ -1,27 +1,34 @@
-"""Which model a server has: what it reports, and what it answers to one question."""
+"""Which model a server has: what it reports, and what it answers to a few questions."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass, fields
-from pathlib import PurePosixPath
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from cai.backends.capabilities import PROBE_ATTEMPTS, Capabilities
 from cai.backends.protocol import Completion, GenerateRequest
 from cai.cleaning import excerpt
 from cai.keys import digest
 from cai.records import Message
+from cai.words import words
 
 if TYPE_CHECKING:
     from cai.backends.endpoint import Endpoint
 
-_QUESTION = GenerateRequest(
-    (Message(role="user", content="Write two words."),), seed=0, temperature=0.0, max_tokens=12
-)
 _SIZES = ("n_params", "n_vocab", "n_embd", "size")
 """What llama.cpp reports of the file that it serves."""
+MAX_TOKENS = 12
+MIN_AGREEMENT = 0.6
+"""The same model on other hardware rounds otherwise. Where two words are as likely, its answer
+goes on differently from there, but most of its answers stay the same."""
 
 
 @dataclass(frozen=True)
@@ -35,32 +42,64 @@ class Identity:
         root: Name of the folder or file of the weights, as the list of models has it.
         sizes: Sizes of the model, as the list of models has them.
         prompt_tokens: Length of one question, which depends on tokenizer and chat template.
-        text: The likeliest answer to it; empty if the server gives another one each time.
+        answers: The likeliest answers to a few questions; none if the server answers one question
+            differently each time.
     """
 
     reported: str = ""
     root: str = ""
     sizes: str = ""
     prompt_tokens: int = 0
-    text: str = ""
+    answers: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
         """Digest of all that is known."""
         return digest(asdict(self), 12)
 
+    @property
+    def json(self) -> str:
+        """All that is known, as :meth:`from_json` reads it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Identity:
+        """Read an identity.
+
+        Args:
+            text: What :attr:`json` was.
+        """
+        values = json.loads(text)
+        return cls(**values | {"answers": tuple(values["answers"])})
+
     def difference(self, other: Identity) -> str:
         """Return in what two identities differ, of what is known of both; empty if they agree.
 
         Args:
-            other: The identity of another server.
+            other: The identity of another server, or of the same one at another time.
         """
-        for field in fields(self):
-            own, its = getattr(self, field.name), getattr(other, field.name)
+        for name in ("reported", "root", "sizes", "prompt_tokens"):
+            own, its = getattr(self, name), getattr(other, name)
             if own and its and own != its:
-                name = field.name.replace("_", " ")
-                return f"{name} {excerpt(str(own), 60)!r} and {excerpt(str(its), 60)!r}"
+                return f"{name.replace('_', ' ')} {_shown(own)} and {_shown(its)}"
+        pairs = list(zip(self.answers, other.answers, strict=False))
+        if pairs and fmean(agreement(*pair) for pair in pairs) < MIN_AGREEMENT:
+            own, its = min(pairs, key=lambda pair: agreement(*pair))
+            return f"answers {_shown(own)} and {_shown(its)}"
         return ""
+
+
+def agreement(one: str, other: str) -> float:
+    """Return up to which part of their length two answers have the same words.
+
+    Args:
+        one: An answer.
+        other: The other answer.
+    """
+    both = words(one), words(other)
+    longest = max(map(len, both))
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(*both, strict=False))
+    return sum(1 for _ in same) / longest if longest else 1.0
 
 
 async def identify(endpoint: Endpoint, capabilities: Capabilities) -> Identity:
@@ -72,15 +111,17 @@ async def identify(endpoint: Endpoint, capabilities: Capabilities) -> Identity:
     """
     listed = await endpoint.list_models()
     entry = next((item for item in listed if item.get("id") == endpoint.model_name), {})
-    answers = [await endpoint.send(_QUESTION, capabilities, PROBE_ATTEMPTS) for _ in range(2)]
-    first, second = answers
-    assert isinstance(first, Completion)
+    first, again, *others = [
+        await endpoint.send(question, capabilities, PROBE_ATTEMPTS) for question in _questions()
+    ]
+    texts = [answer.text for answer in (first, *others) if isinstance(answer, Completion)]
+    has_failed = any(answer.finish_reason == "failed" for answer in (first, *others))
     return Identity(
         reported=_last_part(endpoint.reported_name),
         root=_last_part(entry.get("root")),
         sizes=_sizes(entry.get("meta")),
         prompt_tokens=first.tokens_in,
-        text=first.text if first == second and first.finish_reason != "failed" else "",
+        answers=tuple(texts) if first == again and not has_failed else (),
     )
 
 
@@ -96,6 +137,18 @@ def models_of(body: bytes) -> list[dict[str, Any]]:
         items = data if isinstance(data, list) else []
         return [item for item in items if isinstance(item, dict)]
     return []
+
+
+@cache
+def _questions() -> list[GenerateRequest]:
+    path = Path(__file__).with_name("identity.yaml")
+    texts: list[str] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    turns = [Message(role="user", content=text) for text in (texts[0], *texts)]
+    return [GenerateRequest((t,), seed=0, temperature=0.0, max_tokens=MAX_TOKENS) for t in turns]
+
+
+def _shown(value: object) -> str:
+    return repr(excerpt(str(value), 60))
 
 
 def _last_part(path: object) -> str:

@@ -207,16 +207,24 @@ class ResponseCache:
             row = self._db.execute(statement, (server,)).fetchone()
         return str(row[0]) if row else ""
 
-    def remember(self, server: str, fingerprint: str) -> None:
+    def identities(self) -> dict[str, str]:
+        """Return what the models of servers were known by, by their fingerprints."""
+        with self._disk_errors():
+            return dict(self._db.execute("SELECT fingerprint, identity FROM identities"))
+
+    def remember(self, server: str, fingerprint: str, identity: str) -> None:
         """Keep the fingerprint of a server.
 
         Args:
             server: Its name.
             fingerprint: Its fingerprint.
+            identity: What its model is known by; that of a known fingerprint stays as it is.
         """
         with self._disk_errors(), self._db:
             values = (server, fingerprint)
             self._db.execute("INSERT OR REPLACE INTO servers VALUES (?, ?)", values)
+            values = (fingerprint, identity)
+            self._db.execute("INSERT OR IGNORE INTO identities VALUES (?, ?)", values)
 
     def count(self, stage: str, response: Response) -> None:
         """Count a response of the model, for its stage and against the budget."""

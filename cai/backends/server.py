@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast, get_args
 
 import httpx2 as httpx
@@ -18,6 +18,7 @@ from cai.arguments import check_choice
 from cai.backends import openai_protocol
 from cai.backends.dispatch import Outcome, dispatch
 from cai.backends.endpoint import Endpoint
+from cai.backends.identity import Identity
 from cai.backends.openai_schema import Dialect
 from cai.backends.prefix_order import prefix_order
 from cai.backends.probing import Needs, probed
@@ -63,6 +64,7 @@ class ServerBackend:
         fingerprint: Names the model and how it is asked and, once :meth:`identify` was called, a
             digest of which model it is. The URLs are not part of it, so a server may move without
             making its responses in the cache useless.
+        identity: What its model is known by, once it was asked.
         settings: Limits on time, size and concurrency.
 
     Raises:
@@ -105,6 +107,8 @@ class ServerBackend:
         if any(settings.keys() - {"model"} for settings in own):
             parts.append(digest(own, 8))
         self._name = self.fingerprint = ":".join(parts)
+        self.identity = Identity()
+        self._known: dict[str, Identity] = {}
         self._is_settled = False
         self._probes: list[Response] = []
         self._queue: _RequestQueue | None = None
@@ -132,6 +136,14 @@ class ServerBackend:
             worker.cancel()
         if worker.error:
             raise worker.error
+
+    def recall(self, identities: Mapping[str, str]) -> None:
+        """Let a model that is known keep its fingerprint, although some answers have changed.
+
+        Args:
+            identities: What models are known by, as JSON, by their fingerprints.
+        """
+        self._known = {name: Identity.from_json(text) for name, text in identities.items()}
 
     def assume(self, fingerprint: str) -> None:
         """Take a server that does not answer for the one that it was before.
@@ -200,16 +212,25 @@ class ServerBackend:
     async def _probed(self, endpoints: Sequence[Endpoint], needs: Needs) -> list[Endpoint]:
         """Return the servers that can be used, and settle the fingerprint of their model."""
         usable = await probed(endpoints, self._probes, needs)
-        identity = usable[0].state.identity
-        assert identity is not None
-        fingerprint = f"{self._name}:{identity.digest}"
         if self._is_settled:
             return usable
+        identity = usable[0].state.identity
+        assert identity is not None
+        fingerprint = self._fingerprint_of(identity)
         if self.fingerprint not in (self._name, fingerprint):
             text = "does not have the model that it had before; run again to ask this one"
             raise LimitReached(f"{usable[0].url} {text}")
+        self.identity = identity
         self.fingerprint, self._is_settled = fingerprint, True
         return usable
+
+    def _fingerprint_of(self, identity: Identity) -> str:
+        """Return the fingerprint of a model; that of a known one if they agree."""
+        new = f"{self._name}:{identity.digest}"
+        known = [new, *self._known] if new in self._known else self._known
+        of_this = [name for name in known if name.rpartition(":")[0] == self._name]
+        agree = (name for name in of_this if not self._known[name].difference(identity))
+        return next(agree, new)
 
     async def _send_all(
         self, pending: _RequestQueue, put: Callable[[tuple[int, Response]], None]

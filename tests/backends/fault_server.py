@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from cai.backends.server import ServerBackend, ServerSettings
 
-PROBES = 5
+PROBES = 7
 """Requests that a backend sends first, to find out what the server can do."""
 RESET = "reset"
 """What a script returns to close the connection without a response."""

@@ -2,10 +2,10 @@
 
 import pytest
 from fault_server import PROBES, FaultServer
-from request_helpers import generate_requests
+from request_helpers import generate_requests, respond
 
 from cai.backends.budget import Budget
-from cai.backends.identity import Identity, models_of
+from cai.backends.identity import Identity, agreement, models_of
 from cai.backends.response_cache import ResponseCache
 from cai.backends.server import ServerBackend
 from cai.errors import InputError, LimitReached
@@ -37,6 +37,16 @@ class Renamed(FaultServer):
         return super().body(fields, number) | {"model": "org/other"}
 
 
+class Rounded(FaultServer):
+    """The same model on other hardware: one of its likeliest answers goes on differently."""
+
+    def body(self, fields, number):
+        body = super().body(fields, number)
+        if "lighthouse" in fields["messages"][-1]["content"]:
+            body["choices"][0]["message"]["content"] = "another sentence"
+        return body
+
+
 def texts(path, server, budget=None):
     with ResponseCache(path, budget) as cache:
         model = cache.cached_model(server.backend(), "s")
@@ -63,6 +73,56 @@ def test_the_same_model_at_another_url_keeps_its_answers(tmp_path):
     with FaultServer() as one, FaultServer() as moved:
         assert texts(path, one)[:2] == texts(path, moved)[:2]
         assert len(moved.requests) == PROBES
+
+
+def test_the_same_model_on_other_hardware_keeps_its_answers(tmp_path):
+    path = tmp_path / "m.sqlite"
+    with FaultServer() as one, Rounded() as moved:
+        assert texts(path, one)[:2] == texts(path, moved)[:2]
+        assert len(moved.requests) == PROBES
+        *_, cache = texts(path, one)
+        assert cache.usage["s"].cached == 3
+        assert cache.notes == []
+        backend = ServerBackend(f"{one.url},{moved.url}#m")
+        backend.identify()
+        assert len(backend.urls) == 2 and backend.notes == []
+
+
+def test_a_server_that_was_gone_may_come_back_on_other_hardware(tmp_path):
+    path = tmp_path / "m.sqlite"
+    with FaultServer() as one, Rounded() as moved:
+        _, before, _ = texts(path, one)
+        backend = moved.backend()
+        with ResponseCache(path) as cache:
+            backend.recall(cache.identities())
+        backend.assume(before)
+        assert len(respond(backend, REQUESTS)) == 3
+        assert backend.fingerprint == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "agree"),
+    [
+        ("a b c d", "a b c d", 1),
+        ("a b c d", "a b x d", 0.5),
+        ("a b", "a b or so", 0.5),
+        ("a b", "b a", 0),
+        ("你好世界", "你好吗", 0.5),
+        ("", "", 1),
+        ("", "a", 0),
+    ],
+)
+def test_answers_agree_up_to_their_first_difference(one, other, agree):
+    assert agreement(one, other) == agree == agreement(other, one)
+
+
+def test_most_answers_of_one_model_agree():
+    known = Identity(reported="m", answers=("a b c d", "e f g h", "i j k l"))
+    assert known.difference(Identity(answers=("a b c d", "e f g h", "x y z"))) == ""
+    assert known.difference(Identity(answers=("a b c x", "e f x y", "i j x y"))) != ""
+    what = known.difference(Identity(answers=("a b c d", "x f g h", "x y z")))
+    assert what == "answers 'e f g h' and 'x f g h'"
+    assert Identity.from_json(known.json) == known
 
 
 def test_server_whose_model_was_replaced_is_named(tmp_path):
@@ -103,7 +163,7 @@ def test_probes_are_paid_and_kept_within_the_budget(tmp_path):
 def test_two_urls_with_different_models_are_refused():
     with FaultServer() as one, Other() as other:
         backend = ServerBackend(f"{one.url},{other.url}#m")
-        with pytest.raises(InputError, match=r"are different models \(text '3 words'"):
+        with pytest.raises(InputError, match=r"are different models \(answers '\d+ words'"):
             backend.identify()
 
 
@@ -118,7 +178,7 @@ def test_answers_that_vary_are_no_part_of_the_identity():
 
 
 def test_only_what_both_report_is_compared():
-    known = Identity(reported="m", root="llama", prompt_tokens=9, text="Hi.")
+    known = Identity(reported="m", root="llama", prompt_tokens=9, answers=("Hi.",))
     assert known.difference(Identity(reported="m")) == ""
     assert known.difference(Identity(root="qwen")) == "root 'llama' and 'qwen'"
 
