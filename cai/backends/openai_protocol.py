@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
 
 from cai import templates
 from cai.backends.openai_schema import (
@@ -38,41 +42,6 @@ VOTE_TOKENS = 8
 """Maximum length of such an answer."""
 SPARE_LOGPROBS = 3
 """Tokens beside the options whose log-probabilities are requested of a model that reasons."""
-
-FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "complete": "stop",
-    "completed": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "model_length": "length",
-    "model_context_window_exceeded": "length",
-    "blocklist": "filtered",
-    "content_filter": "filtered",
-    "content_filtered": "filtered",
-    "guardrail_intervened": "filtered",
-    "prohibited_content": "filtered",
-    "recitation": "filtered",
-    "refusal": "filtered",
-    "safety": "filtered",
-    "sensitive": "filtered",
-    "spii": "filtered",
-}
-"""What the finish reasons of servers mean; any other (``tool_calls`` ...) is a failure."""
-INTERRUPTED = {
-    "abort",
-    "aborted",
-    "cancelled",
-    "error",
-    "insufficient_system_resource",
-    "network_error",
-    "timeout",
-}
-"""Finish reasons after which another attempt may succeed."""
 
 
 class InterruptedResponse(Exception):
@@ -262,10 +231,17 @@ def _interpret(reason: str) -> tuple[FinishReason, str]:
     """Return what a server's finish reason means, in upper or lower case, and why it is bad."""
     name = reason.strip().lower()
     shown = f"finish_reason {excerpt(reason, 60)!r}"
-    if name in INTERRUPTED:
+    finish_reason = _finish_reasons().get(name, "failed")
+    if finish_reason == "interrupted":
         raise InterruptedResponse(shown)
-    finish_reason = FINISH_REASONS.get(name, "failed")
     return finish_reason, shown if finish_reason in ("filtered", "failed") else ""
+
+
+@cache
+def _finish_reasons() -> dict[str, FinishReason | Literal["interrupted"]]:
+    path = Path(__file__).with_name("finish_reasons.yaml")
+    table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: meaning for meaning, names in table.items() for name in names}
 
 
 def _refused(refusal: str) -> str:

@@ -6,10 +6,11 @@ import asyncio
 import email.utils
 import math
 import random
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+
+from cai.backends.server_errors import find
 
 MAX_WAIT = 60.0
 """Seconds; a server that asks for a longer wait is asked again after this."""
@@ -19,11 +20,6 @@ ROUNDS_BEFORE_ANOTHER_TRY = 20
 """Rounds of successes after which a limit at which requests timed out is tried again."""
 QUEUED = 3.0
 """An answer that takes this many times longer for its tokens than the fastest one has waited."""
-_WAIT_IN_TEXT = re.compile(
-    r"(?:(?:try again|retry|wait|reset)[a-z ]{0,20} |retrydelay )"
-    r"(?:(\d{1,4})m)?(\d{1,6}(?:\.\d+)?) ?(ms|s)",
-    re.IGNORECASE,
-)
 TOKENS_READ_PER_WRITTEN = 50
 """Prompt tokens that take about as long as one generated token."""
 
@@ -193,7 +189,7 @@ def _number(value: str) -> float:
 
 def _seconds_in(text: str) -> float:
     """Seconds in "try again in 7m12.5s", "retry in 20 seconds" or "retryDelay 27s"."""
-    match = _WAIT_IN_TEXT.search(text)
+    match = find("wait", text)
     if match is None:
         return math.nan
     minutes, amount, unit = match.groups()

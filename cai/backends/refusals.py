@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cai.backends.capabilities import Capabilities
-from cai.backends.server_errors import ServerError
+from cai.backends.server_errors import ServerError, find
 
 _OPTIONAL = {
     "top_p": "is not sent",
@@ -18,19 +18,6 @@ _OPTIONAL = {
 """Fields that can be left out, and what follows from that."""
 _SHORT = ("n", "stop")
 """Names that are also words; they count only in quotes."""
-_SYSTEM_ROLE = re.compile(
-    r"system (role|message|prompt|instruction)|role.{0,20}system|developer instruction"
-    r"|roles must alternate|only user and assistant roles",
-    re.IGNORECASE,
-)
-_UNSUPPORTED = re.compile(r"instead|unsupported|not supported|deprecated", re.IGNORECASE)
-_REFUSAL = re.compile(
-    r"support|unknown|unrecogni|unexpected|permitted|allowed|accept|forbidden|cannot|can't|invalid"
-    r"|only|must|should|deprecated|extra|greater|more than|at most|between|exceed|range|less|large"
-    r"|many|remove|disable|one of|not available|not enabled",
-    re.IGNORECASE,
-)
-"""Words of a message that says what a request must not have."""
 _LEAST_LIMIT = 16
 """Numbers below this in a message are no limits on the length of answers."""
 _LEAST_LOGPROBS = 2
@@ -65,7 +52,7 @@ def learn(error: ServerError, fields: Mapping[str, Any], can: Capabilities) -> s
         if name in _OPTIONAL:
             return _leave_out(can, name)
     has_system = any(turn["role"] == "system" for turn in fields.get("messages", ()))
-    if has_system and _SYSTEM_ROLE.search(error.text):
+    if has_system and find("system_role", error.text):
         return _switch(
             can, "system_role", "takes no system message: it is put before the first turn"
         )
@@ -102,7 +89,7 @@ def _sent(fields: Mapping[str, Any]) -> list[str]:
 def _names(error: ServerError, name: str) -> bool:
     if name in error.fields:
         return True
-    if not _REFUSAL.search(error.text):
+    if not find("refusal", error.text):
         return False
     if name in _SHORT:
         return re.search(rf"[\"'`]{name}[\"'`]", error.text) is not None
@@ -124,7 +111,7 @@ def _leave_out(can: Capabilities, name: str) -> str:
 def _learn_limit(error: ServerError, fields: Mapping[str, Any], can: Capabilities) -> str | None:
     """Learn the other name of ``max_tokens``, or how many tokens an answer may have."""
     other = "max_completion_tokens"
-    if "max_tokens" in fields and other in error.text and _UNSUPPORTED.search(error.text):
+    if "max_tokens" in fields and other in error.text and find("renamed", error.text):
         is_new, can.renames_max_tokens = not can.renames_max_tokens, True
         return f"takes {other} in place of max_tokens" if is_new else ""
     limit = _limit_below(error, fields.get("max_tokens") or fields.get(other) or 0)

@@ -34,10 +34,8 @@ TRANSIENT = {408, 409, 425, 500, 502, 504, 520, 521, 522, 523, 524, 530}
 MAX_TEXT = 20_000
 """Characters of a body that are searched for words."""
 _MAX_DEPTH = 12
-_CODE_NAMES = {"code", "type", "status", "error_type", "error_code", "errorcode", "reason", "name"}
-_FIELD_NAMES = {"param", "field", "loc"}
-_ECHOES = {"input", "prompt", "messages", "flagged_input", "content_filter_result", "ctx", "url"}
-"""Fields that repeat the request, whose words say nothing about the error."""
+_BY_MEANING = {"codes", "words"}
+"""The tables of ``server_errors.yaml`` that have a list for each meaning."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class ServerError:
             return "key"
         by_words = by_code or self._by("words")
         if self.status in OVERLOADED:
-            is_final = by_words == "quota" or "request too large" in self.text.lower()
+            is_final = by_words == "quota" or find("too_large", self.text)
             return ("quota" if by_words == "quota" else "too_long") if is_final else "overloaded"
         if self.status == 403:
             return by_words if by_words in ("filtered", "quota", "model") else "key"
@@ -92,7 +90,7 @@ class ServerError:
     @property
     def room(self) -> tuple[int, int] | None:
         """Size of the context and of the prompt, in tokens, if the server says both."""
-        sizes = [self._number("context"), self._number("prompt")]
+        sizes = [_number("context", self.text), _number("prompt", self.text)]
         return (sizes[0], sizes[1]) if sizes[0] and sizes[1] else None
 
     def _by(self, kind: str) -> Meaning | None:
@@ -105,10 +103,6 @@ class ServerError:
                 return meaning
         return None
 
-    def _number(self, kind: str) -> int:
-        found = (pattern.search(self.text) for pattern in _table()[kind])
-        return next((int(match[1]) for match in found if match and len(match[1]) < 10), 0)
-
 
 class ErrorInBody(Exception):
     """A body with an error that was sent with status 200."""
@@ -116,6 +110,16 @@ class ErrorInBody(Exception):
     def __init__(self, error: ServerError) -> None:
         super().__init__(error.reason)
         self.error = error
+
+
+def find(kind: str, text: str) -> re.Match[str] | None:
+    """Return the first words of a kind in a message; None if it has none.
+
+    Args:
+        kind: A list of patterns in ``server_errors.yaml``, such as ``wait``.
+        text: The message.
+    """
+    return next((m for pattern in _table()[kind] if (m := pattern.search(text))), None)
 
 
 def read_error(status: int, body: str) -> ServerError:
@@ -130,14 +134,14 @@ def read_error(status: int, body: str) -> ServerError:
         parts = list(_parts(data, ""))
     except (ValueError, RecursionError):
         return ServerError(status, body, body[:MAX_TEXT])
+    # a code that is a number must not be taken for a number of tokens
+    texts = [f"{n} {t}" for n, t in parts if n not in _table()["code_fields"] or not t.isdigit()]
     return ServerError(
         _inner_status(data, status),
         body,
-        "\n".join(f"{n} {t}" for n, t in parts if n not in _CODE_NAMES or not t.isdigit())[
-            :MAX_TEXT
-        ],
-        {_plain(text) for name, text in parts if name in _CODE_NAMES},
-        [text.rpartition(".")[2] for name, text in parts if name in _FIELD_NAMES],
+        "\n".join(texts)[:MAX_TEXT],
+        {_plain(text) for name, text in parts if name in _table()["code_fields"]},
+        [text.rpartition(".")[2] for name, text in parts if name in _table()["part_fields"]],
     )
 
 
@@ -163,14 +167,14 @@ def _inner_status(data: Any, status: int) -> int:
     if status not in (200, 502):
         return status
     for name, text in _parts(data, ""):
-        if name in _CODE_NAMES and text.isdigit() and 400 <= int(text[:9]) < 600:
+        if name in _table()["code_fields"] and text.isdigit() and 400 <= int(text[:9]) < 600:
             return int(text[:9])
     return status
 
 
 def _parts(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Every text and number of a body with the name of its field; JSON inside a text is opened."""
-    if depth > _MAX_DEPTH or name in _ECHOES:
+    if depth > _MAX_DEPTH or name in _table()["echo_fields"]:
         return
     if isinstance(value, dict):
         for key, item in value.items():
@@ -194,9 +198,10 @@ def _inside(text: str, depth: int) -> Iterator[tuple[str, str]]:
         return
 
 
-def _is_number(name: str, text: str) -> bool:
-    """Tell whether a field is a numeric code, which must not be taken for a number of tokens."""
-    return name in _CODE_NAMES and text.isdigit()
+def _number(kind: str, text: str) -> int:
+    """Return a number in a message about a prompt that does not fit; 0 if it has none."""
+    found = (pattern.search(text) for pattern in _table()[kind])
+    return next((int(match[1]) for match in found if match and len(match[1]) < 10), 0)
 
 
 def _plain(text: str) -> str:
@@ -212,11 +217,8 @@ def _table() -> dict[str, Any]:
     def compiled(patterns: list[str]) -> list[re.Pattern[str]]:
         return [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
 
-    return {
-        "codes": {
-            meaning: {_plain(code) for code in codes} for meaning, codes in raw["codes"].items()
-        },
-        "words": {meaning: compiled(words) for meaning, words in raw["words"].items()},
-        "context": compiled(raw["context"]),
-        "prompt": compiled(raw["prompt"]),
-    }
+    codes = {meaning: {_plain(code) for code in codes} for meaning, codes in raw["codes"].items()}
+    words = {meaning: compiled(words) for meaning, words in raw["words"].items()}
+    fields = {name: set(raw[name]) for name in ("code_fields", "part_fields", "echo_fields")}
+    patterns = {name: compiled(raw[name]) for name in raw.keys() - fields.keys() - _BY_MEANING}
+    return {"codes": codes, "words": words, **fields, **patterns}
