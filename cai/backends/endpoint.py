@@ -14,12 +14,12 @@ import openai
 from cai.backends import openai_protocol
 from cai.backends.capabilities import Capabilities
 from cai.backends.dispatch import Retry, dispatch
-from cai.backends.identity import models_of
+from cai.backends.identity import list_models
 from cai.backends.openai_protocol import VOTE_SAMPLES, InterruptedResponse, MissingLogprobs
 from cai.backends.openai_schema import Body, MalformedResponse, parse_body
 from cai.backends.protocol import GenerateRequest, Request, Response, failed
 from cai.backends.rate_limit import AdaptiveLimiter, retry_after
-from cai.backends.refusals import adapted, learn
+from cai.backends.refusals import adapted, first_named, learn
 from cai.backends.served_model import EndpointState, ServedModel, ServerSettings
 from cai.backends.server_address import Access, access_to
 from cai.backends.server_errors import ErrorInBody, ServerError, error_in, read_error
@@ -29,8 +29,6 @@ from cai.config.servers import Address
 from cai.errors import InputError, LimitReached, Problem
 from cai.keys import digest
 
-LIST_TIMEOUT = 10.0
-"""Seconds to wait for the list of models."""
 LEAST_ROOM = 16
 """Fewer tokens than this are no answer, so a prompt that leaves less room is too long."""
 CHARACTERS_PER_TOKEN = 3
@@ -76,7 +74,7 @@ class Endpoint:
         self.is_reachable, self.was_refused = True, False
         self.probes: list[Response] | None = None
         self._http = http
-        self._server = address.server
+        self._server, self._name = address.server, address.name
         self._model = model
         self._access: Access = access_to(address)
         self._deadline = self._server.timeout or settings.deadline
@@ -112,17 +110,7 @@ class Endpoint:
 
     async def list_models(self) -> list[dict[str, Any]]:
         """Return what the server reports of its models; nothing if it has no such list."""
-        access = self._access
-        try:
-            async with asyncio.timeout(LIST_TIMEOUT):
-                response = await self._http.get(
-                    f"{access.base_url}/models",
-                    params=access.query,
-                    headers={"Authorization": f"Bearer {access.key or 'none'}"} | access.headers,
-                )
-        except (httpx.HTTPError, TimeoutError):
-            return []
-        return models_of(response.content) if response.is_success else []
+        return await list_models(self._http, self._access)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -182,7 +170,9 @@ class Endpoint:
             LimitReached: If the quota is used up.
         """
         request = self._with_own_settings(request)
-        expected = self._expected_tokens(request)
+        characters = sum(len(message.content) for message in request.messages)
+        most = request.max_tokens if isinstance(request, GenerateRequest) else 1
+        expected = self.state.pacer.expect(characters / CHARACTERS_PER_TOKEN, most)
         async with self.limiter.enter():
             await self.state.pacer.wait(expected)
             if self.is_stopped() or is_left_alone():
@@ -193,7 +183,7 @@ class Endpoint:
             self.state.faults += result.is_fault
         else:
             self.state.faults = 0
-            self.state.pacer.correct(expected, result.tokens_in + result.tokens_out)
+            self.state.pacer.correct(expected, result.tokens_in, result.tokens_out)
         return result
 
     def _with_own_settings(self, request: Request) -> Request:
@@ -204,11 +194,6 @@ class Endpoint:
         temperature = request.temperature if own.temperature is None else own.temperature
         max_tokens = own.max_tokens or request.max_tokens
         return replace(request, temperature=temperature, max_tokens=max_tokens)
-
-    def _expected_tokens(self, request: Request) -> float:
-        characters = sum(len(message.content) for message in request.messages)
-        most = request.max_tokens if isinstance(request, GenerateRequest) else 1
-        return characters / CHARACTERS_PER_TOKEN + most
 
     async def _attempt(self, request: Request, can: Capabilities) -> Response | Retry:
         """Send a request once; the cases in which it has no response are listed here."""
@@ -289,6 +274,10 @@ class Endpoint:
         if learnt is not None and self._fields(request, can) != fields:
             self.note(learnt)
             return Retry(error.reason, is_failure=False, is_fault=False)
+        own = first_named(error, self._server.extra_body)
+        if own and self._name and not self.state.has_answered:
+            text = f"{self.url} does not take it ({error.reason.strip()}); leave it out"
+            raise InputError([Problem(f"servers.{self._name}.extra_body.{own}", text)])
         if meaning == "model":
             text = f"does not know the model {self._model.name!r}, or has no such path"
             raise InputError([Problem(self.url, f"{text} ({error.reason.strip()})")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from dataclasses import asdict, dataclass
@@ -11,10 +12,12 @@ from pathlib import Path, PurePosixPath
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import httpx2 as httpx
 import yaml
 
 from cai.backends.capabilities import PROBE_ATTEMPTS, Capabilities
 from cai.backends.protocol import Completion, GenerateRequest
+from cai.backends.server_address import Access
 from cai.cleaning import excerpt
 from cai.keys import digest
 from cai.records import Message
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 _SIZES = ("n_params", "n_vocab", "n_embd", "size")
 """What llama.cpp reports of the file that it serves."""
+LIST_TIMEOUT = 10.0
+"""Seconds to wait for the list of models."""
 MAX_TOKENS = 12
 MIN_AGREEMENT = 0.6
 """The same model on other hardware rounds otherwise. Where two words are as likely, its answer
@@ -123,6 +128,25 @@ async def identify(endpoint: Endpoint, capabilities: Capabilities) -> Identity:
         prompt_tokens=first.tokens_in,
         answers=tuple(texts) if first == again and not has_failed else (),
     )
+
+
+async def list_models(http: httpx.AsyncClient, access: Access) -> list[dict[str, Any]]:
+    """Return what a server reports of its models; nothing if it has no such list.
+
+    Args:
+        http: The client.
+        access: The base URL, with its key and headers.
+    """
+    try:
+        async with asyncio.timeout(LIST_TIMEOUT):
+            response = await http.get(
+                f"{access.base_url}/models",
+                params=access.query,
+                headers={"Authorization": f"Bearer {access.key or 'none'}"} | access.headers,
+            )
+    except (httpx.HTTPError, TimeoutError):
+        return []
+    return models_of(response.content) if response.is_success else []
 
 
 def models_of(body: bytes) -> list[dict[str, Any]]:

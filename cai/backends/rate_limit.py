@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from cai.backends.server_errors import find
 
@@ -20,6 +21,8 @@ ROUNDS_BEFORE_ANOTHER_TRY = 20
 """Rounds of successes after which a limit at which requests timed out is tried again."""
 QUEUED = 3.0
 """An answer that takes this many times longer for its tokens than the fastest one has waited."""
+FIRST_ANSWERS = 8
+"""Answers after which their mean length is what is expected of the next one."""
 TOKENS_READ_PER_WRITTEN = 50
 """Prompt tokens that take about as long as one generated token."""
 
@@ -113,6 +116,20 @@ class AdaptiveLimiter:
             self._last_overload = self._clock()
 
 
+class Expected(NamedTuple):
+    """Tokens that a request is expected to use.
+
+    Attributes:
+        prompt: Those of the prompt.
+        answer: Those of the answer.
+        is_answer: Whether an answer is wanted, and not the probabilities of one token.
+    """
+
+    prompt: float
+    answer: float
+    is_answer: bool = True
+
+
 class Pacer:
     """Spreads requests, so that no more than a number of them and of tokens falls in a minute.
 
@@ -126,12 +143,24 @@ class Pacer:
         self._tokens = tokens
         self._next_request = 0.0
         self._next_token = 0.0
+        self._answers = self._generated = 0
 
-    async def wait(self, tokens: float) -> None:
+    def expect(self, prompt: float, most: int) -> Expected:
+        """Return how many tokens a request will use, by the length of the answers so far.
+
+        Args:
+            prompt: Tokens of the prompt.
+            most: The most that are generated, which the first answers are expected to have.
+        """
+        is_known = self._answers >= FIRST_ANSWERS
+        mean = self._generated / self._answers if is_known else most
+        return Expected(prompt, min(mean, most), is_answer=most > 1)
+
+    async def wait(self, expected: Expected) -> None:
         """Wait until a request may be sent.
 
         Args:
-            tokens: How many tokens it is expected to use.
+            expected: How many tokens it will use.
         """
         now = asyncio.get_running_loop().time()
         ready = now
@@ -142,13 +171,23 @@ class Pacer:
         if self._tokens:
             self._next_token = max(now, self._next_token)
             ready = max(ready, self._next_token)
-            self._next_token += tokens * 60 / self._tokens
+            self._next_token += (expected.prompt + expected.answer) * 60 / self._tokens
         await asyncio.sleep(ready - now)
 
-    def correct(self, expected: float, used: float) -> None:
-        """Replace an expected number of tokens by the true one."""
+    def correct(self, expected: Expected, tokens_in: int, tokens_out: int) -> None:
+        """Replace an expected number of tokens by the true one.
+
+        Args:
+            expected: What was expected of the request.
+            tokens_in: Number of prompt tokens.
+            tokens_out: Number of generated tokens.
+        """
+        if expected.is_answer and tokens_out:
+            self._answers += 1
+            self._generated += tokens_out
+        used = tokens_in + tokens_out
         if self._tokens and used:
-            self._next_token += (used - expected) * 60 / self._tokens
+            self._next_token += (used - expected.prompt - expected.answer) * 60 / self._tokens
 
 
 def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
@@ -162,9 +201,9 @@ def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
     Returns:
         Seconds to wait, at most ``MAX_WAIT``; None if the server does not say it.
     """
-    milliseconds = headers.get("retry-after-ms", "").strip()
-    value = headers.get("retry-after", "").strip()
-    seconds = _number(milliseconds) / 1000 if milliseconds else _seconds(value)
+    seconds = _number(headers.get("retry-after-ms", "").strip()) / 1000
+    if math.isnan(seconds):
+        seconds = _seconds(headers.get("retry-after", "").strip())
     if math.isnan(seconds):
         seconds = _seconds_in(text)
     return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_WAIT)

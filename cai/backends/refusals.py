@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cai.backends.capabilities import Capabilities
@@ -59,6 +59,16 @@ def learn(error: ServerError, fields: Mapping[str, Any], can: Capabilities) -> s
     return None
 
 
+def first_named(error: ServerError, names: Iterable[str]) -> str:
+    """Return the first field that a refusal names; empty if it names none.
+
+    Args:
+        error: The refusal.
+        names: Fields of the request.
+    """
+    return next((name for name in names if _names(error, name)), "")
+
+
 def adapted(fields: dict[str, Any], can: Capabilities) -> dict[str, Any]:
     """Return the fields of a request without what the server does not take.
 
@@ -93,7 +103,7 @@ def _names(error: ServerError, name: str) -> bool:
         return False
     if name in _SHORT:
         return re.search(rf"[\"'`]{name}[\"'`]", error.text) is not None
-    return re.search(rf"(?<![\w-]){name}(?![\w-])", error.text) is not None
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", error.text) is not None
 
 
 def _switch(can: Capabilities, name: str, note: str) -> str:

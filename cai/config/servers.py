@@ -134,11 +134,13 @@ class Address(NamedTuple):
         url: The base URL.
         server: The settings.
         may_use_default_key: Whether the key may be ``OPENAI_API_KEY`` if ``key_env`` is not set.
+        name: The server's name in the run file; empty if it has none.
     """
 
     url: str
     server: Server
     may_use_default_key: bool = True
+    name: str = ""
 
 
 Servers = Mapping[str, Server]
@@ -195,8 +197,8 @@ def addresses(urls: str, servers: Servers | None = None) -> Iterator[Address]:
     for part in map(str.strip, urls.split(",")):
         own = (servers or {}).get(part)
         if own is not None:
-            for url, provider, _ in addresses(own.url or part):
-                yield Address(url, _merged(provider, own), own.key_env is None)
+            for url, provider, *_ in addresses(own.url or part):
+                yield Address(url, _merged(provider, own), own.key_env is None, part)
         elif part in known:
             yield Address(known[part].url or "", known[part])
         elif "://" in part:

@@ -6,7 +6,7 @@ import email.utils
 import pytest
 
 from cai.backends import rate_limit
-from cai.backends.rate_limit import AdaptiveLimiter, backoff, retry_after
+from cai.backends.rate_limit import FIRST_ANSWERS, AdaptiveLimiter, Pacer, backoff, retry_after
 
 
 def test_limit_grows_fast_until_the_first_overload_then_slowly():
@@ -68,6 +68,9 @@ def test_limiter_admits_everyone_and_never_too_many():
     ("headers", "expected"),
     [
         ({"retry-after": "3"}, 3.0),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "1"}, 1.0),
         ({"retry-after": "1e9"}, 60.0),
         ({"retry-after": "-5"}, 0.0),
         ({"retry-after": "soon"}, None),
@@ -83,6 +86,19 @@ def test_retry_after_as_a_date(monkeypatch):
     monkeypatch.setattr(rate_limit.time, "time", lambda: 1_700_000_000.0)
     date = email.utils.formatdate(1_700_000_010.0, usegmt=True)
     assert retry_after({"retry-after": date}) == 10.0
+
+
+def test_answers_are_expected_to_be_as_long_as_those_before():
+    pacer = Pacer(tokens=1000)
+    for _ in range(FIRST_ANSWERS):
+        expected = pacer.expect(10, 500)
+        assert expected.answer == 500
+        pacer.correct(expected, 10, 40)
+    pacer.correct(pacer.expect(10, 1), 10, 1)  # the probabilities of one token
+    assert pacer.expect(10, 500).answer == 40
+    assert pacer.expect(10, 30).answer == 30
+    pacer.correct(pacer.expect(10, 500), 0, 0)  # a server that counts no tokens
+    assert pacer.expect(10, 500).answer == 40
 
 
 def test_backoff_doubles_up_to_a_minute():

@@ -68,6 +68,22 @@ def test_settings_that_change_answers_are_in_the_fingerprint():
     assert len({plain, *others}) == 4
 
 
+def test_a_field_of_ones_own_that_is_refused_is_named():
+    def script(number, fields):
+        return (
+            (400, {}, {"error": "Unknown parameter: 'provider'"}) if "provider" in fields else None
+        )
+
+    with FaultServer(script) as server:
+        own = Server(url=server.url, extra_body={"tier": "flex", "provider": {"order": ["x"]}})
+        with pytest.raises(InputError) as caught:
+            respond(backend_of("fast#m", fast=own), generate_requests(3))
+    place = "servers.fast.extra_body.provider"
+    assert str(caught.value).startswith(f"{place}: {server.url} does not take it (400 ")
+    assert str(caught.value).endswith("'provider'\"}); leave it out")
+    assert len(server.requests) == 1
+
+
 def test_keys_of_own_variables_are_hidden(monkeypatch):
     monkeypatch.setenv("TEAM_LLM", KEY)
 
