@@ -6,6 +6,7 @@ import fnmatch
 import json
 import re
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -25,6 +26,8 @@ from cai.records import Comparison, Preference, Prompt, Sample, Step
 
 MAX_DRAWS = 8
 """Seeds that are tried until an answer violates a principle."""
+CACHE_FILE = Path("runs/try/responses.sqlite")
+"""Where responses are remembered."""
 MAX_UNKNOWN_WORDS = 5
 """Unknown words that are printed."""
 
@@ -73,6 +76,7 @@ def try_(
         int | None,
         typer.Option(help="Seed of all draws; by default the first that shows a problem."),
     ] = None,
+    cache: Annotated[Path, typer.Option(help="File that remembers responses.")] = CACHE_FILE,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     strict: Annotated[
@@ -82,15 +86,16 @@ def try_(
     """Answer, critique, revise and judge one prompt.
 
     The critique is by a principle that the answer violates. If it violates none, the model is asked
-    again with the next seed, unless --seed is given.
+    again with the next seed, unless --seed is given. Responses are remembered, so that the same
+    command asks nothing twice.
 
     Example: cai try "Write something rude about Amy."
     """
     selected = select_principles(load_constitution(constitution), principle)
     asked = Prompt.of(prompt)
     seeds = range(MAX_DRAWS) if seed is None else [seed]
-    with ResponseCache(":memory:") as cache:
-        cached_model = cache.cached_model(open_backend(model), "try")
+    with ResponseCache(cache) as responses:
+        cached_model = responses.cached_model(open_backend(model), "try")
         if model == REFERENCE:
             _warn_of_unknown_words(prompt)
         answer, broken = _first_violation(asked, selected, cached_model, seeds)

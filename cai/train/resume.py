@@ -121,7 +121,7 @@ class Resume:
         """Tell whether a state is of this training."""
         try:
             return bool(read_json(folder / STATE)["key"] == self.key)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
 
     def clear(self) -> None:
@@ -146,7 +146,7 @@ def _is_intact(folder: Path) -> bool:
     """Tell whether every file of a state is as it was written."""
     try:
         sums: dict[str, str] = read_json(folder / SUMS)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     if not isinstance(sums, dict) or STATE not in sums:
         return False

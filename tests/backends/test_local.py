@@ -1,6 +1,7 @@
 """The in-process backend on models small enough to check by hand."""
 
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,9 +16,13 @@ from cai.backends import cached_model, local, open_backend
 from cai.backends.local import LocalBackend
 from cai.backends.protocol import GenerateRequest, LoglikelihoodRequest
 from cai.backends.response_cache import ResponseCache
+from cai.constitution import load_constitution
 from cai.errors import InputError
+from cai.feedback.judge import judge
+from cai.feedback.sampled_verdicts import SampledVotes
+from cai.models.decode import Decoded
 from cai.models.load import load_tokenizer
-from cai.records import Message
+from cai.records import Comparison, Message, Prompt
 
 
 def conversation(*texts):
@@ -25,6 +30,12 @@ def conversation(*texts):
     return tuple(Message(role=roles[i % 2], content=text) for i, text in enumerate(texts))
 
 
+SWITCH = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</think>')[-1] }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>"
+    "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+"""A chat template that lets a model reason, or keeps it from that."""
 CONVERSATIONS = [
     conversation("Hello."),
     conversation(
@@ -205,3 +216,36 @@ def test_characters_that_the_tokenizer_does_not_know_are_named_once(tmp_path):
     respond(backend, [LoglikelihoodRequest(conversation("wörld é"), ("a", "b"))])
     (note,) = backend.notes
     assert note.endswith("does not know some characters of the texts, such as é ö")
+
+
+@pytest.mark.parametrize("verdict", ["A", "B", ""])
+def test_a_judge_that_reasons_is_read_after_its_thought(tiny, tmp_path, monkeypatch, verdict):
+    folder = Path(shutil.copytree(tiny, tmp_path / "thinker"))
+    (folder / "chat_template.jinja").write_text(SWITCH)
+    backend = LocalBackend(str(folder), enable_thinking=True, reasoning_tokens=9)
+    thought = "<think>B is longer. The answer is B.</think>" if verdict else "<think>Is it A"
+    written = thought + (f"The answer is {verdict}<|end|>" if verdict else "")
+    prompts = []
+
+    def think(model, rows, *, max_tokens, **_):
+        assert max_tokens == SampledVotes.max_tokens + 9
+        prompts.extend(map(backend.format.tokenizer.decode, rows))
+        tokens = backend.format.tokenizer(written).input_ids
+        return [Decoded(tokens, bool(verdict), [0.0] * len(tokens)) for _ in rows]
+
+    monkeypatch.setattr(local, "decode", think)
+    pair = Comparison.of(Prompt.of("Hello."), "Hi.", "Good day.")
+    model = ResponseCache(":memory:").cached_model(backend)
+    (label,) = judge([pair], load_constitution("harmless"), model, SampledVotes(samples=1))
+    assert len(prompts) == 2
+    # nothing is begun that would keep it from reasoning
+    assert all(prompt.endswith("<|assistant|>") for prompt in prompts)
+    if verdict:
+        # the same letter in both orders is half a vote for each answer
+        assert (label.p_first, label.status) == (0.5, "ok")
+        evidence = label.judgments[0].evidence
+        assert evidence["sampled_votes"] == 2
+        assert evidence["share_order_1"] == float(verdict == "A")
+    else:
+        assert (label.p_first, label.status) == (None, "truncated")
+        assert "models.reasoning_tokens" in label.reason

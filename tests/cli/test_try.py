@@ -18,6 +18,12 @@ def reference():
     return open_backend("reference")
 
 
+@pytest.fixture(autouse=True)
+def working_folder(monkeypatch, tmp_path):
+    """An empty one: responses are remembered there."""
+    monkeypatch.chdir(tmp_path)
+
+
 def attempt(monkeypatch, backend, *arguments):
     monkeypatch.setattr(try_, "open_backend", lambda name: backend)
     return CliRunner().invoke(app, ["try", *arguments])
@@ -117,3 +123,20 @@ def test_no_answer_ends_in_one_line(monkeypatch):
 def test_unknown_principle_is_refused_with_a_suggestion(monkeypatch, reference):
     done = attempt(monkeypatch, reference, "Hi.", "--principle", "reference/insults")
     assert "did you mean 'reference/insult'" in str(done.exception)
+
+
+@pytest.mark.parametrize("options", [(), ("--cache", "mine.sqlite")])
+def test_the_same_command_asks_nothing_twice(monkeypatch, tmp_path, options):
+    asked = []
+
+    def reply(messages, seed):
+        asked.append(messages)
+        return "Amy is an idiot."
+
+    backend = ScriptedBackend(reply, lambda messages, choices: (0.0, -9.0))
+    command = (README_PROMPT, "--model", "m", *options)
+    first = attempt(monkeypatch, backend, *command).stdout
+    count = len(asked)
+    assert attempt(monkeypatch, backend, *command).stdout == first
+    assert len(asked) == count > 0
+    assert (tmp_path / (options[-1] if options else "runs/try/responses.sqlite")).is_file()

@@ -168,6 +168,24 @@ def test_damaged_state_is_refused_and_training_restarts(tiny, tmp_path, capsys, 
     assert "step-4 is damaged and is not used" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "sums",
+    ["", "{", "[1]", "[" * 100_000, "{}", '{"state.json": 7}', '{"state.json": "0", "": ""}'],
+)
+def test_a_state_with_damaged_sums_is_not_used(tmp_path, capsys, sums):
+    saved = resume.Resume(tmp_path / "out", ["data"], Training(save_seconds=0.0))
+    folder = saved.folder / "step-4"
+    folder.mkdir(parents=True)
+    content = json.dumps({"key": saved.key, "done": 4, "engines": {}})
+    (folder / "state.json").write_text(content)
+    whole = {"state.json": resume.sha256(folder / "state.json")}
+    (folder / "sha256.json").write_text(json.dumps(whole))
+    assert saved.load({})["done"] == 4
+    (folder / "sha256.json").write_text(sums)
+    assert saved.load({}) == {}
+    assert "step-4 is damaged and is not used" in capsys.readouterr().err
+
+
 def test_kill_while_saving_keeps_the_previous_state(tiny, tmp_path, monkeypatch, whole_sft):
     save_file, written = resume.save_file, []
 
