@@ -107,6 +107,17 @@ def test_the_pages_show_many_commands():
     assert sum(len(invocations(page)) for page in PAGES) > 50
 
 
+def test_tests_that_the_pages_name_exist():
+    named = re.findall(r"`(\w+/\w+\.py)::(\w+)`", prose(ROOT / "docs/reference/problems.md"))
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not (path := ROOT / "tests" / file).is_file() or f"def {name}(" not in path.read_text()
+    ]
+    assert len(named) > 50
+    assert missing == []
+
+
 def is_setting(keys: list[str]) -> bool:
     """Whether a run or training file has this setting or section."""
     for kind in (RunConfig, TrainingConfig):
