@@ -11,12 +11,14 @@ import pytest
 @pytest.fixture(scope="module")
 def wheel(root, tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", out, root],
-        check=True,
-        capture_output=True,
-    )
+    build("wheel", root, out)
     return next(out.glob("*.whl"))
+
+
+def build(target, root, out):
+    """Build with the tool that ``pip`` would install first, in an environment of its own."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", out]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
 
 
 def test_the_wheel_carries_everything(wheel, root):
@@ -89,12 +91,7 @@ def test_no_large_file_is_tracked(root):
 
 
 def test_the_sdist_holds_the_project_and_nothing_else(root, tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path],
-        cwd=root,
-        check=True,
-        capture_output=True,
-    )
+    build("sdist", root, tmp_path)
     (sdist,) = tmp_path.glob("*.tar.gz")
     assert sdist.stat().st_size < 12 * MEGABYTE
     with tarfile.open(sdist) as archive:
