@@ -1,9 +1,16 @@
 """A project's run, in this process or by the command line, and what it leaves there."""
 
+import contextlib
+import io
+import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
+from cai.cli.app import app, main
 from cai.config import load_config
 from cai.constitution.load import find_constitution, load_constitution
 from cai.files import read_json
@@ -13,16 +20,49 @@ from cai.pipeline.run import open_run
 
 
 def cai(project: Path, *arguments: str, check: bool = True, **options):
-    done = subprocess.run(
-        [sys.executable, "-m", "cai", *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
+    """Run a command in this process, or in one of its own if it needs surroundings of its own."""
+    if options:
+        command = [sys.executable, "-m", "cai", *arguments]
+        done = subprocess.run(
+            command, cwd=project, capture_output=True, text=True, check=False, **options
+        )
+    else:
+        done = called(project, arguments)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def called(project, arguments):
+    """What a command prints and returns; starting a process for it would take some seconds."""
+    code, out, err = 0, io.StringIO(), io.StringIO()
+    with (
+        left_as_it_was(project),
+        contextlib.chdir(project),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main(partial(app, list(arguments)))
+        except SystemExit as error:
+            code = error.code or 0
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def left_as_it_was(project):
+    """Restore what a command changes of its process; another project has other modules."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    path = list(sys.path)
+    try:
+        with mock.patch.dict(os.environ):
+            yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        sys.path[:] = path
+        for name, module in list(sys.modules.items()):
+            if (getattr(module, "__file__", None) or "").startswith(str(project)):
+                del sys.modules[name]
 
 
 class Lines(NullReporter):

@@ -88,7 +88,7 @@ def ppo_config(num_updates, kl_coef):
     )
 
 
-@pytest.mark.parametrize("beta", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("beta", [0.3, pytest.param(1.0, marks=pytest.mark.slow), 3.0])
 def test_ppo_finds_the_optimal_policy(small, tmp_path, beta):
     score = score_by_token(REWARDS)
     train_ppo([PROMPT], small, tmp_path, ppo_config(60, beta), score=score, options=PLAIN)
@@ -100,7 +100,7 @@ def test_ppo_finds_the_optimal_policy(small, tmp_path, beta):
     assert total_variation(policy, wrong) > 0.06 or total_variation(optimum, wrong) < 0.09
 
 
-@pytest.mark.parametrize("bound", [0.05, 0.25])
+@pytest.mark.parametrize("bound", [pytest.param(0.05, marks=pytest.mark.slow), 0.25])
 def test_ppo_constraint_is_met_at_the_optimum(small, tmp_path, bound):
     constraints = REWARDS.flip(0) * 0.8 - REWARDS * 0.6  # mostly against the reward
     constraint = ConstraintReward(score_by_token(constraints), bound)
