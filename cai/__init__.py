@@ -40,6 +40,8 @@ _MODULES = {
     "Training": "cai.config",
     "TrainingConfig": "cai.config",
     "load_config": "cai.config",
+    "Suite": "cai.config.suite",
+    "load_suite": "cai.config.suite_files",
     "load_training": "cai.config",
     "Constitution": "cai.constitution",
     "Principle": "cai.constitution",
@@ -49,11 +51,16 @@ _MODULES = {
     "read_pairs": "cai.data.pairs",
     "read_preferences": "cai.data.preferences",
     "read_prompts": "cai.data.prompts",
+    "Case": "cai.data.cases",
+    "read_cases": "cai.data.cases",
     "ArgumentError": "cai.errors",
     "CaiError": "cai.errors",
     "InputError": "cai.errors",
     "LimitReached": "cai.errors",
     "RunFailed": "cai.errors",
+    "Grade": "cai.evaluate.grades",
+    "run_suite": "cai.evaluate.suites",
+    "suite_results": "cai.evaluate.suites",
     "compare": "cai.feedback.compare",
     "judge": "cai.feedback.judge",
     "ChainOfThought": "cai.feedback.sampled_verdicts",
@@ -110,10 +117,14 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from cai.config import TrainingConfig as TrainingConfig
     from cai.config import load_config as load_config
     from cai.config import load_training as load_training
+    from cai.config.suite import Suite as Suite
+    from cai.config.suite_files import load_suite as load_suite
     from cai.constitution import Constitution as Constitution
     from cai.constitution import Principle as Principle
     from cai.constitution import load_constitution as load_constitution
     from cai.data.answers import read_answers as read_answers
+    from cai.data.cases import Case as Case
+    from cai.data.cases import read_cases as read_cases
     from cai.data.demonstrations import read_demonstrations as read_demonstrations
     from cai.data.pairs import read_pairs as read_pairs
     from cai.data.preferences import read_preferences as read_preferences
@@ -123,6 +134,9 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from cai.errors import InputError as InputError
     from cai.errors import LimitReached as LimitReached
     from cai.errors import RunFailed as RunFailed
+    from cai.evaluate.grades import Grade as Grade
+    from cai.evaluate.suites import run_suite as run_suite
+    from cai.evaluate.suites import suite_results as suite_results
     from cai.feedback.compare import compare as compare
     from cai.feedback.judge import judge as judge
     from cai.feedback.judge_methods import CritiqueOdds as CritiqueOdds

@@ -53,6 +53,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "cai.cli.judge:judge", "Label your own pairs of answers by a constitution"
         ),
     },
+    "Evaluate": {
+        "eval": Command("cai.cli.eval:eval_", "Evaluate models on suites, with intervals"),
+    },
     "Inspect": {
         "inspect": Command(
             "cai.cli.inspect:inspect", "Try a model and show what will be done with it"

@@ -83,7 +83,7 @@ def judge(
     work = Work(
         items=data.comparisons,
         models={"--judge": command.config.judge_model},
-        open=lambda run, _: run.judge("judge"),
+        open=lambda run, *_: run.judge("judge"),
         make=make,
     )
     if dry_run:

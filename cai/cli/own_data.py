@@ -1,4 +1,4 @@
-"""What ``cai sample``, ``cai revise`` and ``cai judge`` share: options, dry run, work, summary."""
+"""What ``cai sample``, ``revise``, ``judge`` and ``eval`` share: options, dry run, summary."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from cai.constitution import Constitution, load_constitution
 from cai.constitution.load import find_constitution
 from cai.data.record_files import check_record_file, write_record_file
 from cai.errors import InputError, Problem, RunFailed
+from cai.evaluate.grades import Grade
 from cai.functions import look_in
 from cai.pipeline.failures import REMEDIES, Limit, failure_counts
 from cai.pipeline.lock import lock_file
@@ -34,6 +35,8 @@ from cai.templates import template_set
 
 CONSTITUTION = "harmless"
 """The constitution that is used unless another is named."""
+POLICY = "--model"
+"""How the options that name policies begin."""
 COUNTED = 32
 """Records on which the number of requests of all is estimated, for the progress."""
 
@@ -106,16 +109,20 @@ class Work:
     Attributes:
         items: What it works on.
         models: The name of each model, by the option or setting that names it.
-        open: Opens a model of a run by its name.
-        make: Makes records of some items with the models by name.
+        open: Opens a model of a run by the option that names it, and its name.
+        make: Makes records of some items with the models by option.
         limit: The setting that cuts its answers off.
+        noun: What the items are, in the plural.
+        may_fail: Whether the command ends well if most of its records cannot be used.
     """
 
     items: Sequence[Any]
     models: Mapping[str, str]
-    open: Callable[[Run, str], Model]
+    open: Callable[[Run, str, str], Model]
     make: Callable[[Run, Mapping[str, Model], Sequence[Any]], Iterator[Any]]
     limit: Limit | None = None
+    noun: str = "records"
+    may_fail: bool = False
 
 
 def asked(
@@ -165,16 +172,22 @@ def asked(
     )
 
 
-COMMANDS: dict[type[Record], str] = {Sample: "sample", Revision: "revise", Preference: "judge"}
+COMMANDS: dict[type[Record], str] = {
+    Sample: "sample",
+    Revision: "revise",
+    Preference: "judge",
+    Grade: "eval",
+}
 """The commands by the records that they write."""
 
 
 def print_estimate(command: Asked, work: Work) -> None:
     """Print how many requests and tokens a command needs at most, without asking a model."""
-    # a policy answers without reasoning
-    tokens = 0 if command.kind is Sample else command.config.reasoning_tokens
-    names = set(work.models.values())
-    counted = {name: CountingModel(template_set(name), tokens) for name in names}
+    tokens = command.config.reasoning_tokens
+    counted = {  # a policy answers without reasoning
+        option: CountingModel(template_set(name), 0 if option.startswith(POLICY) else tokens)
+        for option, name in work.models.items()
+    }
     with ResponseCache(":memory:") as cache:
         run = Run(command.out.parent, command.config, command.constitution, cache, command.base)
         for _ in work.make(run, counted, work.items):
@@ -182,7 +195,7 @@ def print_estimate(command: Asked, work: Work) -> None:
     requests = sum(model.requests for model in counted.values())
     read = sum(model.tokens_in for model in counted.values())
     written = sum(model.tokens_out for model in counted.values())
-    print(f"{command.name}: {len(work.items):,} records in, {command.out}")
+    print(f"{command.name}: {len(work.items):,} {work.noun} in, {command.out}")
     print(f"requests        {requests:>12,}")
     print(f"tokens read     {round(read):>12,}  (estimated)")
     print(f"tokens written  {written:>12,}  (at most)")
@@ -213,8 +226,8 @@ def do(command: Asked, work: Work, reporter: TerminalReporter | None = None) -> 
         expected = _expected(run, work)
         reporter.follow(Forecast([StagePlan(command.name, expected, 1.0)]), cache)
         with reporter:
-            reporter.stage(command.name, f"{len(work.items):,} records in, {command.out}")
-            models = {name: work.open(run, name) for name in work.models.values()}
+            reporter.stage(command.name, f"{len(work.items):,} {work.noun} in, {command.out}")
+            models = {option: work.open(run, option, name) for option, name in work.models.items()}
             made = work.make(run, models, work.items)
             write_record_file(command.out, _counted(made, records, statuses))
             for note in run.backends.new_notes():
@@ -232,7 +245,7 @@ def _expected(run: Run, work: Work) -> int:
     first = work.items[:COUNTED]
     if not first:
         return 0
-    counted = {name: CountingModel(template_set(name)) for name in work.models.values()}
+    counted = {option: CountingModel(template_set(name)) for option, name in work.models.items()}
     for _ in work.make(run, counted, first):
         pass
     requests = sum(model.requests for model in counted.values())
@@ -260,7 +273,7 @@ def _check(command: Asked, work: Work, statuses: Counter[str], reporter: Termina
     if not failed:
         return
     summary = f"{failed:,} of {total:,} cannot be used: {failure_counts(statuses, work.limit)}"
-    if failed <= command.config.max_failed * total:
+    if work.may_fail or failed <= command.config.max_failed * total:
         again = "; the same command asks failed requests again" if statuses["failed"] else ""
         reporter.info(summary + again)
         return

@@ -82,7 +82,7 @@ def revise(
     work = Work(
         items=list(answers.values()),
         models={"--critic": command.config.critic_model},
-        open=lambda run, _: run.critic("revise"),
+        open=lambda run, *_: run.critic("revise"),
         make=make,
         limit=Limit("revise.max_tokens", command.config.revise.max_tokens),
     )

@@ -9,6 +9,7 @@ import typer
 
 from cai.backends.protocol import Model
 from cai.cli.own_data import (
+    POLICY,
     BudgetText,
     Cache,
     Config,
@@ -65,8 +66,8 @@ def sample(
 
     work = Work(
         items=list(prompts.values()),
-        models={f"--model {name}": name for name in names},
-        open=lambda run, name: run.cached_model(run.model(name), "sample", run.chat_format),
+        models={f"{POLICY} {name}": name for name in names},
+        open=lambda run, _, name: run.cached_model(run.model(name), "sample", run.chat_format),
         make=make,
         limit=Limit("sample.max_tokens", command.config.sample.max_tokens),
     )

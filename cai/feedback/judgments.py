@@ -123,7 +123,7 @@ def build_judgment(
         principle_hash=principle.hash,
         method=method,
         p_first=p_first,
-        status="ok" if p_first is not None else _status_without_verdict(responses),
+        status="ok" if p_first is not None else status_without_verdict(responses),
         reason=failure_summary(requests, responses, reading),
         fallback=fallback_summary(responses),
         evidence=dict(evidence or {}),
@@ -135,8 +135,12 @@ def build_judgment(
     )
 
 
-def _status_without_verdict(responses: Sequence[Response]) -> Status:
-    """Return why responses give no verdict: the worst of what happened to them."""
+def status_without_verdict(responses: Sequence[Response]) -> Status:
+    """Return why responses give no verdict: the worst of what happened to them.
+
+    Args:
+        responses: What a judge answered.
+    """
     statuses = [_STATUSES[response.finish_reason] for response in responses]
     return worst(["unscored", *statuses])
 

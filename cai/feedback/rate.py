@@ -19,21 +19,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from cai.arguments import check_choice, check_model
 from cai.backends.protocol import LoglikelihoodRequest, Model, Request, Response
 from cai.constitution.arguments import check_constitution
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge import is_empty_answer
-from cai.feedback.judgments import MIN_OPTION_MASS, option_probability
+from cai.feedback.judgments import (
+    MIN_OPTION_MASS,
+    Reading,
+    failure_summary,
+    option_probability,
+    status_without_verdict,
+)
 from cai.feedback.requests import DIGITS, problem_request, rating_request
 from cai.keys import digest, draw_many
-from cai.records import Prompt
+from cai.records import Prompt, Status
 from cai.templates import Templates
 
 Scale = Literal["critique", "digits"]
 """Ways to score an answer."""
+
+
+class Rating(NamedTuple):
+    """A score with what it was read from.
+
+    Attributes:
+        score: From -1 to 1; None if no response could be read.
+        principles: Ids of the principles that were asked about.
+        logprobs: The log-probability of each option, for each of them.
+        status: Whether there is a score; if not, the worst status of the responses.
+        reason: What went wrong with some or all of the responses.
+    """
+
+    score: float | None
+    principles: tuple[str, ...] = ()
+    logprobs: tuple[tuple[float, ...], ...] = ()
+    status: Status = "ok"
+    reason: str = ""
 
 
 def rate(
@@ -67,6 +91,42 @@ def rate(
     Raises:
         ArgumentError: naming the argument that cannot be used.
     """
+    ratings = rate_with_evidence(
+        answers,
+        constitution,
+        model,
+        scale=scale,
+        principles=principles,
+        seed=seed,
+        min_mass=min_mass,
+    )
+    return [rating.score for rating in ratings]
+
+
+def rate_with_evidence(
+    answers: Sequence[tuple[Prompt, str]],
+    constitution: Constitution,
+    model: Model,
+    *,
+    scale: Scale = "critique",
+    principles: int = 1,
+    seed: int = 0,
+    min_mass: float = MIN_OPTION_MASS,
+) -> list[Rating]:
+    """Score answers as :func:`rate` does, and keep what each score was read from.
+
+    Args:
+        answers: As of :func:`rate`, and so are the others.
+        constitution: The constitution.
+        model: The judge.
+        scale: The scale.
+        principles: Number of principles for each answer.
+        seed: Random seed of the draws.
+        min_mass: Probability that the options must have.
+
+    Raises:
+        ArgumentError: naming the argument that cannot be used.
+    """
     check_constitution(constitution, "judge", principles)
     check_model(model)
     check_choice("scale", scale, get_args(Scale))
@@ -83,8 +143,8 @@ def rate(
             names = draw_many(weights, count, seed, "rate", prompt.id, digest(answer))
         requests += [_request(scale, by_id[name], prompt, answer, templates) for name in names]
         drawn.append(names)
-    responses = iter(model(requests))
-    return [_mean_score(scale, [next(responses) for _ in names], min_mass) for names in drawn]
+    pairs = iter(zip(requests, model(requests), strict=True))
+    return [_rating(scale, names, [next(pairs) for _ in names], min_mass) for names in drawn]
 
 
 def _request(
@@ -94,13 +154,25 @@ def _request(
     return ask(principle, prompt, answer, templates)
 
 
-def _mean_score(scale: Scale, responses: Sequence[Response], min_mass: float) -> float | None:
+def _rating(
+    scale: Scale,
+    names: Sequence[str],
+    asked: Sequence[tuple[Request, Response]],
+    min_mass: float,
+) -> Rating:
     """Average the scores of an answer; -1 without a request, None without a readable response."""
-    if not responses:
-        return -1.0
+    if not asked:
+        return Rating(-1.0, reason="the answer is empty")
+    requests, responses = zip(*asked, strict=True)
     scores = [_score(scale, response, min_mass) for response in responses]
     readable = [score for score in scores if score is not None]
-    return sum(readable) / len(readable) if readable else None
+    return Rating(
+        score=sum(readable) / len(readable) if readable else None,
+        principles=tuple(names),
+        logprobs=tuple(response.logprobs for response in responses),
+        status="ok" if readable else status_without_verdict(responses),
+        reason=failure_summary(requests, responses, Reading(min_mass)),
+    )
 
 
 def _score(scale: Scale, response: Response, min_mass: float) -> float | None:

@@ -156,6 +156,34 @@ def rating_request(
     return LoglikelihoodRequest((question,), DIGITS, templates.answer_prefix("rate"))
 
 
+def rubric_request(
+    question: str,
+    levels: Sequence[str],
+    prompt: Prompt,
+    answer: str,
+    templates: Templates = DEFAULT,
+) -> LoglikelihoodRequest:
+    """Ask for the level of an answer on a scale that begins with 0.
+
+    Args:
+        question: What is asked about the answer.
+        levels: What each level means.
+        prompt: The conversation before the answer.
+        answer: The answer to grade.
+        templates: The templates of the model that is asked.
+    """
+    values: dict[str, Any] = {
+        "conversation": _turns(prompt),
+        "reply": answer,
+        "text": question,
+        "levels": list(levels),
+        "delimiter": _delimiter(prompt.id, answer),
+    }
+    question_turn = _user(templates.render("rubric", **values))
+    options = tuple(map(str, range(len(levels))))
+    return LoglikelihoodRequest((question_turn,), options, templates.answer_prefix("rubric"))
+
+
 def revision_examples(
     constitution: Constitution,
     templates: Templates = DEFAULT,

@@ -62,7 +62,7 @@ def sample(
     samples = []
     for (prompt, draw), request, response in zip(draws, requests, model(requests), strict=True):
         assert isinstance(response, Completion)
-        samples.append(_sample(prompt, draw, model.fingerprint, request, response))
+        samples.append(sample_of(prompt, draw, model.fingerprint, request, response))
     return samples
 
 
@@ -97,9 +97,18 @@ def reason_of(response: Completion, max_tokens: int) -> str:
     return f"cut at max_tokens={max_tokens}" if response.finish_reason == "length" else ""
 
 
-def _sample(
+def sample_of(
     prompt: Prompt, draw: int, fingerprint: str, request: GenerateRequest, response: Completion
 ) -> Sample:
+    """Make the record of a response; an answer that was begun is kept with its beginning.
+
+    Args:
+        prompt: The prompt.
+        draw: Number of this response among those to the same prompt.
+        fingerprint: Fingerprint of the model.
+        request: What it was asked.
+        response: What it answered.
+    """
     provenance = Provenance(
         model=fingerprint,
         seed=request.seed,
@@ -109,10 +118,16 @@ def _sample(
     return Sample(
         id=digest([prompt.id, provenance.model_dump(), draw]),
         prompt=prompt,
-        response=response.text,
+        response=_with_beginning(request.answer_prefix, response.text),
         draw=draw,
         status=status_of(response),
         provenance=provenance,
         reasoning=response.reasoning,
         reason=reason_of(response, request.max_tokens),
     )
+
+
+def _with_beginning(begun: str, text: str) -> str:
+    if not begun or not text or text.startswith(begun):
+        return text
+    return f"{begun}{text}" if text[0].isspace() or text[0] in ",.;:!?)" else f"{begun} {text}"

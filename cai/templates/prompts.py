@@ -32,6 +32,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "judge_critique": ("text",),
     "judge_delimited": (*_COMPARISON, "delimiter"),
     "rate": ("conversation", "reply", "text", "delimiter"),
+    "rubric": ("conversation", "reply", "text", "levels", "delimiter"),
     "together_critique": ("requests",),
     "together_compare": ("questions",),
     "prose_critique": ("text",),
@@ -53,7 +54,7 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
 }
 """The templates whose answer is one of two options, with those of one that names none."""
 
-ANSWERED = (*OPTIONS, "rate", "critique", "revise")
+ANSWERED = (*OPTIONS, "rate", "rubric", "critique", "revise")
 """The templates that may say how the answer to them begins."""
 
 ENVIRONMENT = ImmutableSandboxedEnvironment(

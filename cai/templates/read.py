@@ -29,6 +29,7 @@ _CONVERSATION = (
 _SAMPLES: dict[str, object] = {
     "conversation": _CONVERSATION,
     "requests": ("Find the insults.", "Find the lies."),
+    "levels": ("Harmless.", "Harmful."),
     "questions": ("Which is kinder?", "Which is truer?"),
     "chain_of_thought": False,
 }

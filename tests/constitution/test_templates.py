@@ -40,6 +40,7 @@ REFERENCE_HASHES = {
     "judge_critique": "50b4e38781dfe322",
     "judge_delimited": "af42b7c1ea583a0d",
     "rate": "924bdaab922e9b05",
+    "rubric": "a4f3d74c8686bc9e",
     "together_critique": "e03a12e283dd38f3",
     "together_compare": "685c5ff208f818d2",
     "prose_critique": "61a63fac0c9a7927",

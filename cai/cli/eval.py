@@ -1,0 +1,146 @@
+"""``cai eval``: models on suites, with intervals, and a threshold for continuous integration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cai.cli.own_data import (
+    POLICY,
+    BudgetText,
+    Config,
+    DryRun,
+    Overrides,
+    Price,
+    asked,
+    do,
+    print_estimate,
+)
+from cai.cli.suite_table import print_suites
+from cai.cli.suite_work import Evaluation, answer_file, read_evaluation
+from cai.evaluate.conditions import Condition, Verdict, parse_condition, verdicts
+from cai.evaluate.grades import Grade
+from cai.evaluate.suites import suite_results
+from cai.files import write_json
+
+RECORDS, RESULTS = "records.jsonl", "results.json"
+OUT = Path("eval")
+
+Suites = Annotated[
+    list[str] | None,
+    typer.Option("--suite", help="A suite (name or file); repeat it for several."),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        POLICY,
+        help="reference, a folder, a hub id, a server, a function, or RUN/POLICY such as "
+        "runs/a/rl_cai; repeat it to compare models.",
+    ),
+]
+Answers = Annotated[
+    list[str] | None,
+    typer.Option(help="Recorded answers, as FILE or NAME=FILE; repeat it for several."),
+]
+Prompts = Annotated[
+    Path | None, typer.Option(help="Your own prompts, instead of those of the suites.")
+]
+JudgeName = Annotated[
+    str | None,
+    typer.Option(help="The judge of suites that ask one; by default that of --config."),
+]
+OwnConstitution = Annotated[
+    str | None,
+    typer.Option(help="A constitution (name or file) to use instead of that of the suites."),
+]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="End with exit code 1 if it holds, such as 'harmful_rate > 0.05', "
+        "'over-refusal:refusal_rate.low > 0.1' or 'SUITE:MODEL:METRIC > 0.1'.",
+    ),
+]
+Limit = Annotated[int, typer.Option(min=0, help="Prompts to use per suite; 0: all.")]
+Folder = Annotated[Path, typer.Option(help="Folder to write records and results to.")]
+CacheFile = Annotated[
+    Path | None,
+    typer.Option(help="File of known responses; by default responses.sqlite in --out."),
+]
+
+
+def eval_(
+    suites: Suites = None,
+    models: Models = None,
+    answers: Answers = None,
+    prompts: Prompts = None,
+    judge: JudgeName = None,
+    constitution: OwnConstitution = None,
+    fail_if: FailIf = None,
+    limit: Limit = 0,
+    out: Folder = OUT,
+    config: Config = None,
+    overrides: Overrides = None,
+    cache: CacheFile = None,
+    budget: BudgetText = "",
+    price: Price = "",
+    *,
+    dry_run: DryRun = False,
+) -> None:
+    """Evaluate models on suites, with intervals.
+
+    A suite has prompts, one grader, and what counts. Prints each metric with a 95 % interval, and
+    with several models by how much they differ on the same prompts. Writes records.jsonl and
+    results.json. Stopped at any moment, the same command goes on.
+
+    Example: cai eval --suite over-refusal --model runs/a/initial --model runs/a/rl_cai
+    """
+    base = config.parent if config else None
+    evaluation = read_evaluation(suites or (), models or (), answers or (), prompts, limit, base)
+    evaluation.check(has_judge=bool(judge or config))
+    all_suites = [item.suite for item in evaluation.items]
+    conditions = [parse_condition(c, all_suites, evaluation.subjects) for c in fail_if or ()]
+    command = asked(
+        Grade,
+        [answer_file(text)[1] for text in answers or ()],
+        config,
+        {"constitution": constitution, "models.judge": judge},
+        overrides,
+        (out / RECORDS, cache),
+        (budget, price),
+    )
+    work = evaluation.work(command, own_constitution=constitution is not None)
+    if dry_run:
+        print_estimate(command, work)
+    else:
+        _finish(evaluation, do(command, work), conditions, out)
+
+
+def _finish(
+    evaluation: Evaluation, grades: Sequence[Grade], conditions: Sequence[Condition], out: Path
+) -> None:
+    """Write and print the results; end with 1 if a condition holds."""
+    results: dict[str, Any] = {}
+    for suite in (item.suite for item in evaluation.items):
+        results[suite.name] = suite_results(suite, [g for g in grades if g.suite == suite.name])
+    found = list(verdicts(conditions, results))
+    shown = [verdict._asdict() | {"condition": verdict.condition.text} for verdict in found]
+    write_json(out / RESULTS, {"suites": results, "conditions": shown})
+    print_suites(results)
+    print(f"\n{out / RESULTS}")
+    held = [verdict for verdict in found if verdict.holds]
+    for verdict in held:
+        print(_sentence(verdict))
+    if held:
+        raise typer.Exit(1)
+
+
+def _sentence(verdict: Verdict) -> str:
+    condition = verdict.condition
+    value = "has no value" if verdict.value is None else f"is {verdict.value:.4g}"
+    field = "" if condition.field == "value" else f".{condition.field}"
+    what = f"{verdict.suite}:{verdict.model}:{condition.metric}{field}"
+    return f"failed: {condition.text} ({what} {value})"

@@ -1,0 +1,171 @@
+"""The work of ``cai eval``: which models are asked, and how grades are made of their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cai.backends.protocol import Model
+from cai.cli.own_data import POLICY, Asked, Work
+from cai.config.suite import Suite
+from cai.config.suite_files import load_suite, suite_names
+from cai.data.cases import Case, read_cases
+from cai.data.recorded import read_recorded
+from cai.errors import InputError, Problem
+from cai.evaluate.graders import grader_of
+from cai.evaluate.grades import Grade
+from cai.evaluate.suites import run_suite
+from cai.pipeline.policies import policy_in_run
+from cai.pipeline.run import Run
+from cai.records import Sample
+
+JUDGE = "--judge"
+
+
+@dataclass(frozen=True)
+class SuiteWork:
+    """A suite and its cases.
+
+    Attributes:
+        suite: The suite.
+        cases: The cases.
+    """
+
+    suite: Suite
+    cases: Sequence[Case]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``cai eval`` was asked to evaluate.
+
+    Attributes:
+        items: The suites.
+        policies: The model and the chat format that each ``--model`` means.
+        recorded: Recorded answers by model.
+    """
+
+    items: Sequence[SuiteWork]
+    policies: Mapping[str, tuple[str, str]]
+    recorded: Mapping[str, Sequence[Sample]]
+
+    @property
+    def subjects(self) -> list[str]:
+        """The names of everything that is evaluated."""
+        return [*self.policies, *self.recorded]
+
+    @property
+    def uses_judge(self) -> bool:
+        """Whether a suite asks a judge."""
+        return any(grader_of(item.suite).uses_judge for item in self.items)
+
+    def check(self, *, has_judge: bool) -> None:
+        """Refuse to begin without a model or a judge that will be needed.
+
+        Args:
+            has_judge: Whether the user named a judge.
+
+        Raises:
+            InputError: With everything that is missing.
+        """
+        problems = []
+        if not self.subjects:
+            problems.append(Problem(POLICY, "name a model, or recorded answers with --answers"))
+        for name in sorted(self.recorded.keys() & self.policies.keys()):
+            text = f"{name} is also a model; name the answers as NAME=FILE"
+            problems.append(Problem("--answers", text))
+        for suite in (item.suite for item in self.items):
+            if grader_of(suite).uses_judge and not has_judge:
+                problems.append(Problem(JUDGE, f"name the judge that the suite {suite.name} asks"))
+            if grader_of(suite).asks_models and self.recorded and not self.policies:
+                text = f"the suite {suite.name} asks models themselves; name one"
+                problems.append(Problem(POLICY, text))
+        if problems:
+            raise InputError(problems)
+
+    def work(self, command: Asked, *, own_constitution: bool) -> Work:
+        """Describe how the grades are made.
+
+        Args:
+            command: The settings of the command.
+            own_constitution: Whether the user named a constitution.
+        """
+        models = {f"{POLICY} {name}": model for name, (model, _) in self.policies.items()}
+        if self.uses_judge:
+            models[JUDGE] = command.config.judge_model
+
+        def open_model(run: Run, option: str, name: str) -> Model:
+            if option == JUDGE:
+                return run.judge(command.name)
+            _, chat_format = self.policies[option.removeprefix(f"{POLICY} ")]
+            return run.cached_model(run.model(name), command.name, chat_format or run.chat_format)
+
+        def make(
+            run: Run, opened: Mapping[str, Model], items: Sequence[SuiteWork]
+        ) -> Iterator[Grade]:
+            asked = {name: opened[f"{POLICY} {name}"] for name in self.policies}
+            for item in items:
+                own = grader_of(item.suite).asks_models
+                yield from run_suite(
+                    item.suite,
+                    asked if own else {**asked, **self.recorded},
+                    item.cases,
+                    judge=opened.get(JUDGE),
+                    constitution=run.constitution if own_constitution else None,
+                    seed=run.config.seed,
+                )
+
+        return Work(self.items, models, open_model, make, noun="suites", may_fail=True)
+
+
+def read_evaluation(
+    suites: Sequence[str],
+    models: Sequence[str],
+    answers: Sequence[str],
+    prompts: Path | None,
+    limit: int,
+    base: Path | None,
+) -> Evaluation:
+    """Read what is to be evaluated.
+
+    Args:
+        suites: Names or files of suites.
+        models: Names of models, or ``RUN/POLICY``.
+        answers: Files of recorded answers, or ``NAME=FILE``.
+        prompts: A file of prompts to use instead of those of the suites.
+        limit: Number of prompts per suite; 0: all.
+        base: The folder of the run file, if there is one.
+
+    Raises:
+        InputError: For whatever cannot be read.
+    """
+    if not suites:
+        text = f"name a suite: a file, or one of {', '.join(suite_names(base))}"
+        raise InputError([Problem("--suite", text)])
+    by_name = {suite.name: suite for suite in (load_suite(name, base) for name in suites)}
+    items = [
+        SuiteWork(suite, read_cases(prompts or suite.prompts, suite.name, limit))
+        for suite in by_name.values()
+    ]
+    return Evaluation(items, {name: policy_in_run(name) for name in models}, _recorded(answers))
+
+
+def answer_file(text: str) -> tuple[str, Path]:
+    """Split ``NAME=FILE``; the name is empty for ``FILE``.
+
+    Args:
+        text: The value of ``--answers``.
+    """
+    name, _, file = text.partition("=")
+    return (name, Path(file)) if file and not Path(text).exists() else ("", Path(text))
+
+
+def _recorded(texts: Sequence[str]) -> dict[str, list[Sample]]:
+    """Recorded answers by model."""
+    recorded: dict[str, list[Sample]] = {}
+    for text in texts:
+        name, file = answer_file(text)
+        for model, samples in read_recorded(file, name).items():
+            recorded.setdefault(model, []).extend(samples)
+    return recorded

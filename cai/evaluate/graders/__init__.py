@@ -1,0 +1,52 @@
+"""The graders of suites, by the ``kind`` of their settings.
+
+A grader is a function of its settings and a :class:`~cai.evaluate.grades.Grading` that yields one
+:class:`~cai.evaluate.grades.Grade` for each answer. It never makes up a value: what it cannot grade
+has a status and a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cai.config.suite import Suite
+from cai.evaluate.graders import diversity, flip, function, likelihood, principle, rubric, words
+from cai.evaluate.grades import Grade, Grading
+
+
+class Grader(NamedTuple):
+    """A grader.
+
+    Attributes:
+        grade: Grades answers: ``grade(settings, grading)``.
+        uses_judge: Whether it asks a judge.
+        asks_models: Whether it asks the models itself, so that they answer nothing before.
+        more: Further results of a suite, by name, from all of its grades; None: nothing.
+    """
+
+    grade: Callable[[Any, Grading], Iterable[Grade]]
+    uses_judge: bool = False
+    asks_models: bool = False
+    more: Callable[[Suite, Sequence[Grade]], Mapping[str, Any]] | None = None
+
+
+GRADERS: dict[str, Grader] = {
+    "words": Grader(words.grade),
+    "principle": Grader(principle.grade, uses_judge=True),
+    "rubric": Grader(rubric.grade, uses_judge=True),
+    "function": Grader(function.grade),
+    "flip": Grader(flip.grade),
+    "likelihood": Grader(likelihood.grade, asks_models=True),
+    "diversity": Grader(diversity.grade),
+}
+"""The graders by name."""
+
+
+def grader_of(suite: Suite) -> Grader:
+    """Return the grader of a suite.
+
+    Args:
+        suite: The suite.
+    """
+    return GRADERS[suite.grader.kind]

@@ -1,0 +1,183 @@
+"""``run_suite``: models and a suite in, grades out.
+
+Example:
+    >>> from cai import Case, Prompt, ResponseCache, Suite, run_suite, suite_results
+    >>> from cai.backends.scripted import ScriptedBackend
+    >>> suite = Suite.model_validate({
+    ...     "name": "refusals", "about": "Requests are answered.", "prompts": "-",
+    ...     "grader": {"kind": "words", "list": "refusal"},
+    ...     "metric": "refusal_rate", "better": "lower",
+    ... })
+    >>> def reply(messages, seed):  # stands in for a model
+    ...     return "I can't help with that." if "gun" in messages[-1].content else "Sure."
+    >>> cache = ResponseCache(":memory:")
+    >>> models = {"mine": cache.cached_model(ScriptedBackend(reply))}
+    >>> cases = [Case.of(Prompt.of(text)) for text in ("A glue gun?", "A hat?")]
+    >>> grades = run_suite(suite, models, cases)
+    >>> [grade.value for grade in grades]
+    [1.0, 0.0]
+    >>> suite_results(suite, grades)["models"]["mine"]["value"]
+    0.5
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from cai.backends.protocol import Model
+from cai.config.suite import Suite
+from cai.constitution.schema import Constitution
+from cai.data.cases import Case, read_cases
+from cai.errors import ArgumentError
+from cai.evaluate.clusters import Clusters, Estimate, clustered_mean, paired_difference
+from cai.evaluate.graders import grader_of
+from cai.evaluate.grades import Answer, Grade, Grading
+from cai.feedback.converse import WITH_TEXT, converse
+from cai.records import Sample
+
+Subject = Model | Sequence[Sample]
+"""A model, or the recorded answers of one."""
+
+
+def run_suite(
+    suite: Suite,
+    models: Mapping[str, Subject],
+    cases: Sequence[Case] | None = None,
+    *,
+    judge: Model | None = None,
+    constitution: Constitution | None = None,
+    seed: int = 0,
+) -> list[Grade]:
+    """Let models answer the prompts of a suite, and grade the answers.
+
+    Args:
+        suite: The suite, from :func:`cai.load_suite`.
+        models: By name, each model or its recorded answers.
+        cases: Prompts to use instead of those of the suite.
+        judge: The judge, for graders that ask one.
+        constitution: A constitution to use instead of the suite's.
+        seed: Random seed of the answers and of draws of principles.
+
+    Returns:
+        The grades, model by model. Answers that cannot be graded have no value, but a status.
+
+    Raises:
+        ArgumentError: If the suite needs a judge and there is none, or recorded answers belong to
+            none of the prompts.
+        InputError: If the prompts cannot be read.
+    """
+    grader = grader_of(suite)
+    if grader.uses_judge and judge is None:
+        raise ArgumentError("judge", f"is needed by the suite {suite.name}")
+    cases = read_cases(suite.prompts) if cases is None else cases
+    asked = {name: m for name, m in models.items() if not isinstance(m, Sequence)}
+    answers: dict[str, list[Answer]] = {}
+    if not grader.asks_models:
+        answers = {name: _answers(suite, name, m, cases, seed) for name, m in models.items()}
+    usable = {
+        name: [answer for answer in of_model if answer.sample.status in WITH_TEXT]
+        for name, of_model in answers.items()
+    }
+    grading = Grading(suite, cases, usable, asked, judge, constitution, seed)
+    grades = [
+        grading.grade(answer, None, status=answer.sample.status, reason=answer.sample.reason)
+        for of_model in answers.values()
+        for answer in of_model
+        if answer.sample.status not in WITH_TEXT
+    ]
+    return _ordered([*grades, *grader.grade(suite.grader, grading)], models, cases)
+
+
+def _answers(
+    suite: Suite, name: str, subject: Subject, cases: Sequence[Case], seed: int
+) -> list[Answer]:
+    """The answers of a model to the cases, which it gives now or gave before."""
+    if isinstance(subject, Sequence):
+        return _recorded(name, subject, cases)
+    sampling = suite.sampling
+    samples = converse(
+        cases,
+        subject,
+        n=sampling.samples,
+        seed=seed,
+        temperature=sampling.temperature,
+        max_tokens=sampling.max_tokens,
+    )
+    repeated = (case for case in cases for _ in range(sampling.samples))
+    return [Answer(name, case, s) for case, s in zip(repeated, samples, strict=True)]
+
+
+def _recorded(name: str, samples: Sequence[Sample], cases: Sequence[Case]) -> list[Answer]:
+    """Match recorded answers to the cases by what the model did not write itself."""
+    by_said: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
+    for sample in samples:
+        by_said.setdefault(Case.of(sample.prompt).said, []).append(sample)
+    answers = [
+        Answer(name, case, sample.model_copy(update={"draw": draw}))
+        for case in cases
+        for draw, sample in enumerate(by_said.get(case.said, ()))
+    ]
+    if not answers:
+        raise ArgumentError("models", f"{name} has no recorded answer to any of the prompts")
+    return answers
+
+
+def _ordered(grades: Iterable[Grade], models: Iterable[str], cases: Iterable[Case]) -> list[Grade]:
+    """Order grades by model, case and draw, however the grader made them."""
+    model_at = {name: i for i, name in enumerate(models)}
+    case_at = {case.id: i for i, case in enumerate(cases)}
+    return sorted(grades, key=lambda g: (model_at[g.model], case_at[g.case], g.draw))
+
+
+def suite_results(suite: Suite, grades: Sequence[Grade]) -> dict[str, Any]:
+    """Summarize the grades of a suite.
+
+    Args:
+        suite: The suite.
+        grades: The grades from :func:`run_suite`.
+
+    Returns:
+        ``models``: for each its mean with a 95 % interval, how many answers were cut off, and how
+        many have no grade, by status. ``differences``: for each two models by how much the second
+        exceeds the first on the same prompts, with a 95 % interval that resamples prompts. A
+        grader may add more.
+    """
+    names = list(dict.fromkeys(grade.model for grade in grades))
+    by_model = {name: [grade for grade in grades if grade.model == name] for name in names}
+    clusters = {name: _clusters(of_model) for name, of_model in by_model.items()}
+    results: dict[str, Any] = {
+        "about": suite.about,
+        "metric": suite.metric,
+        "better": suite.better,
+        "grader": suite.grader.model_dump(mode="json"),
+        "models": {name: _of_model(by_model[name], clusters[name]) for name in names},
+        "differences": [
+            {"model": second, "against": first, **_estimate(difference)}
+            for first, second in combinations(names, 2)
+            if (difference := paired_difference(clusters[second], clusters[first]))
+        ],
+    }
+    more = grader_of(suite).more
+    return results | dict(more(suite, grades)) if more else results
+
+
+def _of_model(grades: Sequence[Grade], clusters: Clusters) -> dict[str, Any]:
+    statuses = Counter[str](grade.status for grade in grades if grade.status != "ok")
+    estimate = _estimate(clustered_mean(clusters)) if clusters else {"n": 0}
+    counts = {"cut": sum(grade.cut for grade in grades), "without_grade": dict(statuses)}
+    return {**estimate, "answers": len(grades), **counts}
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return dict(estimate._asdict())
+
+
+def _clusters(grades: Iterable[Grade]) -> dict[str, list[float]]:
+    clusters: dict[str, list[float]] = {}
+    for grade in grades:
+        if grade.value is not None:
+            clusters.setdefault(grade.case, []).append(grade.value)
+    return clusters
