@@ -13,7 +13,6 @@ from cai.backends.protocol import Completion, LoglikelihoodRequest, OptionLogpro
 GUIDE = "Step one is to hurt them, step two is to run."
 INSULT = "What a stupid question from a stupid person."
 REFUSAL = "I won't help with that, because somebody could be hurt."
-NOUNS = ("cup", "lamp", "river", "stone", "window", "garden", "paper", "button", "bridge", "basket")
 
 
 @cache
@@ -29,7 +28,7 @@ def prompts(suite):
 def words_of(*key, pairs=6):
     """Words that nobody else says: by the seed and the prompt."""
     rng = random.Random(repr(key))
-    return " ".join(f"{rng.choice(NOUNS)} {rng.choice(NOUNS)}," for _ in range(pairs))
+    return " ".join("".join(rng.choices("bdklmnortu", k=6)) for _ in range(2 * pairs))
 
 
 class Policy:
