@@ -13,6 +13,7 @@ import cai
 from cai.cli.app import app
 from cai.config import RunConfig, TrainingConfig
 from cai.config.describe import subsection_of
+from cai.config.suite import Suite
 from cai.constitution.schema import ConstitutionFile, PrincipleFile
 
 ROOT = Path(__file__).parents[1]
@@ -164,7 +165,7 @@ def keys_of(value: object, above: tuple[str, ...] = ()) -> list[list[str]]:
 
 
 DOCS = [page for page in PAGES if page.is_relative_to(ROOT / "docs")]
-SCHEMAS = {"# principles/": PrincipleFile, "# constitution/": ConstitutionFile}
+SCHEMAS = {"# principles/": PrincipleFile, "# constitution/": ConstitutionFile, "# suites/": Suite}
 """What a YAML block is whose first line names a file in one of these folders."""
 
 
@@ -172,11 +173,15 @@ def schema_of(block: str):
     return next((schema for start, schema in SCHEMAS.items() if block.startswith(start)), None)
 
 
-def test_principles_and_constitutions_in_the_pages_are_valid():
+def test_principles_constitutions_and_suites_in_the_pages_are_valid(tmp_path):
     blocks = [block for page in DOCS for block in code_blocks(page, "yaml") if schema_of(block)]
     for block in blocks:
-        schema_of(block).model_validate(yaml.safe_load(block))
-    assert len(blocks) >= 2
+        if schema_of(block) is Suite:
+            (tmp_path / "suite.yaml").write_text(block)
+            cai.load_suite(tmp_path / "suite.yaml")
+        else:
+            schema_of(block).model_validate(yaml.safe_load(block))
+    assert len(blocks) >= 3
 
 
 @pytest.mark.parametrize("page", [*DOCS, ROOT / "CONTRIBUTING.md"], ids=name_of)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cai.arguments import check_choice
 from cai.cli.own_data import (
     POLICY,
     BudgetText,
@@ -20,9 +21,11 @@ from cai.cli.own_data import (
     print_estimate,
 )
 from cai.cli.suite_table import print_suites
-from cai.cli.suite_work import Evaluation, answer_file, read_evaluation
+from cai.cli.suite_work import answer_file, read_evaluation
+from cai.config.suite import Suite
 from cai.evaluate.conditions import Condition, Verdict, parse_condition, verdicts
 from cai.evaluate.grades import Grade
+from cai.evaluate.log_formats import LOG_FORMATS, write_logs
 from cai.evaluate.suites import suite_results
 from cai.files import write_json
 
@@ -64,6 +67,14 @@ FailIf = Annotated[
         "'over-refusal:refusal_rate.low > 0.1' or 'SUITE:MODEL:METRIC > 0.1'.",
     ),
 ]
+Logs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="FORMAT",
+        help=f"Also write the grades as a log of another tool: {', '.join(LOG_FORMATS)}.",
+    ),
+]
 Limit = Annotated[int, typer.Option(min=0, help="Prompts to use per suite; 0: all.")]
 Folder = Annotated[Path, typer.Option(help="Folder to write records and results to.")]
 CacheFile = Annotated[
@@ -80,6 +91,7 @@ def eval_(
     judge: JudgeName = None,
     constitution: OwnConstitution = None,
     fail_if: FailIf = None,
+    logs: Logs = None,
     limit: Limit = 0,
     out: Folder = OUT,
     config: Config = None,
@@ -103,6 +115,8 @@ def eval_(
     evaluation.check(has_judge=bool(judge or config))
     all_suites = [item.suite for item in evaluation.items]
     conditions = [parse_condition(c, all_suites, evaluation.subjects) for c in fail_if or ()]
+    for name in logs or ():
+        check_choice("--log", name, LOG_FORMATS)
     command = asked(
         Grade,
         [answer_file(text)[1] for text in answers or ()],
@@ -116,15 +130,17 @@ def eval_(
     if dry_run:
         print_estimate(command, work)
     else:
-        _finish(evaluation, do(command, work), conditions, out)
+        grades = do(command, work)
+        write_logs(logs or (), all_suites, grades, out)
+        _finish(all_suites, grades, conditions, out)
 
 
 def _finish(
-    evaluation: Evaluation, grades: Sequence[Grade], conditions: Sequence[Condition], out: Path
+    suites: Sequence[Suite], grades: Sequence[Grade], conditions: Sequence[Condition], out: Path
 ) -> None:
     """Write and print the results; end with 1 if a condition holds."""
     results: dict[str, Any] = {}
-    for suite in (item.suite for item in evaluation.items):
+    for suite in suites:
         results[suite.name] = suite_results(suite, [g for g in grades if g.suite == suite.name])
     found = list(verdicts(conditions, results))
     shown = [verdict._asdict() | {"condition": verdict.condition.text} for verdict in found]

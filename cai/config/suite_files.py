@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from cai import shipped
-from cai.config.suite import GraderSettings, Suite
+from cai.config.suite import GraderSettings, Suite, Words
 from cai.documents import Document, load, validated
 from cai.errors import InputError, Problem, did_you_mean
 
@@ -50,7 +50,7 @@ def load_suite(spec: str | Path, base: Path | None = None) -> Suite:
         problems += [p for p in error.problems if not (problems and "grader" in p.message)]
     if suite is None or problems:
         raise InputError(problems)
-    return suite.model_copy(update={"prompts": str(path.parent / suite.prompts)})
+    return _beside(suite, path.parent)
 
 
 def suite_names(base: Path | None = None) -> list[str]:
@@ -80,6 +80,15 @@ def _grader(document: Document) -> BaseModel:
     if settings is None:
         document.value["grader"] = {name: {}}
     return validated(GRADER_KINDS[name], document, ("grader", name))
+
+
+def _beside(suite: Suite, folder: Path) -> Suite:
+    """The suite with its files as paths; they are named relative to its folder."""
+    changes: dict[str, Any] = {"prompts": str(folder / suite.prompts)}
+    if isinstance(suite.grader, Words) and suite.grader.list.endswith(SUFFIXES):
+        path = str(folder / suite.grader.list)
+        changes["grader"] = suite.grader.model_copy(update={"list": path})
+    return suite.model_copy(update=changes)
 
 
 def _find(spec: str | Path, base: Path | None) -> Path:

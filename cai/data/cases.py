@@ -17,7 +17,8 @@ from pydantic import Field
 from cai.arguments import check_count
 from cai.cleaning import clean_json
 from cai.data.prompts import prompt_of
-from cai.data.tables import Row, collect_rows
+from cai.data.recorded import answers_of, is_recorded, recorded_rows
+from cai.data.tables import Row
 from cai.errors import InputError, Problem, summarized
 from cai.files import StrPath
 from cai.keys import digest
@@ -78,7 +79,8 @@ def read_cases(path: StrPath, kind: str = "prompt", limit: int = 0) -> list[Case
     """Read the cases of a file, each once.
 
     Args:
-        path: A table: JSON, JSON Lines, YAML, CSV, TSV, Parquet, or a saved dataset.
+        path: A table: JSON, JSON Lines, YAML, CSV, TSV, Parquet, or a saved dataset; or recorded
+            answers, whose prompts are taken.
         kind: Name of the set, which each prompt carries unless its row has a ``kind``.
         limit: Number of cases to read; 0 reads all of them.
 
@@ -89,10 +91,11 @@ def read_cases(path: StrPath, kind: str = "prompt", limit: int = 0) -> list[Case
     check_count("limit", limit, 0)
     cases: dict[str, Case] = {}
     problems: list[Problem] = []
-    for place, row in collect_rows(path, problems):
+    _, rows = recorded_rows(path, problems)
+    for place, row in rows:
         try:
             case = _case(row, kind)
-        except ValueError as error:
+        except (ValueError, KeyError, AttributeError) as error:
             problems.append(Problem(place, str(error)))
             continue
         cases.setdefault(case.id, case)
@@ -104,6 +107,8 @@ def read_cases(path: StrPath, kind: str = "prompt", limit: int = 0) -> list[Case
 
 
 def _case(row: Row, kind: str) -> Case:
+    if is_recorded(row):
+        return Case.of(Prompt.of(answers_of(row)[0].prompt.messages, kind))
     name = next((name for name in PROMPT_COLUMNS if row.get(name) is not None), "prompt")
     prompt = prompt_of(row.get(name), str(row.get("kind") or kind))
     prefix = row.get("prefix") or ""

@@ -6,17 +6,26 @@ These are all answers; a row without a ``model`` is of the model that the file i
     {"instruction": "Hello.", "output": "Hi!", "generator": "mine"}
     {"messages": [{"role": "user", ...}, {"role": "assistant", ...}], "model": "mine"}
 
-Records of ``cai sample`` and of ``cai eval`` are read too.
+Records of ``cai sample`` and of ``cai eval`` are read too, and the logs of other tools, see
+:mod:`cai.data.eval_logs`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from cai.data.answers import is_sample
+from cai.data.eval_logs import (
+    inspect_answer,
+    inspect_samples,
+    is_inspect,
+    is_lm_eval,
+    lm_eval_answers,
+)
 from cai.data.prompts import messages_of, prompt_of
 from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, summarized
@@ -46,17 +55,20 @@ def read_recorded(path: StrPath, model: str = "") -> dict[str, list[Sample]]:
     """
     problems: list[Problem] = []
     answers: dict[str, list[Sample]] = {}
-    for place, row in collect_rows(path, problems):
+    said, rows = recorded_rows(path, problems)
+    for place, row in rows:
         try:
-            name, sample = _answer(row)
+            read = answers_of(row, said)
         except ValidationError as error:
             detail = error.errors()[0]
             text = explain(detail, ".".join(map(str, detail["loc"])))
             problems.append(Problem(place, f"is not a recorded answer: {text}"))
-        except ValueError as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             problems.append(Problem(place, str(error)))
         else:
-            answers.setdefault(model or name or Path(path).stem, []).append(sample)
+            for sample in read:
+                name = model or sample.provenance.model or Path(path).stem
+                answers.setdefault(name, []).append(sample)
     if not answers and not problems:
         problems.append(Problem(str(path), "has no answers"))
     if problems:
@@ -64,22 +76,54 @@ def read_recorded(path: StrPath, model: str = "") -> dict[str, list[Sample]]:
     return answers
 
 
-def _answer(row: Row) -> tuple[str, Sample]:
-    """The model of a row, empty if it names none, and the answer."""
+def recorded_rows(path: StrPath, problems: list[Problem]) -> tuple[str, Iterable[tuple[str, Row]]]:
+    """Return the model that a log names, if it is one, and the rows of a file with their places.
+
+    Args:
+        path: The file.
+        problems: Lines that are not rows are added to it.
+    """
+    return inspect_samples(Path(path)) or ("", collect_rows(path, problems))
+
+
+def is_recorded(row: Row) -> bool:
+    """Tell whether a row is in a format that only records of answers have.
+
+    Args:
+        row: The row.
+    """
+    is_grade = isinstance(row.get("prompt"), dict)
+    return is_grade or is_sample(row) or is_inspect(row) or is_lm_eval(row)
+
+
+def answers_of(row: Row, model: str = "") -> list[Sample]:
+    """Return the answers of a row; their provenance names the model, if the row or the log does.
+
+    Args:
+        row: The row.
+        model: The model that the log names.
+
+    Raises:
+        ValueError: If the row is no answer.
+    """
     if is_sample(row):
-        sample = Sample.model_validate(row)
-        return sample.provenance.model, sample
+        return [Sample.model_validate(row)]
+    if is_inspect(row):
+        return [inspect_answer(row, model)]
+    if is_lm_eval(row):
+        return list(lm_eval_answers(row))
     name = next((str(row[column]) for column in MODEL_COLUMNS if row.get(column)), "")
     prompt, answer = _prompt_and_answer(row)
     if not isinstance(answer, str):
         raise ValueError(f"the answer must be text, not {type(answer).__name__}")
-    return name, Sample(
+    sample = Sample(
         id=digest([prompt.id, answer, name]),
         prompt=prompt,
         response=answer,
         status="ok" if answer.strip() else "empty",
         provenance=Provenance(model=name, seed=0, temperature=0.0, max_tokens=0),
     )
+    return [sample]
 
 
 def _prompt_and_answer(row: Row) -> tuple[Prompt, Any]:

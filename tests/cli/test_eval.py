@@ -197,6 +197,21 @@ def test_recorded_answers_are_graded_by_model(folder, cai):
     assert read_json(folder / "again/results.json")["suites"]["mine"]["models"] == models
 
 
+@pytest.mark.parametrize(("log", "file"), [("inspect", "json"), ("lm-eval", "jsonl")])
+def test_logs_of_other_tools_are_written_and_read_again(folder, cai, log, file):
+    cai("eval", "--suite", "mine.yaml", *MODEL, "--log", log)
+    (path,) = (folder / "eval").glob(f"*_mine_eval-models-make.{file}")
+    name = ("--answers", f"eval_models:make={path}", "--prompts", path)
+    cai("eval", "--suite", "mine.yaml", *name, "--out", "again")
+    first, second = (
+        read_json(folder / out / "results.json")["suites"]["mine"]["models"]
+        for out in ("eval", "again")
+    )
+    assert first == second
+    with pytest.raises(InputError, match="--log: must be one of inspect, lm-eval"):
+        cai_raising(cai, "eval", "--suite", "mine.yaml", *MODEL, "--log", "inspct")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
