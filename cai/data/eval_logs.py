@@ -23,6 +23,10 @@ KIND = "recorded"
 ARCHIVE = ".eval"
 MAX_BYTES = 1 << 28
 """Size of the largest part of an archive, unpacked."""
+_COMPRESSED = (
+    "is compressed with Zstandard, which this version of Python cannot read; write it as JSON: "
+    "inspect log convert --to json --output-dir FOLDER FILE"
+)
 _ATTACHMENT = "attachment://"
 _STATUSES: dict[str, Status] = {
     "max_tokens": "truncated",
@@ -72,7 +76,9 @@ def _archive(path: Path) -> tuple[Row, list[Row]]:
             headers = [name for name in names if name in ("header.json", "_journal/start.json")]
             samples = [strict_json(archive.read(name).decode("utf-8")) for name in parts]
             header = strict_json(archive.read(headers[-1]).decode("utf-8")) if headers else {}
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+    except NotImplementedError:  # Zstandard, before Python 3.14
+        raise InputError([Problem(str(path), _COMPRESSED)]) from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError([Problem(str(path), f"is not a log of inspect: {error}")]) from None
     return header, samples
 

@@ -1,6 +1,7 @@
 """Answers in the logs of other evaluation tools."""
 
 import json
+import re
 import zipfile
 
 import pytest
@@ -73,6 +74,12 @@ def test_an_archive_of_inspect(tmp_path):
         for sample in SAMPLES:
             archive.writestr(f"samples/{sample['id']}_epoch_1.json", json.dumps(sample))
     assert read(path) == READ
+    data = path.read_bytes()
+    for header in (rb"PK\x03\x04.{4}", rb"PK\x01\x02.{6}"):
+        data = re.sub(rb"(%b).." % header, b"\\1a\x00", data, flags=re.DOTALL)
+    path.write_bytes(data)  # compressed by a method that the library does not know
+    with pytest.raises(InputError, match="write it as JSON: inspect log convert --to json"):
+        read_recorded(path)
     path.write_bytes(b"no archive")
     with pytest.raises(InputError, match=r"log\.eval: is not a log of inspect"):
         read_recorded(path)
