@@ -249,3 +249,15 @@ def test_what_is_missing_is_said_first(folder, cai, arguments, message):
     with pytest.raises(InputError) as error:
         cai_raising(cai, "eval", *arguments)
     assert message in str(error.value)
+
+
+def test_a_policy_of_a_run_is_named_by_its_folder(run_folder, cai):
+    """The models are not asked: a dry run opens none."""
+    command = ("eval", "--suite", "over-refusal", "--limit", "2", "--dry-run")
+    shown = cai(*command, "--model", "runs/a/sl_cai", "--model", "runs/a/initial").stdout
+    assert "requests                   4" in shown
+    with pytest.raises(InputError) as error:
+        cai_raising(cai, *command, "--model", "runs/a/sl_cia")
+    assert "the run has no policy sl_cia (did you mean 'sl_cai'?); it has initial, sl_cai" in str(
+        error.value
+    )

@@ -28,7 +28,7 @@ def shown(*arguments):
 def test_help_lists_every_command_in_its_group(option):
     lines = shown(option).splitlines()
     titles = [line.rstrip(":") for line in lines if line.rstrip(":") in GROUPS]
-    assert titles == ["Constitution", "Pipeline", "Feedback", "Inspect", "Train"]
+    assert titles == ["Constitution", "Pipeline", "Feedback", "Evaluate", "Inspect", "Train"]
     for title, commands in GROUPS.items():
         start = lines.index(f"{title}:")
         assert [line.split()[0] for line in lines[start + 1 : start + 1 + len(commands)]] == [
