@@ -71,6 +71,11 @@ class Capabilities:
     token_limit: int | None = None
     top_logprobs: int = TOP_LOGPROBS
 
+    @property
+    def continues(self) -> bool:
+        """Whether it continues an answer that was begun."""
+        return not self.reasons and self.continuation not in (None, "none")
+
     def leave_out(self, name: str) -> None:
         """Send a field no more."""
         self.refused.add(name)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cai.backends.protocol import LoglikelihoodRequest, Request, Response, failed
+from cai.backends.protocol import GenerateRequest, LoglikelihoodRequest, Request, Response, failed
 from cai.backends.rate_limit import MAX_WAIT, backoff
 
 if TYPE_CHECKING:
@@ -81,9 +81,13 @@ async def dispatch(
     endpoint: Endpoint | None = None
     while failures < max_failures and waited < settings.patience and not endpoints[0].is_stopped():
         endpoint = _choose(endpoints, request, endpoint)
+        can = capabilities or endpoint.capabilities
+        if _must_continue(request) and endpoint.is_chat and not can.continues:
+            response = failed(request, "the server does not continue an answer that was begun")
+            return Outcome(response, endpoint.url, is_fault=False)
         result = await endpoint.attempt(
             request,
-            capabilities or endpoint.capabilities,
+            can,
             lambda tried=endpoint: _is_left_alone(tried, endpoints),  # type: ignore[misc]
         )
         if not isinstance(result, Retry):
@@ -100,6 +104,10 @@ async def dispatch(
             await asyncio.sleep(wait)
     url = endpoint.url if endpoint else endpoints[0].url
     return Outcome(failed(request, reason), url, is_fault=True)
+
+
+def _must_continue(request: Request) -> bool:
+    return isinstance(request, GenerateRequest) and request.must_continue
 
 
 def _wait(result: Retry, tries: int, first_wait: float) -> float:

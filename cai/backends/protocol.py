@@ -37,6 +37,8 @@ class GenerateRequest:
         answer_prefix: How the next turn begins; the response continues it and does not repeat it.
         choices: The only responses that are wanted, for backends that can hold a model to them; the
             messages ask for them too.
+        must_continue: Whether a response is of no use that does not continue ``answer_prefix``; a
+            server that cannot is not asked.
     """
 
     messages: tuple[Message, ...]
@@ -45,6 +47,7 @@ class GenerateRequest:
     max_tokens: int = 256
     answer_prefix: str = ""
     choices: tuple[str, ...] = ()
+    must_continue: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -33,12 +33,25 @@ def _table(suite: Mapping[str, Any]) -> Table:
     for title in (metric, "95% interval", "prompts"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("without grade", overflow="fold")
+    shown = short_names(list(suite["models"]))
     for name, figures in suite["models"].items():
-        table.add_row(safe(name), *_cells(figures, metric), _without_grade(figures))
+        table.add_row(safe(shown[name]), *_cells(figures, metric), _without_grade(figures))
     for difference in suite["differences"]:
-        title = f"{safe(difference['model'])} - {safe(difference['against'])}"
+        title = safe(f"{shown[difference['model']]} - {shown[difference['against']]}")
         table.add_row(title, *_cells(difference, metric, sign="+"), "")
     return table
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Leave out the folders that all names begin with, such as that of a run.
+
+    Args:
+        names: The names of models.
+    """
+    parts = [name.split("/") for name in names]
+    while len(parts) > 1 and all(len(p) > 1 and p[0] == parts[0][0] for p in parts):
+        parts = [p[1:] for p in parts]
+    return dict(zip(names, map("/".join, parts), strict=True))
 
 
 def _cells(figures: Mapping[str, Any], metric: str, sign: str = "") -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cai.arguments import check_count, check_model, check_records, check_sampling
 from cai.backends.protocol import Completion, GenerateRequest, Model
@@ -52,17 +53,17 @@ def converse(
     prompts = {i: case.prompt for i, (case, _) in enumerate(talks)}
     last: dict[int, Sample] = {}
     turn = 0
+
+    def request_of(i: int, prompt: Prompt) -> GenerateRequest:
+        case, draw = talks[i]
+        own_seed = seed_for(seed, "sample", prompt.id, draw)
+        request = GenerateRequest(prompt.messages, own_seed, temperature, max_tokens)
+        if not case.prefix or turn < len(case.follow_ups):
+            return request
+        return replace(request, answer_prefix=case.prefix, must_continue=True)
+
     while prompts:
-        requests = {
-            i: GenerateRequest(
-                prompt.messages,
-                seed_for(seed, "sample", prompt.id, talks[i][1]),
-                temperature,
-                max_tokens,
-                talks[i][0].prefix if turn == len(talks[i][0].follow_ups) else "",
-            )
-            for i, prompt in prompts.items()
-        }
+        requests = {i: request_of(i, prompt) for i, prompt in prompts.items()}
         responses = model(list(requests.values()))
         for (i, request), response in zip(requests.items(), responses, strict=True):
             assert isinstance(response, Completion)

@@ -117,6 +117,19 @@ def test_a_server_that_continues_nothing_is_asked_in_words_and_says_so():
     ]
 
 
+@pytest.mark.parametrize("way", [None, "prefix"])
+def test_a_request_that_must_be_continued_is_not_sent_to_a_server_that_cannot(way):
+    request = GenerateRequest(QUESTION, 0, answer_prefix="straw", must_continue=True)
+    with FaultServer(continuing(*filter(None, [way]))) as server:
+        (response,) = respond(server.backend(), [request])
+    if way:
+        assert (response.text, response.finish_reason) == ("berry", "stop")
+    else:
+        assert response.finish_reason == "failed"
+        assert response.reason == "the server does not continue an answer that was begun"
+        assert len(server.requests) == PROBES + 3, "it was only tried out"
+
+
 def test_a_server_is_not_probed_for_what_no_request_needs():
     with FaultServer() as server:
         respond(server.backend(), [GenerateRequest(QUESTION, 1)])

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cai.backends.scripted import ScriptedBackend
+from cai.cli.suite_table import short_names
 from cai.errors import InputError, LimitReached
 from cai.evaluate.grades import Grade
 from cai.files import read_json, read_records
@@ -12,6 +13,7 @@ from cai.files import read_json, read_records
 MODELS = """
 from pathlib import Path
 from cai.backends.scripted import ScriptedBackend
+from cai.cli.suite_table import short_names
 
 def reply(messages, seed):
     with Path("asked.txt").open("a") as file:
@@ -77,7 +79,7 @@ def test_two_models_on_two_suites(folder, cai):
     assert (difference["value"], difference["clusters"]) == (-0.5, 4)
     grades = read_records(folder / "eval/records.jsonl", Grade)
     assert len(grades) == 16
-    assert {g.evidence["found"] for g in grades if g.suite == "mine"} == {"", "I can't help"}
+    assert {g.evidence["found"] for g in grades if g.suite == "mine"} == {"", "I can't help with"}
 
 
 @pytest.mark.parametrize(
@@ -261,3 +263,14 @@ def test_a_policy_of_a_run_is_named_by_its_folder(run_folder, cai):
     assert "the run has no policy sl_cia (did you mean 'sl_cai'?); it has initial, sl_cai" in str(
         error.value
     )
+
+
+def test_names_of_models_are_shown_without_what_all_of_them_share():
+    runs = ["runs/a/initial", "runs/a/ppo/checkpoint"]
+    assert list(short_names(runs).values()) == ["initial", "ppo/checkpoint"]
+    assert list(short_names(["a/b"]).values()) == ["a/b"]
+    assert list(short_names(["a", "a/b"]).values()) == ["a", "a/b"]
+    assert list(short_names(["http://one/v1#m", "http://two/v1#m"]).values()) == [
+        "one/v1#m",
+        "two/v1#m",
+    ]
