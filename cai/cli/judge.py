@@ -28,9 +28,10 @@ from cai.cli.own_data import (
 from cai.cli.reporter import safe
 from cai.data.pairs import PairFile, read_pairs
 from cai.evaluate.agreement import agreement, matched
+from cai.evaluate.win_rates import outcomes, win_rates
 from cai.feedback.compare import compare
 from cai.feedback.judge_methods import JUDGE_METHODS
-from cai.pipeline.own_data import judge_pairs, wins
+from cai.pipeline.own_data import judge_pairs
 from cai.pipeline.run import Run
 from cai.records import Comparison, Preference
 
@@ -91,8 +92,8 @@ def judge(
         return
     labels = do(command, work)
     _print_agreement(labels, data.gold)
-    for (first, second), rate in wins(labels).items():
-        print(f"{safe(first)} beats {safe(second)}: {_interval(rate)}")
+    for (first, second), rate in win_rates(outcomes(labels)).items():
+        print(f"{safe(first)} beats {safe(second)}: {_interval(rate._asdict())}")
 
 
 def _read(files: Sequence[Path], gold: str, seed: int, pairs_per_prompt: int) -> PairFile:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cai.evaluate.gold import BuiltAnswers
-from cai.evaluate.statistics import mean, means, proportion
-from cai.records import Comparison, Preference, Prompt, Sample
-from cai.ties import is_near_tie
+from cai.evaluate.statistics import mean, means
+from cai.records import Prompt, Sample
 
 RESPONDED = ("ok", "empty", "truncated")
 """Statuses of answers that the policy itself gave; nothing is known about the others."""
@@ -43,36 +42,6 @@ def unusable_note(name: str, answers: Sequence[Sample], max_tokens: int) -> str 
         )
     remedy = "; raise evaluate.max_tokens" if statuses["truncated"] else ""
     return f"{name}: {reason}{remedy}"
-
-
-def differing_pairs(answers: Sequence[Sample], baseline: Sequence[Sample]) -> list[Comparison]:
-    """Pair the answers of two policies to the same prompts, where they differ.
-
-    Args:
-        answers: The answers of one policy.
-        baseline: The answers of the other one, in the same order of prompts.
-    """
-    return [
-        Comparison.of(answer.prompt, answer.response, other.response)
-        for answer, other in zip(answers, baseline, strict=True)
-        if answer.status in RESPONDED
-        and other.status in RESPONDED
-        and answer.response != other.response
-    ]
-
-
-def win_rate(preferences: Sequence[Preference]) -> dict[str, Any] | None:
-    """Measure how often the first answer is preferred; a near tie is half a win.
-
-    Args:
-        preferences: Labels of the pairs from :func:`differing_pairs`.
-
-    Returns:
-        The proportion; None if no label could be read.
-    """
-    labels = [p.p_first for p in preferences if p.p_first is not None]
-    wins = [0.5 if is_near_tie(label) else float(label > 0.5) for label in labels]
-    return proportion(sum(wins), len(wins)) if wins else None
 
 
 def distances(

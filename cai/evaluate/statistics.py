@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 Z95 = 1.959964
@@ -30,12 +31,12 @@ class Proportion(NamedTuple):
     n: int
 
 
-def wilson(successes: float, n: int) -> Proportion:
+def wilson(successes: float, n: float) -> Proportion:
     """Compute the Wilson score interval of a binomial proportion.
 
     Args:
         successes: Number of successes; a tie may count as half.
-        n: Number of trials.
+        n: Number of trials; not a whole number where only the effective one is known.
 
     Raises:
         ValueError: If there are no trials.
@@ -45,7 +46,36 @@ def wilson(successes: float, n: int) -> Proportion:
     share, spread = successes / n, Z95**2 / n
     center = (share + spread / 2) / (1 + spread)
     half = Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Proportion(share, max(0.0, center - half), min(1.0, center + half), n)
+    return Proportion(share, max(0.0, center - half), min(1.0, center + half), round(n))
+
+
+@lru_cache(maxsize=4096)
+def t95(degrees: int) -> float:
+    """Return the quantile of a two-sided 95 % interval by Student's t.
+
+    Args:
+        degrees: Degrees of freedom, at least 1.
+    """
+    if degrees > 100:  # Cornish and Fisher's expansion, right to 1e-5 here
+        first, second = (Z95**3 + Z95) / 4, (5 * Z95**5 + 16 * Z95**3 + 3 * Z95) / 96
+        return Z95 + first / degrees + second / degrees**2
+    low, high = 0.0, 13.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_inside(middle, degrees) < 0.95 else (low, middle)
+    return high
+
+
+def _t_inside(t: float, degrees: int) -> float:
+    """Probability of Student's t between -t and t (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(degrees))
+    odd = degrees % 2
+    term = math.cos(angle) if odd else 1.0
+    total = term if degrees > 1 else 0.0
+    for k in range(2 + odd, degrees - 1, 2):
+        term *= (k - 1) / k * math.cos(angle) ** 2
+        total += term
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
 
 
 def proportion(successes: float, n: int) -> dict[str, Any]:

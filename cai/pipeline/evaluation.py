@@ -12,12 +12,11 @@ from cai.evaluate.gold import GoldMetrics, flag_metrics, gold_for, harmful_by_ki
 from cai.evaluate.judge_accuracy import accuracy_against_gold, crossover_accuracy
 from cai.evaluate.policies import (
     RESPONDED,
-    differing_pairs,
     distances,
     reward_on_built_answers,
     unusable_note,
-    win_rate,
 )
+from cai.evaluate.win_rates import answer_pairs, label_pairs, win_rate
 from cai.feedback.judge import judge
 from cai.feedback.sample import sample
 from cai.files import read_records
@@ -176,20 +175,17 @@ def _win_rate(
     context: StageContext, answers: Sequence[Sample], initial: Sequence[Sample]
 ) -> Metrics:
     """How often the judge prefers a policy's answers to those of the initial policy."""
-    comparisons = differing_pairs(answers, initial)
-    if not comparisons:
-        return {}
-    preferences = judge(
-        comparisons,
-        context.constitution,
-        context.judge(),
-        method_of(context.config.judge, context.constitution, context.config.seed),
+    label = partial(
+        judge,
+        constitution=context.constitution,
+        model=context.judge(),
+        method=method_of(context.config.judge, context.constitution, context.config.seed),
         principles=min(PRINCIPLES_PER_VERDICT, len(context.constitution.used_for("judge"))),
         combine="sum",
         seed=context.config.seed,
     )
-    rate = win_rate(preferences)
-    return {"win_rate": rate} if rate is not None else {}
+    rate = win_rate(label_pairs(answer_pairs(answers, initial), label))
+    return {"win_rate": rate._asdict()} if rate is not None else {}
 
 
 def judge_metrics(context: StageContext) -> Metrics:

@@ -6,7 +6,6 @@ command resumable. A :class:`~cai.pipeline.run.Run` opens the models, as in a ru
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +19,6 @@ from cai.backends.protocol import (
     Response,
 )
 from cai.errors import InputError, Problem
-from cai.evaluate.policies import win_rate
 from cai.feedback.sample import sample
 from cai.pipeline.dry_run import mean_tokens
 from cai.pipeline.feedback import in_chunks, labeler, reviser
@@ -136,22 +134,3 @@ def check_models(names: Mapping[str, str], place: Place) -> None:
             problems += [Problem(option, f"{name}: {p.message}") for p in error.problems]
     if problems:
         raise InputError(problems)
-
-
-def wins(preferences: Iterable[Preference]) -> dict[tuple[str, str], dict[str, float]]:
-    """How often the answers of one model are preferred to those of another.
-
-    Args:
-        preferences: Labels of pairs with origins.
-
-    Returns:
-        The share of wins with its interval, by the names of the two models.
-    """
-    by_pair: dict[tuple[str, str], list[Preference]] = defaultdict(list)
-    for preference in preferences:
-        first, second = preference.comparison.origins
-        if first and second and first != second:
-            ordered = preference if first < second else preference.swap()
-            by_pair[ordered.comparison.origins].append(ordered)
-    rates = {pair: win_rate(labels) for pair, labels in sorted(by_pair.items())}
-    return {pair: rate for pair, rate in rates.items() if rate is not None}

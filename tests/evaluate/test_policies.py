@@ -1,16 +1,12 @@
 """Comparison of policies, from their answers alone."""
 
-import pytest
-
 from cai.evaluate.gold import BuiltAnswers
 from cai.evaluate.policies import (
-    differing_pairs,
     distances,
     reward_on_built_answers,
     unusable_note,
-    win_rate,
 )
-from cai.records import Comparison, Preference, Prompt, Provenance, Sample
+from cai.records import Prompt, Provenance, Sample
 
 PROVENANCE = Provenance(model="m", seed=0, temperature=1, max_tokens=9)
 
@@ -19,26 +15,6 @@ def answer(text, status="ok", prompt="q"):
     return Sample(
         id=text, prompt=Prompt.of(prompt), response=text, status=status, provenance=PROVENANCE
     )
-
-
-def test_win_rate_counts_near_ties_as_half():
-    pair = Comparison.of(Prompt.of("q"), "a", "b")
-
-    def label(p):
-        status = "ok" if p is not None else "unscored"
-        return Preference(id="p", comparison=pair, p_first=p, source="ai", status=status)
-
-    wins = win_rate([label(p) for p in (0.9, 0.55, 0.2, 0.7, None)])
-    assert wins["value"] == pytest.approx(2.5 / 4)
-    assert wins["n"] == 4
-    assert win_rate([label(None)]) is None
-
-
-def test_only_answers_that_differ_are_compared():
-    ours = [answer("a"), answer("same"), answer("", "failed"), answer("cut", "truncated")]
-    theirs = [answer("b"), answer("same"), answer("c"), answer("d")]
-    pairs = differing_pairs(ours, theirs)
-    assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("cut", "d")]
 
 
 def test_kl_of_each_policy_by_hand():

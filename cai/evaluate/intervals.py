@@ -1,0 +1,172 @@
+"""Intervals of observations that come in clusters, such as several answers to one conversation.
+
+Observations of one conversation are not independent, so whole conversations are what is sampled:
+the standard error sums the residuals of each before it squares them, which is the sandwich
+estimator of Liang and Zeger (1986). :mod:`cai.evaluate.bootstrap` draws conversations instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cai.evaluate.statistics import t95, wilson
+from cai.records import Prompt
+
+Array = npt.NDArray[np.float64]
+ADDED = 0.5
+"""Clusters of ones, and of zeros, that are added to the variance of a share."""
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end of the interval; None if there is none, as of a single cluster.
+        high: Upper end of the interval, or None.
+        n: Number of observations.
+        clusters: Number of clusters that they come from.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    clusters: int
+
+
+def conversation(prompt: Prompt) -> str:
+    """Return the cluster of a prompt: prompts with the same first user turn are one conversation.
+
+    Args:
+        prompt: The prompt.
+    """
+    return next(turn.content for turn in prompt.messages if turn.role == "user")
+
+
+def cluster_totals(values: Sequence[float] | Array, clusters: Sequence[str]) -> Array:
+    """Sum the values of each cluster, in the order of the names of the clusters.
+
+    Args:
+        values: One value, or one row of values, for each observation.
+        clusters: The cluster of each observation.
+    """
+    names = sorted(set(clusters))
+    index = {name: i for i, name in enumerate(names)}
+    rows = np.asarray(values, dtype=np.float64)
+    totals = np.zeros((len(names), *rows.shape[1:]))
+    np.add.at(totals, [index[name] for name in clusters], rows)
+    return totals
+
+
+def clustered_variance(influence: Sequence[float] | Array, clusters: Sequence[str]) -> Array:
+    """Compute the clustered (sandwich) variance of an estimate.
+
+    Args:
+        influence: For each observation, how much it moves the estimate away from what it is
+            without it: of a mean the residuals, divided by their number. One row for each
+            observation if there are several estimates.
+        clusters: The cluster of each observation; there are at least two different ones.
+
+    Returns:
+        The variance, or the covariance matrix of several estimates.
+    """
+    totals = cluster_totals(influence, clusters)
+    return np.asarray(totals.T @ totals * (len(totals) / (len(totals) - 1)))
+
+
+def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
+    """Estimate a mean, with an interval by Student's t over the clusters.
+
+    Args:
+        values: The observations.
+        clusters: The cluster of each of them.
+
+    Returns:
+        The estimate, without an interval if there is a single cluster.
+
+    Raises:
+        ValueError: If there are no observations.
+    """
+    if not len(values):
+        raise ValueError("there is no mean of nothing")
+    observed = np.asarray(values, dtype=np.float64)
+    value, count = float(observed.mean()), len(set(clusters))
+    if count == 1:
+        return Estimate(value, None, None, len(observed), count)
+    variance = clustered_variance((observed - value) / len(observed), clusters)
+    half = t95(count - 1) * float(np.sqrt(variance))
+    return Estimate(value, value - half, value + half, len(observed), count)
+
+
+def clustered_difference(
+    first: Sequence[float], second: Sequence[float], clusters: Sequence[str]
+) -> Estimate:
+    """Estimate by how much one series lies above another that was measured on the same prompts.
+
+    Args:
+        first: The observations of one model.
+        second: Those of the other one, in the same order.
+        clusters: The cluster of each pair of observations.
+
+    Raises:
+        ValueError: If there are no observations, or not as many of one as of the other.
+    """
+    return clustered_mean([a - b for a, b in zip(first, second, strict=True)], clusters)
+
+
+def clustered_share(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
+    """Estimate a share with Wilson's interval for the effective number of observations.
+
+    Observations of one conversation say less than independent ones, and ties vary less than wins
+    and losses. The effective number is the actual one divided by the design effect (Kish 1965): the
+    clustered variance over the variance of as many independent values of 0 and 1. Half a cluster of
+    ones and half a one of zeros are added to both variances, so that they are known also where all
+    values are equal. Few clusters widen the interval as Student's t does (Korn and Graubard 1998).
+    Of independent values of 0 and 1 it is Wilson's interval.
+
+    Args:
+        values: The observations, each from 0 to 1.
+        clusters: The cluster of each of them.
+
+    Returns:
+        The estimate; from 0 to 1 if there is a single cluster with several values.
+
+    Raises:
+        ValueError: If there are no observations.
+    """
+    n, count = len(values), len(set(clusters))
+    if not n:
+        raise ValueError("there is no share of nothing")
+    value = sum(values) / n
+    if count == 1 < n:  # nothing tells how much conversations differ
+        return Estimate(value, 0.0, 1.0, n, count)
+    effective = n / design_effect(values, clusters)
+    if count < n:
+        effective *= (t95(n - 1) / t95(count - 1)) ** 2
+    interval = wilson(value * effective, effective)
+    return Estimate(value, interval.low, interval.high, n, count)
+
+
+def design_effect(values: Sequence[float], clusters: Sequence[str]) -> float:
+    """Compute the clustered variance of a share over that of independent values of 0 and 1.
+
+    Args:
+        values: The observations, each from 0 to 1.
+        clusters: The cluster of each of them; there are at least two, or one with a single value.
+    """
+    n = len(values)
+    sizes = cluster_totals([1.0] * n, clusters)
+    size = n / len(sizes)
+    center = (sum(values) + size * ADDED) / (n + 2 * size * ADDED)
+    totals = cluster_totals(values, clusters) - center * sizes
+    clustered = float(totals @ totals) + ADDED * size**2 * ((1 - center) ** 2 + center**2)
+    independent = (n + 2 * size * ADDED) * center * (1 - center)
+    if len(sizes) < n:
+        clustered *= len(sizes) / (len(sizes) - 1)
+        independent *= n / (n - 1)
+    return clustered / independent

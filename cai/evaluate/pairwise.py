@@ -1,0 +1,151 @@
+"""Models against each other: win rates, Elo, win rates at equal length, corrected win rates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from cai.evaluate.bradley_terry import Outcome, Ratings, rate_models
+from cai.evaluate.intervals import Estimate, clustered_share
+from cai.evaluate.judge_error import Judged, prediction_powered, rogan_gladen
+from cai.evaluate.length_control import length_controlled
+
+
+class Duel(NamedTuple):
+    """A comparison of the answers of two models, with all that results are made of.
+
+    Attributes:
+        model: Name of the model.
+        against: Name of the other model.
+        win: 1 if its answer is better, 0 if the other one is, one half for a tie; None if the
+            verdict could not be read.
+        cluster: The conversation that the answers belong to.
+        longer_by: By how many words its answer is longer.
+        gold: The win by people or by a gold function; None where there is none.
+        equal: Whether the two answers are the same text.
+    """
+
+    model: str
+    against: str
+    win: float | None
+    cluster: str
+    longer_by: int = 0
+    gold: float | None = None
+    equal: bool = False
+
+    def swap(self) -> Duel:
+        """Return the same from the other model's side."""
+        return self._replace(
+            model=self.against,
+            against=self.model,
+            win=None if self.win is None else 1 - self.win,
+            longer_by=-self.longer_by,
+            gold=None if self.gold is None else 1 - self.gold,
+        )
+
+
+def pairwise_results(duels: Iterable[Duel], models: Sequence[str], seed: int = 0) -> dict[str, Any]:
+    """Compare models by their duels.
+
+    Args:
+        duels: The comparisons, each once.
+        models: The names of the models; the first one is the baseline.
+        seed: Random seed of the bootstrap.
+
+    Returns:
+        ``win_rates``: of each model against each one before it, with ties, equal answers and
+        unread verdicts. ``elo``, ``unrated``, ``elo_differences``, ``groups`` and
+        ``undefined_draws``: see :class:`~cai.evaluate.bradley_terry.Ratings`.
+        ``length_controlled`` and ``corrected``: the win rates against the baseline at equal length,
+        and with the judge's error; None where they cannot be estimated.
+    """
+    by_pair: dict[tuple[str, str], list[Duel]] = defaultdict(list)
+    place = {name: i for i, name in enumerate(models)}
+    for duel in duels:
+        later = place[duel.model] > place[duel.against]
+        ordered = duel if later else duel.swap()
+        by_pair[ordered.model, ordered.against].append(ordered)
+    read = {pair: [d for d in of_pair if d.win is not None] for pair, of_pair in by_pair.items()}
+    pairs = [(second, first) for first, second in combinations(models, 2)]
+    against_first = [(name, models[0]) for name in models[1:]]
+    ratings = rate_models([_outcome(d) for pair in pairs for d in read.get(pair, ())], seed)
+    return {
+        "win_rates": [_win_rate(pair, by_pair.get(pair, [])) for pair in pairs],
+        **_elo(ratings),
+        "length_controlled": [
+            _named(p, _length_controlled(read.get(p, []))) for p in against_first
+        ],
+        "corrected": [
+            {"model": pair[0], "against": pair[1], **corrected}
+            for pair in pairs
+            if (corrected := _corrected(read.get(pair, [])))
+        ],
+    }
+
+
+def _outcome(duel: Duel) -> Outcome:
+    assert duel.win is not None
+    return Outcome(duel.model, duel.against, duel.win, duel.cluster)
+
+
+def _named(pair: tuple[str, str], figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {"model": pair[0], "against": pair[1], **figures}
+
+
+def _win_rate(pair: tuple[str, str], duels: Sequence[Duel]) -> dict[str, Any]:
+    wins = [duel.win for duel in duels if duel.win is not None]
+    clusters = [duel.cluster for duel in duels if duel.win is not None]
+    counts = {
+        "ties": wins.count(0.5),
+        "equal": sum(duel.equal for duel in duels),
+        "unread": len(duels) - len(wins),
+    }
+    return _named(pair, {**_estimate(clustered_share(wins, clusters) if wins else None), **counts})
+
+
+def _elo(ratings: Ratings) -> dict[str, Any]:
+    return {
+        "elo": [{"model": name, **rating._asdict()} for name, rating in ratings.elo.items()],
+        "unrated": ratings.unrated,
+        "elo_differences": [
+            {"model": d.first, "against": d.second, "value": d.value, "low": d.low, "high": d.high}
+            | {"significant": d.significant}
+            for d in ratings.differences
+        ],
+        "groups": ratings.groups,
+        "undefined_draws": ratings.undefined,
+    }
+
+
+def _length_controlled(duels: Sequence[Duel]) -> dict[str, Any]:
+    wins = [duel.win for duel in duels if duel.win is not None]
+    longer_by = [duel.longer_by for duel in duels]
+    found = length_controlled(wins, longer_by, [duel.cluster for duel in duels]) if wins else None
+    if found is None:
+        return {"n": 0}
+    return {**_estimate(found.rate), "length_coefficient": found.coefficient}
+
+
+def _corrected(duels: Sequence[Duel]) -> dict[str, Any]:
+    """Both corrections; nothing if no duel has a gold label."""
+    judged = [Judged(d.win, d.gold, d.cluster) for d in duels if d.win is not None]
+    labeled = sum(pair.gold is not None for pair in judged)
+    if not labeled:
+        return {}
+    powered, inverted = prediction_powered(judged), rogan_gladen(judged)
+    figures: dict[str, Any] = {"labeled": labeled}
+    figures["prediction_powered"] = _estimate(powered.rate if powered else None)
+    figures["rogan_gladen"] = _estimate(inverted.rate if inverted else None)
+    if powered:
+        figures["prediction_powered"]["weight"] = powered.weight
+    if inverted:
+        figures["rogan_gladen"]["sensitivity"] = inverted.sensitivity
+        figures["rogan_gladen"]["specificity"] = inverted.specificity
+    return figures
+
+
+def _estimate(estimate: Estimate | None) -> dict[str, Any]:
+    """An estimate as files store it; without data only the number of observations."""
+    return dict(estimate._asdict()) if estimate else {"n": 0}

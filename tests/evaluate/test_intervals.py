@@ -1,0 +1,167 @@
+"""Clustered errors and the clustered bootstrap, against closed forms and slow loops."""
+
+import math
+import statistics
+
+import pytest
+
+from cai.evaluate.bootstrap import bootstrap, percentiles, resamples, tail
+from cai.evaluate.intervals import (
+    cluster_totals,
+    clustered_difference,
+    clustered_mean,
+    clustered_share,
+    clustered_variance,
+    conversation,
+    design_effect,
+)
+from cai.evaluate.statistics import mean, t95, wilson
+from cai.records import Message, Prompt
+
+VALUES = [1.0, 2.0, 4.0, 3.0, 7.0, 5.0]
+CLUSTERS = ["a", "a", "b", "b", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),
+    [(1, 12.7062), (2, 4.3027), (3, 3.1824), (10, 2.2281), (100, 1.9840), (1000, 1.9623)],
+)
+def test_quantiles_of_students_t_equal_the_tables(degrees, quantile):
+    assert t95(degrees) == pytest.approx(quantile, abs=5e-5)
+
+
+def test_quantiles_of_students_t_are_continuous():
+    assert t95(100) > t95(101) > t95(102)
+    assert t95(100) - t95(101) == pytest.approx(t95(99) - t95(100), rel=0.1)
+
+
+def test_single_observations_have_the_textbook_interval():
+    estimate = clustered_mean(VALUES, list("abcdef"))
+    half = t95(5) * statistics.stdev(VALUES) / math.sqrt(6)
+    assert estimate.value == pytest.approx(mean(VALUES))
+    assert (estimate.low, estimate.high) == pytest.approx(
+        (mean(VALUES) - half, mean(VALUES) + half)
+    )
+    assert (estimate.n, estimate.clusters) == (6, 6)
+
+
+def test_the_clustered_interval_equals_a_slow_loop():
+    center = mean(VALUES)
+    variance = 0.0
+    for name in set(CLUSTERS):
+        residuals = [v - center for v, c in zip(VALUES, CLUSTERS, strict=True) if c == name]
+        variance += (sum(residuals) / 6) ** 2
+    half = t95(2) * math.sqrt(variance * 3 / 2)
+    assert clustered_mean(VALUES, CLUSTERS).high == pytest.approx(center + half)
+
+
+def test_repeating_every_observation_of_a_cluster_tells_nothing_new():
+    once = clustered_mean(VALUES, list("abcdef"))
+    twice = clustered_mean(VALUES * 2, list("abcdef") * 2)
+    assert twice[:3] == pytest.approx(once[:3])
+
+
+def test_one_cluster_says_nothing_about_others():
+    assert clustered_mean([1.0, 2.0], ["a", "a"])[:3] == (1.5, None, None)
+
+
+def test_no_mean_of_nothing():
+    with pytest.raises(ValueError, match="of nothing"):
+        clustered_mean([], [])
+
+
+def test_a_difference_is_paired():
+    second = [value - 1 for value in VALUES]
+    difference = clustered_difference(VALUES, second, CLUSTERS)
+    assert difference[:3] == pytest.approx((1, 1, 1))
+
+
+def test_covariances_are_between_columns():
+    rows = [[a, 2 * a] for a in (-1.0, 0.0, 1.0)]
+    assert clustered_variance(rows, ["a", "b", "c"]).tolist() == [[3.0, 6.0], [6.0, 12.0]]
+    assert cluster_totals(rows, ["b", "a", "a"]).tolist() == [[1.0, 2.0], [-1.0, -2.0]]
+
+
+def test_the_bootstrap_draws_whole_clusters():
+    sizes = {"a": 2, "b": 3, "c": 1}
+    seen = set()
+
+    def statistic(items):
+        counts = {name: sum(c == name for c in items) for name in sizes}
+        assert all(counts[name] % size == 0 for name, size in sizes.items())
+        assert sum(counts[name] // size for name, size in sizes.items()) == 3
+        seen.add(tuple(counts.values()))
+        return float(len(items))
+
+    bootstrap(CLUSTERS, CLUSTERS, statistic, seed=1, draws=200)
+    assert len(seen) == 10  # all ways to draw 3 of 3 with repetition
+
+
+def test_the_bootstrap_equals_a_slow_loop():
+    values = []
+    for drawn in resamples(3, seed=4, draws=99):
+        chosen = ["abc"[i] for i in drawn]
+        items = [v for d in chosen for v, c in zip(VALUES, CLUSTERS, strict=True) if c == d]
+        values.append(mean(items))
+    estimate = bootstrap(VALUES, CLUSTERS, mean, seed=4, draws=99)
+    assert (estimate.low, estimate.high) == percentiles(values, 3)
+    assert estimate.value == mean(VALUES)
+    assert bootstrap(VALUES, CLUSTERS, lambda items: None) is None
+
+
+def test_percentiles_are_those_of_the_normal_distribution_for_many_clusters():
+    assert tail(100_000) == pytest.approx(0.025, abs=1e-5)
+    assert tail(10) < tail(100) < 0.025
+    assert percentiles(range(999), 100_000) == (23.0, 975.0)
+    assert percentiles([2.0, 1.0], 1) == (1.0, 2.0)
+
+
+def test_prompts_with_the_same_first_user_turn_are_one_conversation():
+    asked = Message(role="user", content="Is it flat?")
+    answered = (Message(role="assistant", content="No."), Message(role="user", content="Sure?"))
+    first, later = Prompt.of("Is it flat?"), Prompt.of((asked, *answered))
+    system = Prompt.of((Message(role="system", content="Be brief."), asked))
+    assert conversation(first) == conversation(later) == conversation(system)
+    assert conversation(Prompt.of("Is it round?")) != conversation(first)
+
+
+@pytest.mark.parametrize(("wins", "n"), [(0, 8), (1, 1), (3, 10), (10, 10), (60, 100)])
+def test_independent_wins_and_losses_have_wilsons_interval(wins, n):
+    rate = clustered_share([1.0] * wins + [0.0] * (n - wins), [str(i) for i in range(n)])
+    expected = wilson(wins, n)
+    assert rate[:4] == pytest.approx(expected)
+    assert rate.clusters == n
+
+
+def test_conversations_that_always_end_alike_count_once():
+    wins, clusters = [1.0, 0.0, 1.0, 1.0], ["a", "b", "c", "d"]
+    once = clustered_share(wins * 3, [name + copy for copy in "123" for name in clusters])
+    repeated = clustered_share(wins * 3, clusters * 3)
+    assert repeated.value == once.value
+    assert repeated.high - repeated.low > once.high - once.low
+    unbiased = (4 / 3) / (12 / 11)  # for the numbers of clusters and of comparisons
+    assert design_effect([1.0] * 12, clusters * 3) == pytest.approx(3 * unbiased)
+
+
+def test_the_effective_number_follows_the_clustered_variance():
+    wins = [float(i % 4 > 0) for i in range(4_000)]
+    clusters = [str(i // 4) for i in range(4_000)]  # each has three wins and a loss
+    assert design_effect(wins, clusters) < 0.01
+    alike = [float(i // 4 % 4 > 0) for i in range(4_000)]
+    assert design_effect(alike, clusters) == pytest.approx(4, rel=0.01)
+
+
+def test_ties_narrow_the_interval_and_never_close_it():
+    names = [str(i) for i in range(50)]
+    all_ties, none = clustered_share([0.5] * 50, names), clustered_share([1.0, 0.0] * 25, names)
+    assert all_ties.value == none.value == 0.5
+    assert 0 < all_ties.high - all_ties.low < (none.high - none.low) / 4
+
+
+def test_one_conversation_says_nothing_about_others():
+    assert clustered_share([1.0, 1.0], ["a", "a"])[:3] == (1.0, 0.0, 1.0)
+
+
+def test_no_share_of_nothing():
+    with pytest.raises(ValueError, match="of nothing"):
+        clustered_share([], [])
