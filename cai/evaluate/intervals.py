@@ -7,16 +7,18 @@ estimator of Liang and Zeger (1986). :mod:`cai.evaluate.bootstrap` draws convers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from cai.evaluate.statistics import t95, wilson
+from cai.evaluate.statistics import mean, t95, wilson
 from cai.records import Prompt
 
 Array = npt.NDArray[np.float64]
+Clusters = Mapping[str, Sequence[float]]
+"""The observations of each cluster, by its name; none is empty."""
 ADDED = 0.5
 """Clusters of ones, and of zeros, that are added to the variance of a share."""
 
@@ -103,20 +105,35 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate
     return Estimate(value, value - half, value + half, len(observed), count)
 
 
-def clustered_difference(
-    first: Sequence[float], second: Sequence[float], clusters: Sequence[str]
-) -> Estimate:
-    """Estimate by how much one series lies above another that was measured on the same prompts.
+def clustered_estimate(clusters: Clusters) -> Estimate:
+    """Estimate a mean as a share if every value is 0, 1 or one half, else as a mean.
 
     Args:
-        first: The observations of one model.
-        second: Those of the other one, in the same order.
-        clusters: The cluster of each pair of observations.
+        clusters: The observations.
 
     Raises:
-        ValueError: If there are no observations, or not as many of one as of the other.
+        ValueError: If there are none.
     """
-    return clustered_mean([a - b for a, b in zip(first, second, strict=True)], clusters)
+    values = [value for of_cluster in clusters.values() for value in of_cluster]
+    names = [name for name, of_cluster in clusters.items() for _ in of_cluster]
+    return (clustered_share if set(values) <= {0.0, 0.5, 1.0} else clustered_mean)(values, names)
+
+
+def paired_difference(first: Clusters, second: Clusters) -> Estimate | None:
+    """Estimate by how much one mean exceeds another, on the clusters that both have.
+
+    Args:
+        first: The observations of the one.
+        second: Those of the other.
+
+    Returns:
+        The mean over clusters of the difference of their means; None without a common cluster.
+    """
+    shared = [name for name in first if name in second]
+    if not shared:
+        return None
+    found = clustered_mean([mean(first[name]) - mean(second[name]) for name in shared], shared)
+    return found._replace(n=sum(len(first[name]) + len(second[name]) for name in shared))
 
 
 def clustered_share(values: Sequence[float], clusters: Sequence[str]) -> Estimate:

@@ -32,9 +32,9 @@ from cai.config.suite import Suite
 from cai.constitution.schema import Constitution
 from cai.data.cases import Case, read_cases
 from cai.errors import ArgumentError
-from cai.evaluate.clusters import Clusters, Estimate, clustered_mean, paired_difference
 from cai.evaluate.graders import grader_of
 from cai.evaluate.grades import Answer, Grade, Grading
+from cai.evaluate.intervals import Clusters, Estimate, clustered_estimate, paired_difference
 from cai.feedback.converse import WITH_TEXT, converse
 from cai.records import Sample
 
@@ -166,7 +166,7 @@ def suite_results(suite: Suite, grades: Sequence[Grade]) -> dict[str, Any]:
 
 def _of_model(grades: Sequence[Grade], clusters: Clusters) -> dict[str, Any]:
     statuses = Counter[str](grade.status for grade in grades if grade.status != "ok")
-    estimate = _estimate(clustered_mean(clusters)) if clusters else {"n": 0}
+    estimate = _estimate(clustered_estimate(clusters)) if clusters else {"n": 0}
     counts = {"cut": sum(grade.cut for grade in grades), "without_grade": dict(statuses)}
     return {**estimate, "answers": len(grades), **counts}
 

@@ -2,12 +2,13 @@
 
 import math
 import random
+from collections import defaultdict
 
 import pytest
 
 from cai.evaluate.bootstrap import bootstrap
 from cai.evaluate.bradley_terry import ELO, Outcome, rate_models
-from cai.evaluate.intervals import clustered_difference, clustered_mean, clustered_share
+from cai.evaluate.intervals import clustered_mean, clustered_share, paired_difference
 from cai.evaluate.judge_error import Judged, prediction_powered, rogan_gladen
 from cai.evaluate.length_control import length_controlled
 from cai.evaluate.statistics import mean
@@ -41,10 +42,11 @@ def a_mean(rng):
 
 
 def a_paired_difference(rng):
-    rows = conversations(rng, 40)
-    first = [2 * effect + rng.gauss(0.5, 1) for _, effect in rows]
-    second = [effect + rng.gauss(0, 1) for _, effect in rows]
-    return inside(clustered_difference(first, second, [name for name, _ in rows]), 0.5)
+    first, second = defaultdict(list), defaultdict(list)
+    for name, effect in conversations(rng, 40):
+        first[name].append(2 * effect + rng.gauss(0.5, 1))
+        second[name].append(effect + rng.gauss(0, 1))
+    return inside(paired_difference(first, second), 0.5)
 
 
 def a_bootstrapped_mean(rng):

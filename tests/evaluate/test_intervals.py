@@ -8,12 +8,13 @@ import pytest
 from cai.evaluate.bootstrap import bootstrap, percentiles, resamples, tail
 from cai.evaluate.intervals import (
     cluster_totals,
-    clustered_difference,
+    clustered_estimate,
     clustered_mean,
     clustered_share,
     clustered_variance,
     conversation,
     design_effect,
+    paired_difference,
 )
 from cai.evaluate.statistics import mean, t95, wilson
 from cai.records import Message, Prompt
@@ -71,9 +72,25 @@ def test_no_mean_of_nothing():
 
 
 def test_a_difference_is_paired():
-    second = [value - 1 for value in VALUES]
-    difference = clustered_difference(VALUES, second, CLUSTERS)
-    assert difference[:3] == pytest.approx((1, 1, 1))
+    first = {"a": [1.0, 3.0], "b": [5.0], "c": [9.0]}
+    second = {name: [mean(values) - 1] for name, values in first.items()}
+    assert paired_difference(first, second) == (1, 1, 1, 7, 3)
+    second["a"] = [0.0]
+    del first["b"]
+    wider = paired_difference(first, second)
+    assert wider.value == pytest.approx((2 + 1) / 2)
+    assert wider.high == pytest.approx(1.5 + t95(1) * statistics.stdev([2, 1]) / math.sqrt(2))
+    assert paired_difference({"a": [1.0]}, {"b": [1.0]}) is None
+    assert paired_difference({"a": [1.0]}, {"a": [0.5]})[:3] == (0.5, None, None)
+
+
+def test_a_mean_of_zeros_and_ones_is_a_share():
+    clusters = {"a": [1.0, 1.0], "b": [0.0], "c": [0.5]}
+    values, names = [1.0, 1.0, 0.0, 0.5], ["a", "a", "b", "c"]
+    assert clustered_estimate(clusters) == clustered_share(values, names)
+    assert clustered_estimate({**clusters, "d": [2.0]}) == clustered_mean(
+        [*values, 2.0], [*names, "d"]
+    )
 
 
 def test_covariances_are_between_columns():
