@@ -59,6 +59,12 @@ OwnConstitution = Annotated[
     str | None,
     typer.Option(help="A constitution (name or file) to use instead of that of the suites."),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Pairs with labels of people, as for cai judge: they correct win rates of a judge."
+    ),
+]
 FailIf = Annotated[
     list[str] | None,
     typer.Option(
@@ -90,6 +96,7 @@ def eval_(
     prompts: Prompts = None,
     judge: JudgeName = None,
     constitution: OwnConstitution = None,
+    labels: Labels = None,
     fail_if: FailIf = None,
     logs: Logs = None,
     limit: Limit = 0,
@@ -108,10 +115,14 @@ def eval_(
     with several models by how much they differ on the same prompts. Writes records.jsonl and
     results.json. Stopped at any moment, the same command goes on.
 
+    Without --suite, the judge compares the models on your --prompts: win rates and Elo.
+
     Example: cai eval --suite over-refusal --model runs/a/initial --model runs/a/rl_cai
     """
     base = config.parent if config else None
     evaluation = read_evaluation(suites or (), models or (), answers or (), prompts, limit, base)
+    if labels is not None:
+        evaluation = evaluation.with_labels(labels)
     evaluation.check(has_judge=bool(judge or config))
     all_suites = [item.suite for item in evaluation.items]
     conditions = [parse_condition(c, all_suites, evaluation.subjects) for c in fail_if or ()]
@@ -119,7 +130,7 @@ def eval_(
         check_choice("--log", name, LOG_FORMATS)
     command = asked(
         Grade,
-        [answer_file(text)[1] for text in answers or ()],
+        [*(answer_file(text)[1] for text in answers or ()), *([labels] if labels else [])],
         config,
         {"constitution": constitution, "models.judge": judge},
         overrides,

@@ -183,11 +183,7 @@ COMMANDS: dict[type[Record], str] = {
 
 def print_estimate(command: Asked, work: Work) -> None:
     """Print how many requests and tokens a command needs at most, without asking a model."""
-    tokens = command.config.reasoning_tokens
-    counted = {  # a policy answers without reasoning
-        option: CountingModel(template_set(name), 0 if option.startswith(POLICY) else tokens)
-        for option, name in work.models.items()
-    }
+    counted = _counting_models(work, command.config.reasoning_tokens)
     with ResponseCache(":memory:") as cache:
         run = Run(command.out.parent, command.config, command.constitution, cache, command.base)
         for _ in work.make(run, counted, work.items):
@@ -245,11 +241,23 @@ def _expected(run: Run, work: Work) -> int:
     first = work.items[:COUNTED]
     if not first:
         return 0
-    counted = {option: CountingModel(template_set(name)) for option, name in work.models.items()}
+    counted = _counting_models(work)
     for _ in work.make(run, counted, first):
         pass
     requests = sum(model.requests for model in counted.values())
     return round(requests / len(first) * len(work.items))
+
+
+def _counting_models(work: Work, reasoning_tokens: int = 0) -> dict[str, CountingModel]:
+    """Models that only count requests, by option; a policy answers without reasoning."""
+    return {
+        option: CountingModel(
+            template_set(name),
+            0 if option.startswith(POLICY) else reasoning_tokens,
+            text=f"A text for {option}.",
+        )
+        for option, name in work.models.items()
+    }
 
 
 def _counted(

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cai.cli.pairwise_table import print_pairwise
 from cai.cli.reporter import safe
 from cai.pipeline.failures import failure_counts
 
@@ -24,6 +25,8 @@ def print_suites(results: Mapping[str, Mapping[str, Any]], console: Console | No
         console.print(f"\n{safe(name)}: {safe(suite['about'])}", markup=False)
         console.print(f"{suite['metric']}, {suite['better']} is better", markup=False)
         console.print(_table(suite))
+        if "pairwise" in suite:
+            print_pairwise(suite["pairwise"], console)
 
 
 def _table(suite: Mapping[str, Any]) -> Table:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cai.backends.protocol import Model
 from cai.cli.own_data import POLICY, Asked, Work
-from cai.config.suite import Suite
+from cai.config.suite import Pairwise, Suite
 from cai.config.suite_files import load_suite, suite_names
 from cai.data.cases import Case, read_cases
+from cai.data.pairs import read_pairs
 from cai.data.recorded import read_recorded
 from cai.errors import InputError, Problem
 from cai.evaluate.graders import grader_of
@@ -21,6 +22,8 @@ from cai.pipeline.run import Run
 from cai.records import Sample
 
 JUDGE = "--judge"
+PAIRWISE = "pairwise"
+"""The suite that is run on the user's own prompts unless another one is named."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,22 @@ class Evaluation:
         """Whether a suite asks a judge."""
         return any(grader_of(item.suite).uses_judge for item in self.items)
 
+    def with_labels(self, file: Path) -> Evaluation:
+        """Return the same with labels of people for the suites that compare models.
+
+        Args:
+            file: Pairs with labels.
+
+        Raises:
+            InputError: If no suite compares models, or the file cannot be read.
+        """
+        read_pairs(file)
+        items = [SuiteWork(_labeled(item.suite, file), item.cases) for item in self.items]
+        if not any(isinstance(item.suite.grader, Pairwise) for item in items):
+            text = "no suite compares models; labels of pairs belong to the suite pairwise"
+            raise InputError([Problem("--labels", text)])
+        return replace(self, items=items)
+
     def check(self, *, has_judge: bool) -> None:
         """Refuse to begin without a model or a judge that will be needed.
 
@@ -78,6 +97,9 @@ class Evaluation:
         for suite in (item.suite for item in self.items):
             if grader_of(suite).uses_judge and not has_judge:
                 problems.append(Problem(JUDGE, f"name the judge that the suite {suite.name} asks"))
+            if grader_of(suite).compares and len(self.subjects) < 2:
+                text = f"the suite {suite.name} compares models; name at least two"
+                problems.append(Problem(POLICY, text))
             if grader_of(suite).asks_models and self.recorded and not self.policies:
                 text = f"the suite {suite.name} asks models themselves; name one"
                 problems.append(Problem(POLICY, text))
@@ -130,7 +152,7 @@ def read_evaluation(
     """Read what is to be evaluated.
 
     Args:
-        suites: Names or files of suites.
+        suites: Names or files of suites; none: the models against each other on ``prompts``.
         models: Names of models, or ``RUN/POLICY``.
         answers: Files of recorded answers, or ``NAME=FILE``.
         prompts: A file of prompts to use instead of those of the suites.
@@ -140,6 +162,8 @@ def read_evaluation(
     Raises:
         InputError: For whatever cannot be read.
     """
+    if not suites and prompts is not None:
+        suites = [PAIRWISE]
     if not suites:
         text = f"name a suite: a file, or one of {', '.join(suite_names(base))}"
         raise InputError([Problem("--suite", text)])
@@ -149,6 +173,14 @@ def read_evaluation(
         for suite in by_name.values()
     ]
     return Evaluation(items, {name: policy_in_run(name) for name in models}, _recorded(answers))
+
+
+def _labeled(suite: Suite, file: Path) -> Suite:
+    if not isinstance(suite.grader, Pairwise):
+        return suite
+    return suite.model_copy(
+        update={"grader": suite.grader.model_copy(update={"labels": str(file)})}
+    )
 
 
 def answer_file(text: str) -> tuple[str, Path]:

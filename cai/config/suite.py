@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cai.config.base import Count, Name, NonNegative, Section
 
@@ -85,8 +85,51 @@ class Diversity(Section):
     """Words in an n-gram."""
 
 
+class Pairwise(Section):
+    """Whether a model's answer is better than another model's: 1, 0, or one half for a tie.
+
+    Labels of people, or a function, correct the win rates of a judge or a reward model where they
+    are given beside it.
+    """
+
+    kind: Literal["pairwise"] = "pairwise"
+    """Name of the grader."""
+    by: Literal["judge", "reward", "function", "labels"] = "judge"
+    """Who compares: a judge in both orders, a reward model, a function, or people."""
+    constitution: Name = "harmless"
+    """The constitution of the judge, unless --constitution names another one."""
+    principle: Name | None = None
+    """Id of the principle that the judge is asked about; null: the principles of the constitution,
+    of which some are drawn for each pair."""
+    principles: Count = 2
+    """Number of principles that are drawn for each pair."""
+    method: Literal["option_logprobs", "critique", "sampled_votes", "chain_of_thought"] = (
+        "option_logprobs"
+    )
+    """How the judge is asked, as judge.method of a run."""
+    reward: Name | None = None
+    """Folder of a reward model; of two answers the one with the higher score is better."""
+    function: Name | None = None
+    """Function of a prompt and an answer that returns flags, as module:function."""
+    flag: Name | None = None
+    """The flag by which the function compares."""
+    prefer: Literal["higher", "lower"] = "lower"
+    """Which value of the flag is better."""
+    labels: Name | None = None
+    """File of pairs with the labels of people, in a format of cai judge, relative to the suite."""
+
+    @model_validator(mode="after")
+    def _has_what_it_compares_by(self) -> Pairwise:
+        needed = None if self.by == "judge" else self.by
+        if needed and getattr(self, needed) is None:
+            raise ValueError(f"by: {self.by} needs {needed}:")
+        if (self.function is None) != (self.flag is None):
+            raise ValueError("function: and flag: need each other")
+        return self
+
+
 GraderSettings = Annotated[
-    Words | ByPrinciple | Rubric | ByFunction | Flip | Likelihood | Diversity,
+    Words | ByPrinciple | Rubric | ByFunction | Flip | Likelihood | Diversity | Pairwise,
     Field(discriminator="kind"),
 ]
 """The settings of any grader."""

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from cai import shipped
-from cai.config.suite import GraderSettings, Suite, Words
+from cai.config.suite import GraderSettings, Pairwise, Suite, Words
 from cai.documents import Document, load, validated
 from cai.errors import InputError, Problem, did_you_mean
 
@@ -88,6 +88,9 @@ def _beside(suite: Suite, folder: Path) -> Suite:
     if isinstance(suite.grader, Words) and suite.grader.list.endswith(SUFFIXES):
         path = str(folder / suite.grader.list)
         changes["grader"] = suite.grader.model_copy(update={"list": path})
+    if isinstance(suite.grader, Pairwise) and suite.grader.labels:
+        path = str(folder / suite.grader.labels)
+        changes["grader"] = suite.grader.model_copy(update={"labels": path})
     return suite.model_copy(update=changes)
 
 

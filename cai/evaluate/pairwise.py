@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -130,20 +131,42 @@ def _length_controlled(duels: Sequence[Duel]) -> dict[str, Any]:
 
 def _corrected(duels: Sequence[Duel]) -> dict[str, Any]:
     """Both corrections; nothing if no duel has a gold label."""
-    judged = [Judged(d.win, d.gold, d.cluster) for d in duels if d.win is not None]
+    judged = [Judged(d.win, d.gold, d.cluster) for d in duels if d.win is not None and not d.equal]
     labeled = sum(pair.gold is not None for pair in judged)
     if not labeled:
         return {}
     powered, inverted = prediction_powered(judged), rogan_gladen(judged)
     figures: dict[str, Any] = {"labeled": labeled}
-    figures["prediction_powered"] = _estimate(powered.rate if powered else None)
-    figures["rogan_gladen"] = _estimate(inverted.rate if inverted else None)
+    figures["prediction_powered"] = _estimate(powered and with_equal(powered.rate, duels))
+    figures["rogan_gladen"] = _estimate(inverted and with_equal(inverted.rate, duels))
     if powered:
         figures["prediction_powered"]["weight"] = powered.weight
     if inverted:
         figures["rogan_gladen"]["sensitivity"] = inverted.sensitivity
         figures["rogan_gladen"]["specificity"] = inverted.specificity
     return figures
+
+
+def with_equal(rate: Estimate, duels: Sequence[Duel]) -> Estimate:
+    """Put equal answers, which are ties whoever is asked, into a win rate of different answers.
+
+    Args:
+        rate: The win rate over the duels with different answers.
+        duels: These and the duels with equal answers.
+    """
+    equal = clustered_share([float(d.equal) for d in duels], [d.cluster for d in duels])
+    if not equal.value or rate.low is None or rate.high is None:
+        return rate
+    assert equal.low is not None
+    assert equal.high is not None
+    different = 1 - equal.value
+    value = equal.value / 2 + different * rate.value
+    from_share = (equal.high - equal.low) / 2 * (0.5 - rate.value)
+    below = math.hypot(different * (rate.value - rate.low), from_share)
+    above = math.hypot(different * (rate.high - rate.value), from_share)
+    return Estimate(
+        value, max(value - below, 0.0), min(value + above, 1.0), equal.n, equal.clusters
+    )
 
 
 def _estimate(estimate: Estimate | None) -> dict[str, Any]:

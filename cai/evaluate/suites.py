@@ -65,13 +65,15 @@ def run_suite(
         The grades, model by model. Answers that cannot be graded have no value, but a status.
 
     Raises:
-        ArgumentError: If the suite needs a judge and there is none, or recorded answers belong to
-            none of the prompts.
+        ArgumentError: If the suite needs a judge or a second model and there is none, or recorded
+            answers belong to none of the prompts.
         InputError: If the prompts cannot be read.
     """
     grader = grader_of(suite)
     if grader.uses_judge and judge is None:
         raise ArgumentError("judge", f"is needed by the suite {suite.name}")
+    if grader.compares and len(models) < 2:
+        raise ArgumentError("models", f"must be at least two for the suite {suite.name}")
     cases = read_cases(suite.prompts) if cases is None else cases
     asked = {name: m for name, m in models.items() if not isinstance(m, Sequence)}
     answers: dict[str, list[Answer]] = {}

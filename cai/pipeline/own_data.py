@@ -34,6 +34,7 @@ class CountingModel:
 
     Attributes:
         template_set: The prompt templates of the model that would be asked.
+        text: What it answers; two models whose answers are compared must not say the same.
         reasoning_tokens: Tokens that the model may reason with, on top of each answer.
         requests: Number of different requests.
         tokens_in: Their prompt tokens, estimated.
@@ -45,6 +46,7 @@ class CountingModel:
     requests: int = 0
     tokens_in: float = 0.0
     tokens_out: int = 0
+    text: str = "A text."
     fingerprint: str = "dry run"
     _seen: set[Request] = field(default_factory=set)
 
@@ -54,7 +56,7 @@ class CountingModel:
             if request not in self._seen:
                 self._count(request)
         self._seen.update(requests)
-        return [_nothing(request) for request in requests]
+        return [_nothing(request, self.text) for request in requests]
 
     def _count(self, request: Request) -> None:
         self.requests += 1
@@ -63,10 +65,10 @@ class CountingModel:
         self.tokens_out += answer + self.reasoning_tokens
 
 
-def _nothing(request: Request) -> Response:
+def _nothing(request: Request, text: str) -> Response:
     """A response that every reader of responses can go on with."""
     if isinstance(request, GenerateRequest):
-        return Completion("A text.", "stop", 0, 0)
+        return Completion(text, "stop", 0, 0)
     return OptionLogprobs((-1.0,) * len(request.options), 0)
 
 

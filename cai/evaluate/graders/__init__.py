@@ -10,8 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cai.config.suite import Suite
-from cai.evaluate.graders import diversity, flip, function, likelihood, principle, rubric, words
+from cai.config.suite import Pairwise, Suite
+from cai.evaluate.graders import (
+    diversity,
+    flip,
+    function,
+    likelihood,
+    pairwise,
+    principle,
+    rubric,
+    words,
+)
 from cai.evaluate.grades import Grade, Grading
 
 
@@ -22,12 +31,14 @@ class Grader(NamedTuple):
         grade: Grades answers: ``grade(settings, grading)``.
         uses_judge: Whether it asks a judge.
         asks_models: Whether it asks the models itself, so that they answer nothing before.
+        compares: Whether it compares models, so that there must be two.
         more: Further results of a suite, by name, from all of its grades; None: nothing.
     """
 
     grade: Callable[[Any, Grading], Iterable[Grade]]
     uses_judge: bool = False
     asks_models: bool = False
+    compares: bool = False
     more: Callable[[Suite, Sequence[Grade]], Mapping[str, Any]] | None = None
 
 
@@ -39,6 +50,7 @@ GRADERS: dict[str, Grader] = {
     "flip": Grader(flip.grade),
     "likelihood": Grader(likelihood.grade, asks_models=True),
     "diversity": Grader(diversity.grade),
+    "pairwise": Grader(pairwise.grade, uses_judge=True, compares=True, more=pairwise.more),
 }
 """The graders by name."""
 
@@ -49,4 +61,7 @@ def grader_of(suite: Suite) -> Grader:
     Args:
         suite: The suite.
     """
-    return GRADERS[suite.grader.kind]
+    grader = GRADERS[suite.grader.kind]
+    if isinstance(suite.grader, Pairwise):
+        return grader._replace(uses_judge=suite.grader.by == "judge")
+    return grader

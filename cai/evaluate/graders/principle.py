@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cai.config.suite import ByPrinciple
+from cai.config.suite import ByPrinciple, Pairwise
 from cai.constitution.load import find_constitution, load_constitution
 from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem, did_you_mean
@@ -42,7 +42,7 @@ def _grade(answer: Answer, rating: Rating, grading: Grading) -> Grade:
     )
 
 
-def selected(settings: ByPrinciple, named: Constitution | None) -> Constitution:
+def selected(settings: ByPrinciple | Pairwise, named: Constitution | None) -> Constitution:
     """Return the constitution of a suite, with only the principle that it names.
 
     Args:
