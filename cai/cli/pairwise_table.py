@@ -12,6 +12,7 @@ from rich.table import Table
 from cai.cli.reporter import safe
 
 GROUPS = "Elo; models with a common letter do not differ significantly (5% for all pairs together)"
+CORRECTED = "win rate with the error that labels show: by the difference, and by the hit rates"
 
 
 def print_pairwise(results: Mapping[str, Any], console: Console) -> None:
@@ -31,8 +32,11 @@ def print_pairwise(results: Mapping[str, Any], console: Console) -> None:
         console.print(_elo(results))
     for line in _undefined(results):
         console.print(line, markup=False)
-    console.print(f"\nwin rate against {safe(rates[0]['against'])}", markup=False)
-    console.print(_adjusted(results))
+    console.print(f"\nagainst {safe(rates[0]['against'])}, and if both wrote as much", markup=False)
+    console.print(_controlled(results))
+    if results["corrected"]:
+        console.print(f"\n{CORRECTED}", markup=False)
+        console.print(_corrected(results))
 
 
 def _matrix(rates: Sequence[Mapping[str, Any]]) -> Table:
@@ -60,24 +64,23 @@ def _letter(i: int) -> str:
     return ascii_lowercase[i % 26] * (i // 26 + 1)
 
 
-def _adjusted(results: Mapping[str, Any]) -> Table:
-    """Beside the win rate what it is at equal length, and with the judge's error."""
-    baseline = results["win_rates"][0]["against"]
-    corrected = {c["model"]: c for c in results["corrected"] if c["against"] == baseline}
-    columns = ["raw", "at equal length"]
-    if corrected:
-        columns += ["prediction-powered", "Rogan-Gladen", "labels"]
-    table = _table("model", *columns)
-    controlled = {row["model"]: row for row in results["length_controlled"]}
-    for rate in results["win_rates"]:
-        if rate["against"] != baseline:
-            continue
-        cells = [share(rate), share(controlled[rate["model"]])]
-        found = corrected.get(rate["model"])
-        if found:
-            cells += [share(found[name]) for name in ("prediction_powered", "rogan_gladen")]
-            cells.append(f"{found['labeled']:,}")
-        table.add_row(safe(rate["model"]), *cells)
+def _controlled(results: Mapping[str, Any]) -> Table:
+    """Beside each win rate against the first model what it is at equal length."""
+    raw = {(rate["model"], rate["against"]): rate for rate in results["win_rates"]}
+    table = _table("model", "win rate", "at equal length")
+    for row in results["length_controlled"]:
+        rate = raw[row["model"], row["against"]]
+        table.add_row(safe(row["model"]), share(rate), share(row))
+    return table
+
+
+def _corrected(results: Mapping[str, Any]) -> Table:
+    """The win rates that carry the judge's error."""
+    table = _table("", "prediction-powered", "Rogan-Gladen", "labels")
+    for row in results["corrected"]:
+        names = f"{safe(row['model'])} against {safe(row['against'])}"
+        shares = (share(row[name]) for name in ("prediction_powered", "rogan_gladen"))
+        table.add_row(names, *shares, f"{row['labeled']:,}")
     return table
 
 
@@ -115,7 +118,7 @@ def _undefined(results: Mapping[str, Any]) -> list[str]:
 
 def _table(first: str, *titles: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column(first, overflow="fold")
+    table.add_column(first, overflow="fold", min_width=8)
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     return table
