@@ -58,6 +58,15 @@ _MODULES = {
     "InputError": "cai.errors",
     "LimitReached": "cai.errors",
     "RunFailed": "cai.errors",
+    "Outcome": "cai.evaluate.bradley_terry",
+    "rate_models": "cai.evaluate.bradley_terry",
+    "clustered_mean": "cai.evaluate.intervals",
+    "clustered_share": "cai.evaluate.intervals",
+    "paired_difference": "cai.evaluate.intervals",
+    "Judged": "cai.evaluate.judge_error",
+    "prediction_powered": "cai.evaluate.judge_error",
+    "rogan_gladen": "cai.evaluate.judge_error",
+    "length_controlled": "cai.evaluate.length_control",
     "Grade": "cai.evaluate.grades",
     "run_suite": "cai.evaluate.suites",
     "suite_results": "cai.evaluate.suites",
@@ -134,7 +143,16 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from cai.errors import InputError as InputError
     from cai.errors import LimitReached as LimitReached
     from cai.errors import RunFailed as RunFailed
+    from cai.evaluate.bradley_terry import Outcome as Outcome
+    from cai.evaluate.bradley_terry import rate_models as rate_models
     from cai.evaluate.grades import Grade as Grade
+    from cai.evaluate.intervals import clustered_mean as clustered_mean
+    from cai.evaluate.intervals import clustered_share as clustered_share
+    from cai.evaluate.intervals import paired_difference as paired_difference
+    from cai.evaluate.judge_error import Judged as Judged
+    from cai.evaluate.judge_error import prediction_powered as prediction_powered
+    from cai.evaluate.judge_error import rogan_gladen as rogan_gladen
+    from cai.evaluate.length_control import length_controlled as length_controlled
     from cai.evaluate.suites import run_suite as run_suite
     from cai.evaluate.suites import suite_results as suite_results
     from cai.feedback.compare import compare as compare

@@ -344,6 +344,36 @@ WRONG = {
         "pass",
         "train/test_lora.py -k lora_reference",
     ),
+    "observations of a conversation are independent": (
+        "evaluate/intervals.py",
+        "np.add.at(totals, [index[name] for name in clusters], rows)",
+        "return rows",
+        "evaluate/test_intervals.py -k slow_loop",
+    ),
+    "each pair of ratings is compared alone": (
+        "evaluate/bradley_terry.py",
+        "largest = (np.abs(drawn - centers[:, None]) / errors[:, None]).max(0)",
+        "largest = (np.abs(drawn - centers[:, None]) / errors[:, None])[0]",
+        "evaluate/test_bradley_terry.py -k tukey",
+    ),
+    "the error of the judge is not in the interval": (
+        "evaluate/judge_error.py",
+        "influence[data.labeled] = (errors - errors.mean()) / n",
+        "influence[data.labeled] = 0",
+        "evaluate/test_judge_error.py -k by_hand",
+    ),
+    "the hit rates are taken as known": (
+        "evaluate/judge_error.py",
+        "influence[data.labeled] += moved * [-1, 1]",
+        "influence[data.labeled] += 0",
+        "evaluate/test_judge_error.py -k wide_as_its_labels",
+    ),
+    "equal answers are left out": (
+        "evaluate/win_rates.py",
+        "return [_tie(pair) if is_equal(pair) else next(labels) for pair in pairs]",
+        "return [next(labels) for pair in pairs if not is_equal(pair)]",
+        "evaluate/test_win_rates.py -k equal_answers",
+    ),
 }
 
 

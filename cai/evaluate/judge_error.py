@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cai.evaluate.intervals import Array, Estimate, clustered_variance
+from cai.evaluate.intervals import ADDED, Array, Estimate, clustered_variance
 from cai.evaluate.statistics import t95
 
 MIN_LABELS = 10
@@ -73,7 +73,7 @@ class RoganGladen(NamedTuple):
 def prediction_powered(comparisons: Sequence[Judged]) -> PredictionPowered | None:
     """Correct a win rate by prediction-powered inference with power tuning.
 
-    To the variance two errors of the judge are added, one each way, so that a judge who makes no
+    To the variance half an error of the judge is added each way, so that a judge who makes no
     mistake on a few labels does not count as perfect.
 
     Args:
@@ -122,7 +122,7 @@ def rogan_gladen(comparisons: Sequence[Judged]) -> RoganGladen | None:
 
     A true tie is taken to lie halfway between these. The interval is Fieller's, which stays right
     where the judge hardly tells wins from losses; it is then as wide as from 0 to 1. To the
-    variance a right and a wrong verdict on a win and on a loss are added.
+    variance half a right and half a wrong verdict on a win and on a loss are added.
 
     Args:
         comparisons: All comparisons.
@@ -209,7 +209,7 @@ class _Data(NamedTuple):
 
     def variance(self, influence: Array, added: Array) -> Array:
         """Clustered variance, with what is added to it."""
-        return np.asarray(clustered_variance(influence, self.clusters) + added.T @ added)
+        return np.asarray(clustered_variance(influence, self.clusters) + ADDED * added.T @ added)
 
     def estimate(self, value: float, low: float, high: float) -> Estimate:
         """A win rate, from 0 to 1."""

@@ -79,9 +79,7 @@ def pairwise_results(duels: Iterable[Duel], models: Sequence[str], seed: int = 0
             _named(p, _length_controlled(read.get(p, []))) for p in against_first
         ],
         "corrected": [
-            {"model": pair[0], "against": pair[1], **corrected}
-            for pair in pairs
-            if (corrected := _corrected(read.get(pair, [])))
+            _named(pair, figures) for pair in pairs if (figures := corrected(read.get(pair, [])))
         ],
     }
 
@@ -129,8 +127,15 @@ def _length_controlled(duels: Sequence[Duel]) -> dict[str, Any]:
     return {**_estimate(found.rate), "length_coefficient": found.coefficient}
 
 
-def _corrected(duels: Sequence[Duel]) -> dict[str, Any]:
-    """Both corrections; nothing if no duel has a gold label."""
+def corrected(duels: Sequence[Duel]) -> dict[str, Any]:
+    """Correct the win rate of one model over another by both estimators.
+
+    Args:
+        duels: The duels of these models with a verdict.
+
+    Returns:
+        Both win rates and the number of labels; nothing if no duel has a gold label.
+    """
     judged = [Judged(d.win, d.gold, d.cluster) for d in duels if d.win is not None and not d.equal]
     labeled = sum(pair.gold is not None for pair in judged)
     if not labeled:

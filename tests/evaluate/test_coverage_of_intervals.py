@@ -11,6 +11,7 @@ from cai.evaluate.bradley_terry import ELO, Outcome, rate_models
 from cai.evaluate.intervals import clustered_mean, clustered_share, paired_difference
 from cai.evaluate.judge_error import Judged, prediction_powered, rogan_gladen
 from cai.evaluate.length_control import length_controlled
+from cai.evaluate.pairwise import Duel, corrected
 from cai.evaluate.statistics import mean
 
 
@@ -147,6 +148,18 @@ def a_rogan_gladen_win_rate_of_conversations(rng):
     return inside(rogan_gladen(judged_conversations(rng)).rate, 0.5)
 
 
+def a_corrected_win_rate_with_equal_answers(rng):
+    """A fourth of the answers are equal, of which there are no labels."""
+    duels = [
+        Duel("mine", "base", 0.5, pair.cluster, equal=True)
+        if rng.random() < 0.25
+        else Duel("mine", "base", pair.judge, pair.cluster, gold=pair.gold)
+        for pair in judged_pairs(rng)
+    ]
+    powered = corrected(duels)["prediction_powered"]
+    return powered["low"] <= 0.25 / 2 + 0.75 * 0.4 <= powered["high"]
+
+
 def inside(interval, truth):
     return interval.low <= truth <= interval.high
 
@@ -164,6 +177,7 @@ SIMULATIONS = [
     a_length_controlled_win_rate,
     a_prediction_powered_win_rate,
     a_prediction_powered_win_rate_of_conversations,
+    a_corrected_win_rate_with_equal_answers,
     a_rogan_gladen_win_rate,
     a_rogan_gladen_win_rate_of_conversations,
 ]

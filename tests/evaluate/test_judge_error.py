@@ -113,6 +113,21 @@ def test_rogan_and_gladens_formula():
     assert inverted.rate.value == pytest.approx(expected)
 
 
+def test_rogan_and_gladens_interval_is_as_wide_as_its_labels_say():
+    pairs = biased(seed=4)
+    inverted = rogan_gladen(pairs)
+    share = mean([p.judge for p in pairs])
+    wins = sum(p.gold for p in pairs[:100])
+    hit, miss, rate = inverted.sensitivity, 1 - inverted.specificity, inverted.rate.value
+    variance = (  # by the delta method
+        share * (1 - share) / 600
+        + rate**2 * hit * (1 - hit) / wins
+        + (1 - rate) ** 2 * miss * (1 - miss) / (100 - wins)
+    ) / (hit - miss) ** 2
+    half = (inverted.rate.high - inverted.rate.low) / 2
+    assert half == pytest.approx(1.984 * math.sqrt(variance), rel=0.15)
+
+
 def test_labels_that_hold_more_wins_mislead_only_prediction_powered_inference():
     rng = random.Random(5)
     pairs = biased(seed=5, count=3_000, labels=3_000)
