@@ -6,11 +6,11 @@ A row that cannot be used is counted by reason, with its place.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cai.data.formats import FORMATS, Outcome, Pair, format_of
-from cai.data.tables import collect_rows
+from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, did_you_mean, summarized
 from cai.files import StrPath
 from cai.keys import digest
@@ -25,11 +25,13 @@ class PreferenceFile:
         format: Name of its format, one of ``FORMATS``.
         preferences: The preferences.
         skipped: Places of rows and pairs that were left out, by reason.
+        columns: Values of the columns that were asked for, by the id of the comparison.
     """
 
     format: str = ""
     preferences: list[Preference] = field(default_factory=list)
     skipped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    columns: dict[str, Row] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -37,7 +39,9 @@ class PreferenceFile:
         return {reason: len(places) for reason, places in self.skipped.items()}
 
 
-def read_preferences(path: StrPath, format_name: str = "") -> PreferenceFile:
+def read_preferences(
+    path: StrPath, format_name: str = "", *, columns: Sequence[str] = ()
+) -> PreferenceFile:
     """Read the preferences of a file.
 
     Several ranked or scored answers to one prompt give all their pairs. A label is 1, or the
@@ -46,6 +50,7 @@ def read_preferences(path: StrPath, format_name: str = "") -> PreferenceFile:
     Args:
         path: A table: JSON, JSON Lines, CSV, TSV, Parquet, or a saved dataset.
         format_name: Name of its format; by default the one that its first row fits.
+        columns: Names of columns whose values are kept beside the preferences.
 
     Raises:
         InputError: If the format is not known, or a row lacks a column or has something in it that
@@ -63,8 +68,13 @@ def read_preferences(path: StrPath, format_name: str = "") -> PreferenceFile:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             problems.append(Problem(place, _explain(error, row)))
             continue
+        values = {name: row[name] for name in columns if row.get(name)}
+        read_before = len(file.preferences)
         for outcome in outcomes:
             _add(file, outcome, place, known_labels)
+        if values:
+            added = file.preferences[read_before:]
+            file.columns |= {preference.comparison.id: values for preference in added}
     if problems:
         raise InputError(summarized(problems))
     return file
