@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,12 +24,11 @@ from cai.cli.own_data import (
     print_estimate,
 )
 from cai.cli.reporter import safe
-from cai.data.pairs import PairFile, read_pairs
+from cai.data.pairs import read_pairs
 from cai.evaluate.agreement import agreement, matched
 from cai.evaluate.win_rates import outcomes, win_rates
-from cai.feedback.compare import compare
 from cai.feedback.judge_methods import JUDGE_METHODS
-from cai.pipeline.own_data import judge_pairs
+from cai.pipeline.own_data import judge_pairs, read_pair_files
 from cai.pipeline.run import Run
 from cai.records import Comparison, Preference
 
@@ -71,7 +68,7 @@ def judge(
     """
     settings = {"constitution": constitution, "models.judge": judge, "judge.method": method}
     command = asked(Preference, files, config, settings, overrides, (out, cache), (budget, price))
-    data = _read(files, gold, command.config.seed, command.config.compare.pairs_per_prompt)
+    data = read_pair_files(files, lambda file: read_pairs(file, gold), command.config)
     for reason, count in data.skipped.items():
         print(f"left out: {count:,} x {reason}")
 
@@ -94,22 +91,6 @@ def judge(
     _print_agreement(labels, data.gold)
     for (first, second), rate in win_rates(outcomes(labels)).items():
         print(f"{safe(first)} beats {safe(second)}: {_interval(rate._asdict())}")
-
-
-def _read(files: Sequence[Path], gold: str, seed: int, pairs_per_prompt: int) -> PairFile:
-    """The pairs of all files, each once; answers to one prompt are paired."""
-    pairs: dict[str, Comparison] = {}
-    data, skipped = PairFile(), Counter[str]()
-    for file in files:
-        read = read_pairs(file, gold)
-        pairs |= {pair.id: pair for pair in read.comparisons}
-        data.gold += read.gold
-        skipped.update(read.skipped)
-        for model, samples in read.samples.items():
-            data.samples.setdefault(model, []).extend(samples)
-    for pair in compare(data.samples, seed=seed, pairs_per_prompt=pairs_per_prompt):
-        pairs.setdefault(pair.id, pair)
-    return PairFile(list(pairs.values()), data.gold, data.samples, skipped)
 
 
 def _print_agreement(labels: Sequence[Preference], gold: Sequence[Preference]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -149,16 +150,11 @@ def asked(
         InputError: With every wrong setting, or if the file to write holds something else.
     """
     name = COMMANDS[kind]
-    default = {"constitution": None if config else CONSTITUTION}
-    chosen = {key: value for key, value in settings.items() if value is not None}
-    loaded = load_settings(config, default | chosen, overrides or ())
-    base = config.parent if config else Path()
-    look_in(base)
+    loaded, constitution, base = read_settings(config, settings, overrides)
     out = paths[0] or Path(f"{files[0].name.partition('.')[0]}.{name}.jsonl")
     if any(out.resolve() == file.resolve() for file in files):
         raise InputError([Problem(str(out), "is read by this command; name another --out")])
     check_record_file(out, kind)
-    constitution = load_constitution(find_constitution(loaded.constitution, base))
     cache = paths[1] or out.parent / CACHE
     return Asked(
         name,
@@ -170,6 +166,30 @@ def asked(
         cache,
         parse_budget(limits[0], limits[1] or price_of(loaded)),
     )
+
+
+def read_settings(
+    config: Path | None, settings: Mapping[str, Any], overrides: Sequence[str] | None
+) -> tuple[RunConfig, Constitution, Path]:
+    """Read the settings and the constitution of a command.
+
+    Args:
+        config: The run file that was named.
+        settings: Settings that options name, by their dotted names.
+        overrides: The options ``--set``.
+
+    Returns:
+        Both, and the folder that relative paths start from.
+
+    Raises:
+        InputError: With every wrong setting.
+    """
+    default = {"constitution": None if config else CONSTITUTION}
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    loaded = load_settings(config, default | chosen, overrides or ())
+    base = config.parent if config else Path()
+    look_in(base)
+    return loaded, load_constitution(find_constitution(loaded.constitution, base)), base
 
 
 COMMANDS: dict[type[Record], str] = {
@@ -211,10 +231,53 @@ def do(command: Asked, work: Work, reporter: TerminalReporter | None = None) -> 
         LimitReached: If the budget is used up; what is known is kept in the cache.
         RunFailed: If most of the records cannot be used; they are written.
     """
-    check_models(work.models, Place(command.base, command.config.servers, online=True))
     reporter = reporter or TerminalReporter()
     records: list[Any] = []
     statuses = Counter[str]()
+    with at_work(command, work, reporter) as job:
+        write_record_file(command.out, _counted(job.made, records, statuses))
+        job.say_usage()
+        reporter.info(f"{len(records):,} records: {command.out}")
+        _check(command, work, statuses, reporter)
+    return records
+
+
+@dataclass(frozen=True)
+class Job:
+    """The work of a command while it is done.
+
+    Attributes:
+        run: The settings, the constitution and the models.
+        made: What the models make, as they make it.
+        name: The command.
+    """
+
+    run: Run
+    made: Iterator[Any]
+    name: str
+
+    def say_usage(self) -> None:
+        """Print what the models noted, and how many requests there were."""
+        for note in self.run.backends.new_notes():
+            self.run.reporter.info(note)
+        usage = self.run.cache.usage.get(self.name)
+        if usage is not None:
+            self.run.reporter.info(f"{usage.requests:,} requests, {usage.cached:,} from the cache")
+
+
+@contextmanager
+def at_work(command: Asked, work: Work, reporter: TerminalReporter) -> Iterator[Job]:
+    """Open the models and the cache of a command, and report what is done meanwhile.
+
+    Args:
+        command: What it was asked to do.
+        work: How it does it.
+        reporter: Where it reports.
+
+    Raises:
+        InputError: If a model cannot be used, or another process writes the same file.
+    """
+    check_models(work.models, Place(command.base, command.config.servers, online=True))
     with lock_file(command.out), ResponseCache(command.cache, command.budget) as cache:
         run = Run(
             command.out.parent, command.config, command.constitution, cache, command.base, reporter
@@ -224,16 +287,7 @@ def do(command: Asked, work: Work, reporter: TerminalReporter | None = None) -> 
         with reporter:
             reporter.stage(command.name, f"{len(work.items):,} {work.noun} in, {command.out}")
             models = {option: work.open(run, option, name) for option, name in work.models.items()}
-            made = work.make(run, models, work.items)
-            write_record_file(command.out, _counted(made, records, statuses))
-            for note in run.backends.new_notes():
-                reporter.info(note)
-            usage = cache.usage.get(command.name)
-            if usage is not None:
-                reporter.info(f"{usage.requests:,} requests, {usage.cached:,} from the cache")
-            reporter.info(f"{len(records):,} records: {command.out}")
-            _check(command, work, statuses, reporter)
-    return records
+            yield Job(run, work.make(run, models, work.items), command.name)
 
 
 def _expected(run: Run, work: Work) -> int:

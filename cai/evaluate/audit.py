@@ -81,7 +81,7 @@ def position_bias(decided: Sequence[Preference], judgments: Sequence[Judgment]) 
         asked in both orders. ``same_in_both_orders``: of the judgments that are no near tie in at
         least one order, how many prefer the same answer in both.
     """
-    in_orders = [orders for j in judgments if (orders := _by_order(j)) is not None]
+    in_orders = [orders for j in judgments if (orders := by_order(j)) is not None]
     swapped = [j.evidence for j in judgments if "p_A_order_2" in j.evidence]
     letters = [(e["p_A_order_1"] + e["p_A_order_2"]) / 2 for e in swapped]
     return {
@@ -92,8 +92,12 @@ def position_bias(decided: Sequence[Preference], judgments: Sequence[Judgment]) 
     }
 
 
-def _by_order(judgment: Judgment) -> tuple[float, float] | None:
-    """The probability of the first answer in each order; None if there was one order only."""
+def by_order(judgment: Judgment) -> tuple[float, float] | None:
+    """Return the probability of the first answer in each order; None if there was one order only.
+
+    Args:
+        judgment: A judgment of any method.
+    """
     evidence = judgment.evidence
     if "p_A_order_2" in evidence:
         return evidence["p_A_order_1"], 1 - evidence["p_A_order_2"]

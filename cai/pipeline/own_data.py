@@ -6,9 +6,10 @@ command resumable. A :class:`~cai.pipeline.run.Run` opens the models, as in a ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from cai.backends.protocol import (
     Completion,
@@ -18,7 +19,10 @@ from cai.backends.protocol import (
     Request,
     Response,
 )
+from cai.config import RunConfig
+from cai.data.pairs import PairFile
 from cai.errors import InputError, Problem
+from cai.feedback.compare import compare
 from cai.feedback.sample import sample
 from cai.pipeline.dry_run import mean_tokens
 from cai.pipeline.feedback import in_chunks, labeler, reviser
@@ -116,6 +120,36 @@ def judge_pairs(run: Run, pairs: Iterable[Comparison], model: Model) -> Iterator
         model: The judge.
     """
     return in_chunks(pairs, labeler(run.config, run.constitution, model))
+
+
+def read_pair_files(
+    files: Sequence[Path], read: Callable[[Path], PairFile], run: RunConfig
+) -> PairFile:
+    """Read the pairs of all files, each once; answers of several models to one prompt are paired.
+
+    Args:
+        files: The files; of several, the pairs are of different kinds by the column ``file``.
+        read: Reads a file.
+        run: The settings.
+    """
+    pairs: dict[str, Comparison] = {}
+    data = PairFile()
+    for file in files:
+        one = read(file)
+        pairs |= {pair.id: pair for pair in one.comparisons}
+        data.gold += one.gold
+        data.skipped.update(one.skipped)
+        data.votes |= one.votes
+        for pair in one.comparisons:
+            kinds = {"file": file.name} if len(files) > 1 else {}
+            data.subsets[pair.id] = kinds | one.subsets.get(pair.id, {})
+        for model, samples in one.samples.items():
+            data.samples.setdefault(model, []).extend(samples)
+    settings = run.compare
+    for pair in compare(data.samples, seed=run.seed, pairs_per_prompt=settings.pairs_per_prompt):
+        pairs.setdefault(pair.id, pair)
+    data.comparisons = list(pairs.values())
+    return data
 
 
 def check_models(names: Mapping[str, str], place: Place) -> None:

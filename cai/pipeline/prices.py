@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cai.backends.server_address import addresses_of
 from cai.config import RunConfig
 from cai.models.names import is_server
 
 
-def price_of(config: RunConfig) -> str:
+def price_of(config: RunConfig, names: Sequence[str] = ()) -> str:
     """Return the price of a run's tokens, in the form of ``--price``.
 
     Of several servers the dearest counts, so that a budget is never exceeded.
 
     Args:
         config: The settings of the run.
+        names: The models that are asked; by default those of the run.
 
     Returns:
         The prices of a million prompt tokens and generated tokens; empty if no server has a price.
     """
-    names = (config.models.initial, config.critic_model, config.judge_model)
+    names = names or (config.models.initial, config.critic_model, config.judge_model)
     prices = [
         address.server.price
         for name in names
