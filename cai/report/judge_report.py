@@ -27,15 +27,11 @@ class JudgeTable(NamedTuple):
     table: Table
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:+.0f} points"
-
-
 FORMS: dict[str, Callable[[Any], str]] = {
     "percent": percent,
     "number": lambda value: f"{value:.2f}",
     "signed": lambda value: f"{value:+.2f}",
-    "points": _points,
+    "points": lambda value: f"{100 * value:+.0f}",
     "count": lambda value: f"{value:,}",
     "amount": lambda value: f"{value:,.2f}",
 }
@@ -83,8 +79,8 @@ def subset_tables(report: Mapping[str, Any]) -> list[JudgeTable]:
     return made
 
 
-def principle_table(report: Mapping[str, Any]) -> JudgeTable | None:
-    """Make a table of the accuracy by each principle that judges were asked about.
+def principle_tables(report: Mapping[str, Any]) -> list[JudgeTable]:
+    """Make the table of the accuracy by each principle, if judges were asked about any.
 
     Args:
         report: The report.
@@ -98,11 +94,8 @@ def principle_table(report: Mapping[str, Any]) -> JudgeTable | None:
         ]
         for name in names
     ]
-    return (
-        JudgeTable("Accuracy by principle", "", Table(["principle", *judges], rows))
-        if rows
-        else None
-    )
+    table = Table(["principle", *judges], rows)
+    return [JudgeTable("Accuracy by principle", "", table)] if rows else []
 
 
 def agreement_lines(report: Mapping[str, Any]) -> list[str]:
@@ -126,7 +119,7 @@ def agreement_lines(report: Mapping[str, Any]) -> list[str]:
             f"of the pairs, kappa {_shown(pair['kappa'], 'number')}"
         )
         if difference := pair.get("accuracy_difference"):
-            line += f"; the first is more accurate by {_shown(difference, 'points')}"
+            line += f"; the first is more accurate by {_shown(difference, 'points')} points"
         lines.append(line)
     return lines
 
@@ -149,15 +142,10 @@ def judge_page(report: Mapping[str, Any], files: list[str]) -> str:
         autoescape=False,  # noqa: S701 - Markdown; what others wrote goes through the filter
     )
     environment.filters |= {"plain": _plain, "percent": percent}
-    principles = principle_table(report)
     return environment.get_template("judge_report.md.jinja").render(
         report=report,
         files=files,
-        tables=[
-            *judge_tables(report),
-            *subset_tables(report),
-            *([principles] if principles else []),
-        ],
+        tables=[*judge_tables(report), *subset_tables(report), *principle_tables(report)],
         agreement=agreement_lines(report),
     )
 
@@ -190,7 +178,11 @@ def _cell(metrics: Any, path: str, form: str) -> Cell:
         return Cell()
     show = FORMS[form]
     low, high = metrics.get("low"), metrics.get("high")
-    return Cell(show(value), "" if low is None or high is None else f"{show(low)} to {show(high)}")
+    if low is None or high is None:
+        return Cell(show(value))
+    if form == "percent":
+        return Cell(show(value), f"{show(low).removesuffix('%')}–{show(high)}")
+    return Cell(show(value), f"{show(low)} to {show(high)}")
 
 
 def _shown(estimate: Mapping[str, Any], form: str) -> str:
