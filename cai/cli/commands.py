@@ -52,12 +52,12 @@ GROUPS: dict[str, dict[str, Command]] = {
         "judge": Command(
             "cai.cli.judge:judge", "Label your own pairs of answers by a constitution"
         ),
-        "judge-report": Command(
-            "cai.cli.judge_report:judge_report", "Put judges on trial: accuracy, biases and cost"
-        ),
     },
     "Evaluate": {
         "eval": Command("cai.cli.eval:eval_", "Evaluate models on suites, with intervals"),
+        "judge-report": Command(
+            "cai.cli.judge_report:judge_report", "Put judges on trial: accuracy, biases and cost"
+        ),
     },
     "Inspect": {
         "inspect": Command(

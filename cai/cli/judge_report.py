@@ -122,12 +122,13 @@ def judge_report(
     examples: Examples = True,
     dry_run: DryRun = False,
 ) -> None:
-    """Put judges on trial: on pairs with labels by people, and on the constitution's examples.
+    """Put judges on trial: accuracy, biases and cost.
 
-    Measures agreement with people, what order, length and manipulation do to verdicts, whether the
-    principle decides, self-preference, calibration and cost, each with an interval and beside
-    judges that do not judge. Reads LLMBar, HH-RLHF, JudgeBench, PandaLM, Auto-J, chatbot arenas,
-    RewardBench and your own pairs. Stopped at any moment, the same command goes on.
+    Measures agreement with people on labeled pairs, what order, length and manipulation do to
+    verdicts, whether the principle decides, self-preference, calibration and cost, each with an
+    interval and beside judges that do not judge. Reads LLMBar, HH-RLHF, JudgeBench, PandaLM,
+    Auto-J, chatbot arenas, RewardBench and your own pairs. Stopped at any moment, the same command
+    goes on.
 
     Example: cai judge-report reference --on pairs.jsonl --method critique
     """

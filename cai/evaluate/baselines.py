@@ -20,6 +20,7 @@ COIN = "random"
 TOSSED: dict[str, Any] = {
     "unread": {"value": 0.0},
     "accuracy": {"value": 0.5},
+    "clear_accuracy": {"value": 0.5},
     "kappa": {"value": 0.0},
     "orders": {
         "consistency": {"value": 0.5},

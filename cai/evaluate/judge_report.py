@@ -7,7 +7,7 @@ Each figure has an interval over conversations where it is an estimate, and the 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cai.backends.budget import Usage
@@ -19,6 +19,7 @@ from cai.evaluate.kappa import rate, same, verdict
 from cai.evaluate.length_slope import length_slope, length_slopes
 from cai.evaluate.order_bias import order_bias
 from cai.evaluate.rater_agreement import with_single_annotators
+from cai.evaluate.statistics import mean
 from cai.records import Preference
 from cai.ties import is_near_tie
 
@@ -114,7 +115,9 @@ def agreement_with_people(
     squares = [(pair.judge - float(pair.human > 0.5)) ** 2 for pair in pairs]
     kept = ("accuracy", "kappa", "beats_baselines", "baselines", "ece", "calibration")
     metrics: dict[str, Any] = {name: found[name] for name in kept if name in found}
+    clear = [pair for pair in pairs if not is_near_tie(pair.judge)]
     metrics |= {
+        "clear_accuracy": _accuracy(clear),
         "brier": clustered_mean(squares, clusters)._asdict(),
         "by_subset": by_subset(pairs, people.subsets),
         "by_principle": _by_principle(pairs),
@@ -143,21 +146,23 @@ def by_subset(
         for column, kind in kinds.items():
             groups[column][kind].append(pair)
     return {
-        column: {kind: _accuracy(of_kind) for kind, of_kind in sorted(kinds.items())}
+        column: {kind: _beside_baselines(of_kind) for kind, of_kind in sorted(kinds.items())}
         for column, kinds in groups.items()
         if 1 < len(kinds) <= max(2, len(pairs) // 2)
     }
 
 
 def _accuracy(pairs: Sequence[MatchedPair]) -> dict[str, Any]:
-    rules: dict[str, Callable[[MatchedPair], float]] = {
-        "accuracy": lambda pair: correct(pair.judge, pair),
-        "longer": lambda pair: correct(longer(pair.comparison), pair),
-        "first": lambda pair: correct(1.0, pair),
-    }
     clusters = [conversation(pair.comparison.prompt) for pair in pairs]
-    rates = {name: rate([rule(pair) for pair in pairs], clusters) for name, rule in rules.items()}
-    return {"accuracy": rates.pop("accuracy")} | {n: r["value"] for n, r in rates.items()}
+    return rate([correct(pair.judge, pair) for pair in pairs], clusters)
+
+
+def _beside_baselines(pairs: Sequence[MatchedPair]) -> dict[str, Any]:
+    return {
+        "accuracy": _accuracy(pairs),
+        "longer": mean([correct(longer(pair.comparison), pair) for pair in pairs]),
+        "first": mean([correct(1.0, pair) for pair in pairs]),
+    }
 
 
 def _by_principle(pairs: Sequence[MatchedPair]) -> dict[str, Any]:

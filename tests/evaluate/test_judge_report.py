@@ -87,6 +87,7 @@ def test_a_judge_that_always_chooses_the_first_place():
     orders = {name: rate["value"] for name, rate in found["orders"].items()}
     assert orders == {"consistency": 0, "same_place": 1, "first_place": 1}
     assert found["accuracy"]["value"] == 0.5 and found["kappa"]["value"] == 0
+    assert found["clear_accuracy"] == {"n": 0}
     assert found["ties"]["value"] == 1 and not found["beats_baselines"]
     assert found["length"]["slopes"]["judge"]["value"] == pytest.approx(0)
     assert found["length"]["longer_wins"]["value"] == 0.5
@@ -147,6 +148,8 @@ def test_a_judge_that_follows_the_place_in_a_known_share_of_pairs(strength):
     assert found["orders"]["first_place"]["value"] == pytest.approx((1 + strength) / 2)
     assert found["accuracy"]["value"] == pytest.approx(1 - strength / 2)
     assert found["ties"]["value"] == pytest.approx(strength)
+    assert found["clear_accuracy"]["value"] == 1
+    assert found["clear_accuracy"]["n"] == pytest.approx(N * (1 - strength))
 
 
 def test_a_judge_that_prefers_its_own_answers():
