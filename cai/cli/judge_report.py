@@ -141,7 +141,7 @@ def judge_report(
     read = partial(read_pairs, gold=gold, codes=_codes(labels), subset=by)
     data = _limited(read_pair_files(on, read, loaded), limit, loaded.seed)
     ways: list[str | None] = [*method] if method else [None]
-    how = [(judge, one) for judge in judges for one in ways]
+    how = dict.fromkeys((judge, one) for judge in judges for one in ways)
     subjects = [_subject(judge, settings(judge, one)[0], price) for judge, one in how]
     subjects = _with_own(subjects, own or [], data.comparisons)
     tests = judge_tests_of(principles, loaded.seed) if examples else []

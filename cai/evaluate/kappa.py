@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cai.evaluate.bootstrap import percentiles, resamples
+from cai.evaluate.bootstrap import DRAWS, percentiles
 from cai.evaluate.intervals import cluster_totals, clustered_share
 
 
@@ -69,9 +69,12 @@ def cohens_kappa(
     if not rows or (value := _kappa(np.sum(rows, axis=0))) is None:
         return {"n": len(rows)}
     totals = cluster_totals(np.array(rows), clusters)
-    draws = (_kappa(totals[drawn].sum(axis=0)) for drawn in resamples(len(totals), seed))
-    low, high = percentiles([k for k in draws if k is not None], len(totals))
-    return {"value": value, "low": low, "high": high, "n": len(rows), "clusters": len(totals)}
+    count, rng = len(totals), np.random.default_rng(seed)
+    # how often each cluster is drawn; only the sums over clusters matter
+    drawn = (rng.multinomial(count, [1 / count] * count) @ totals for _ in range(DRAWS))
+    draws = [kappa for sums in drawn if (kappa := _kappa(sums)) is not None]
+    low, high = percentiles(draws, count)
+    return {"value": value, "low": low, "high": high, "n": len(rows), "clusters": count}
 
 
 def _kappa(sums: Sequence[float] | np.ndarray[Any, Any]) -> float | None:

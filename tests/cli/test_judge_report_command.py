@@ -207,6 +207,15 @@ def test_several_files_are_kinds_and_several_annotators_a_ceiling(folder, cai):
     assert "two annotators agree on 67%" in shown
 
 
+def test_pairs_without_labels_and_a_judge_named_twice(folder, cai):
+    write(folder / "bare.jsonl", [{"prompt": "One?", "first": "apple", "second": "a pear"}])
+    shown = cai("judge-report", ORACLE, ORACLE, "--on", "bare.jsonl", "--no-examples").stdout
+    found = report(folder, "bare")["judges"][ORACLE]
+    assert "accuracy" not in found and found["orders"]["consistency"]["value"] == 1
+    assert found["length"]["longer_wins"]["value"] == 0
+    assert "1 pairs, 0 with a label" in shown and "baseline" not in shown
+
+
 def test_a_limit_draws_the_same_pairs_again(folder, cai):
     command = ("judge-report", ORACLE, "--on", "pairs.jsonl", "--no-examples", "--limit", "7")
     cai(*command)
