@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cai.evaluate.agreement import MatchedPair, correct, matched
-from cai.evaluate.intervals import clustered_difference, conversation
+from cai.evaluate.intervals import clustered_mean, conversation
 from cai.evaluate.kappa import agreement_rate, cohens_kappa
 from cai.evaluate.self_preference import by_comparison
 from cai.records import Comparison, Preference
@@ -99,10 +99,8 @@ def between_judges(
     pairs = [p for p in matched(first, human) if p.comparison.id in other]
     clusters = [conversation(pair.comparison.prompt) for pair in pairs]
     if len(set(clusters)) > 1:
-        mine = [correct(pair.judge, pair) for pair in pairs]
-        theirs = [correct(other[pair.comparison.id], pair) for pair in pairs]
-        difference = clustered_difference(mine, theirs, clusters)
-        metrics["accuracy_difference"] = difference._asdict()
+        gains = [correct(p.judge, p) - correct(other[p.comparison.id], p) for p in pairs]
+        metrics["accuracy_difference"] = clustered_mean(gains, clusters)._asdict()
     return metrics
 
 
