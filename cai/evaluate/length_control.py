@@ -46,7 +46,7 @@ def length_controlled(
 
     The interval is by the clustered variance of the log-odds, with Student's t. To the variance,
     half a cluster of wins and half a one of losses are added, as in
-    :func:`~cai.evaluate.intervals.clustered_share`.
+    :func:`cai.clustered_share`.
 
     Args:
         wins: For each comparison 1, 0, or one half for a tie.
@@ -54,8 +54,8 @@ def length_controlled(
         clusters: The cluster of each comparison.
 
     Returns:
-        None if it cannot be estimated: the model wins every comparison, or loses every one, or
-        there is a single cluster.
+        None if it cannot be estimated, because the model wins every comparison, or loses every
+        one, or there is a single cluster.
     """
     n, count = len(wins), len(set(clusters))
     if count < 2 or sum(wins) in (0, n):
