@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from cai.config import RunConfig, TrainingConfig
+from cai.config.suite import Suite
 
 MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 8
@@ -92,7 +93,7 @@ def sections(model):
 
 
 ALL_SECTIONS = sorted(
-    sections(RunConfig) | sections(TrainingConfig), key=lambda kind: kind.__name__
+    sections(RunConfig) | sections(TrainingConfig) | sections(Suite), key=lambda kind: kind.__name__
 )
 
 

@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from cai.config import RunConfig, TrainingConfig
-from cai.constitution.kinds import CONSTITUTION, PRINCIPLE, RUN, TRAINING, find_files
+from cai.config.suite import Words
+from cai.config.suite_files import load_suite
+from cai.constitution.kinds import CONSTITUTION, PRINCIPLE, RUN, SUITE, TRAINING, find_files
 from cai.constitution.lint import lint
 from cai.errors import InputError, Problem, in_order
 
@@ -27,7 +29,7 @@ def check(
         bool, typer.Option("--online", help="Also ask the servers and the hub named in run files.")
     ] = False,
 ) -> None:
-    """Check principles, constitutions and run files.
+    """Check principles, constitutions, run files and suites.
 
     Prints every problem as file:line:col: message. Of a run file, everything that it names is
     checked too: data, models, functions and packages.
@@ -57,11 +59,14 @@ def check_paths(paths: Sequence[Path], *, online: bool = False) -> int:
         problems |= _check_file(path, RunConfig, online=online)
     for path in files.by_kind[TRAINING]:
         problems |= _check_file(path, TrainingConfig, online=online)
+    for path in files.by_kind[SUITE]:
+        problems |= _check_suite(path)
     for problem in sorted(problems, key=in_order):
         print(problem, file=sys.stderr)
     for note in linted.notes:
         print(f"note: {note}")
-    checked = [*linted.files, *files.by_kind[RUN], *files.by_kind[TRAINING], *files.unknown]
+    others = [path for kind in (RUN, TRAINING, SUITE) for path in files.by_kind[kind]]
+    checked = [*linted.files, *others, *files.unknown]
     print(summary(len(checked), len(problems), len(files.skipped)))
     return InputError.exit_code if problems else 0
 
@@ -75,6 +80,21 @@ def summary(files: int, problems: int, skipped: int) -> str:
 
 def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _check_suite(path: Path) -> set[Problem]:
+    """The problems of a suite and of the files that it names."""
+    from cai.evaluate.graders.word_lists import word_list
+
+    try:
+        suite = load_suite(path)
+        if isinstance(suite.grader, Words):
+            word_list(suite.grader.list)
+    except InputError as error:
+        return set(error.problems)
+    if not Path(suite.prompts).is_file():
+        return {Problem(str(path), f"there is no file {suite.prompts}")}
+    return set()
 
 
 def _check_file(

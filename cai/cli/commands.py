@@ -31,7 +31,9 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Constitution": {
         "init": Command("cai.cli.init:init", "Copy principles, constitutions and examples"),
         "import": Command("cai.cli.import_:import_", "Import principles from another tool's file"),
-        "check": Command("cai.cli.check:check", "Check principles, constitutions and run files"),
+        "check": Command(
+            "cai.cli.check:check", "Check principles, constitutions, run files and suites"
+        ),
         "preview": Command("cai.cli.preview:preview", "Print the exact texts that a model reads"),
         "try": Command("cai.cli.try_:try_", "Answer, critique, revise and judge one prompt"),
         "test": Command(

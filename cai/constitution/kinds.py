@@ -1,4 +1,4 @@
-"""Tell the kinds of user files apart: principles, constitutions, run files and training files."""
+"""Tell the kinds of user files apart: principles, constitutions, run files, suites ..."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cai.config import RunConfig, TrainingConfig
+from cai.config.suite import Suite
 from cai.constitution.schema import ConstitutionFile, PrincipleFile
 from cai.documents import load
 from cai.errors import InputError, Problem
 
-Kind = Literal["principle", "constitution", "run", "training"]
+Kind = Literal["principle", "constitution", "run", "training", "suite"]
 PRINCIPLE: Kind = "principle"
 CONSTITUTION: Kind = "constitution"
 RUN: Kind = "run"
 TRAINING: Kind = "training"
+SUITE: Kind = "suite"
 
 KIND_NAMES: dict[Kind, str] = {
     PRINCIPLE: "a principle",
     CONSTITUTION: "a constitution",
     RUN: "a run file",
     TRAINING: "a training file",
+    SUITE: "a suite",
 }
 """The kinds as messages name them."""
 _KEYS: dict[Kind, Collection[str]] = {
@@ -30,12 +33,14 @@ _KEYS: dict[Kind, Collection[str]] = {
     CONSTITUTION: ConstitutionFile.model_fields,
     RUN: RunConfig.model_fields,
     TRAINING: TrainingConfig.model_fields,
+    SUITE: Suite.model_fields,
 }
 _TYPICAL_KEYS: dict[Kind, str] = {
     PRINCIPLE: "critique, revise, compare",
     CONSTITUTION: "include, revise, judge",
     RUN: "constitution, prompts",
     TRAINING: "out, data",
+    SUITE: "prompts, grader, metric",
 }
 _SIMILAR = 0.75
 """Similarity from which a key counts as a misspelling of a known one."""
@@ -150,7 +155,7 @@ def _kind_of(file: Path) -> Kind | None:
         if not below_principles:
             raise
         return PRINCIPLE
-    return PRINCIPLE if below_principles and kind not in (RUN, TRAINING) else kind
+    return PRINCIPLE if below_principles and kind not in (RUN, TRAINING, SUITE) else kind
 
 
 def _unknown_kind(file: Path) -> str:

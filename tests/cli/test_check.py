@@ -146,3 +146,18 @@ def test_check_loads_no_heavy_library(root):
     )
     loaded = set(done.stdout.split())
     assert not {"torch", "transformers", "datasets", "accelerate", "openai"} & loaded
+
+
+def test_suites_are_checked(project):
+    suites = list((project / "examples/suites").glob("*.yaml"))
+    assert check("examples/suites")[2] == [f"{len(suites)} files checked, no problems"]
+    suite = (project / "examples/suites/over-refusal.yaml").read_text()
+    for change, place, message in (
+        (("list: refusal", "list: refusals"), "refusals", "no list of words has this name"),
+        (("over-refusal.jsonl", "no.jsonl"), "mine.yaml", "there is no file prompts/no.jsonl"),
+        (("better: lower", "better: low"), "mine.yaml:8:1", "better must be one of lower, higher"),
+    ):
+        (project / "mine.yaml").write_text(suite.replace(*change))
+        code, problems, shown = check("mine.yaml")
+        assert (code, shown) == (3, ["1 file checked, 1 problem"])
+        assert problems[0].startswith(f"{place}: {message}")

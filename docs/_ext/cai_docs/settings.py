@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 from sphinx.util.docutils import SphinxDirective
 
 from cai.config import RunConfig, TrainingConfig
 from cai.config.describe import Setting, mapping_entry_of, setting_of, subsection_of
+from cai.config.suite import Suite, SuiteSampling
+from cai.config.suite_files import GRADER_KINDS
 from cai_docs.markdown import plain
 
 if TYPE_CHECKING:
@@ -22,7 +25,8 @@ FILES = {"run": RunConfig, "training": TrainingConfig}
 class Settings(SphinxDirective):
     """``{settings} run`` lists the settings of a run file.
 
-    ``{settings} training`` lists those that only a training file has.
+    ``{settings} training`` lists those that only a training file has, ``{settings} suite`` those of
+    a suite, whose graders each have their own.
     """
 
     required_arguments = 1
@@ -37,6 +41,9 @@ class Settings(SphinxDirective):
 
 def reference(file: str) -> Iterator[str]:
     """Yield the lines of the list, as Markdown."""
+    if file == "suite":
+        yield from _suite()
+        return
     known = {} if file == "run" else dict(_settings(RunConfig))
     section = None
     for path, setting in _settings(FILES[file]):
@@ -47,6 +54,19 @@ def reference(file: str) -> Iterator[str]:
             about = plain(_about(FILES[file], section))
             yield from [f"### {section or 'Top level'}", "", about, ""]
         yield from _entry(path, setting, again=path in known)
+
+
+def _suite() -> Iterator[str]:
+    """Yield the settings of a suite, and of each grader."""
+    for name in (name for name in Suite.model_fields if name not in ("grader", "sampling")):
+        yield from _entry(name, setting_of(Suite, name), again=True)
+    sections = {"sampling": SuiteSampling}
+    sections |= {f"grader.{name}": kind for name, kind in GRADER_KINDS.items()}
+    for path, kind in sections.items():
+        yield from [f"### {path}", "", plain(inspect.getdoc(kind) or ""), ""]
+        for name in kind.model_fields:
+            if name != "kind":
+                yield from _entry(f"{path}.{name}", setting_of(kind, name), again=True)
 
 
 def _settings(
