@@ -1,9 +1,11 @@
-"""``cai audit``: the quality of the labels of a run, from its records alone."""
+"""``cai audit``: the quality of the labels of a run, and what its reward model lets through."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from cai.cli.folders import RunFolder, print_stale, run_folder
 from cai.cli.reporter import safe
@@ -17,14 +19,35 @@ MAX_TEXT = 40
 """Characters that are printed of a frequent answer."""
 
 
-def audit(folder: RunFolder = None) -> None:
-    """Show the quality of the labels of a run.
+def audit(
+    folder: RunFolder = None,
+    reward: Annotated[
+        str, typer.Option("--reward", metavar="MODEL", help="Search for what it can be raised by.")
+    ] = "",
+    second: Annotated[
+        str, typer.Option("--second", metavar="MODEL", help="With --reward: what must not rise.")
+    ] = "",
+    on: Annotated[
+        Path | None, typer.Option("--on", help="With --reward: a file of pairs with the answers.")
+    ] = None,
+) -> None:
+    """Show the quality of the labels of a run, or what a reward model can be raised by.
 
     Position and length bias, ties, contradictions, and how often each principle decides; for each
     iteration by itself. No model is asked.
 
+    With --reward, held-out answers are dressed up (bold, longer, flattering ...), and the dressings
+    are ranked by what they add to the score where gold or a second model says they add nothing.
+
     Example: cai audit runs/quickstart
+
+    Example: cai audit runs/quickstart --reward runs/quickstart/reward/checkpoint
     """
+    if not reward and (second or on):
+        raise InputError("--second and --on need --reward")
+    if reward:
+        _print_exploits(reward, second, on, None if on else run_folder(folder))
+        return
     folder = run_folder(folder)
     judged = labeled_folders(folder)
     print_stale(folder, "judge")
@@ -108,6 +131,20 @@ def _print_gate(report: dict[str, Any]) -> None:
             _print_row(f"baseline: {name} wins", f"{value:.1%}")
     for reason in report.get("gate_failures", ()):
         print(f"not fit to train on: {reason}")
+
+
+def _print_exploits(reward: str, second: str, on: Path | None, folder: Path | None) -> None:
+    """Print the dressings in the order in which a policy would exploit them."""
+    from cai.pipeline.reward_audit import audit_reward  # torch loads from here on
+
+    found, held = audit_reward(reward, run=folder, data=on, second=second or None)
+    print(f"what raises {reward}, in standard deviations of its score")
+    print(f"answers that are no better by {held}" if held else "nothing says what is better")
+    print(f"\n{'dressing':<14}{'raise':>8}{'answers raised':>16}{'n':>6}{'left out':>10}")
+    for row in found:
+        print(
+            f"{row.dressing:<14}{row.raised:>+8.2f}{row.share:>16.0%}{row.n:>6}{row.better:>10}"
+        )
 
 
 def _print_row(title: str, value: str) -> None:

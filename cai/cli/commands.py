@@ -67,6 +67,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "report": Command("cai.cli.report:report", "Write the report of a run as one HTML file"),
         "audit": Command("cai.cli.audit:audit", "Show the quality of the labels of a run"),
+        "lab": Command("cai.cli.lab:lab", "Study reward hacking with a known cause"),
         "influence": Command(
             "cai.cli.influence:influence", "Show which principles decide the labels of a run"
         ),

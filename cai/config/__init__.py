@@ -23,6 +23,7 @@ from cai.config.training import PPO as PPO
 from cai.config.training import SFT as SFT
 from cai.config.training import Constraint as Constraint
 from cai.config.training import Monitor as Monitor
+from cai.config.training import Onset as Onset
 from cai.config.training import PPORollout as PPORollout
 from cai.config.training import Reward as Reward
 from cai.config.training import RewardEnsemble as RewardEnsemble

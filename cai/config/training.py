@@ -253,6 +253,39 @@ class Constraint(Section):
     """Smallest mean score, in standard deviations of that model's training answers."""
 
 
+class Onset(Section):
+    """From which value on each signal says that a policy may exploit its reward.
+
+    The defaults are those of ``docs/how-to/reward-hacking.md``. null: the signal says nothing.
+    """
+
+    baseline_updates: Count = 4
+    """First updates, which later ones are compared with."""
+    window: Count = 4
+    """Last updates, over which a signal is averaged."""
+    kl: Positive | None = None
+    """KL from the reference policy, in nats per answer."""
+    repeated: Fraction | None = None
+    """Share of an update's answers that repeat others."""
+    length: Positive | None = None
+    """Change of the mean length, in standard deviations of the first updates' means."""
+    score_length: Fraction | None = None
+    """Correlation of score and length over the answers of an update, of either sign."""
+    score_range: Positive | None = None
+    """Mean score, in standard deviations of the answers that the reward model was trained on (of
+    the starting policy's answers if it is not normalized)."""
+    score_spread: Positive | None = None
+    """Rise of the disagreement of an ensemble, in standard deviations of the first updates."""
+    second_score: Positive | None = None
+    """Fall of the score of ``monitor.second_reward``, in standard deviations of the first
+    updates."""
+    second_disagreement: Positive | None = None
+    """One minus the correlation of score and second score over the answers of an update."""
+    format_raise: Positive | None = None
+    """Gain of the best dressing, in standard deviations of the scores of an update; needs
+    ``monitor.probed_answers``."""
+
+
 class Monitor(Section):
     """What is measured while PPO runs, and when it stops early."""
 
@@ -277,6 +310,12 @@ class Monitor(Section):
     """Stop if more of an update's answers than this fraction have no score."""
     patience: Count = 3
     """Consecutive updates for which a limit must be broken."""
+    second_reward: Name | None = None
+    """Second reward model, a folder or hub id, that scores every answer and is never trained on;
+    null: none."""
+    probed_answers: Count | None = None
+    """Answers of each update that are scored again in every dressing; null: none."""
+    onset: Onset = Onset()
 
 
 class DPO(Section):

@@ -127,7 +127,7 @@ class TrainingJob:
         """
         from cai.train.ppo.actor_critic import has_critic_model
         from cai.train.ppo.detokenize import Detokenizer
-        from cai.train.ppo.rewards import load_constraint
+        from cai.train.ppo.rewards import load_constraint, load_second
         from cai.train.ppo.trainer import PPOInputs, train_ppo
 
         config = self.config
@@ -146,6 +146,7 @@ class TrainingJob:
                 gold=gold,
                 ptx_examples=ptx_rows,
                 constraint=load_constraint(config.constraint, self.base, detokenizer),
+                second=load_second(config.monitor, self.base, detokenizer),
             ),
             options=self.options,
         )

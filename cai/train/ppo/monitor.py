@@ -18,6 +18,7 @@ from typing import Any
 from cai import distributed
 from cai.config import Monitor
 from cai.train.checkpoint import Origin, save
+from cai.train.ppo import onset
 from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.evaluation import Evaluator
 
@@ -138,6 +139,7 @@ class TrainingMonitor:
     Attributes:
         eval_points: The evaluations so far, each with the number of its ``update``.
         alarms: How often each limit was broken and each warning was given.
+        onsets: The update at which each signal of reward hacking first fired.
         stopped_by: Message of the limit that stopped the training; empty while none has.
     """
 
@@ -154,6 +156,7 @@ class TrainingMonitor:
         self.evaluator = evaluator
         self.eval_points: list[dict[str, float]] = []
         self.alarms: Counter[str] = Counter()
+        self.onsets: dict[str, int] = {}
         self.stopped_by = ""
 
     def after(self, update: int, history: Sequence[Metrics]) -> dict[str, Any]:
@@ -210,7 +213,14 @@ class TrainingMonitor:
                 self.stopped_by = limit.message
         alarms += [message for message, applies in WARNINGS.items() if applies(metrics)]
         self.alarms.update(alarms)
-        return alarms
+        return alarms + self._check_onset(history)
+
+    def _check_onset(self, history: Sequence[Metrics]) -> list[str]:
+        """Return what the signals mean that fire for the first time after the last update."""
+        fired = onset.fired(history, self.settings.onset)
+        new = {name: len(history) for name in fired if name not in self.onsets}
+        self.onsets |= new
+        return [f"reward hacking? {onset.SIGNALS[name].text}" for name in new]
 
     def publish(self, card: str) -> None:
         """Save the last policy; the best one if the settings ask for it or training was stopped."""
@@ -222,6 +232,7 @@ class TrainingMonitor:
         return {
             "eval_points": self.eval_points,
             "alarms": dict(self.alarms),
+            "onsets": self.onsets,
             "stopped_by": self.stopped_by,
         }
 
@@ -229,6 +240,7 @@ class TrainingMonitor:
         """Go back to the state of :meth:`state_dict`."""
         self.eval_points = state["eval_points"]
         self.alarms = Counter(state["alarms"])
+        self.onsets = state["onsets"]
         self.stopped_by = state["stopped_by"]
 
     def summary(self) -> dict[str, Any]:
@@ -239,6 +251,8 @@ class TrainingMonitor:
             summary["best_update"] = self._best_point()["update"]
         if self.alarms:
             summary["alarms"] = dict(self.alarms)
+        if self.onsets:
+            summary["onsets"] = self.onsets
         if self.stopped_by:
             summary["stopped_by"] = self.stopped_by
         return summary

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from cai.config import Constraint
+from cai.config import Constraint, Monitor
 from cai.errors import InputError
 from cai.models.load import fingerprint, same_tokenization
 from cai.models.names import find_model
@@ -324,3 +324,18 @@ def load_constraint(
         return None
     name = find_model(config.model, base)
     return ConstraintReward(reward_scorer(name, detokenizer=detokenizer), config.min)
+
+
+def load_second(
+    config: Monitor, base: Path, detokenizer: Detokenizer | None = None
+) -> RewardSource | None:
+    """Open the second reward model of the monitor; None if the settings name none.
+
+    Args:
+        config: The settings of the monitor.
+        base: Folder that a relative path of the model starts from.
+        detokenizer: As in :func:`reward_scorer`.
+    """
+    if config.second_reward is None:
+        return None
+    return reward_scorer(find_model(config.second_reward, base), detokenizer=detokenizer)

@@ -24,6 +24,7 @@ from cai.train.ppo.prompts import tokenize_prompts
 from cai.train.ppo.ptx import PTXLoss
 from cai.train.ppo.reward_scaling import RewardScaling, score_clip
 from cai.train.ppo.rewards import ConstraintReward, ScoreFunction, describe, reward_scorer
+from cai.train.ppo.signals import Signals
 from cai.train.ppo.state import PPOState
 from cai.train.resume import Resume
 
@@ -39,6 +40,7 @@ class PPOInputs:
         ptx_examples: Fine-tuning rows (prompt and answer) of PPO-ptx; ``config.ptx_coef`` is their
             weight.
         constraint: A second reward whose mean must not fall below a bound.
+        second: A second reward that scores every answer and is never trained on.
     """
 
     monitor: Monitor = field(default_factory=Monitor)
@@ -46,6 +48,7 @@ class PPOInputs:
     gold: GoldReward | None = None
     ptx_examples: Sequence[tuple[Prompt, str]] = ()
     constraint: ConstraintReward | None = None
+    second: ScoreFunction | None = None
 
 
 class PPOSetup:
@@ -94,10 +97,10 @@ class PPOSetup:
             score: The reward source; None: the reward model.
             out: Folder of the finished policy.
         """
+        known_prompts = [*prompts, *self.inputs.eval_prompts]
+        detokenizer = Detokenizer(known_prompts, self.policy, self.options.chat_format)
         if score is None:
             assert self.reward_model is not None
-            known_prompts = [*prompts, *self.inputs.eval_prompts]
-            detokenizer = Detokenizer(known_prompts, self.policy, self.options.chat_format)
             score = reward_scorer(self.reward_model, detokenizer=detokenizer)
         constraint = self.inputs.constraint
         return PPOState(
@@ -111,6 +114,9 @@ class PPOSetup:
                 context_length=self.context_length,
             ),
             score=score,
+            signals=Signals(
+                score, self.inputs.second, detokenizer, self.inputs.monitor.probed_answers
+            ),
             constraint=constraint,
             reward_scaling=RewardScaling(score, constraint, self.config),
             kl_controller=KLController(self.config.kl_coef, self.config.adaptive_kl_target),
@@ -128,6 +134,7 @@ class PPOSetup:
             fingerprint(self.reward_model) if self.reward_model is not None else None,
             describe(state.score),
             [describe(constraint.score), constraint.min] if constraint else None,
+            describe(self.inputs.second) if self.inputs.second else None,
             self.config.model_dump(),
             self.options.training.decisive,
             self.inputs.monitor.model_dump(),

@@ -14,6 +14,7 @@ from cai.train.ppo.prompts import prompt_batches
 from cai.train.ppo.ptx import PTXLoss
 from cai.train.ppo.reward_scaling import RewardScaling
 from cai.train.ppo.rewards import ConstraintReward, ScoreFunction
+from cai.train.ppo.signals import Signals
 
 
 @dataclass
@@ -26,6 +27,7 @@ class PPOState:
         actor_critic: The models.
         prompts: Token ids of the prompts.
         score: The reward source.
+        signals: What is measured of each rollout besides.
         constraint: The constraint, or None.
         reward_scaling: Scales the scores.
         kl_controller: The KL coefficient.
@@ -40,6 +42,7 @@ class PPOState:
     actor_critic: ActorCritic
     prompts: list[list[int]]
     score: ScoreFunction
+    signals: Signals
     constraint: ConstraintReward | None
     reward_scaling: RewardScaling
     kl_controller: KLController

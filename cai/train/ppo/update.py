@@ -69,6 +69,7 @@ def ppo_update(state: PPOState, update: int, batch: Sequence[int]) -> dict[str, 
     rollout_seconds = time.monotonic() - started
     metrics = rollout_metrics(rollout, state.kl_controller.coef)
     metrics |= source_metrics(state.score)
+    metrics |= state.signals.measure(rollout)
     rollout, constraint_metrics = state.reward_scaling.apply(rollout)
     metrics |= constraint_metrics
 

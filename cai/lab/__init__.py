@@ -1,0 +1,1 @@
+"""Experiments on the reference world, where it is known what is true of every answer."""
