@@ -142,9 +142,7 @@ def _print_exploits(reward: str, second: str, on: Path | None, folder: Path | No
     print(f"answers that are no better by {held}" if held else "nothing says what is better")
     print(f"\n{'dressing':<14}{'raise':>8}{'answers raised':>16}{'n':>6}{'left out':>10}")
     for row in found:
-        print(
-            f"{row.dressing:<14}{row.raised:>+8.2f}{row.share:>16.0%}{row.n:>6}{row.better:>10}"
-        )
+        print(f"{row.dressing:<14}{row.raised:>+8.2f}{row.share:>16.0%}{row.n:>6}{row.better:>10}")
 
 
 def _print_row(title: str, value: str) -> None:

@@ -118,7 +118,9 @@ class Laboratory:
         gold = gold_for(self.config.evaluate.gold, [self.config.models.initial])
         prompt, answer = self.answers[0]
         if gold is None or not {GOLD, QUALITY} <= set(gold(prompt, answer)):
-            text = f"must return {GOLD!r} and {QUALITY!r} for every answer, as examples/lab.yaml does"
+            text = (
+                f"must return {GOLD!r} and {QUALITY!r} for every answer, as examples/lab.yaml does"
+            )
             raise InputError([Problem("evaluate.gold", text)])
         return gold
 

@@ -19,6 +19,7 @@ from cai.pipeline.prompts import held_out_notes
 from cai.pipeline.run import CACHE, CONFIG, CONSTITUTION_LOCK, Run, base_of
 from cai.pipeline.stages import plan_stages
 from cai.pipeline.states import StageState, stage_states
+from cai.train.ppo.onset import note as onset_note
 
 METRICS = "metrics.json"
 
@@ -82,11 +83,21 @@ def collect_metrics(run: Run) -> dict[str, Any]:
     metrics |= _headline_metrics(run, stages)
     for key, value in stages.get("evaluate", {}).items():
         metrics[key] = {**metrics.get(key, {}), **value} if isinstance(value, dict) else value
+    notes = _onset_notes(stages)
     if "evaluate" in stages:
-        notes = held_out_notes(run.config, stages.get("prompts", {})) + metrics.get("notes", [])
-        if notes:
-            metrics["notes"] = notes
+        notes += held_out_notes(run.config, stages.get("prompts", {})) + metrics.get("notes", [])
+    if notes:
+        metrics["notes"] = notes
     return metrics
+
+
+def _onset_notes(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each training in which signals of reward hacking fired."""
+    return [
+        f"{name}: {onset_note(measured['onsets'])}"
+        for name, measured in stages.items()
+        if measured.get("onsets")
+    ]
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -45,12 +45,16 @@ def audit_reward(
     """
     answers = _answers_of_file(data) if data is not None else _answers_of_run(run)
     base = base_of(run) if run is not None else Path()
-    judge, held = _judgment(run, base, second)
     chosen = shuffled(answers, "reward audit")[:MAX_ANSWERS]
-    found = exploits(_text_score(find_model(reward, base)), chosen, judge)
+    judge, held = _judgment(run, base, second)
+    if judge is not None and all(value is None for value in judge(chosen)):
+        judge, held = None, ""  # the gold function says nothing about such prompts
+    score = _text_score(find_model(reward, base))
+    found = exploits(score, chosen, judge)
     if not found:
-        where = str(data or run)
-        raise InputError([Problem(where, f"has no answers that {reward} tells apart")])
+        by = f"every dressing makes every answer better by {held}"
+        text = by if exploits(score, chosen) else f"has no answers that {reward} tells apart"
+        raise InputError([Problem(str(data or run), text)])
     return found, held
 
 

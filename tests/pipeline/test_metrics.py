@@ -230,3 +230,18 @@ def test_metrics_of_a_killed_run_come_from_its_stages(project):
         report(project / "run", None)
     with pytest.raises(InputError, match="is not the folder of a run"):
         read_metrics(project)
+
+
+def test_signals_of_reward_hacking_are_noted(project, capsys):
+    """The thresholds are so low that any movement is a signal."""
+    low = [f"monitor.onset.{name}=1e-9" for name in ("kl", "length", "score_length")]
+    windows = ["monitor.onset.window=1", "monitor.onset.baseline_updates=1"]
+    metrics = run(project, "ppo.num_updates=3", "ppo.learning_rate=1e-2", *low, *windows)
+    onsets = metrics["stages"]["ppo"]["onsets"]
+    assert onsets and set(onsets.values()) <= {1, 2, 3}
+    (note,) = [note for note in metrics["notes"] if note != NO_PROMPTS]
+    assert note.startswith("ppo: the policy may exploit its reward: ")
+    assert note in capsys.readouterr().out
+    assert note in page_of(project)
+    rows = (project / "run/ppo/log.jsonl").read_text()
+    assert "reward hacking? " in rows

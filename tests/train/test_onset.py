@@ -47,7 +47,10 @@ HACKED = {
 def honest_history(updates):
     """Values that wander by a tenth around those of an honest training."""
     return [
-        {name: value * (1 + 0.1 * math.sin(7 * update + len(name))) for name, value in HONEST.items()}
+        {
+            name: value * (1 + 0.1 * math.sin(7 * update + len(name)))
+            for name, value in HONEST.items()
+        }
         for update in range(updates)
     ]
 

@@ -96,9 +96,7 @@ def _score_texts(
     return score_answers(score, [prompt for prompt, _ in pairs], [answer for _, answer in pairs])
 
 
-def _scores(
-    score: ScoreFunction, prompts: list[list[int]], answers: list[list[int]]
-) -> Tensor:
+def _scores(score: ScoreFunction, prompts: list[list[int]], answers: list[list[int]]) -> Tensor:
     """Score answers: ``[B]``, NaN where there is no score."""
     scores = score_answers(score, prompts, answers)
     return torch.tensor([math.nan if value is None else value for value in scores])

@@ -1,9 +1,9 @@
 """Known biases of judges and reward models: a score for each, and how to add one to labels.
 
 Judges and reward models have been seen to prefer long answers (arXiv 2310.03716), Markdown
-(2409.11704), agreement with the user (2310.13548), and the answer that is shown first (2305.17926).
-:func:`bias_labels` and :class:`cai.train.ppo.biased_score.BiasedScore` add one of known strength, so
-that it is known what a policy can exploit.
+(2409.11704), agreement with the user (2310.13548), and the answer that is shown first
+(2305.17926). :func:`bias_labels` and :class:`cai.train.ppo.biased_score.BiasedScore` add one of
+known strength, so that it is known what a policy can exploit.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def dress(name: str, answer: str) -> str:
     return template.replace("{{ answer }}", answer)
 
 
-def bias_labels(
-    preferences: Sequence[Preference], name: str, strength: float
-) -> list[Preference]:
+def bias_labels(preferences: Sequence[Preference], name: str, strength: float) -> list[Preference]:
     """Add a bias to a judge's labels.
 
     Args:

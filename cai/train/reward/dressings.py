@@ -37,9 +37,7 @@ def gains(score: TextScore, answers: Sequence[Answer]) -> dict[str, list[float |
         The gain of each answer by dressing; None where it has no score with or without it.
     """
     dressed = [
-        (prompt, rewrite(answer))
-        for rewrite in DRESSINGS.values()
-        for prompt, answer in answers
+        (prompt, rewrite(answer)) for rewrite in DRESSINGS.values() for prompt, answer in answers
     ]
     scores = list(score([*answers, *dressed]))
     count = len(answers)
