@@ -38,6 +38,8 @@ from cai.train.reward.biases import BIASES, bias_score
 from cai.train.reward.dressings import Answer
 
 TRAINING_SETS = ("red_team", "benign")
+POLICY = "sl_cai"
+"""What comparisons call the policy that every case starts from."""
 PROBED = 48
 """Answers that the reward is tried on before a run."""
 GOLD, QUALITY = "good", "quality"
@@ -132,9 +134,24 @@ class Laboratory:
 
     @cached_property
     def answers(self) -> list[Answer]:
-        """Answers of the policy to start from."""
-        pairs = read_records(self.folder / "compare" / "records.jsonl", Comparison)
-        return [(pair.prompt, text) for pair in pairs for text in (pair.first, pair.second)]
+        """The answers that the reward model was trained on."""
+        return [(pair.prompt, text) for pair in self.pairs for text in (pair.first, pair.second)]
+
+    @cached_property
+    def own_answers(self) -> list[Answer]:
+        """Those of them that are by the policy to start from, each once."""
+        own = {
+            (pair.prompt.id, text): (pair.prompt, text)
+            for pair in self.pairs
+            for text, origin in zip((pair.first, pair.second), pair.origins, strict=True)
+            if origin == POLICY
+        }
+        return list(own.values())
+
+    @cached_property
+    def pairs(self) -> list[Comparison]:
+        """The comparisons of the run."""
+        return read_records(self.folder / "compare" / "records.jsonl", Comparison)
 
     @cached_property
     def detokenizer(self) -> Detokenizer:
@@ -176,7 +193,8 @@ class Laboratory:
             case: The case.
 
         Returns:
-            Its row: the case, what the pre-flight found, and the metrics of every update.
+            Its row: the case, what the pre-flight found, the share of good answers at the start,
+            and the metrics of every update.
         """
         started = time.monotonic()
         folder = self.table.parent / case.name
@@ -199,6 +217,7 @@ class Laboratory:
         )
         lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
         row = {**case._asdict(), "digest": self.digest, "raised": self._raised(case)}
+        row["start"] = round(fmean(self._good(self.own_answers)), 4)
         row["updates"] = [_rounded(json.loads(line)) for line in lines]
         row["seconds"] = round(time.monotonic() - started, 1)
         shutil.rmtree(folder)

@@ -34,7 +34,10 @@ def base(tiny, tmp_path_factory):
     """The folder of a run with what the laboratory reads."""
     folder = tmp_path_factory.mktemp("lab")
     pairs = [
-        Comparison.of(prompt, GOOD.format(prompt.text.split()[-1][:-1]), BAD) for prompt in PROMPTS
+        Comparison.of(
+            prompt, GOOD.format(prompt.text.split()[-1][:-1]), BAD, ("sl_cai", "initial")
+        )
+        for prompt in PROMPTS
     ]
     for name, records in (("prompts", PROMPTS), ("compare", pairs)):
         (folder / name).mkdir()
@@ -103,6 +106,7 @@ def test_a_row_has_every_signal_the_gold_and_the_biases(base):
     assert {"gold", "bias_length", "bias_slang"} <= set(update)
     assert row["raised"]["length"] > row["raised"]["bold"]
     assert row["digest"] == lab.digest
+    assert row["start"] == 1.0, "the good answers are those of the policy"
 
 
 def test_rows_are_read_back_and_not_done_again(tmp_path):
@@ -125,7 +129,9 @@ def made_row(bias, gold, kl, raised=None):
         for g, k in zip(gold, kl, strict=True)
     ]
     raised = raised or {"length": 3.0, "bold": 0.1, "slang": -1.0}
-    return {"bias": bias, "strength": 4.0, "seed": 0, "updates": updates, "raised": raised}
+    return {"bias": bias, "strength": 4.0, "seed": 0, "start": 0.8, "updates": updates} | {
+        "raised": raised
+    }
 
 
 def test_outcome_of_a_made_run():

@@ -97,8 +97,11 @@ class PPOSetup:
             score: The reward source; None: the reward model.
             out: Folder of the finished policy.
         """
-        known_prompts = [*prompts, *self.inputs.eval_prompts]
-        detokenizer = Detokenizer(known_prompts, self.policy, self.options.chat_format)
+        probed = self.inputs.monitor.probed_answers
+        detokenizer: Detokenizer | None = None
+        if score is None or probed is not None:
+            known_prompts = [*prompts, *self.inputs.eval_prompts]
+            detokenizer = Detokenizer(known_prompts, self.policy, self.options.chat_format)
         if score is None:
             assert self.reward_model is not None
             score = reward_scorer(self.reward_model, detokenizer=detokenizer)
@@ -114,9 +117,7 @@ class PPOSetup:
                 context_length=self.context_length,
             ),
             score=score,
-            signals=Signals(
-                score, self.inputs.second, detokenizer, self.inputs.monitor.probed_answers
-            ),
+            signals=Signals(score, self.inputs.second, detokenizer, probed),
             constraint=constraint,
             reward_scaling=RewardScaling(score, constraint, self.config),
             kl_controller=KLController(self.config.kl_coef, self.config.adaptive_kl_target),
