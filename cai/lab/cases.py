@@ -15,7 +15,7 @@ Row = dict[str, Any]
 HONEST = "none"
 """The bias of a run without one."""
 DEFAULT_BIASES = ("length", "flattery", "keyword", "agreement", "slang")
-DEFAULT_STRENGTHS = (3.0, 6.0, 12.0)
+DEFAULT_STRENGTHS = (12.0, 6.0, 3.0)
 HONEST_PER_SEED = 5
 """Honest runs for each seed of the whole table."""
 
