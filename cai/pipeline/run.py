@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +23,7 @@ from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem
 from cai.files import write_text
 from cai.functions import look_in
+from cai.memory import give_back
 from cai.models.names import find_model, is_function, is_server
 from cai.pipeline.lock import LOCK, OWNER, is_unfinished, lock_folder
 from cai.pipeline.prompt_sets import with_prompt_sets
@@ -85,7 +85,7 @@ class OpenBackends:
         """
         for backend in self._opened.values():
             getattr(backend, "release", lambda: None)()
-        gc.collect()
+        give_back()
 
     def new_notes(self) -> list[str]:
         """Notes of the backends for the user, each once."""
