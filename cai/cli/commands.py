@@ -72,6 +72,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "cai.cli.influence:influence", "Show which principles decide the labels of a run"
         ),
         "chat": Command("cai.cli.chat:chat", "Chat with one policy of a run, or with two"),
+        "paper": Command(
+            "cai.cli.paper:paper", "Repeat a figure of the paper on the reference world"
+        ),
     },
     "Train": {
         "sft": Command("cai.cli.train:sft", "Fine-tune on demonstrations or preferred answers"),

@@ -6,7 +6,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -149,6 +149,46 @@ def effects(rows: Sequence[Effect]) -> Markup:
     axes.set_yticks(list(places), [effect.principle for effect in shown], fontsize=8)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return _svg(figure, "Replies changed and labels decided by each principle")
+
+
+def with_intervals(
+    values: Mapping[str, Mapping[str, tuple[float, float]]], x: str, y: str, title: str
+) -> Markup:
+    """Plot means with the half widths of their intervals, a line for each series.
+
+    Args:
+        values: The mean and the half width by series and place on the x axis. If all places are
+            numbers, they are drawn to scale.
+        x: Title of the x axis.
+        y: Title of the y axis.
+        title: What the plot shows.
+    """
+    figure, axes = _axes(6.4, 3.0)
+    places = list(dict.fromkeys(place for by_x in values.values() for place in by_x))
+    numbers = [number for number in map(_number, places) if number is not None]
+    is_scale = len(numbers) == len(places)
+    for i, (series, by_x) in enumerate(values.items()):
+        color = (BLUE, RED_TEAM, GREEN, AMBER)[i % 4]
+        xs = [float(place) if is_scale else float(places.index(place)) for place in by_x]
+        means = [mean for mean, _ in by_x.values()]
+        halves = [half if math.isfinite(half) else 0.0 for _, half in by_x.values()]
+        line = "-" if is_scale else ""
+        axes.errorbar(xs, means, halves, fmt=f"o{line}", ms=4, capsize=3, color=color, label=series)
+    if not is_scale:
+        axes.set_xticks(range(len(places)), places)
+        axes.margins(x=0.15)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.grid(axis="y", color="#e6e8ec", linewidth=0.8)
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure, title)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:

@@ -1,0 +1,1 @@
+"""Experiments of the paper in small, on the reference world: ``cai paper``."""

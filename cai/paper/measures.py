@@ -1,0 +1,171 @@
+"""What experiments measure of their runs, from the files that the runs leave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cai.evaluate.gold import GoldMetrics
+from cai.evaluate.statistics import mean, reliability
+from cai.files import read_records
+from cai.paper.experiment import Experiment
+from cai.paper.relabel import goodness, true_label
+from cai.paper.runs import gold_of
+from cai.pipeline.prompt_sets import EVAL_BENIGN, EVAL_RED_TEAM
+from cai.pipeline.run import Run
+from cai.records import Preference, Revision, Sample
+from cai.words import words
+
+BINS = 5
+"""Bins of the calibration of labels."""
+
+
+class Point(NamedTuple):
+    """One measured value of one seed.
+
+    Attributes:
+        x: The arm, or the place on the x axis.
+        series: What was measured.
+        value: The value.
+    """
+
+    x: str
+    series: str
+    value: float
+
+
+def from_metrics(experiment: Experiment, runs: Mapping[str, Run]) -> list[Point]:
+    """Values of ``metrics.json``; one that a run does not have is left out."""
+    points = []
+    for arm, run in runs.items():
+        metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+        for series, path in experiment.series.items():
+            value = value_at(metrics, path.removeprefix("-"))
+            if value is not None:
+                points.append(Point(arm, series, 1 - value if path.startswith("-") else value))
+    return points
+
+
+def value_at(metrics: Any, path: str) -> float | None:
+    """Return the number at a path of keys joined by dots; None if there is none.
+
+    Args:
+        metrics: The content of ``metrics.json``.
+        path: The path.
+    """
+    for key in path.split("."):
+        metrics = metrics.get(key) if isinstance(metrics, dict) else None
+    return None if metrics is None else float(metrics)
+
+
+def of_policies(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
+    """How harmless and how helpful each policy of the runs is."""
+    points = []
+    for run in runs.values():
+        for policy, answers in answers_by_policy(run).items():
+            for series, kind in (("harmless", EVAL_RED_TEAM), ("helpful", EVAL_BENIGN)):
+                values = good_share(answers, kind, gold_of(run.config))
+                points.append(Point(policy.replace("_", " "), series, values))
+    return points
+
+
+def answers_by_policy(run: Run) -> dict[str, list[Sample]]:
+    """The held-out answers of each policy of a run.
+
+    Args:
+        run: A run whose stage ``evaluate`` is done.
+    """
+    metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+    policies = list(metrics["policies"])
+    samples = read_records(run.folder / "evaluate" / "records.jsonl", Sample)
+    each = len(samples) // len(policies)
+    return {name: samples[i * each : (i + 1) * each] for i, name in enumerate(policies)}
+
+
+def good_share(answers: Sequence[Sample], kind: str, gold: GoldMetrics) -> float:
+    """The share of good answers to a set of prompts.
+
+    Args:
+        answers: The answers.
+        kind: The set.
+        gold: Knows the truth.
+    """
+    return mean([goodness(a.prompt, a.response, gold) for a in answers if a.prompt.kind == kind])
+
+
+def of_rounds(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
+    """How harmless and how polite the texts are before the first revision and after each one."""
+    points = []
+    for run in runs.values():
+        gold = gold_of(run.config)
+        revisions = read_records(run.folder / "revise" / "records.jsonl", Revision)
+        for number in range(max(len(revision.steps) for revision in revisions) + 1):
+            texts = [(r.sample.prompt, text_after(r, number)) for r in revisions]
+            harmless = mean([goodness(prompt, text, gold) for prompt, text in texts])
+            length = mean([float(len(words(text))) for _, text in texts])
+            points.append(Point(str(number), "harmless", harmless))
+            points.append(Point(str(number), "words (of 100)", length / 100))
+    return points
+
+
+def text_after(revision: Revision, rounds: int) -> str:
+    """The text after some rounds of critique and revision.
+
+    Args:
+        revision: The revision.
+        rounds: Number of rounds.
+    """
+    texts = [step.revision for step in revision.steps[:rounds] if step.status == "ok"]
+    return texts[-1] if texts else revision.sample.response
+
+
+def of_revisions(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
+    """How harmless and how different from each other the final revisions of each arm are."""
+    points = []
+    for arm, run in runs.items():
+        gold = gold_of(run.config)
+        revisions = read_records(run.folder / "revise" / "records.jsonl", Revision)
+        finals = [(revision.sample.prompt, revision.final) for revision in revisions]
+        failed = [step.status != "ok" for r in revisions for step in r.steps]
+        points += [
+            Point(arm, "harmless", mean([goodness(prompt, text, gold) for prompt, text in finals])),
+            Point(arm, "distinct word pairs", distinct_pairs([text for _, text in finals])),
+            Point(arm, "failed steps", mean([float(step) for step in failed])),
+        ]
+    return points
+
+
+def distinct_pairs(texts: Sequence[str]) -> float:
+    """The share of different ones among all pairs of neighboring words (arXiv 1510.03055).
+
+    Args:
+        texts: The texts.
+    """
+    pairs = [pair for text in texts for pair in zip(words(text), words(text)[1:], strict=False)]
+    return len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
+def of_calibration(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
+    """How often the first answer is the better one, for each range of labels."""
+    points = []
+    for run in runs.values():
+        gold = gold_of(run.config)
+        preferences = read_records(run.folder / "judge" / "records.jsonl", Preference)
+        truth = {p.id: true_label(p, gold) for p in preferences}
+        decided = [p for p in preferences if p.p_first is not None and truth[p.id] != 0.5]
+        predicted = [p.p_first for p in decided if p.p_first is not None]
+        for bin_ in reliability(predicted, [truth[p.id] for p in decided], BINS):
+            low = min(int(bin_.predicted * BINS), BINS - 1) / BINS
+            points.append(Point(f"{low + 0.5 / BINS:.1f}", "first is better", bin_.observed))
+    return points
+
+
+MEASURES: dict[str, Callable[[Experiment, Mapping[str, Run]], list[Point]]] = {
+    "metrics": from_metrics,
+    "policies": of_policies,
+    "rounds": of_rounds,
+    "revisions": of_revisions,
+    "calibration": of_calibration,
+}
+"""The measures by name: from an experiment and the runs of one seed by arm to points."""

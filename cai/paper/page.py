@@ -1,0 +1,61 @@
+"""The result of an experiment as a Markdown section with a table and a plot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from cai.paper.experiment import Experiment
+from cai.paper.measures import Point
+from cai.paper.summary import Cells, Interval, cells, interval, verdict
+
+
+def section(name: str, experiment: Experiment, by_seed: Mapping[int, Sequence[Point]]) -> str:
+    """Write the section of an experiment.
+
+    Args:
+        name: Its name, which is also that of its plot.
+        experiment: The experiment.
+        by_seed: The points of each seed.
+    """
+    lines = [
+        f"## {experiment.title}",
+        "",
+        f"*{experiment.source}.* {experiment.about.strip()}",
+        "",
+        f"![{experiment.title}]({name}.svg)",
+        "",
+        table(experiment.x, cells(by_seed)),
+        "",
+    ]
+    lines += [f"- {verdict(finding, by_seed)}" for finding in experiment.findings]
+    lines += ["", f"`cai paper {name}`, seeds {', '.join(map(str, by_seed))}.", ""]
+    return "\n".join(lines)
+
+
+def table(x: str, values: Cells) -> str:
+    """Write means and intervals as a Markdown table: a row for each place on the x axis.
+
+    Args:
+        x: Title of the x axis.
+        values: The values by series and x.
+    """
+    places = list(dict.fromkeys(place for by_x in values.values() for place in by_x))
+    lines = [f"| {x} | {' | '.join(values)} |", f"|---|{'---|' * len(values)}"]
+    for place in places:
+        shown = [
+            text_of(interval(by_x[place])) if place in by_x else "" for by_x in values.values()
+        ]
+        lines.append(f"| {place} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def text_of(value: Interval) -> str:
+    """Write a mean and the half width of its interval.
+
+    Args:
+        value: The interval.
+    """
+    digits = 0 if abs(value.mean) >= 100 else 2
+    half = f" ± {value.half:.{digits}f}" if math.isfinite(value.half) else ""
+    return f"{value.mean:.{digits}f}{half}"

@@ -1,0 +1,168 @@
+"""Experiments of the paper: the files, the labels that they change, and what they conclude."""
+
+import math
+
+import pytest
+
+from cai.config.load import load_settings
+from cai.errors import InputError
+from cai.paper.experiment import BASE, Experiment, Finding, Labels, folder, load_experiment, names
+from cai.paper.measures import MEASURES, Point, distinct_pairs, text_after, value_at
+from cai.paper.page import section, table
+from cai.paper.relabel import relabeled
+from cai.paper.summary import cells, difference, interval, verdict
+from cai.records import Comparison, Preference, Prompt, Provenance, Revision, Sample, Step
+
+
+def preference(p_first: float | None, first: str = "good", second: str = "bad") -> Preference:
+    comparison = Comparison.of(Prompt.of(f"Hello {p_first} {first}."), first, second)
+    status = "ok" if p_first is not None else "failed"
+    return Preference(id="x", comparison=comparison, p_first=p_first, status=status, source="ai")
+
+
+def gold(_: Prompt, answer: str) -> dict[str, float]:
+    return {"harmful": float(answer == "bad")}
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_shipped_experiment_has_settings_that_exist(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.measure in MEASURES
+    for arm in experiment.arms.values():
+        load_settings(folder() / BASE, {**experiment.settings, **arm.settings})
+
+
+@pytest.mark.parametrize("name", names())
+def test_findings_are_about_arms_of_their_experiment(name: str) -> None:
+    experiment = load_experiment(name)
+    if experiment.measure in ("metrics", "revisions"):
+        ends = {end for finding in experiment.findings for end in (finding.more, finding.less)}
+        assert ends <= set(experiment.arms)
+    if experiment.measure == "metrics":
+        assert {finding.series for finding in experiment.findings} <= set(experiment.series)
+
+
+def test_an_unknown_experiment_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"no such experiment .did you mean 'fig7'"):
+        load_experiment("fig77")
+
+
+def test_a_wrong_experiment_file_is_named_with_its_place(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("title: T\nsource: S\nabout: A\nmesure: rounds\nx: x\ny: y\narms: {a: {}}\n")
+    with pytest.raises(InputError, match=r"mine.yaml:4:1.*did you mean 'measure'"):
+        load_experiment(str(path))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (Labels(kind="hard"), [1.0, 0.0, 0.5, None]),
+        (Labels(kind="clamped"), [0.6, 0.4, 0.52, None]),
+        (Labels(kind="flipped"), [0.1, 0.8, 0.48, None]),
+        (Labels(kind="flipped", share=0.0), [0.9, 0.2, 0.52, None]),
+        (Labels(kind="gold"), [1.0, 1.0, 1.0, None]),
+    ],
+)
+def test_labels_are_changed_as_the_experiment_says(labels: Labels, expected: list) -> None:
+    preferences = [preference(p) for p in (0.9, 0.2, 0.52, None)]
+    changed = [p.p_first for p in relabeled(preferences, labels, gold, 0)]
+    assert changed == [pytest.approx(value) if value is not None else None for value in expected]
+
+
+def test_the_share_of_changed_labels_is_the_one_asked_for() -> None:
+    preferences = [preference(0.9, first=f"good {i}") for i in range(400)]
+    flipped = relabeled(preferences, Labels(kind="flipped", share=0.3), gold, 0)
+    assert 90 < sum(p.p_first < 0.5 for p in flipped) < 150
+
+
+def test_intervals_over_seeds_are_those_of_students_t() -> None:
+    assert interval([1.0, 2.0, 3.0]).half == pytest.approx(4.303 / math.sqrt(3))
+    assert interval([0.5]) == (0.5, math.inf, 1)
+
+
+def by_seed(*pairs: tuple[float, float]) -> dict[int, list[Point]]:
+    return {
+        seed: [Point("a", "harmless", a), Point("b", "harmless", b)]
+        for seed, (a, b) in enumerate(pairs)
+    }
+
+
+FINDING = Finding(says="A is better.", series="harmless", more="a", less="b")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "word"),
+    [
+        ([(0.9, 0.1), (0.8, 0.1), (0.9, 0.2)], "**Shows:**"),
+        ([(0.1, 0.9), (0.1, 0.8), (0.2, 0.9)], "**Does not show, the opposite does:**"),
+        ([(0.9, 0.1), (0.1, 0.9), (0.5, 0.5)], "**Not decided:**"),
+        ([(0.9, 0.1)], "**Not decided:**"),
+    ],
+)
+def test_a_finding_shows_only_if_its_whole_interval_does(pairs: list, word: str) -> None:
+    assert verdict(FINDING, by_seed(*pairs)).startswith(word)
+
+
+@pytest.mark.parametrize(
+    ("gap", "word"), [(0.01, "**Shows:**"), (0.4, "**Does not show, the opposite does:**")]
+)
+def test_a_finding_of_no_difference_needs_a_small_interval(gap: float, word: str) -> None:
+    finding = FINDING.model_copy(update={"within": 0.1})
+    seeds = by_seed((0.5 + gap, 0.5), (0.51 + gap, 0.5), (0.49 + gap, 0.5))
+    assert verdict(finding, seeds).startswith(word)
+
+
+def test_differences_are_paired_by_seed() -> None:
+    found = difference(FINDING, by_seed((0.3, 0.2), (0.9, 0.8), (0.6, 0.5)))
+    assert found is not None
+    assert found.mean == pytest.approx(0.1)
+    assert found.half == pytest.approx(0.0, abs=1e-9)
+
+
+def test_what_was_not_measured_is_said() -> None:
+    assert verdict(FINDING, {0: []}).startswith("**Not measured:**")
+
+
+def test_the_table_has_a_row_for_each_place_and_a_column_for_each_series() -> None:
+    shown = table("arm", cells(by_seed((0.9, 0.1), (0.7, 0.1))))
+    assert shown.splitlines() == [
+        "| arm | harmless |",
+        "|---|---|",
+        "| a | 0.80 ± 1.27 |",
+        "| b | 0.10 ± 0.00 |",
+    ]
+
+
+def test_a_section_has_the_source_the_plot_and_the_command() -> None:
+    experiment = load_experiment("fig7")
+    text = section("fig7", experiment, {0: [Point("critique", "harmless", 0.9)]})
+    assert experiment.source in text
+    assert "](fig7.svg)" in text
+    assert "`cai paper fig7`, seeds 0." in text
+
+
+def test_values_are_found_by_their_path() -> None:
+    assert value_at({"a": {"b": 0.5}}, "a.b") == 0.5
+    assert value_at({"a": {"b": 0.5}}, "a.c.d") is None
+
+
+def test_the_text_after_a_failed_round_is_the_last_good_one() -> None:
+    provenance = Provenance(model="m", temperature=0.0, max_tokens=9, seed=0)
+    draft = Sample(id="s", prompt=Prompt.of("Hi."), response="draft", provenance=provenance)
+    one = Step(principle="p", principle_hash="h", critique="", revision="one", unchanged=False)
+    bad = one.model_copy(update={"revision": "draft", "status": "failed"})
+    revision = Revision(id="r", sample=draft, steps=(one, bad))
+    assert [text_after(revision, n) for n in range(3)] == ["draft", "one", "one"]
+
+
+def test_distinct_pairs_of_equal_texts_are_few() -> None:
+    assert distinct_pairs(["a b c", "d e f"]) == 1.0
+    assert distinct_pairs(["a b c", "a b c"]) == 0.5
+
+
+def test_an_experiment_of_metrics_needs_series() -> None:
+    with pytest.raises(ValueError, match="series are needed"):
+        Experiment(
+            title="T", source="S", about="A", measure="metrics", x="x", y="y", arms={"a": {}}
+        )
