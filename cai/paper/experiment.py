@@ -62,7 +62,7 @@ class Experiment(Section):
     """The paper and its figure."""
     about: Name
     """What is compared here, and how it differs from the paper."""
-    measure: Literal["metrics", "policies", "rounds", "revisions", "calibration", "elo"]
+    measure: Literal["metrics", "policies", "rounds", "revisions", "calibration", "labels", "elo"]
     """How the runs are measured, see :mod:`cai.paper.measures`."""
     until: str = ""
     """The last stage of the runs; empty: all."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
+from cai.evaluate.bradley_terry import Outcome, rate_models
 from cai.evaluate.gold import GoldMetrics
 from cai.evaluate.statistics import mean, reliability
 from cai.files import read_records
@@ -17,6 +19,10 @@ from cai.pipeline.run import Run
 from cai.records import Preference, Revision, Sample
 from cai.words import words
 
+START = "0"
+"""The SL-CAI policy among policies that are named by their number of updates."""
+DRAWS = 50
+"""Draws of the bootstrap, whose intervals are not used: those over seeds are."""
 BINS = 5
 """Bins of the calibration of labels."""
 
@@ -161,11 +167,76 @@ def of_calibration(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
     return points
 
 
+def of_labels(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
+    """How often each judge prefers the better answer, where exactly one is good."""
+    points = []
+    for arm, run in runs.items():
+        gold = gold_of(run.config)
+        preferences = read_records(run.folder / "judge" / "records.jsonl", Preference)
+        truth = [true_label(p, gold) for p in preferences]
+        right = [
+            float((p.p_first > 0.5) == (true > 0.5))
+            for p, true in zip(preferences, truth, strict=True)
+            if p.p_first is not None and true != 0.5
+        ]
+        points += [
+            Point(arm, "right", mean(right)),
+            Point(arm, "no label", mean([float(p.p_first is None) for p in preferences])),
+        ]
+    return points
+
+
+def of_elo(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
+    """Elo ratings of the policies of all arms by their answers, with SL-CAI at 0.
+
+    Of two answers to a prompt, the better one by the truth wins; equally good ones are a tie. A
+    policy that never wins or never loses has no rating.
+    """
+    answers: dict[str, list[Sample]] = {}
+    for arm, run in runs.items():
+        by_policy = answers_by_policy(run)
+        answers.setdefault(START, by_policy["sl_cai"])
+        answers[arm] = by_policy["rl_cai"]
+    gold = gold_of(next(iter(runs.values())).config)
+    points = []
+    for series, kind in (("harmless", EVAL_RED_TEAM), ("helpful", EVAL_BENIGN)):
+        ratings = rate_models(outcomes(answers, kind, gold), draws=DRAWS).elo
+        points += [
+            Point(arm, series, rating.value - ratings[START].value)
+            for arm, rating in ratings.items()
+            if START in ratings
+        ]
+    return points
+
+
+def outcomes(
+    answers: Mapping[str, Sequence[Sample]], kind: str, gold: GoldMetrics
+) -> list[Outcome]:
+    """Compare the answers of every two policies to each prompt of a set.
+
+    Args:
+        answers: The answers of each policy, to the same prompts in the same order.
+        kind: The set.
+        gold: Knows the truth.
+    """
+    values = {
+        arm: [goodness(a.prompt, a.response, gold) for a in samples if a.prompt.kind == kind]
+        for arm, samples in answers.items()
+    }
+    return [
+        Outcome(first, second, (1 + of_first - of_second) / 2, str(i))
+        for first, second in combinations(values, 2)
+        for i, (of_first, of_second) in enumerate(zip(values[first], values[second], strict=True))
+    ]
+
+
 MEASURES: dict[str, Callable[[Experiment, Mapping[str, Run]], list[Point]]] = {
     "metrics": from_metrics,
     "policies": of_policies,
     "rounds": of_rounds,
     "revisions": of_revisions,
     "calibration": of_calibration,
+    "labels": of_labels,
+    "elo": of_elo,
 }
 """The measures by name: from an experiment and the runs of one seed by arm to points."""

@@ -6,8 +6,16 @@ import pytest
 
 from cai.config.load import load_settings
 from cai.errors import InputError
+from cai.evaluate.bradley_terry import rate_models
 from cai.paper.experiment import BASE, Experiment, Finding, Labels, folder, load_experiment, names
-from cai.paper.measures import MEASURES, Point, distinct_pairs, text_after, value_at
+from cai.paper.measures import (
+    MEASURES,
+    Point,
+    distinct_pairs,
+    outcomes,
+    text_after,
+    value_at,
+)
 from cai.paper.page import section, table
 from cai.paper.relabel import relabeled
 from cai.paper.summary import cells, difference, interval, verdict
@@ -166,3 +174,22 @@ def test_an_experiment_of_metrics_needs_series() -> None:
         Experiment(
             title="T", source="S", about="A", measure="metrics", x="x", y="y", arms={"a": {}}
         )
+
+
+def test_elo_of_policies_follows_the_truth() -> None:
+    answers = {
+        arm: [
+            Sample(
+                id=f"{arm}{i}",
+                prompt=Prompt.of(f"Prompt {i}.", kind="eval_red_team"),
+                response="good" if i < good else "bad",
+                provenance=Provenance(model=arm, temperature=0.0, max_tokens=9, seed=0),
+            )
+            for i in range(20)
+        ]
+        for arm, good in (("0", 5), ("10", 15))
+    }
+    found = outcomes(answers, "eval_red_team", gold)
+    assert sum(outcome.win for outcome in found) == 5  # ten ties, ten wins of the second
+    elo = rate_models(found, draws=5).elo
+    assert elo["10"].value - elo["0"].value == pytest.approx(400 * math.log10(3))
