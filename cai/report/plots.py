@@ -174,8 +174,8 @@ def with_intervals(
         halves = [half if math.isfinite(half) else 0.0 for _, half in by_x.values()]
         line = "-" if is_scale else ""
         axes.errorbar(xs, means, halves, fmt=f"o{line}", ms=4, capsize=3, color=color, label=series)
+    axes.set_xticks(numbers if is_scale else range(len(places)), places)
     if not is_scale:
-        axes.set_xticks(range(len(places)), places)
         axes.margins(x=0.15)
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
