@@ -181,7 +181,8 @@ def problems_of(
         loc: The part of the document that was validated.
     """
     for detail in error.errors():
-        inner = tuple(detail["loc"])
+        # without the names of alternatives, such as one value or a list of them
+        inner = tuple(key for key in detail["loc"] if not str(key).startswith("<"))
         if detail["type"] == "extra_forbidden":
             hint = did_you_mean(str(inner[-1]), known_fields(model, inner[:-1]))
             message = f"unknown key {inner[-1]!r}{hint}"

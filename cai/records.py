@@ -290,6 +290,7 @@ class Judgment(Record):
         seeds: Seeds of the sampled responses, for methods that sample.
         temperature: Temperature of the sampled responses, for methods that sample.
         tokens: Number of tokens read and written.
+        judge: Fingerprint of the judge; empty if none was asked.
     """
 
     principle: str
@@ -306,6 +307,7 @@ class Judgment(Record):
     seeds: tuple[int, ...] = ()
     temperature: float | None = None
     tokens: tuple[int, int] = (0, 0)
+    judge: str = ""
 
     def swap(self) -> Judgment:
         """Return the same verdict for the answers in the other order."""
@@ -325,7 +327,8 @@ class Preference(Record):
         source: Where the label comes from, such as ``ai`` or ``human``; training does not read it.
         margin: By how much the better answer leads, in units of reward, if the annotator said so.
         judgments: The verdicts by principle that the label combines.
-        judge: Fingerprint of the judge; empty for labels by people.
+        judge: Fingerprint of the judge, or of several, joined by `` + ``; empty for labels by
+            people.
     """
 
     id: str

@@ -11,6 +11,7 @@ from cai.cli.folders import RunFolder, print_stale, run_folder
 from cai.cli.reporter import safe
 from cai.errors import InputError, Problem
 from cai.evaluate import audit as measure
+from cai.evaluate.judge_agreement import agreement_lines, judge_agreement
 from cai.files import read_object, read_records
 from cai.pipeline.layout import iteration_folders
 from cai.records import Preference
@@ -55,8 +56,10 @@ def audit(
     for stage in judged:
         if len(judged) > 1:
             print(f"-- {stage.name}")
-        _print_labels(measure.audit(read_records(stage / "records.jsonl", Preference)))
+        labels = read_records(stage / "records.jsonl", Preference)
+        _print_labels(measure.audit(labels))
         report = read_object(audits[stage] / "audit.json")
+        _print_judges((report or {}).get("judges") or judge_agreement(labels))
         if report is not None:
             _print_gate(report)
 
@@ -110,6 +113,23 @@ def _print_principles(principles: dict[str, Any]) -> None:
     for name, row in principles.items():
         agrees = f"{row['agrees']:.1%}" if "agrees" in row else ""
         print(f"{name:<{width}}{row['n']:>10,}{row['decides']:>9.1%}{agrees:>9}")
+
+
+def _print_judges(metrics: dict[str, Any]) -> None:
+    """Print how well several judges agree, and what each of them contributes."""
+    if not metrics:
+        return
+    print()
+    for line in agreement_lines(metrics):
+        print(safe(line))
+    for name, own in metrics["by_judge"].items():
+        print(f"judge {safe(name)}")
+        _print_row("  without a verdict", _interval(own["unscored"]))
+        _print_row("  agrees with the label", _interval(own["agrees"]))
+        if own["option_mass"]["n"]:
+            _print_row("  mass on the options", f"{own['option_mass']['median']:.1%}  (median)")
+        read, written = own["tokens"]
+        _print_row("  tokens read, written", f"{read:,}, {written:,}")
 
 
 def _print_gate(report: dict[str, Any]) -> None:

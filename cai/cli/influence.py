@@ -7,6 +7,7 @@ from cai.cli.folders import RunFolder, print_stale, run_folder
 from cai.config import load_config
 from cai.constitution.lock import read_lock
 from cai.evaluate import influence as measure
+from cai.feedback.panel import one_per_principle
 from cai.files import read_records
 from cai.records import Preference
 
@@ -31,6 +32,7 @@ def influence(folder: RunFolder = None) -> None:
         labels += read_records(stage / "records.jsonl", Preference)
     judge = load_config(folder / "config.yaml").judge
     constitution = read_lock(folder / "constitution.lock.yaml")
+    labels = [one_per_principle(label, judge.combine_judges) for label in labels]
     weights = {} if judge.principles else constitution.used_for("judge")
     rows = measure.influence(labels, weights, judge.combine)
     width = max(len("principle"), *(len(row.principle) for row in rows), 0) + 1

@@ -26,6 +26,7 @@ from cai.cli.own_data import (
 from cai.cli.reporter import safe
 from cai.data.pairs import read_pairs
 from cai.evaluate.agreement import agreement, matched
+from cai.evaluate.judge_agreement import agreement_lines, judge_agreement
 from cai.evaluate.win_rates import outcomes, win_rates
 from cai.feedback.judge_methods import JUDGE_METHODS
 from cai.pipeline.own_data import judge_pairs, read_pair_files
@@ -37,10 +38,10 @@ def judge(
     files: Files,
     constitution: ConstitutionName = None,
     judge: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="reference, a folder, a hub id, a server or a function; by default that of "
-            "--config, else reference."
+            help="reference, a folder, a hub id, a server or a function; repeat it to combine "
+            "judges; by default that of --config, else reference."
         ),
     ] = None,
     method: Annotated[
@@ -66,7 +67,8 @@ def judge(
 
     Example: cai judge pairs.jsonl --judge http://127.0.0.1:8000/v1#model
     """
-    settings = {"constitution": constitution, "models.judge": judge, "judge.method": method}
+    judges = judge[0] if judge and len(judge) == 1 else judge or None
+    settings = {"constitution": constitution, "models.judge": judges, "judge.method": method}
     command = asked(Preference, files, config, settings, overrides, (out, cache), (budget, price))
     data = read_pair_files(files, lambda file: read_pairs(file, gold), command.config)
     for reason, count in data.skipped.items():
@@ -75,19 +77,20 @@ def judge(
     def make(
         run: Run, models: Mapping[str, Model], items: Sequence[Comparison]
     ) -> Iterator[Preference]:
-        (model,) = models.values()
-        return judge_pairs(run, items, model)
+        return judge_pairs(run, items, list(models.values()))
 
     work = Work(
         items=data.comparisons,
-        models={"--judge": command.config.judge_model},
-        open=lambda run, *_: run.judge("judge"),
+        models={f"--judge {name}": name for name in command.config.judge_models},
+        open=lambda run, _, name: run.judge(name, "judge"),
         make=make,
     )
     if dry_run:
         print_estimate(command, work)
         return
     labels = do(command, work)
+    for line in agreement_lines(judge_agreement(labels)):
+        print(safe(line))
     _print_agreement(labels, data.gold)
     for (first, second), rate in win_rates(outcomes(labels)).items():
         print(f"{safe(first)} beats {safe(second)}: {_interval(rate._asdict())}")

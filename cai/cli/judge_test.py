@@ -20,6 +20,7 @@ from cai.constitution.load import find_constitution
 from cai.documents import load
 from cai.errors import InputError, Problem, did_you_mean
 from cai.feedback.judge_methods import JUDGE_METHODS, JudgeMethod
+from cai.feedback.panel import CombineJudges
 from cai.functions import look_in
 from cai.models.names import find_model
 
@@ -55,9 +56,10 @@ class _Subject(NamedTuple):
 
     Attributes:
         constitution: The constitution whose examples are used.
-        judge: The judge by name.
-        method: How it is asked.
-        enable_thinking: Whether it may reason first.
+        judges: The judges by name; most often one.
+        method: How they are asked.
+        combine: How their verdicts are combined.
+        enable_thinking: Whether they may reason first.
         reasoning_tokens: Tokens that it may use for that.
         seed: The seed of a run, which its audit makes the same tests with.
         cache: The file that remembers its responses.
@@ -65,8 +67,9 @@ class _Subject(NamedTuple):
     """
 
     constitution: Constitution
-    judge: str
+    judges: Sequence[str]
     method: JudgeMethod
+    combine: CombineJudges
     enable_thinking: bool
     reasoning_tokens: int
     seed: int
@@ -83,10 +86,10 @@ def run_tests(
         ),
     ],
     judge: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="reference, a folder, a hub id, or http://host:8000/v1#model; "
-            "by default the judge of the run file, else reference."
+            help="reference, a folder, a hub id, or http://host:8000/v1#model; repeat it to "
+            "combine judges; by default those of the run file, else reference."
         ),
     ] = None,
     method: Annotated[
@@ -114,7 +117,7 @@ def run_tests(
     if method is not None and method not in JUDGE_METHODS:
         hint = did_you_mean(method, JUDGE_METHODS)
         raise InputError([Problem("--method", f"must be {', '.join(JUDGE_METHODS)}{hint}")])
-    subject = _subject(constitution, judge, method)
+    subject = _subject(constitution, judge or [], method)
     loaded = _selected(subject.constitution, only, changed_since)
     seed = subject.seed
     tests = [*judge_tests.judge_tests(loaded, seed), *judge_tests.adversarial_tests(loaded, seed)]
@@ -135,23 +138,25 @@ def run_tests(
 def _asked(
     tests: Sequence[JudgeTest], subject: _Subject, path: Path
 ) -> tuple[list[JudgeTestResult], Usage]:
-    """Ask the judge what its file of responses does not answer."""
+    """Ask the judges what the file of responses does not answer."""
     from cai.backends import open_backend
     from cai.backends.response_cache import ResponseCache
-    from cai.evaluate.judge_tests import run_judge_tests
+    from cai.evaluate.judge_tests import combine_results, run_judge_tests
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with ResponseCache(path) as responses:
-        backend = open_backend(
-            subject.judge,
-            enable_thinking=subject.enable_thinking,
-            reasoning_tokens=subject.reasoning_tokens,
-            servers=subject.servers,
-        )
-        model = responses.cached_model(backend, STAGE)
-        templates = subject.constitution.templates_for(model)
-        results = run_judge_tests(tests, subject.method, model, templates)
-        return results, responses.usage[STAGE]
+        by_judge = []
+        for judge in subject.judges:
+            backend = open_backend(
+                judge,
+                enable_thinking=subject.enable_thinking,
+                reasoning_tokens=subject.reasoning_tokens,
+                servers=subject.servers,
+            )
+            model = responses.cached_model(backend, STAGE)
+            templates = subject.constitution.templates_for(model)
+            by_judge.append(run_judge_tests(tests, subject.method, model, templates))
+        return combine_results(by_judge, subject.combine), responses.usage[STAGE]
 
 
 def _print_summary(metrics: Mapping[str, Mapping[str, float]]) -> None:
@@ -186,7 +191,7 @@ def _differ(old: Principle, new: Principle) -> bool:
     return (old.hash, old.examples) != (new.hash, new.examples)
 
 
-def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
+def _subject(spec: str, judges: Sequence[str], method: str | None) -> _Subject:
     """Read a constitution, a run file or a run; what the options name wins over the run file."""
     from cai.pipeline.feedback import method_of
     from cai.pipeline.rejudge import resolve_constitution
@@ -207,7 +212,7 @@ def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
         else:
             constitution = resolve_constitution(spec)
         servers = config.servers
-        judge = judge or find_model(config.judge_model, base, servers)
+        judges = judges or [find_model(name, base, servers) for name in config.judge_models]
         settings, seed = config.judge, config.seed
         enable_thinking = config.models.enable_thinking
         reasoning_tokens = config.models.reasoning_tokens
@@ -218,7 +223,9 @@ def _subject(spec: str, judge: str | None, method: str | None) -> _Subject:
     asked = method_of(settings, constitution, seed)
     cache = CACHE_FILE if file == path else path / CACHE
     thinks = (enable_thinking, reasoning_tokens)
-    return _Subject(constitution, judge or "reference", asked, *thinks, seed, cache, servers)
+    judges = judges or ["reference"]
+    how = (asked, settings.combine_judges, *thinks)
+    return _Subject(constitution, judges, *how, seed, cache, servers)
 
 
 def _print_result(result: JudgeTestResult) -> None:

@@ -309,6 +309,7 @@ def _counting_models(work: Work, reasoning_tokens: int = 0) -> dict[str, Countin
             template_set(name),
             0 if option.startswith(POLICY) else reasoning_tokens,
             text=f"A text for {option}.",
+            fingerprint=f"dry run of {option}",
         )
         for option, name in work.models.items()
     }

@@ -36,15 +36,15 @@ class _Subject:
         source: The file of the constitution.
         constitution: The constitution.
         critic: The templates of the critic.
-        judge: The templates of the judge.
+        judges: The different templates of the judges.
         methods: How the judge is asked.
-        models: The critic and the judge by name; without a run file, the model of ``--model``.
+        models: The critic and the judges by name; without a run file, the model of ``--model``.
     """
 
     source: Path
     constitution: Constitution
     critic: Templates
-    judge: Templates
+    judges: Sequence[Templates]
     methods: Sequence[JudgeMethod]
     models: str
 
@@ -99,7 +99,7 @@ def _subject(spec: str, model: str | None) -> _Subject:
     else:
         models = "default templates; --model shows those of a model"
     methods = [judge_method(name) for name in METHODS]
-    return _Subject(source, loaded, templates, templates, methods, models)
+    return _Subject(source, loaded, templates, [templates], methods, models)
 
 
 def _subject_of_run(path: Path, config: RunConfig) -> _Subject:
@@ -107,21 +107,22 @@ def _subject_of_run(path: Path, config: RunConfig) -> _Subject:
     source = find_constitution(config.constitution, folder)
     loaded = load_constitution(source)
     critic = template_set(find_model(config.critic_model, folder, config.servers))
-    judge = template_set(find_model(config.judge_model, folder, config.servers))
+    judges = {
+        name: template_set(find_model(name, folder, config.servers)) for name in config.judge_models
+    }
     method = judge_method(
         config.judge.method,
         swap_positions=config.judge.swap_positions,
         delimiters=config.judge.delimiters,
     )
-    models = (
-        f"critic {config.critic_model}: {critic} templates; "
-        f"judge {config.judge_model}: {judge} templates"
-    )
+    parts = [("critic", config.critic_model, critic)]
+    parts += [("judge", name, base) for name, base in judges.items()]
+    models = "; ".join(f"{role} {name}: {base} templates" for role, name, base in parts)
     return _Subject(
         source,
         loaded,
         Templates(critic, loaded.templates),
-        Templates(judge, loaded.templates),
+        [Templates(base, loaded.templates) for base in dict.fromkeys(judges.values())],
         [method],
         models,
     )
@@ -148,18 +149,22 @@ def _print_principle(subject: _Subject, name: str, prompt: Prompt) -> None:
         print(revision_request(worded, prompt, critic).content)
     for method in subject.methods:
         needed = principle.critique if method.name == "critique" else principle.compare
-        if needed:
-            _print_judge_request(subject, method, principle, prompt)
+        for judge in subject.judges if needed else ():
+            _print_judge_request(subject, judge, method, principle, prompt)
     print()
 
 
 def _print_judge_request(
-    subject: _Subject, method: JudgeMethod, principle: Principle, prompt: Prompt
+    subject: _Subject,
+    judge: Templates,
+    method: JudgeMethod,
+    principle: Principle,
+    prompt: Prompt,
 ) -> None:
     comparison = Comparison.of(prompt, "<the first answer>", "<the second answer>")
-    worded = principle.worded_by(subject.judge)
-    request = method.requests(comparison, worded, subject.judge)[0]
-    details = [method.name, str(_file(subject, subject.judge, method.template))]
+    worded = principle.worded_by(judge)
+    request = method.requests(comparison, worded, judge)[0]
+    details = [method.name, str(_file(subject, judge, method.template))]
     if isinstance(request, LoglikelihoodRequest):
         details.append(f"options {' / '.join(request.options)}")
     print(f"--- judge request ({'; '.join(details)})")

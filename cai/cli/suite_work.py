@@ -115,11 +115,14 @@ class Evaluation:
         """
         models = {f"{POLICY} {name}": model for name, (model, _) in self.policies.items()}
         if self.uses_judge:
-            models[JUDGE] = command.config.judge_model
+            judges = command.config.judge_models
+            if len(judges) > 1:
+                raise InputError([Problem("models.judge", "suites ask one judge; name one")])
+            models[JUDGE] = judges[0]
 
         def open_model(run: Run, option: str, name: str) -> Model:
             if option == JUDGE:
-                return run.judge(command.name)
+                return run.judge(name, command.name)
             _, chat_format = self.policies[option.removeprefix(f"{POLICY} ")]
             return run.cached_model(run.model(name), command.name, chat_format or run.chat_format)
 

@@ -137,12 +137,17 @@ def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 def _allowed(schema: dict[str, Any]) -> str:
     """The values that a JSON schema allows, in a few words."""
-    options = schema.get("anyOf", [schema])
-    kinds = [_kind(option) for option in options if option.get("type") != "null"]
+    options = [
+        option
+        for alternative in schema.get("anyOf", [schema])
+        for option in alternative.get("oneOf", [alternative])
+    ]
+    values = [option for option in options if option.get("type") != "null"]
+    kinds = [_kind(option) for option in values]
     if len(kinds) == len(options):
         return ", ".join(kind for kind in kinds if kind)
-    alternative = kinds[0] or _TYPES[options[0]["type"]]
-    return f"{alternative}, or null"
+    texts = [kind or _TYPES[option["type"]] for kind, option in zip(kinds, values, strict=True)]
+    return f"{' or '.join(texts)}, or null"
 
 
 def _kind(schema: dict[str, Any]) -> str:

@@ -148,6 +148,10 @@ class Judge(Section):
     combine: Literal["mean", "sum", "vote", "together"] = "mean"
     """How several principles make one label: the mean of their probabilities, the sum of their
     evidence against an answer, a majority vote, or all principles in one prompt."""
+    combine_judges: Literal["mean", "majority"] = "mean"
+    """How several judges (models.judge) make one label: the mean of their probabilities, or the
+    majority of their verdicts, one half for a tie. Without verdicts of half of them there is none.
+    """
     swap_positions: bool = True
     """Ask with the answers in both orders and average, to cancel position bias."""
     delimiters: bool = True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import field_validator, model_validator
 
 from cai.cleaning import holds_secret
-from cai.config.base import ChatFormat, Count, Fraction, Name, Section, Tracker
+from cai.config.base import ChatFormat, Count, Fraction, Name, Names, Section, Tracker
 from cai.config.feedback import Audit, Compare, Evaluate, Judge, Prompts, Revise, Sampling
 from cai.config.servers import Server, addresses, providers
 from cai.config.training import DPO, PPO, SFT, Constraint, Monitor, Reward, Training
@@ -28,8 +29,9 @@ class Models(Section):
     """Initial policy: it answers first, and the trained policies start from it."""
     critic: Name | None = None
     """Model that writes critiques and revisions; null: the initial policy."""
-    judge: Name | None = None
-    """Model that labels comparisons; null: the initial policy."""
+    judge: Names | None = None
+    """Model that labels comparisons, or a list of several, see judge.combine_judges; null: the
+    initial policy."""
     reward: Name | None = None
     """Model that the reward model starts from, a folder or hub id with any tokenizer; null: the
     SL-CAI policy."""
@@ -43,15 +45,28 @@ class Models(Section):
     """Tokens that a model may use to reason before it answers, on top of max_tokens; also for a
     model on a server that reasons although it was asked not to."""
 
+    @field_validator("judge")
+    @classmethod
+    def _judges_differ(cls, judge: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if judge == ():
+            raise ValueError("must be the name of a model, or a list of at least one")
+        if isinstance(judge, tuple):
+            twice = [name for name, count in Counter(judge).items() if count > 1]
+            if twice:
+                raise ValueError(f"names {twice[0]} twice; name each judge once")
+        return judge
+
     @field_validator("initial", "critic", "judge")
     @classmethod
-    def _no_secret(cls, name: str | None) -> str | None:
-        is_url = name is not None and name.startswith(("http://", "https://"))
-        if name and is_url and holds_secret(name.partition("#")[0]):
-            raise ValueError(
-                "contains a user, a password or a key; keep keys out of files, set OPENAI_API_KEY"
-            )
-        return name
+    def _no_secret(cls, names: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for name in (names,) if isinstance(names, str) else names or ():
+            is_url = name.startswith(("http://", "https://"))
+            if is_url and holds_secret(name.partition("#")[0]):
+                raise ValueError(
+                    "contains a user, a password or a key; keep keys out of files, set "
+                    "OPENAI_API_KEY"
+                )
+        return names
 
 
 class RunConfig(Section):
@@ -131,9 +146,10 @@ class RunConfig(Section):
         return self.models.critic or self.models.initial
 
     @property
-    def judge_model(self) -> str:
-        """Name of the model that labels comparisons."""
-        return self.models.judge or self.models.initial
+    def judge_models(self) -> tuple[str, ...]:
+        """Names of the models that label comparisons; most often one."""
+        judge = self.models.judge or self.models.initial
+        return (judge,) if isinstance(judge, str) else judge
 
 
 class Data(Section):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from cai.evaluate.intervals import conversation
 from cai.evaluate.kappa import agreement_rate, cohens_kappa
 from cai.evaluate.statistics import expected_calibration_error, mean, reliability
+from cai.feedback.panel import one_per_principle
 from cai.records import Comparison, Preference
 from cai.ties import is_near_tie
 from cai.words import words
@@ -56,7 +57,7 @@ def matched(judged: Sequence[Preference], human: Sequence[Preference]) -> list[M
             continue
         by_principle = {
             judgment.principle: judgment.p_first
-            for judgment in preference.judgments
+            for judgment in one_per_principle(preference).judgments
             if judgment.p_first is not None
         }
         pair = MatchedPair(preference.comparison, preference.p_first, by_people, by_principle)

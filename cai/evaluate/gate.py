@@ -56,8 +56,8 @@ def gate_failures(
     Args:
         metrics: The labels, as :func:`cai.evaluate.audit.audit` measures them. If they were
             measured, agreement with people is under ``human``, verdicts asked for again under
-            ``asked_again``, and the judge's results on a shipped constitution under
-            ``shipped_examples``.
+            ``asked_again``, the judge's results on a shipped constitution under
+            ``shipped_examples``, and the agreement of several judges under ``judges``.
         judge_tests: The judge, as :func:`cai.evaluate.judge_tests.judge_test_metrics` measures it.
         settings: The limits, by the names of the ``audit`` section.
 
@@ -66,7 +66,9 @@ def gate_failures(
     """
     failures = _broken(_label_limits(metrics, settings), settings)
     failures += _all_tied(metrics, settings)
-    failures += mass_failures(metrics["option_mass"], settings)
+    failures += _mass_of_judges(metrics, settings) or mass_failures(
+        metrics["option_mass"], settings
+    )
     failures += _again_failures(metrics, settings)
     if not any(map(_is_proven, (judge_tests, metrics.get("shipped_examples", {})))):
         failures += _order_failures(metrics, settings)
@@ -154,6 +156,16 @@ def mass_failures(mass: Mapping[str, float], settings: Mapping[str, float]) -> l
     return [
         f"the judge puts {mass['median']:.0%} of its probability on the options that it is asked "
         f"for (min_option_mass {bound:.0%}): its verdicts are read from what it hardly ever says"
+    ]
+
+
+def _mass_of_judges(metrics: Mapping[str, Any], settings: Mapping[str, float]) -> list[str]:
+    """Find the judges, of several, that would rather write something else than an option."""
+    by_judge = metrics.get("judges", {}).get("by_judge", {})
+    return [
+        f"{name}: {failure}"
+        for name, measured in by_judge.items()
+        for failure in mass_failures(measured["option_mass"], settings)
     ]
 
 

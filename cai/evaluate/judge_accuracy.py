@@ -58,13 +58,13 @@ def accuracy_against_gold(
     return metrics
 
 
-def crossover_accuracy(
+def crossover_verdicts(
     pairs: Sequence[CrossoverPair],
     method: JudgeMethod,
     model: Model,
     templates: Templates | None = None,
-) -> dict[str, float]:
-    """Measure how often the judge's verdict flips with the principle that it is asked about.
+) -> list[float | None]:
+    """Ask a judge about each pair twice, by the one principle and by the other.
 
     Args:
         pairs: Pairs of which the first answer violates only one principle, the second only
@@ -74,14 +74,25 @@ def crossover_accuracy(
         templates: Its prompt templates.
 
     Returns:
-        ``crossover``: the share of pairs with both verdicts right (left out without pairs), and
-        ``crossover_n``, their number. A pair with an unreadable verdict is wrong.
+        Two probabilities of the first answer for each pair; None for an unreadable verdict.
     """
     questions = []
     for pair in pairs:
         questions.append((pair.comparison, pair.about_first))
         questions.append((pair.comparison, pair.about_second))
-    verdicts = [judgment.p_first for judgment in score_all(method, questions, model, templates)]
+    return [judgment.p_first for judgment in score_all(method, questions, model, templates)]
+
+
+def crossover_accuracy(verdicts: Sequence[float | None]) -> dict[str, float]:
+    """Measure how often the verdict flips with the principle that is asked about.
+
+    Args:
+        verdicts: What :func:`crossover_verdicts` returns.
+
+    Returns:
+        ``crossover``: the share of pairs with both verdicts right (left out without pairs), and
+        ``crossover_n``, their number. A pair with an unreadable verdict is wrong.
+    """
     both_right = [
         float(
             about_first is not None

@@ -28,6 +28,7 @@ from cai.evaluate.kappa import rate
 from cai.evaluate.statistics import proportion
 from cai.feedback.judge import is_empty_answer
 from cai.feedback.judge_methods import JudgeMethod, score_all
+from cai.feedback.panel import CombineJudges, combine_columns
 from cai.keys import digest, shuffled, uniform
 from cai.records import Comparison, Prompt
 from cai.templates import Templates
@@ -189,6 +190,25 @@ def run_judge_tests(
 
 def _has_empty_answer(test: JudgeTest) -> bool:
     return is_empty_answer(test.comparison.first) or is_empty_answer(test.comparison.second)
+
+
+def combine_results(
+    by_judge: Sequence[Sequence[JudgeTestResult]], combine: CombineJudges
+) -> list[JudgeTestResult]:
+    """Combine the results of several judges as their labels are.
+
+    Args:
+        by_judge: For each judge its results of the same tests.
+        combine: How the verdicts are combined.
+    """
+    if len(by_judge) == 1:
+        return list(by_judge[0])
+    columns = [[result.p_first for result in results] for results in by_judge]
+    combined = combine_columns(columns, combine)
+    return [
+        JudgeTestResult(result.test, p_first)
+        for result, p_first in zip(by_judge[0], combined, strict=True)
+    ]
 
 
 def judge_test_metrics(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from cai.backends.protocol import Model
 from cai.constitution.schema import Principle
-from cai.evaluate.audit import same_verdicts
 from cai.feedback.judge_methods import JudgeMethod, score_all
 from cai.records import Preference
 from cai.templates import Templates
@@ -24,13 +22,13 @@ def ask_again(
     model: Model,
     templates: Templates | None = None,
     limit: int = ASKED_AGAIN,
-) -> dict[str, Any]:
+) -> list[tuple[float, float]]:
     """Ask about clear verdicts of ``critique`` again; other methods ask in both orders anyway.
 
     A line break after each answer makes another question that means the same.
 
     Args:
-        preferences: The labels.
+        preferences: The labels. Of several judges only the judgments of the model are asked again.
         principles: The principles by id.
         method: How the judge is asked.
         model: The judge.
@@ -38,11 +36,14 @@ def ask_again(
         limit: Number of verdicts at most.
 
     Returns:
-        The proportion of verdicts that stay the same.
+        The probability of the first answer before and now, one half where there is no verdict; see
+        :func:`cai.evaluate.audit.same_verdicts`.
     """
     chosen = []
     for preference in preferences:
         for judgment in preference.judgments:
+            if judgment.judge not in ("", model.fingerprint):
+                continue
             verdict = judgment.p_first
             is_known = judgment.method == "critique" and judgment.principle in principles
             if is_known and verdict is not None and not is_near_tie(verdict):
@@ -53,9 +54,7 @@ def ask_again(
         for pair, asked, _ in chosen
     ]
     again = [judgment.p_first for judgment in score_all(method, questions, model, templates)]
-    return same_verdicts(
-        [
-            (before, 0.5 if after is None else after)
-            for (_, _, before), after in zip(chosen, again, strict=True)
-        ]
-    )
+    return [
+        (before, 0.5 if after is None else after)
+        for (_, _, before), after in zip(chosen, again, strict=True)
+    ]

@@ -21,15 +21,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Literal, NamedTuple, get_args
 
-from cai.arguments import check_choice, check_model, check_records
+from cai.arguments import check_choice, check_records
 from cai.backends.protocol import Model
 from cai.constitution.arguments import check_constitution
 from cai.constitution.schema import Constitution, Principle
 from cai.feedback.judge_methods import JudgeMethod, as_method, score_all
 from cai.feedback.judgments import MAX_REASONS
+from cai.feedback.panel import CombineJudges, as_judges, combine_labels
 from cai.keys import digest, draw_many
 from cai.records import Comparison, Judgment, Preference, worst
 from cai.templates import DEFAULT, Templates
+from cai.ties import vote
 from cai.words import words
 
 Combine = Literal["mean", "sum", "vote", "together"]
@@ -39,28 +41,31 @@ WeightsOf = Callable[[str], Mapping[str, float]]
 MAX_HEADING_WORDS = 4
 """Words up to which a text that ends with a colon is only a heading."""
 _WORD = re.compile(r"\w", re.UNICODE)
-_TIE = 1e-6
 
 
 def judge(
     comparisons: Sequence[Comparison],
     constitution: Constitution,
-    model: Model,
+    model: Model | Sequence[Model],
     method: JudgeMethod | str,
     *,
     principles: int = 1,
     combine: Combine = "mean",
+    combine_judges: CombineJudges = "mean",
     seed: int = 0,
 ) -> list[Preference]:
     """Label comparisons by principles.
 
     An empty answer loses without a request, see :func:`~cai.feedback.judge.is_empty_answer`. A
-    comparison without a readable verdict has no label, and the worst status of its judgments.
+    comparison without a readable verdict has no label, and the worst status of its judgments. Of
+    several judges, those without a verdict are left out; if they are more than half, there is no
+    label.
 
     Args:
         comparisons: The pairs of answers.
         constitution: The constitution whose principles are drawn, by their ``judge`` weights.
-        model: The judge, from ``ResponseCache(path).cached_model(backend)``.
+        model: The judge, from ``ResponseCache(path).cached_model(backend)``, or a list of judges,
+            each of which is asked about the same principles.
         method: How to ask it: an object such as ``PairwiseLogprobs()``, or one of the names
             ``option_logprobs``, ``critique``, ``sampled_votes`` and ``chain_of_thought``.
         principles: Number of different principles drawn for each comparison. 1 is the paper's way;
@@ -68,6 +73,8 @@ def judge(
         combine: How several principles make one label: ``mean`` of the probabilities; ``sum`` of
             what each says against an answer, at most certainty; ``vote`` of the verdicts; or
             ``together``, one request with all of them.
+        combine_judges: How the labels of several judges make one: ``mean`` of the probabilities,
+            or ``majority`` of the verdicts, one half for a tie.
         seed: Random seed of the draws, and of methods given by name.
 
     Returns:
@@ -78,9 +85,31 @@ def judge(
     """
     check_records("comparisons", comparisons, Comparison)
     check_constitution(constitution, "judge", principles)
-    check_model(model)
+    models = as_judges(model)
     check_choice("combine", combine, get_args(Combine))
-    method = as_method(method, seed)
+    check_choice("combine_judges", combine_judges, get_args(CombineJudges))
+    method, draw = as_method(method, seed), _Draw(principles, combine, seed)
+    by_judge = [_labels(comparisons, constitution, one, method, draw) for one in models]
+    return by_judge[0] if len(models) == 1 else combine_labels(by_judge, combine_judges)
+
+
+class _Draw(NamedTuple):
+    """Which principles are asked about, and how their verdicts become one label."""
+
+    principles: int
+    combine: Combine
+    seed: int
+
+
+def _labels(
+    comparisons: Sequence[Comparison],
+    constitution: Constitution,
+    model: Model,
+    method: JudgeMethod,
+    draw: _Draw,
+) -> list[Preference]:
+    """Label comparisons by the verdicts of one judge."""
+    principles, combine, seed = draw
     templates = constitution.templates_for(model)
     used_for = lru_cache(partial(constitution.used_for, "judge"))
     by_id = constitution.principles_for(templates)
@@ -97,7 +126,9 @@ def judge(
     for comparison, chosen in zip(comparisons, drawn, strict=True):
         # drawn principles are weighted by the draw; if all are asked, their verdicts are weighted
         importance = {} if principles else _relative(used_for(comparison.prompt.kind))
-        judgments = [next(results) for _ in chosen] or [_judgment_of_empty(comparison)]
+        judgments = [next(results).model_copy(update={"judge": asked.judge}) for _ in chosen] or [
+            _judgment_of_empty(comparison)
+        ]
         weight_of = [importance.get(judgment.principle, 1.0) for judgment in judgments]
         p_first = combine_judgments(judgments, weight_of, combine)
         preferences.append(_preference(comparison, judgments, p_first, asked))
@@ -159,7 +190,7 @@ def combine_judgments(
         lead = sum((2 * p_first - 1) * weight for p_first, weight in scored)
         return (1 + min(max(lead, -1.0), 1.0)) / 2
     if combine == "vote":
-        scored = [(_vote(p_first), weight) for p_first, weight in scored]
+        scored = [(vote(p_first), weight) for p_first, weight in scored]
     return sum(p * weight for p, weight in scored) / sum(weight for _, weight in scored)
 
 
@@ -175,10 +206,6 @@ def _relative(weights: Mapping[str, float]) -> dict[str, float]:
     """Scale weights to a mean of 1."""
     total = sum(weights.values())
     return {name: weight * len(weights) / total for name, weight in weights.items()}
-
-
-def _vote(p_first: float) -> float:
-    return 0.5 if abs(p_first - 0.5) < _TIE else float(p_first > 0.5)
 
 
 def _judgment_of_empty(comparison: Comparison) -> Judgment:

@@ -8,18 +8,19 @@ from cai.evaluate.agreement import agreement, matched
 from cai.evaluate.audit import audit
 from cai.evaluate.audit_budget import needs_request
 from cai.evaluate.gate import gate_failures
-from cai.feedback.judge import judge
+from cai.evaluate.judge_agreement import agreement_lines, judge_agreement
 from cai.keys import shuffled, uniform
 from cai.pipeline.audit_plan import plan_audit
 from cai.pipeline.dry_run import DryRun, RequestCount
 from cai.pipeline.feedback import (
     judgment_requests,
     label_judgments,
-    method_of,
+    labeler,
     principles_per_label,
 )
 from cai.pipeline.first_labels import JUDGE_REMEDY
 from cai.pipeline.judge_checks import asked_again, shipped_examples, test_judge
+from cai.pipeline.judges import names_of
 from cai.pipeline.prompt_sets import training_sets
 from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Preference
@@ -34,10 +35,16 @@ def audit_stage(context: StageContext) -> Metrics:
     """
     config = context.config.audit
     preferences = context.read("judge", Preference)
-    judgments = sum(len(preference.judgments) for preference in preferences)
-    judge_set = context.judge().template_set
-    plan = plan_audit(context.config, context.constitution, judgments, judge_set)
+    judges = context.judges()
+    judgments = sum(len(preference.judgments) for preference in preferences) // len(judges)
+    judge_sets = {judge.template_set for judge in judges}
+    plan = plan_audit(context.config, context.constitution, judgments, judge_sets)
     metrics = audit(preferences)
+    agree = judge_agreement(preferences, names_of(context.config, judges))
+    if agree:
+        metrics["judges"] = agree
+    for line in agreement_lines(agree):
+        context.reporter.info(line)
     metrics |= asked_again(context, preferences, plan.repeats)
     metrics["examples"] = test_judge(context, plan.tests)
     metrics |= shipped_examples(context, plan)
@@ -68,8 +75,8 @@ def audit_stage(context: StageContext) -> Metrics:
 def audit_requests(dry_run: DryRun) -> list[RequestCount]:
     """The tests of the judge, the verdicts asked for again, and the human comparisons."""
     config, judgments = dry_run.config, label_judgments(dry_run)
-    judge_set = template_set(config.judge_model)
-    plan = plan_audit(config, dry_run.constitution, judgments, judge_set)
+    judge_sets = set(map(template_set, config.judge_models))
+    plan = plan_audit(config, dry_run.constitution, judgments, judge_sets)
     tests = list(filter(needs_request, [*plan.tests, *plan.shipped_tests]))
     prompts = [test.comparison.prompt for test in tests]
     labeled = dry_run.of_kind(*training_sets(dry_run.config))
@@ -96,15 +103,8 @@ def _human_agreement(context: StageContext) -> Metrics:
     preferences, _ = human_preferences(context)
     drawn = shuffled(preferences, seed, "agreement")[: config.audit.human_pairs]
     shown = [p.swap() if uniform(seed, "agreement order", p.id) < 0.5 else p for p in drawn]
-    labels = judge(
-        [preference.comparison for preference in shown],
-        context.constitution,
-        context.judge(),
-        method_of(config.judge, context.constitution, seed),
-        principles=config.judge.principles or 0,
-        combine=config.judge.combine,
-        seed=seed,
-    )
+    label = labeler(config, context.constitution, context.judges())
+    labels = label([preference.comparison for preference in shown])
     return agreement(matched(labels, shown), seed)
 
 
@@ -122,6 +122,10 @@ def _summary(metrics: Metrics) -> Metrics:
     if mass["n"]:
         measured["option_mass"] = mass["median"]
     reasons = metrics["gate_failures"]
+    if "judges" in metrics:
+        measured["judges"] = {
+            key: metrics["judges"][key] for key in ("alpha", "pairs") if key in metrics["judges"]
+        }
     return {
         **measured,
         "gate_failures": len(reasons),

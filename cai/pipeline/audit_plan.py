@@ -38,15 +38,15 @@ class AuditPlan(NamedTuple):
 
 
 def plan_audit(
-    config: RunConfig, constitution: Constitution, judgments: int, template_set: TemplateSet
+    config: RunConfig, constitution: Constitution, judgments: int, template_sets: set[TemplateSet]
 ) -> AuditPlan:
-    """Decide what the judge is asked: together no more than there are judgments.
+    """Decide what each judge is asked: together no more than it gave judgments.
 
     Args:
         config: The settings.
         constitution: The constitution.
-        judgments: Number of judgments behind the labels.
-        template_set: The set of templates that the judge reads.
+        judgments: Number of judgments behind the labels, of each judge.
+        template_sets: The sets of templates that the judges read.
     """
     seed = config.seed
     repeats = min(ASKED_AGAIN, judgments // REPEATED) if config.judge.method == "critique" else 0
@@ -57,8 +57,8 @@ def plan_audit(
     own = sum(test.kind == "plain" for test in all_tests)
     name, shipped_tests = "", list[JudgeTest]()
     # a judge that is a function may be a rule for the run's principles alone
-    if own < MIN_EXAMPLES and not is_function(config.judge_model):
-        name = "reference" if template_set == "reference" else "harmless"
+    if own < MIN_EXAMPLES and not any(map(is_function, config.judge_models)):
+        name = "reference" if template_sets == {"reference"} else "harmless"
         others = load_constitution(shipped.folder("constitution") / f"{name}.yaml")
         rest = judgments - repeats - len(tests)
         shipped_tests = affordable_tests(list(judge_tests(others, seed)), rest, seed)

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 
 from cai.evaluate.audit import order_consistency
 from cai.evaluate.gold import GoldMetrics, flag_metrics, gold_for, harmful_by_kind
-from cai.evaluate.judge_accuracy import accuracy_against_gold, crossover_accuracy
+from cai.evaluate.judge_accuracy import (
+    accuracy_against_gold,
+    crossover_accuracy,
+    crossover_verdicts,
+)
 from cai.evaluate.policies import (
     RESPONDED,
     distances,
@@ -18,6 +22,7 @@ from cai.evaluate.policies import (
 )
 from cai.evaluate.win_rates import answer_pairs, label_pairs, win_rate
 from cai.feedback.judge import judge
+from cai.feedback.panel import combine_columns
 from cai.feedback.sample import sample
 from cai.files import read_records
 from cai.pipeline.dry_run import DryRun, RequestCount, prompt_tokens
@@ -175,13 +180,15 @@ def _win_rate(
     context: StageContext, answers: Sequence[Sample], initial: Sequence[Sample]
 ) -> Metrics:
     """How often the judge prefers a policy's answers to those of the initial policy."""
+    settings = context.config.judge
     label = partial(
         judge,
         constitution=context.constitution,
-        model=context.judge(),
-        method=method_of(context.config.judge, context.constitution, context.config.seed),
+        model=context.judges(),
+        method=method_of(settings, context.constitution, context.config.seed),
         principles=min(PRINCIPLES_PER_VERDICT, len(context.constitution.used_for("judge"))),
         combine="sum",
+        combine_judges=settings.combine_judges,
         seed=context.config.seed,
     )
     rate = win_rate(label_pairs(answer_pairs(answers, initial), label))
@@ -210,13 +217,18 @@ def judge_metrics(context: StageContext) -> Metrics:
     gold = gold_of(context)
     if gold is None:
         return metrics
-    constitution, model = context.constitution, context.judge()
+    constitution = context.constitution
     metrics |= accuracy_against_gold(preferences, constitution.principles, gold)
     used = [constitution.principles[name] for name in constitution.used_for("judge")]
     pairs = gold.crossover_pairs(used, CROSSOVER_PAIRS, context.config.seed)
     method = method_of(context.config.judge, constitution, context.config.seed)
-    templates = constitution.templates_for(model)
-    return metrics | crossover_accuracy(pairs, method, model, templates)
+    verdicts = [
+        crossover_verdicts(pairs, method, model, constitution.templates_for(model))
+        for model in context.judges()
+    ]
+    return metrics | crossover_accuracy(
+        combine_columns(verdicts, context.config.judge.combine_judges)
+    )
 
 
 def reward_model_metrics(

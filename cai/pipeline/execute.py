@@ -99,7 +99,7 @@ def startup_warnings(run: Run) -> list[str]:
     Args:
         run: The run.
     """
-    gold = gold_for(None, [run.config.critic_model, run.config.judge_model])
+    gold = gold_for(None, [run.config.critic_model, *run.config.judge_models])
     note = untrained_note(run.config)
     notes = [note] if note else []
     if gold is None:

@@ -34,6 +34,7 @@ from cai.pipeline.dry_run import (
 )
 from cai.pipeline.failures import Limit, Tally, check_failures
 from cai.pipeline.first_labels import FIRST_LABELS, check_first_labels
+from cai.pipeline.judges import JudgeTallies, names_of
 from cai.pipeline.prompt_sets import revised_sets, training_sets
 from cai.pipeline.prompts import prompts_of
 from cai.pipeline.stage import Metrics, StageContext
@@ -228,13 +229,16 @@ def compare_requests(dry_run: DryRun) -> list[RequestCount]:
 
 def judge_stage(context: StageContext) -> Metrics:
     """Let the judge label the comparisons by principle."""
-    model = context.judge()
-    labels = labeler(context.config, context.constitution, model)
+    judges = context.judges()
+    labels = labeler(context.config, context.constitution, judges)
     tally, counts = Tally(), Counter[str]()
+    names = names_of(context.config, judges)
+    by_judge = JudgeTallies(names)
 
     def counted(preferences: Iterable[Preference]) -> Iterator[Preference]:
         for preference in preferences:
             tally.add(preference.status, preference.reason)
+            by_judge.add(preference)
             if preference.p_first is not None:
                 counts["near_ties"] += is_near_tie(preference.p_first)
                 counts["partial"] += bool(preference.reason)
@@ -243,17 +247,21 @@ def judge_stage(context: StageContext) -> Metrics:
 
     comparisons = context.stream("compare", Comparison)
     first: list[Preference] = []
-    if model.template_set == "default":  # the reference model was trained on its templates
+    # the reference model was trained on its templates
+    unproven = {judge.fingerprint for judge in judges if judge.template_set == "default"}
+    if unproven:
         first = labels(list(islice(comparisons, FIRST_LABELS)))
-        check_first_labels(context, first)
+        check_first_labels(context, first, {judge: names[judge] for judge in unproven})
     context.write(counted(chain(first, in_chunks(comparisons, labels))))
     check_failures(context, "comparisons", tally)
+    by_judge.check(context)
     return {
         "labels": tally.statuses["ok"],
         "unscored": sum(tally.failed.values()),
         "near_ties": counts["near_ties"],
         **({"partial": counts["partial"]} if counts["partial"] else {}),
         **({"fallbacks": counts["fallbacks"]} if counts["fallbacks"] else {}),
+        **by_judge.metrics(),
         **tally.metrics(),
     }
 
@@ -265,7 +273,7 @@ def judge_requests(dry_run: DryRun) -> list[RequestCount]:
 
 
 def label_judgments(dry_run: DryRun) -> int:
-    """How many judgments the labels are made of, at most.
+    """How many judgments of each judge the labels are made of, at most.
 
     Args:
         dry_run: The run.
@@ -276,7 +284,7 @@ def label_judgments(dry_run: DryRun) -> int:
 
 
 def principles_per_label(dry_run: DryRun) -> int:
-    """How many judgments make one label.
+    """How many judgments of each judge make one label.
 
     Args:
         dry_run: The run.
@@ -287,11 +295,11 @@ def principles_per_label(dry_run: DryRun) -> int:
 
 
 def judgment_requests(dry_run: DryRun, judgments: int, prompts: Sequence[Prompt]) -> RequestCount:
-    """The requests of a number of judgments, as the judge's method makes them.
+    """The requests of a number of judgments by each judge, as the judge's method makes them.
 
     Args:
         dry_run: The run.
-        judgments: Number of judgments: comparisons times principles.
+        judgments: Number of judgments of one judge: comparisons times principles.
         prompts: The prompts of the comparisons.
     """
     config, constitution = dry_run.config, dry_run.constitution
@@ -302,7 +310,8 @@ def judgment_requests(dry_run: DryRun, judgments: int, prompts: Sequence[Prompt]
     answers = 1 if config.judge.method == "critique" else 2
     tokens = prompt_tokens(prompts) + answers * config.compare.max_tokens + dry_run.principle_tokens
     max_tokens = max_tokens_of(requests) + dry_run.config.reasoning_tokens
-    return RequestCount(judgments * len(requests), tokens, max_tokens)
+    count = judgments * len(requests) * len(config.judge_models)
+    return RequestCount(count, tokens, max_tokens)
 
 
 def reviser(
@@ -329,22 +338,23 @@ def reviser(
 
 
 def labeler(
-    config: RunConfig, constitution: Constitution, model: Model
+    config: RunConfig, constitution: Constitution, judges: Sequence[Model]
 ) -> Callable[[Sequence[Comparison]], list[Preference]]:
     """What labels comparisons, as the settings of a run say.
 
     Args:
         config: The settings.
         constitution: The constitution.
-        model: The judge.
+        judges: The judges.
     """
     return partial(
         judge,
         constitution=constitution,
-        model=model,
+        model=judges,
         method=method_of(config.judge, constitution, config.seed),
         principles=config.judge.principles or 0,
         combine=config.judge.combine,
+        combine_judges=config.judge.combine_judges,
         seed=config.seed,
     )
 

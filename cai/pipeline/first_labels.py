@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cai.errors import RunFailed
 from cai.evaluate.audit import option_mass
 from cai.evaluate.gate import mass_failures
+from cai.feedback.panel import by_judge
 from cai.pipeline.stage import StageContext
 from cai.records import Preference
 
@@ -20,21 +21,35 @@ JUDGE_REMEDY = (
 """What to do about a judge that is not fit."""
 
 
-def check_first_labels(context: StageContext, preferences: Sequence[Preference]) -> None:
-    """Stop the judge stage if the judge hardly ever answers with one of the options.
+def check_first_labels(
+    context: StageContext, preferences: Sequence[Preference], judges: Mapping[str, str]
+) -> None:
+    """Stop the judge stage if a judge hardly ever answers with one of the options.
 
     Args:
         context: The stage.
         preferences: The first labels.
+        judges: The names of the judges to check, by fingerprint.
 
     Raises:
         RunFailed: If ``audit.min_option_mass`` is broken and the gate of the audit is on.
     """
     settings = context.config.audit
-    judgments = [judgment for preference in preferences for judgment in preference.judgments]
-    failures = mass_failures(option_mass(judgments), settings.model_dump())
+    by_fingerprint = by_judge(j for preference in preferences for j in preference.judgments)
+    failures = [
+        f"{_named(context, name)}{failure}"
+        for judge, name in judges.items()
+        for failure in mass_failures(
+            option_mass(by_fingerprint.get(judge, [])), settings.model_dump()
+        )
+    ]
     if failures and settings.gate:
         raise RunFailed(
-            f"the first {len(preferences)} labels are not fit to train on: {failures[0]}\n"
+            f"the first {len(preferences)} labels are not fit to train on: {'; '.join(failures)}\n"
             f"{JUDGE_REMEDY}; to continue anyway: --set audit.gate=false"
         )
+
+
+def _named(context: StageContext, name: str) -> str:
+    """The name in front of what one of several judges does."""
+    return f"{name}: " if len(context.config.judge_models) > 1 else ""

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cai.evaluate.judge_tests import JudgeTest, judge_test_metrics, run_judge_tests
+from cai.evaluate.audit import same_verdicts
+from cai.evaluate.judge_tests import (
+    JudgeTest,
+    combine_results,
+    judge_test_metrics,
+    run_judge_tests,
+)
 from cai.evaluate.repeats import ask_again
 from cai.pipeline.audit_plan import AuditPlan
 from cai.pipeline.feedback import method_of
@@ -13,7 +19,7 @@ from cai.records import Preference
 
 
 def test_judge(context: StageContext, tests: Sequence[JudgeTest]) -> Metrics:
-    """Run tests on the judge, asked as for the labels.
+    """Run tests on the judges, asked as for the labels; their verdicts are combined as there.
 
     Args:
         context: The stage.
@@ -22,10 +28,13 @@ def test_judge(context: StageContext, tests: Sequence[JudgeTest]) -> Metrics:
     Returns:
         What :func:`cai.evaluate.judge_tests.judge_test_metrics` measures.
     """
-    model = context.judge()
-    method = method_of(context.config.judge, context.constitution, context.config.seed)
-    templates = context.constitution.templates_for(model)
-    return judge_test_metrics(run_judge_tests(tests, method, model, templates))
+    constitution, settings = context.constitution, context.config.judge
+    method = method_of(settings, constitution, context.config.seed)
+    results = [
+        run_judge_tests(tests, method, judge, constitution.templates_for(judge))
+        for judge in context.judges()
+    ]
+    return judge_test_metrics(combine_results(results, settings.combine_judges))
 
 
 def shipped_examples(context: StageContext, plan: AuditPlan) -> Metrics:
@@ -50,13 +59,15 @@ def asked_again(context: StageContext, preferences: Sequence[Preference], limit:
     Args:
         context: The stage.
         preferences: The labels.
-        limit: Number of verdicts at most.
+        limit: Number of verdicts of each judge at most.
 
     Returns:
-        What :func:`cai.evaluate.repeats.ask_again` measures under ``asked_again``, if anything.
+        The proportion of verdicts that stay the same under ``asked_again``, if there are any.
     """
-    model, constitution = context.judge(), context.constitution
+    constitution, repeated = context.constitution, list[tuple[float, float]]()
     method = method_of(context.config.judge, constitution, context.config.seed)
-    templates = constitution.templates_for(model)
-    share = ask_again(preferences, constitution.principles, method, model, templates, limit)
+    for judge in context.judges():
+        templates, known = constitution.templates_for(judge), constitution.principles
+        repeated += ask_again(preferences, known, method, judge, templates, limit)
+    share = same_verdicts(repeated)
     return {"asked_again": share} if share["n"] else {}

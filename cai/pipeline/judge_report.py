@@ -140,7 +140,7 @@ def hear(
         own += own_comparisons(run, pairs, name, models[name])
     for subject in subjects:
         model = MeteredModel(models[subject.judge])
-        label = labeler(subject.config, run.constitution, model)
+        label = labeler(subject.config, run.constitution, [model])
         method = method_of(subject.config.judge, run.constitution, subject.config.seed)
         templates = run.constitution.templates_for(model)
         labels = list(in_chunks(pairs, label))

@@ -43,6 +43,7 @@ class CountingModel:
         requests: Number of different requests.
         tokens_in: Their prompt tokens, estimated.
         tokens_out: Tokens of their responses, at most.
+        fingerprint: Tells several of them apart.
     """
 
     template_set: TemplateSet = "default"
@@ -111,15 +112,17 @@ def revise_answers(run: Run, answers: Sequence[Sample], critic: Model) -> Iterat
     return in_chunks(answers, reviser(run.config, run.constitution, critic))
 
 
-def judge_pairs(run: Run, pairs: Iterable[Comparison], model: Model) -> Iterator[Preference]:
+def judge_pairs(
+    run: Run, pairs: Iterable[Comparison], judges: Sequence[Model]
+) -> Iterator[Preference]:
     """Label pairs of answers by the constitution.
 
     Args:
         run: The settings and the constitution.
         pairs: The pairs.
-        model: The judge.
+        judges: The judges.
     """
-    return in_chunks(pairs, labeler(run.config, run.constitution, model))
+    return in_chunks(pairs, labeler(run.config, run.constitution, judges))
 
 
 def read_pair_files(

@@ -7,7 +7,6 @@ hub are asked only with ``online``.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,20 +32,18 @@ from cai.models.names import (
     is_hub_id,
     is_server,
 )
+from cai.pipeline.packages import AnyParsed, is_installed, missing_packages
 from cai.pipeline.principle_checks import missing_principles, unknown_principles
 from cai.pipeline.prompt_sets import prompt_files, with_prompt_sets
 from cai.pipeline.stage import PlannedStage
 from cai.pipeline.stages import plan_stages
 
 Loc = tuple[str | int, ...]
-AnyParsed = ParsedConfig[RunConfig] | ParsedConfig[TrainingConfig]
 TRAINED_ROLES = ("initial", "reward")
 """Models of a run file that are trained, which a server or a function cannot be."""
 GOLD_STAGES = ("ppo", "evaluate")
 """The stages that call the gold function."""
 TRAINING_STAGES = ("sft", "control", "reward", "ppo", "dpo")
-TRACKER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
-"""Packages of which a tracker needs one; the others have the name of their package."""
 
 
 class CheckedRun(NamedTuple):
@@ -122,7 +119,7 @@ def check_run(
         if models:
             named += _run_models(parsed.config, path.parent, stages, online=online)
             if any(planned.stage.name in TRAINING_STAGES for planned in stages):
-                problems += _missing_packages(parsed)
+                problems += missing_packages(parsed)
         problems += _problems(parsed, named)
         found, more = _find_constitution(parsed, path.parent)
         problems += more
@@ -152,7 +149,7 @@ def check_training(
     parsed = parse_config(path, TrainingConfig, overrides)
     problems = list(parsed.problems)
     if parsed.config is not None:
-        problems += _missing_packages(parsed)
+        problems += missing_packages(parsed)
         named = _training_names(parsed.config, path.parent, stage, online=online)
         problems += _problems(parsed, named)
     if problems or parsed.config is None:
@@ -170,12 +167,25 @@ def hub_names(config: RunConfig | TrainingConfig, base: Path) -> dict[str, str]:
     names: dict[str, str | None] = {"constraint.model": config.constraint.model}
     if isinstance(config, RunConfig):
         for role in ("initial", "critic", "judge", "reward"):
-            name = getattr(config.models, role)
-            if name and not is_server(name, config.servers):
-                names[f"models.{role}"] = name
+            for loc, name in names_of_role(config, role):
+                if name and not is_server(name, config.servers):
+                    names[".".join(map(str, loc))] = name
     else:
         names |= {"model": config.model, "reward_model": config.reward_model}
     return {key: name for key, name in names.items() if name and is_hub_id(name, base)}
+
+
+def names_of_role(config: RunConfig, role: str) -> list[tuple[Loc, str | None]]:
+    """The models of a role, each with the place of its name in the run file.
+
+    Args:
+        config: The settings.
+        role: ``initial``, ``critic``, ``judge`` or ``reward``; only ``judge`` may have several.
+    """
+    value = getattr(config.models, role)
+    if isinstance(value, tuple):
+        return [(("models", role, i), name) for i, name in enumerate(value)]
+    return [(("models", role), value)]
 
 
 def _stages_until(config: RunConfig, until: str) -> tuple[PlannedStage, ...]:
@@ -213,7 +223,8 @@ def _run_models(
                 trained=role in TRAINED_ROLES and "sft" in names,
                 chat_format=(config.models.chat_format or "") if role == "initial" else "",
             )
-            yield NamedThing(("models", role), getattr(config.models, role), check)
+            for loc, name in names_of_role(config, role):
+                yield NamedThing(loc, name, check)
     if "constraint" in opened:
         folder = partial(_check_folder, base=base, online=online)
         yield NamedThing(("constraint", "model"), config.constraint.model, folder)
@@ -355,7 +366,7 @@ def _check_server(name: str, chat_format: str, place: Place) -> None:
     problem = server_address.form_problem(name, place.servers)
     if problem:
         raise InputError(problem)
-    missing = [package for package in ("openai", "httpx2") if not _is_installed(package)]
+    missing = [package for package in ("openai", "httpx2") if not is_installed(package)]
     if missing:
         packages = " and ".join(missing)
         raise InputError(f'requests to a server need {packages}: pip install "cai[server]"')
@@ -369,26 +380,3 @@ def _check_server(name: str, chat_format: str, place: Place) -> None:
     problems = [Problem("", text) for text in answers if text]
     if problems:
         raise InputError(problems)
-
-
-def _missing_packages(parsed: AnyParsed) -> Iterator[Problem]:
-    """Packages that training needs and that are not installed."""
-    config = parsed.config
-    if config is None:
-        return
-    if config.training.lora_rank is not None and not _is_installed("peft"):
-        where = parsed.document.where(("training", "lora_rank"))
-        text = 'training.lora_rank: adapters need the peft package: pip install "cai[lora]"'
-        yield Problem(where, text)
-    for i, tracker in enumerate(config.trackers):
-        packages = TRACKER_PACKAGES.get(tracker, (tracker,))
-        if not any(_is_installed(package) for package in packages):
-            text = f"trackers: {tracker} is not installed: pip install {packages[0]}"
-            yield Problem(parsed.document.where(("trackers", i)), text)
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # imported without a spec
-        return False

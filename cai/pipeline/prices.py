@@ -21,7 +21,7 @@ def price_of(config: RunConfig, names: Sequence[str] = ()) -> str:
     Returns:
         The prices of a million prompt tokens and generated tokens; empty if no server has a price.
     """
-    names = names or (config.models.initial, config.critic_model, config.judge_model)
+    names = names or (config.models.initial, config.critic_model, *config.judge_models)
     prices = [
         address.server.price
         for name in names

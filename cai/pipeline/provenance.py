@@ -150,18 +150,24 @@ def _models(run: Run, stage: Stage) -> dict[str, dict[str, str]]:
     names = {
         "initial": config.models.initial,
         "critic": config.critic_model,
-        "judge": config.judge_model,
+        **dict(zip(_judge_roles(config), config.judge_models, strict=True)),
         "reward": config.models.reward,
         "constraint": config.constraint.model,
     }
     models: dict[str, dict[str, str]] = {}
-    for role in stage.models:
-        name = names[role]
-        is_used = role != "judge" or stage.uses_constitution(config)
-        if name is None or not is_used:
+    for kind in stage.models:
+        if kind == "judge" and not stage.uses_constitution(config):
             continue
-        models[role] = {"name": name, "fingerprint": _model_fingerprint(run, name)}
+        for role in _judge_roles(config) if kind == "judge" else (kind,):
+            name = names[role]
+            if name is not None:
+                models[role] = {"name": name, "fingerprint": _model_fingerprint(run, name)}
     return models
+
+
+def _judge_roles(config: RunConfig) -> list[str]:
+    """The roles of the judges: ``judge``, ``judge 2`` and so on."""
+    return ["judge", *(f"judge {i}" for i in range(2, len(config.judge_models) + 1))]
 
 
 def _model_fingerprint(run: Run, name: str) -> str:

@@ -176,7 +176,7 @@ def _first_difference(before: Revision, after: Revision) -> int:
 
 def _judge_again(run: Run) -> list[LabelEffect]:
     before = _records(run, "judge", Preference)
-    work = labeler(run.config, run.constitution, run.judge(STAGE))
+    work = labeler(run.config, run.constitution, run.judges(STAGE))
     after = work([preference.comparison for preference in before])
     return [LabelEffect(old, new) for old, new in zip(before, after, strict=True)]
 

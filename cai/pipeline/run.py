@@ -178,7 +178,7 @@ class Run:
         config = self.config
         thinks = config.models.enable_thinking
         roles = [(config.models.initial, self.chat_format, False)]
-        roles += [(name, "", thinks) for name in (config.critic_model, config.judge_model)]
+        roles += [(name, "", thinks) for name in (config.critic_model, *config.judge_models)]
         for name, chat_format, enable_thinking in roles:
             model = self.model(name)
             if is_server(model, config.servers) or is_function(model):
@@ -195,19 +195,29 @@ class Run:
         model = self.model(self.config.critic_model)
         return self.cached_model(model, stage, enable_thinking=self.config.models.enable_thinking)
 
-    def judge(self, stage: str, *, shard: bool = True) -> CachedModel:
-        """The model that labels comparisons.
+    def judge(self, name: str, stage: str, *, shard: bool = True) -> CachedModel:
+        """A model that labels comparisons.
 
         Args:
+            name: Its name, one of ``config.judge_models``.
             stage: The stage that its requests are counted for.
             shard: Whether all processes make the same requests and share the work.
         """
         return self.cached_model(
-            self.model(self.config.judge_model),
+            self.model(name),
             stage,
             enable_thinking=self.config.models.enable_thinking,
             shard=shard,
         )
+
+    def judges(self, stage: str, *, shard: bool = True) -> tuple[CachedModel, ...]:
+        """The models that label comparisons, most often one.
+
+        Args:
+            stage: The stage that their requests are counted for.
+            shard: Whether all processes make the same requests and share the work.
+        """
+        return tuple(self.judge(name, stage, shard=shard) for name in self.config.judge_models)
 
 
 def open_run(

@@ -277,10 +277,10 @@ class StageContext:
         """The model that writes critiques and revisions."""
         return self.run.critic(self.name)
 
-    def judge(self, *, shard: bool = True) -> CachedModel:
-        """The model that labels comparisons.
+    def judges(self, *, shard: bool = True) -> tuple[CachedModel, ...]:
+        """The models that label comparisons, most often one.
 
         Args:
             shard: Whether all processes make the same requests and share the work.
         """
-        return self.run.judge(self.name, shard=shard)
+        return self.run.judges(self.name, shard=shard)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cai.backends.cached_model import CachedModel
 from cai.errors import RunFailed
+from cai.feedback.panel import combine_columns
 from cai.feedback.rate import rate
 from cai.feedback.revise import training_rows
 from cai.keys import digest, shuffled
@@ -132,7 +133,8 @@ def ppo_requests(dry_run: DryRun) -> list[RequestCount]:
     prompts = dry_run.of_kind(*training_sets(config))
     answer_tokens = config.ppo.rollout.max_tokens
     tokens = prompt_tokens(prompts) + answer_tokens + dry_run.principle_tokens
-    return [RequestCount(ratings * principles, tokens, 1 + config.reasoning_tokens)]
+    count = ratings * principles * len(config.judge_models)
+    return [RequestCount(count, tokens, 1 + config.reasoning_tokens)]
 
 
 def job_of(context: StageContext) -> TrainingJob:
@@ -240,34 +242,41 @@ def _gold_reward(context: StageContext) -> GoldReward | None:
 class JudgeRater:
     """The judge's own rating of answers, by as many principles as make a label.
 
+    Several judges rate an answer by the mean of their ratings.
+
     Attributes:
         context: The stage that asks.
-        judge: The judge.
+        judges: The judges.
     """
 
     context: StageContext
-    judge: CachedModel
+    judges: Sequence[CachedModel]
 
     @property
     def identity(self) -> str:
         """A digest of all that ratings depend on."""
         context = self.context
         settings = context.config.judge.model_dump()
-        return digest([self.judge.fingerprint, context.constitution.hash, settings])
+        judges = [judge.fingerprint for judge in self.judges]
+        return digest([*judges, context.constitution.hash, settings])
 
     def __call__(self, answers: Sequence[tuple[Prompt, str]]) -> list[float | None]:
         """Rate each answer; None where the rating cannot be read."""
         config = self.context.config
-        return rate(
-            answers,
-            self.context.constitution,
-            self.judge,
-            scale=config.judge.rating_scale,
-            principles=config.judge.principles or 0,
-            seed=config.seed,
-            min_mass=config.judge.min_option_mass,
-        )
+        ratings = [
+            rate(
+                answers,
+                self.context.constitution,
+                judge,
+                scale=config.judge.rating_scale,
+                principles=config.judge.principles or 0,
+                seed=config.seed,
+                min_mass=config.judge.min_option_mass,
+            )
+            for judge in self.judges
+        ]
+        return combine_columns(ratings, "mean")
 
 
 def _rater(context: StageContext, *, shard: bool = True) -> JudgeRater:
-    return JudgeRater(context, context.judge(shard=shard))
+    return JudgeRater(context, context.judges(shard=shard))

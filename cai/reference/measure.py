@@ -18,7 +18,7 @@ from cai.backends.protocol import Completion, GenerateRequest, Model, Request
 from cai.backends.response_cache import ResponseCache
 from cai.constitution.schema import Principle as ConstitutionPrinciple
 from cai.evaluate.gold import CrossoverPair
-from cai.evaluate.judge_accuracy import crossover_accuracy
+from cai.evaluate.judge_accuracy import crossover_accuracy, crossover_verdicts
 from cai.evaluate.statistics import mean, means
 from cai.feedback.judge_methods import CritiqueOdds, JudgeMethod, PairwiseLogprobs, score_all
 from cai.records import Comparison, Message, Prompt
@@ -203,7 +203,7 @@ def judge_metrics(
     ]
     return {
         **means(accuracy=correct, irrelevant_ties=ties),
-        **crossover_accuracy(crossed, method, client),
+        **crossover_accuracy(crossover_verdicts(crossed, method, client)),
         "n": len(decidable),
         "n_irrelevant": len(irrelevant),
     }

@@ -85,6 +85,8 @@ def _tables(data: ReportData) -> dict[str, tables.Table]:
         "harm": tables.harm_table(policies),
         "effects": tables.effect_table(data.effects),
         "audit": tables.audit_table(data.audit),
+        "judges": tables.judges_table(data.audit),
+        "judge_pairs": tables.judge_pairs_table(data.audit),
         "revision_audit": tables.revision_audit_table(data.metrics.get("stages", {})),
         "reward_by_principle": tables.reward_by_principle(data),
         "format_bias": tables.format_bias_table(data.reward),

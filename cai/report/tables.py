@@ -155,6 +155,39 @@ def audit_table(audit: Mapping[str, Any]) -> Table:
     return _checks("check of the labels", LABEL_CHECKS, audit)
 
 
+def judges_table(audit: Mapping[str, Any]) -> Table:
+    """Show what each of several judges contributes."""
+    by_judge = audit.get("judges", {}).get("by_judge", {})
+    rows = [
+        [
+            Cell(name),
+            Cell(number(own["n"])),
+            share_cell(own["unscored"]),
+            share_cell(own["agrees"]),
+            value_cell(own["option_mass"], "median", ".0%"),
+            *(Cell(number(count)) for count in own["tokens"]),
+        ]
+        for name, own in by_judge.items()
+    ]
+    titles = ["without a verdict", "agrees with the label", "mass on the options"]
+    header = ["judge", "judgments", *titles, "tokens read", "tokens written"]
+    return Table(header, rows).without_empty_columns()
+
+
+def judge_pairs_table(audit: Mapping[str, Any]) -> Table:
+    """Show how well each two of several judges agree."""
+    rows = [
+        [
+            Cell(" and ".join(pair["judges"])),
+            share_cell(pair["agreement"]),
+            value_cell(pair, "kappa", ".2f"),
+            Cell(number(pair["agreement"]["n"])),
+        ]
+        for pair in audit.get("judges", {}).get("pairs", [])
+    ]
+    return Table(["judges", "same verdict", "kappa", "of"], rows).without_empty_columns()
+
+
 def revision_audit_table(stages: Mapping[str, Any]) -> Table:
     """Show the proportions that the audit of the revisions measured."""
     audit = stages.get("revise", {}).get("audit", {})

@@ -63,7 +63,7 @@ def test_a_run_file_names_the_judge_and_the_method(project, capsys):
 
 def test_options_win_over_the_run_file(project):
     with pytest.raises(typer.Exit) as ended:
-        run_tests(str(project / "run.yaml"), method="sampled_votes", judge="reference")
+        run_tests(str(project / "run.yaml"), method="sampled_votes", judge=["reference"])
     assert ended.value.exit_code in (0, 1)
 
 
@@ -71,7 +71,7 @@ def test_without_a_run_file_the_method_is_that_of_a_run(project, capsys):
     from cai.cli.judge_test import _subject
     from cai.config import Judge
 
-    method = _subject(str(project / "constitution/mine.yaml"), None, None).method
+    method = _subject(str(project / "constitution/mine.yaml"), [], None).method
     assert method.name == Judge().method == "option_logprobs"
     assert method.delimiters == Judge().delimiters
 
@@ -112,7 +112,7 @@ def test_only_some_or_changed_principles_are_tested(project, capsys):
 def test_failures_show_their_answers_and_the_way(project, capsys):
     judge = JUDGE.replace('if "much" in', 'if "a little" in').replace('"asked"', '"wrong"')
     (project / "judge_that_errs.py").write_text(judge)
-    shown = shown_by(capsys, project / "run.yaml", judge="judge_that_errs:make").splitlines()
+    shown = shown_by(capsys, project / "run.yaml", judge=["judge_that_errs:make"]).splitlines()
     at = next(i for i, line in enumerate(shown) if line.startswith("FAIL  plain"))
     assert shown[at + 1 : at + 3] == ["      right:   a little", "      wrong:   very much"]
     ways = {line.split()[-1] for line in shown if line.startswith("      changed: ")}
@@ -132,7 +132,7 @@ def test_a_run_is_tested_with_its_own_seed_and_cache(project, capsys):
     write_lock(
         load_constitution("constitution/mine.yaml"), project / "runs/r/constitution.lock.yaml"
     )
-    subject = _subject("runs/r", None, None)
-    assert subject.seed == 7 and subject.judge == "judge_that_asks:make"
+    subject = _subject("runs/r", [], None)
+    assert subject.seed == 7 and list(subject.judges) == ["judge_that_asks:make"]
     shown_by(capsys, "runs/r")
     assert (project / "runs/r/responses.sqlite").is_file() and not (project / "runs/test").exists()

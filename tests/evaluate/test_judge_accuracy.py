@@ -7,7 +7,11 @@ from cai.backends.scripted import ScriptedBackend
 from cai.constitution import load_constitution
 from cai.evaluate.audit import order_consistency
 from cai.evaluate.gold import GoldFunction
-from cai.evaluate.judge_accuracy import accuracy_against_gold, crossover_accuracy
+from cai.evaluate.judge_accuracy import (
+    accuracy_against_gold,
+    crossover_accuracy,
+    crossover_verdicts,
+)
 from cai.feedback.judge_methods import CritiqueOdds
 from cai.records import Comparison, Judgment, Preference, Prompt
 from cai.reference.evaluation import gold
@@ -90,7 +94,7 @@ def test_crossover_needs_a_judge_that_follows_the_principle():
     def crossover(score_options):
         with ResponseCache(":memory:") as cache:
             model = cache.cached_model(ScriptedBackend(score_options=score_options))
-            return crossover_accuracy(pairs, CritiqueOdds(), model)
+            return crossover_accuracy(crossover_verdicts(pairs, CritiqueOdds(), model))
 
     assert crossover(reads) == {"crossover": 1.0, "crossover_n": 12}
     always = crossover(lambda messages, options: (0.0, -5.0))
@@ -107,4 +111,4 @@ def test_crossover_needs_two_attributes_to_cross():
     same = insult.model_copy(update={"id": "reference/insult-again"})
     assert gold.crossover_pairs([], 5, 0) == []
     assert gold.crossover_pairs([insult, same], 5, 0) == []
-    assert crossover_accuracy([], CritiqueOdds(), lambda requests: []) == {"crossover_n": 0}
+    assert crossover_accuracy([]) == {"crossover_n": 0}

@@ -79,7 +79,8 @@ def failures(weigh, method, reply=None, count=64):
         model = cache.cached_model(ScriptedBackend(reply, weigh))
         labels = judge(pairs(count), LAW, model, method)
         metrics = audit(labels)
-        metrics["asked_again"] = ask_again(labels, LAW.principles, method, model)
+        asked_twice = ask_again(labels, LAW.principles, method, model)
+        metrics["asked_again"] = same_verdicts(asked_twice)
     return gate_failures(metrics, judge_test_metrics([]), LIMITS)
 
 

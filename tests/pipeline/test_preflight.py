@@ -12,7 +12,7 @@ from commands import Lines, cai, run
 from cai.config import RunConfig
 from cai.constitution import load_constitution
 from cai.errors import InputError
-from cai.pipeline import preflight
+from cai.pipeline import packages, preflight
 from cai.pipeline.preflight import check_run, check_training
 from cai.pipeline.rejudge import effects
 from cai.pipeline.stages import STAGES
@@ -194,7 +194,7 @@ def test_models_of_stages_after_until_are_not_checked(run_file):
 def test_missing_package_is_named_before_the_run(run_file, monkeypatch, setting, package, expected):
     found = set()
     monkeypatch.setattr(
-        preflight.importlib.util,
+        packages.importlib.util,
         "find_spec",
         lambda name: found.add(name) or (None if name.startswith(package) else name),
     )
@@ -203,7 +203,7 @@ def test_missing_package_is_named_before_the_run(run_file, monkeypatch, setting,
         assert check_run(run_file, [setting], "revise").config.seed == 0, (
             "nothing is trained by then"
         )
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: name)
     assert check_run(run_file, [setting]).config.seed == 0
 
 
