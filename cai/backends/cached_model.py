@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cai import distributed
+from cai.backends.batch_log import BatchLog
 from cai.backends.budget import Usage
 from cai.backends.cache_format import cache_key
 from cai.backends.protocol import Backend, Request, Response, clean_response
@@ -61,6 +62,9 @@ class CachedModel:
         self.progress = progress
         self.shard = shard and distributed.count() > 1
         self._is_identified = not hasattr(backend, "identify")
+        if getattr(backend, "is_batched", False) and str(cache.path) != ":memory:":
+            server: Any = backend
+            server.batch_log = BatchLog(cache.path.with_suffix(".batches"))
 
     @property
     def fingerprint(self) -> str:
@@ -190,6 +194,7 @@ class CachedModel:
                     limit = self.cache.limit_reached()
                     if limit:
                         self.backend.stop()
+        getattr(self.backend, "forget_batches", lambda: None)()  # their responses are stored
         if len(responses) < len(missing):
             raise limit or self._incomplete(len(responses), len(missing))
         return responses

@@ -6,12 +6,12 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx2 as httpx
 import openai
 
-from cai.backends import openai_protocol
 from cai.backends.capabilities import Capabilities
 from cai.backends.dispatch import Retry, dispatch
 from cai.backends.identity import list_models
@@ -19,12 +19,13 @@ from cai.backends.openai_protocol import VOTE_SAMPLES, InterruptedResponse, Miss
 from cai.backends.openai_schema import Body, MalformedResponse, parse_body
 from cai.backends.protocol import GenerateRequest, Request, Response, failed
 from cai.backends.rate_limit import AdaptiveLimiter, retry_after
-from cai.backends.refusals import adapted, first_named, learn
+from cai.backends.refusals import first_named, learn
+from cai.backends.request_body import fields_of, response_of, thinks, with_own_settings, without_key
 from cai.backends.served_model import EndpointState, ServedModel, ServerSettings
 from cai.backends.server_address import Access, access_to
 from cai.backends.server_errors import ErrorInBody, ServerError, error_in, read_error
 from cai.backends.transport import Redirected
-from cai.cleaning import HIDDEN, SECRET_LENGTH, clean, clean_json, excerpt
+from cai.cleaning import clean_json, excerpt
 from cai.config.servers import Address
 from cai.errors import InputError, LimitReached, Problem
 from cai.keys import digest
@@ -169,7 +170,7 @@ class Endpoint:
             InputError: If the server refuses the key or does not know the model.
             LimitReached: If the quota is used up.
         """
-        request = self._with_own_settings(request)
+        request = with_own_settings(request, self._server)
         characters = sum(len(message.content) for message in request.messages)
         most = request.max_tokens if isinstance(request, GenerateRequest) else 1
         expected = self.state.pacer.expect(characters / CHARACTERS_PER_TOKEN, most)
@@ -185,15 +186,6 @@ class Endpoint:
             self.state.faults = 0
             self.state.pacer.correct(expected, result.tokens_in, result.tokens_out)
         return result
-
-    def _with_own_settings(self, request: Request) -> Request:
-        """Return the request with the server's own temperature and length of answers."""
-        if not isinstance(request, GenerateRequest):
-            return request
-        own = self._server
-        temperature = request.temperature if own.temperature is None else own.temperature
-        max_tokens = own.max_tokens or request.max_tokens
-        return replace(request, temperature=temperature, max_tokens=max_tokens)
 
     async def _attempt(self, request: Request, can: Capabilities) -> Response | Retry:
         """Send a request once; the cases in which it has no response are listed here."""
@@ -309,38 +301,14 @@ class Endpoint:
     @property
     def thinks(self) -> bool:
         """Whether the model may reason before it answers."""
-        wanted = self._server.reasoning
-        return self._model.enable_thinking if wanted is None else wanted != "off"
+        return thinks(self._server, self._model)
 
     def _fields(self, request: Request, can: Capabilities) -> dict[str, Any]:
-        """Return the fields of a request, without what the server does not take."""
-        own, model = self._server, self._model
-        switches = can.thinking_switch and not self.thinks
-        fields = openai_protocol.request_fields(
-            request,
-            model.name,
-            model.dialect,
-            logprobs=can.logprobs,
-            disable_thinking=switches and own.reasoning_off is None,
-            continuation=can.continuation or "none",
-            choosing=can.choosing or "none",
-            reasoning_tokens=self._model.tokens_to_reason(can),
-        )
-        extra: dict[str, Any] = fields.pop("extra_body", {})
-        if switches and self.is_chat:
-            extra |= own.reasoning_off or {}
-        if own.reasoning not in (None, "off", "on"):
-            extra["reasoning_effort"] = own.reasoning
-        if extra or own.extra_body:
-            fields["extra_body"] = {**extra, **own.extra_body}
-        if own.max_tokens is not None and isinstance(request, GenerateRequest):
-            fields["max_tokens"] = request.max_tokens  # reasoning included
-        return adapted(fields, can)
+        return fields_of(request, self._server, self._model, can)
 
     async def _ask(self, request: Request, fields: dict[str, Any], can: Capabilities) -> Response:
         """Send a request, and the rest of its votes if the server gives one at a time."""
         is_vote = not isinstance(request, GenerateRequest) and not can.logprobs
-        reasoning_tokens = self._model.tokens_to_reason(can)
         body = await self._post(request, fields)
         if is_vote and len(body.choices) < VOTE_SAMPLES:
             if can.samples:
@@ -350,11 +318,9 @@ class Endpoint:
                 single = {name: value for name, value in fields.items() if name != "n"}
                 seed = {"seed": number} if "seed" in single else {}
                 body = body.joined(await self._post(request, single | seed))
+        response = response_of(body, request, self._model, can)
         if isinstance(request, GenerateRequest):
-            return openai_protocol.completion(body, request, reasoning_tokens=reasoning_tokens)
-        response = openai_protocol.option_logprobs(
-            body, request, logprobs=can.logprobs, reasoning_tokens=reasoning_tokens
-        )
+            return response
         self.state.has_scored = self.state.has_scored or can.logprobs
         return response
 
@@ -367,17 +333,12 @@ class Endpoint:
                 **fields, extra_headers={"Idempotency-Key": key}
             )
         content = raw.http_response.content.decode("utf-8-sig", "surrogatepass")
-        data = clean_json(json.loads(content), self._clean)
+        data = clean_json(json.loads(content), partial(without_key, key=self._access.key))
         if error := error_in(data):
             raise ErrorInBody(error)
         body = parse_body(data, self._model.dialect)
         self._compare_model(excerpt(body.model, 100))
         return body
-
-    def _clean(self, text: str) -> str:
-        """Remove lone surrogates from a server's text, and the key, which some servers repeat."""
-        text, key = clean(text), self._access.key
-        return text.replace(key, HIDDEN) if len(key) >= SECRET_LENGTH else text
 
     def _compare_model(self, name: str) -> None:
         """Note when the server begins to answer with another model."""

@@ -25,6 +25,7 @@ class ServerSettings:
         max_bytes: Maximum size of a response.
         first_wait: Base of the waits between attempts, in seconds; they double each time.
         concurrency: Maximum number of requests in flight to one server.
+        batch_wait: Seconds until the second look at a batch; the waits grow from there.
     """
 
     attempts: int = 6
@@ -33,6 +34,7 @@ class ServerSettings:
     max_bytes: int = 4_000_000
     first_wait: float = 0.5
     concurrency: int = 64
+    batch_wait: float = 5.0
 
 
 @dataclass

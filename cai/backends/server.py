@@ -16,6 +16,8 @@ import httpx2 as httpx
 
 from cai.arguments import check_choice
 from cai.backends import openai_protocol
+from cai.backends.batch_log import BatchLog, Submitted
+from cai.backends.batches import BatchSender
 from cai.backends.dispatch import Outcome, dispatch
 from cai.backends.endpoint import Endpoint
 from cai.backends.identity import Identity
@@ -28,7 +30,7 @@ from cai.backends.served_model import EndpointState, ServedModel, ServerSettings
 from cai.backends.server_address import addresses_of, form_problem, model_of, urls_of
 from cai.backends.transport import Worker, http_client
 from cai.config.servers import Servers, server_settings
-from cai.errors import CaiError, InputError, LimitReached
+from cai.errors import CaiError, InputError, LimitReached, Problem
 from cai.keys import digest
 
 __all__ = ["ServerBackend", "ServerSettings"]
@@ -38,7 +40,12 @@ MAX_FAILURES_IN_A_ROW = 40
 POLL_INTERVAL = 0.5
 """Seconds after which waiting for a response is interrupted, to look for a Ctrl-C."""
 
-_ResponseQueue = queue.Queue[tuple[int, Response] | None]
+MAX_FILE = 1_000_000_000
+"""Bytes of a file of responses of a batch."""
+
+_Item = tuple[int, Response] | str
+"""A response with its index, or a line for the user."""
+_ResponseQueue = queue.Queue[_Item | None]
 
 
 class ServerBackend:
@@ -66,9 +73,12 @@ class ServerBackend:
             making its responses in the cache useless.
         identity: What its model is known by, once it was asked.
         settings: Limits on time, size and concurrency.
+        batch_log: The batches whose responses are not stored yet.
+        say: Called with lines about batches for the user.
 
     Raises:
-        InputError: If the form of ``spec`` is wrong, or there is no such chat format.
+        InputError: If the form of ``spec`` is wrong, or there is no such chat format, or batches
+            are wanted of several servers at once.
     """
 
     def __init__(
@@ -109,6 +119,12 @@ class ServerBackend:
         self._name = self.fingerprint = ":".join(parts)
         self.identity = Identity()
         self._known: dict[str, Identity] = {}
+        self.batch_log = BatchLog(None)
+        self.say: Callable[[str], None] = lambda _: None
+        self._finished: list[Submitted] = []
+        if self.is_batched and len(self.urls) > 1:
+            text = "batch: one server at a time; name one base URL, or remove batch"
+            raise InputError([Problem(spec, text)])
         self._is_settled = False
         self._probes: list[Response] = []
         self._queue: _RequestQueue | None = None
@@ -153,6 +169,17 @@ class ServerBackend:
         """
         self.fingerprint = fingerprint
 
+    @property
+    def is_batched(self) -> bool:
+        """Whether requests are sent through the batch API."""
+        return any(address.server.batch for address in self._addresses)
+
+    def forget_batches(self) -> None:
+        """Forget the batches that have ended, after all their responses were stored."""
+        for submitted in self._finished:
+            self.batch_log.remove(submitted)
+        self._finished = []
+
     def take_probes(self) -> list[Response]:
         """Return the responses to requests of the backend's own, each once."""
         probes, self._probes = self._probes, []
@@ -175,14 +202,15 @@ class ServerBackend:
         responses: _ResponseQueue = queue.Queue()
         order = prefix_order([self.render(request) for request in requests])
         self._queue = pending = _RequestQueue(requests, order)
-        worker = Worker(self._send_all(pending, responses.put), lambda: responses.put(None))
+        send = self._send_batches if self.is_batched else self._send_all
+        worker = Worker(send(pending, responses.put), lambda: responses.put(None))
         worker.start()
         try:
             try:
-                yield from _items(responses)
+                yield from self._items(responses)
             except KeyboardInterrupt:
                 pending.stop()
-                yield from _items(responses)
+                yield from self._items(responses)
                 raise
             if worker.error:
                 raise worker.error
@@ -193,6 +221,24 @@ class ServerBackend:
         """Make the current :meth:`respond` send no more requests."""
         if self._queue:
             self._queue.stop()
+
+    def _items(self, responses: _ResponseQueue) -> Iterator[tuple[int, Response]]:
+        """Yield the responses in a queue until None, and say its lines.
+
+        Python does not notice a Ctrl-C that arrives at the moment when it begins to block, so it
+        never blocks for long.
+        """
+        while True:
+            try:
+                item = responses.get(timeout=POLL_INTERVAL)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, str):
+                self.say(item)
+            else:
+                yield item
 
     async def _identify(self) -> None:
         async with self._http_client() as http:
@@ -232,9 +278,7 @@ class ServerBackend:
         agree = (name for name in of_this if not self._known[name].difference(identity))
         return next(agree, new)
 
-    async def _send_all(
-        self, pending: _RequestQueue, put: Callable[[tuple[int, Response]], None]
-    ) -> None:
+    async def _send_all(self, pending: _RequestQueue, put: Callable[[_Item], None]) -> None:
         async with self._http_client() as http:
             endpoints = self._endpoints(http, lambda: pending.is_stopped)
             usable = await self._probed(endpoints, pending.needs)
@@ -246,11 +290,43 @@ class ServerBackend:
             if pending.error:
                 raise pending.error
 
+    async def _send_batches(self, pending: _RequestQueue, put: Callable[[_Item], None]) -> None:
+        """Send the requests as files, and wait for the files of responses."""
+        async with self._http_client() as http:
+            endpoints = self._endpoints(http, lambda: pending.is_stopped)
+            (endpoint,) = await self._probed(endpoints, pending.needs)
+        places: dict[Request, list[int]] = {}
+        for index, request in enumerate(pending.requests):
+            places.setdefault(request, []).append(index)
+        equal = list(places.values())
+
+        def put_everywhere(item: tuple[int, Response]) -> None:
+            for index in equal[item[0]]:
+                put((index, item[1]))
+
+        address, settings = self._addresses[0], self.settings
+        timeout = address.server.timeout or settings.deadline
+        async with http_client(self.urls, MAX_FILE, timeout, 1) as http:
+            sender = BatchSender(
+                address,
+                http,
+                self._model,
+                settings,
+                endpoint.capabilities,
+                self.batch_log,
+                put,
+                lambda: pending.is_stopped,
+            )
+            try:
+                await sender.send(list(places), put_everywhere)
+            finally:
+                self._finished += sender.finished
+
     async def _send_from(
         self,
         pending: _RequestQueue,
         endpoints: Sequence[Endpoint],
-        put: Callable[[tuple[int, Response]], None],
+        put: Callable[[_Item], None],
     ) -> None:
         """Send requests from the queue to the servers until the queue is empty or stopped."""
         for index, request in pending:
@@ -274,21 +350,21 @@ class _RequestQueue:
     """
 
     def __init__(self, requests: Sequence[Request], order: Sequence[int]) -> None:
-        self._requests = requests
+        self.requests = requests
         self._items = ((index, requests[index]) for index in order)
         self._failures_in_a_row = 0
         self.is_stopped = False
         self.error: CaiError | None = None
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return len(self.requests)
 
     @property
     def needs(self) -> Needs:
         """What the requests need that not every server can do."""
         return Needs(
-            begun=any(request.answer_prefix for request in self._requests),
-            choices=any(isinstance(r, GenerateRequest) and r.choices for r in self._requests),
+            begun=any(request.answer_prefix for request in self.requests),
+            choices=any(isinstance(r, GenerateRequest) and r.choices for r in self.requests),
         )
 
     def __iter__(self) -> Iterator[tuple[int, Request]]:
@@ -316,19 +392,3 @@ class _RequestQueue:
                 f"{outcome.url}: {self._failures_in_a_row} requests in a row failed, the last one "
                 f"with: {outcome.response.reason}; run again to continue"
             )
-
-
-def _items(responses: _ResponseQueue) -> Iterator[tuple[int, Response]]:
-    """Yield the items of a queue until None.
-
-    Python does not notice a Ctrl-C that arrives at the moment when it begins to block, so it never
-    blocks for long.
-    """
-    while True:
-        try:
-            item = responses.get(timeout=POLL_INTERVAL)
-        except queue.Empty:
-            continue
-        if item is None:
-            return
-        yield item

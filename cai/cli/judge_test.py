@@ -13,7 +13,7 @@ import typer
 from cai.backends.protocol import REASONING_TOKENS
 from cai.cli.reporter import safe
 from cai.config import Judge, load_config
-from cai.config.servers import Servers
+from cai.config.servers import Servers, without_batches
 from cai.constitution import Constitution, Principle, load_constitution
 from cai.constitution.kinds import RUN, kind_of_value
 from cai.constitution.load import find_constitution
@@ -211,7 +211,7 @@ def _subject(spec: str, judges: Sequence[str], method: str | None) -> _Subject:
             constitution = load_constitution(find_constitution(config.constitution, base))
         else:
             constitution = resolve_constitution(spec)
-        servers = config.servers
+        servers = without_batches(config.servers)  # someone waits for the results
         judges = judges or [find_model(name, base, servers) for name in config.judge_models]
         settings, seed = config.judge, config.seed
         enable_thinking = config.models.enable_thinking

@@ -63,6 +63,9 @@ class Server(Section):
     price: tuple[NonNegative, NonNegative] | None = None
     """Prices of a million prompt tokens and of a million generated tokens, unless ``--price`` is
     given; null: none."""
+    batch: bool = False
+    """Send the requests of the feedback stages as files through the server's batch API, which takes
+    up to a day and costs less; PPO asks at once."""
     reasoning_off: Mapping[str, Any] | None = None
     """Fields that keep this server's model from reasoning; null:
     ``{chat_template_kwargs: {enable_thinking: false}}``."""
@@ -178,6 +181,25 @@ def server_settings(name: str, servers: Servers | None = None) -> list[Server]:
     """
     parts = [part.strip() for part in name.partition("#")[0].split(",")]
     return [servers[part] for part in parts if servers and part in servers]
+
+
+def is_batched(name: str, servers: Servers | None = None) -> bool:
+    """Tell whether a model is on a server whose batch API is used.
+
+    Args:
+        name: The name of a model.
+        servers: The servers of the run file.
+    """
+    return any(server.batch for server in server_settings(name, servers))
+
+
+def without_batches(servers: Servers) -> Servers:
+    """Return servers that are asked at once.
+
+    Args:
+        servers: The servers of the run file.
+    """
+    return {name: own.model_copy(update={"batch": False}) for name, own in servers.items()}
 
 
 def addresses(urls: str, servers: Servers | None = None) -> Iterator[Address]:

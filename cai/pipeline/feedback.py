@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from math import comb
-from typing import TypeVar
 
 from cai.backends.protocol import Model
 from cai.config import Judge, RunConfig
@@ -26,6 +25,7 @@ from cai.feedback.requests import revision_examples
 from cai.feedback.revise import revise
 from cai.feedback.sample import sample
 from cai.feedback.verdict_words import languages
+from cai.pipeline.chunks import in_chunks
 from cai.pipeline.dry_run import (
     DryRun,
     RequestCount,
@@ -43,10 +43,6 @@ from cai.templates import DEFAULT
 from cai.ties import is_near_tie
 from cai.words import estimated_tokens
 
-T = TypeVar("T")
-U = TypeVar("U")
-CHUNK = 4_096
-"""Records that a stage works on at once, so that its memory does not grow with their number."""
 UNUSABLE = ("empty", "too_long", "filtered", "failed")
 """Statuses of answers that cannot even be compared; one that was cut off can."""
 
@@ -68,7 +64,7 @@ def sample_stage(context: StageContext) -> Metrics:
             tally.add(answered.status, answered.reason)
             yield answered
 
-    context.write(in_chunks(prompts_of(context, *training_sets(context.config)), answer))
+    context.write(in_chunks(config, prompts_of(context, *training_sets(config)), answer))
     limit = Limit("sample.max_tokens", config.sample.max_tokens)
     check_failures(context, "answers", tally, limit)
     return {"samples": tally.statuses.total(), **tally.failed, **tally.metrics()}
@@ -98,7 +94,7 @@ def revise_stage(context: StageContext) -> Metrics:
                 counts["unchanged"] += step.unchanged
             yield revision
 
-    context.write(in_chunks(drafts, critique_and_revise))
+    context.write(in_chunks(context.config, drafts, critique_and_revise))
     limit = Limit("revise.max_tokens", config.max_tokens)
     check_failures(context, "critique and revision steps", tally, limit)
     not_fit = check_revisions(context, audit)
@@ -198,7 +194,7 @@ def compare_stage(context: StageContext) -> Metrics:
             counts["comparisons"] += 1
             yield pair
 
-    context.write(in_chunks(prompts, answer_and_pair))
+    context.write(in_chunks(context.config, prompts, answer_and_pair))
     check_failures(context, "answers", tally)
     return {
         "comparisons": counts["comparisons"],
@@ -252,7 +248,7 @@ def judge_stage(context: StageContext) -> Metrics:
     if unproven:
         first = labels(list(islice(comparisons, FIRST_LABELS)))
         check_first_labels(context, first, {judge: names[judge] for judge in unproven})
-    context.write(counted(chain(first, in_chunks(comparisons, labels))))
+    context.write(counted(chain(first, in_chunks(context.config, comparisons, labels))))
     check_failures(context, "comparisons", tally)
     by_judge.check(context)
     return {
@@ -376,15 +372,3 @@ def method_of(settings: Judge, constitution: Constitution, seed: int = 0) -> Jud
         few_shot=few_shot_comparisons(constitution, settings.few_shot, seed),
         reading=Reading(settings.min_option_mass, languages(settings.verdict_words)),
     )
-
-
-def in_chunks(items: Iterable[T], work: Callable[[list[T]], Iterable[U]]) -> Iterator[U]:
-    """Work on some thousand items at a time; the results are the same as of all at once.
-
-    Args:
-        items: What to work on.
-        work: Makes results of a list of items.
-    """
-    rest = iter(items)
-    while chunk := list(islice(rest, CHUNK)):
-        yield from work(chunk)

@@ -24,8 +24,9 @@ from cai.data.pairs import PairFile
 from cai.errors import InputError, Problem
 from cai.feedback.compare import compare
 from cai.feedback.sample import sample
+from cai.pipeline.chunks import in_chunks
 from cai.pipeline.dry_run import mean_tokens
-from cai.pipeline.feedback import in_chunks, labeler, reviser
+from cai.pipeline.feedback import labeler, reviser
 from cai.pipeline.preflight import Place, check_model
 from cai.pipeline.run import Run
 from cai.records import Comparison, Preference, Prompt, Revision, Sample
@@ -98,7 +99,7 @@ def sample_prompts(
             temperature=config.sample.temperature,
             max_tokens=config.sample.max_tokens,
         )
-        yield from in_chunks(prompts, answer)
+        yield from in_chunks(config, prompts, answer)
 
 
 def revise_answers(run: Run, answers: Sequence[Sample], critic: Model) -> Iterator[Revision]:
@@ -109,7 +110,7 @@ def revise_answers(run: Run, answers: Sequence[Sample], critic: Model) -> Iterat
         answers: The answers.
         critic: The model that writes critiques and revisions.
     """
-    return in_chunks(answers, reviser(run.config, run.constitution, critic))
+    return in_chunks(run.config, answers, reviser(run.config, run.constitution, critic))
 
 
 def judge_pairs(
@@ -122,7 +123,7 @@ def judge_pairs(
         pairs: The pairs.
         judges: The judges.
     """
-    return in_chunks(pairs, labeler(run.config, run.constitution, judges))
+    return in_chunks(run.config, pairs, labeler(run.config, run.constitution, judges))
 
 
 def read_pair_files(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cai.backends.batch_api import api_of
 from cai.backends.server_address import addresses_of
 from cai.config import RunConfig
+from cai.config.servers import Address
 from cai.models.names import is_server
 
 
@@ -23,7 +25,7 @@ def price_of(config: RunConfig, names: Sequence[str] = ()) -> str:
     """
     names = names or (config.models.initial, config.critic_model, *config.judge_models)
     prices = [
-        address.server.price
+        [amount * _factor(address) for amount in address.server.price]
         for name in names
         if is_server(name, config.servers)
         for address in addresses_of(name, config.servers)
@@ -33,3 +35,8 @@ def price_of(config: RunConfig, names: Sequence[str] = ()) -> str:
         return ""
     read, written = (max(amounts) for amounts in zip(*prices, strict=True))
     return f"{read!r}/{written!r}"
+
+
+def _factor(address: Address) -> float:
+    """What a request costs as a fraction of the price: less in a batch."""
+    return api_of(address.url).price if address.server.batch else 1.0

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from cai.backends.response_cache import ResponseCache
 from cai.config import load_config
+from cai.config.servers import without_batches
 from cai.constitution.lock import read_lock
 from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem
@@ -128,6 +129,8 @@ def effects(folder: Path, constitution: Constitution) -> Effects:
     try:
         with FileLock(folder / ".lock").acquire(timeout=0), ResponseCache(folder / CACHE) as cache:
             config = load_config(folder / CONFIG)
+            # someone waits for the result
+            config = config.model_copy(update={"servers": without_batches(config.servers)})
             run = Run(
                 folder, config, with_prompt_sets(constitution, config), cache, base_of(folder)
             )

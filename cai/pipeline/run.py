@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import BaseFileLock
@@ -17,7 +18,7 @@ from cai.backends.cached_model import CachedModel
 from cai.backends.protocol import REASONING_TOKENS
 from cai.backends.response_cache import ResponseCache
 from cai.config import RunConfig
-from cai.config.servers import Servers
+from cai.config.servers import Servers, is_batched, without_batches
 from cai.constitution.lock import write_lock
 from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem
@@ -46,25 +47,34 @@ class OpenBackends:
     def __init__(self, servers: Servers, reasoning_tokens: int = REASONING_TOKENS) -> None:
         self._servers = servers
         self._reasoning_tokens = reasoning_tokens
-        self._opened: dict[tuple[str, str, bool], Backend] = {}
+        self._opened: dict[tuple[str, str, bool, bool], Backend] = {}
         self._reported: set[str] = set()
 
-    def get(self, model: str, chat_format: str = "", *, enable_thinking: bool = False) -> Backend:
+    def get(
+        self,
+        model: str,
+        chat_format: str = "",
+        *,
+        enable_thinking: bool = False,
+        in_batches: bool = True,
+    ) -> Backend:
         """A model's backend, opened the first time that it is asked for.
 
         Args:
             model: A model folder, hub id, server or function.
             chat_format: The chat format; empty: the tokenizer's own.
             enable_thinking: Whether the model may reason before it answers.
+            in_batches: Whether a server's batch API may be used.
         """
-        key = (model, chat_format, enable_thinking)
+        in_batches = in_batches or not is_batched(model, self._servers)
+        key = (model, chat_format, enable_thinking, in_batches)
         if key not in self._opened:
             self._opened[key] = open_backend(
                 model,
                 chat_format,
                 enable_thinking=enable_thinking,
                 reasoning_tokens=self._reasoning_tokens,
-                servers=self._servers,
+                servers=self._servers if in_batches else without_batches(self._servers),
             )
         return self._opened[key]
 
@@ -76,7 +86,7 @@ class OpenBackends:
             backend: Its backend, in whatever chat format it is asked for.
         """
         for enable_thinking in (False, True):
-            self._opened[model, "", enable_thinking] = backend
+            self._opened[model, "", enable_thinking, True] = backend
 
     def release(self) -> None:
         """Let models in this process go until they are next needed, for training needs the memory.
@@ -154,6 +164,7 @@ class Run:
         *,
         enable_thinking: bool = False,
         shard: bool = True,
+        in_batches: bool = True,
     ) -> CachedModel:
         """A model that is asked by way of the cache.
 
@@ -163,8 +174,13 @@ class Run:
             chat_format: The chat format; empty: the tokenizer's own.
             enable_thinking: Whether the model may reason before it answers.
             shard: Whether all processes make the same requests and share the work.
+            in_batches: Whether a server's batch API may be used.
         """
-        backend = self.backends.get(model, chat_format, enable_thinking=enable_thinking)
+        backend: Any = self.backends.get(
+            model, chat_format, enable_thinking=enable_thinking, in_batches=in_batches
+        )
+        if hasattr(backend, "say"):
+            backend.say = self.reporter.info
         return self.cache.cached_model(backend, stage, self.reporter.requests, shard=shard)
 
     def check_chat_templates(self) -> None:
@@ -195,29 +211,39 @@ class Run:
         model = self.model(self.config.critic_model)
         return self.cached_model(model, stage, enable_thinking=self.config.models.enable_thinking)
 
-    def judge(self, name: str, stage: str, *, shard: bool = True) -> CachedModel:
+    def judge(
+        self, name: str, stage: str, *, shard: bool = True, in_batches: bool = True
+    ) -> CachedModel:
         """A model that labels comparisons.
 
         Args:
             name: Its name, one of ``config.judge_models``.
             stage: The stage that its requests are counted for.
             shard: Whether all processes make the same requests and share the work.
+            in_batches: Whether a server's batch API may be used.
         """
         return self.cached_model(
             self.model(name),
             stage,
             enable_thinking=self.config.models.enable_thinking,
             shard=shard,
+            in_batches=in_batches,
         )
 
-    def judges(self, stage: str, *, shard: bool = True) -> tuple[CachedModel, ...]:
+    def judges(
+        self, stage: str, *, shard: bool = True, in_batches: bool = True
+    ) -> tuple[CachedModel, ...]:
         """The models that label comparisons, most often one.
 
         Args:
             stage: The stage that their requests are counted for.
             shard: Whether all processes make the same requests and share the work.
+            in_batches: Whether a server's batch API may be used.
         """
-        return tuple(self.judge(name, stage, shard=shard) for name in self.config.judge_models)
+        return tuple(
+            self.judge(name, stage, shard=shard, in_batches=in_batches)
+            for name in self.config.judge_models
+        )
 
 
 def open_run(

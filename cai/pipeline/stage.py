@@ -277,10 +277,11 @@ class StageContext:
         """The model that writes critiques and revisions."""
         return self.run.critic(self.name)
 
-    def judges(self, *, shard: bool = True) -> tuple[CachedModel, ...]:
+    def judges(self, *, shard: bool = True, in_batches: bool = True) -> tuple[CachedModel, ...]:
         """The models that label comparisons, most often one.
 
         Args:
             shard: Whether all processes make the same requests and share the work.
+            in_batches: Whether a server's batch API may be used.
         """
-        return self.run.judges(self.name, shard=shard)
+        return self.run.judges(self.name, shard=shard, in_batches=in_batches)

@@ -279,4 +279,4 @@ class JudgeRater:
 
 
 def _rater(context: StageContext, *, shard: bool = True) -> JudgeRater:
-    return JudgeRater(context, context.judges(shard=shard))
+    return JudgeRater(context, context.judges(shard=shard, in_batches=False))

@@ -189,6 +189,15 @@ def test_the_dearest_server_prices_a_run():
     assert price_of(config_of()) == ""
 
 
+def test_a_batch_costs_what_its_provider_says():
+    servers = {
+        "a": {"url": "openai", "model": "m", "price": [1, 2], "batch": True},
+        "b": {"url": "http://b/v1", "model": "m", "price": [0.2, 8], "batch": True},
+    }
+    assert price_of(config_of(models={"judge": "a"}, servers=servers)) == "0.5/1.0"
+    assert price_of(config_of(models={"judge": "b"}, servers=servers)) == "0.2/8.0"
+
+
 def test_a_run_file_names_its_servers(tmp_path, root, monkeypatch):
     rows = [json.dumps({"prompt": f"How do I wash the dog {i}?"}) for i in range(2)]
     (tmp_path / "p.jsonl").write_text("\n".join(rows))
