@@ -23,7 +23,8 @@ class BatchApi:
     """The batch API of a server.
 
     Attributes:
-        purpose: Purpose of the uploaded file.
+        upload: Where a file is uploaded.
+        fields: What is said of the file.
         path: Where batches are created and looked up.
         input: Name of the input file in a batch.
         output: Name of the file of responses.
@@ -31,7 +32,8 @@ class BatchApi:
         price: Price of a request in a batch, as a fraction of the usual one.
     """
 
-    purpose: str
+    upload: str
+    fields: Mapping[str, str]
     path: str
     input: str
     output: str

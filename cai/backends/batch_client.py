@@ -57,8 +57,7 @@ class BatchClient:
         """
         content = "".join(f"{line}\n" for line in lines).encode()
         files = {"file": ("requests.jsonl", content, "application/jsonl")}
-        data = {"purpose": self.api.purpose}
-        job = await self._json("POST", "files", data=data, files=files)
+        job = await self._json("POST", self.api.upload, data=dict(self.api.fields), files=files)
         return self._id(job.get("id"), "an uploaded file")
 
     async def create(self, file: str, endpoint: str, model: str) -> BatchState:
@@ -120,6 +119,8 @@ class BatchClient:
             value = json.loads(response.content)
         except (ValueError, RecursionError):
             value = None
+        if isinstance(value, list):
+            return {"data": value}
         if not isinstance(value, dict):
             text = f"answered {method} {path} with something else than JSON"
             raise InputError([Problem(self.url, f"{text}: {excerpt(response.text)}")])

@@ -42,7 +42,7 @@ class BatchServer(FaultServer):
     ):
         super().__init__(**options)
         self.line, self.status, self.refuse, self.wrap, self.keys = line, status, refuse, wrap, keys
-        self.files, self.orders, self.looks, self.purposes = {}, [], {}, []
+        self.files, self.orders, self.looks, self.purposes, self.uploads = {}, [], {}, [], []
         self.server.RequestHandlerClass = _handler(self, self.server.RequestHandlerClass)
 
     @property
@@ -143,7 +143,8 @@ def _reply(handler, method, path, content):
     elif method == "GET":
         _send(handler, 200, outer.get(path))
     else:
-        is_file = path.endswith("/files")
+        is_file = "/files" in path
+        outer.uploads += [path] if is_file else []
         done = outer.upload(content) if is_file else outer.create(json.loads(content))
         _send(handler, 200, done)
 

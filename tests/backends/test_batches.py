@@ -300,7 +300,7 @@ def test_providers_that_differ(opened, monkeypatch, url, options, purpose):
     monkeypatch.setattr("cai.backends.batch_client.api_of", lambda _: api)
     with BatchServer(**options) as s:
         assert texts(opened(s)(REQUESTS)) == WORDS
-        assert s.purposes == [purpose]
+        assert s.purposes == [purpose] and s.uploads == [f"/v1/{api.upload}"]
         order = s.orders[0]["order"]
         assert order.get("model", "m") == "m" and order["endpoint"] == "/v1/chat/completions"
 
