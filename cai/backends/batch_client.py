@@ -18,6 +18,10 @@ from cai.errors import InputError, LimitReached, Problem
 
 ATTEMPTS = 8
 """Attempts of a call that a server does not answer, or that it is too busy for."""
+PATIENCE = 100
+"""Attempts to look at a batch, which takes hours anyway: more than an hour of them."""
+STEP = 0.5
+"""Seconds after which a wait is interrupted, to notice that it is stopped."""
 MAX_LISTED = 100
 """Batches that are looked at for one whose id is not known."""
 
@@ -91,7 +95,8 @@ class BatchClient:
         Args:
             batch: Its id.
         """
-        job = await self._json("GET", f"{self.api.path}/{batch}", may_be_gone=True)
+        path = f"{self.api.path}/{batch}"
+        job = await self._json("GET", path, may_be_gone=True, attempts=PATIENCE)
         return self.api.state(job) if job else None
 
     async def read(self, file: str) -> AsyncIterator[dict[str, Any]]:
@@ -109,10 +114,14 @@ class BatchClient:
             if isinstance(value, dict):
                 yield value
 
-    async def _json(
-        self, method: str, path: str, *, may_be_gone: bool = False, **options: Any
-    ) -> dict[str, Any]:
-        response = await self._call(method, path, may_be_gone=may_be_gone, **options)
+    async def sleep(self, seconds: float) -> None:
+        """Wait, but notice soon that the wait is stopped."""
+        while seconds > 0 and not self._is_stopped():
+            await asyncio.sleep(min(seconds, STEP))
+            seconds -= STEP
+
+    async def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        response = await self._call(method, path, **options)
         if response.status_code == httpx.codes.NOT_FOUND:
             return {}
         try:
@@ -127,7 +136,13 @@ class BatchClient:
         return value
 
     async def _call(
-        self, method: str, path: str, *, may_be_gone: bool = False, **options: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        may_be_gone: bool = False,
+        attempts: int = ATTEMPTS,
+        **options: Any,
     ) -> httpx.Response:
         """Call the server until it answers or there is no attempt left.
 
@@ -137,7 +152,7 @@ class BatchClient:
         """
         access, reason = self._access, "stopped"
         query = access.query | options.pop("params", {})
-        for attempt in range(ATTEMPTS):
+        for attempt in range(attempts):
             if self._is_stopped():
                 break
             wait = backoff(attempt, self._first_wait)
@@ -158,7 +173,7 @@ class BatchClient:
                     return response
                 reason = self._refusal(response, method, path)
                 wait = retry_after(response.headers, response.text) or wait
-            await asyncio.sleep(wait)
+            await self.sleep(wait)
         text = f"{self.url} does not answer {method} {path} ({reason})"
         raise LimitReached(f"{text}; batches that were submitted go on, run again to continue")
 

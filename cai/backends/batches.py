@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -212,16 +211,10 @@ class BatchSender:
                 total = state.total or len(submitted.ids)
                 self._say(f"waiting for batch {submitted.batch}: {state.done:,} of {total:,}")
                 shown = state.done
-            await self._sleep(wait)
+            await self._client.sleep(wait)
             wait = min(wait * GROWTH, MAX_WAIT)
         self._say(f"batch {submitted.batch} goes on; run the same command to pick it up")
         return None
-
-    async def _sleep(self, seconds: float) -> None:
-        """Wait, but notice soon that the wait is stopped."""
-        while seconds > 0 and not self._is_stopped():
-            await asyncio.sleep(min(seconds, 0.5))
-            seconds -= 0.5
 
     def _asked_anew(self, question: _Question) -> _Question:
         """Ask without what the server was found not to take."""

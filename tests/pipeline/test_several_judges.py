@@ -10,11 +10,14 @@ from cai.config import load_config
 from cai.constitution import load_constitution
 from cai.errors import InputError, RunFailed
 from cai.files import read_json, read_records
+from cai.pipeline import evaluation, training
 from cai.pipeline.estimate import costs
 from cai.pipeline.execute import execute
 from cai.pipeline.preflight import check_run
 from cai.pipeline.run import open_run
-from cai.records import Preference
+from cai.pipeline.stage import StageContext
+from cai.pipeline.stages import plan_stages
+from cai.records import Preference, Prompt, Sample
 
 POLICY = """
 from cai.backends.scripted import ScriptedBackend
@@ -35,7 +38,7 @@ from cai.backends.scripted import ScriptedBackend
 
 def judge(name, p, mass=1.0):
     def score(messages, options):
-        text = messages[-1].content
+        text = " ".join(turn.content for turn in messages)
         if p is None:
             return (math.nan, math.nan)
         first = p if text.find("apples") < text.find("pears") else 1 - p
@@ -196,6 +199,30 @@ def test_test_and_preview_and_diff_ask_every_judge(project):
     cai(project, "run", "run.yaml")
     same = cai(project, "diff", "runs/run", "general", check=False)
     assert "Traceback" not in same.stderr
+
+
+def test_the_win_rate_and_the_ratings_are_of_all_judges(project):
+    config = load_config(project / "run.yaml", [TWO])
+    law = load_constitution(config.constitution)
+    the_run = open_run(project / "r", config, law, project)
+    (planned,) = [s for s in plan_stages(config) if s.name == "judge"]
+    try:
+        with the_run.cache:
+            context = StageContext(the_run, planned)
+            prompt = Prompt.of("What to eat?")
+            ratings = training._rater(context)([(prompt, "apples"), (prompt, "bread and pears")])
+            samples = [sample_of(prompt, t) for t in ("apples", "pears")]
+            rate = evaluation._win_rate(context, samples[:1], samples[1:])
+            asked = the_run.cache.usage["judge"].requests
+    finally:
+        the_run.lock.release()
+    assert ratings == pytest.approx([0.6, -0.6])
+    assert rate["win_rate"]["value"] == 1.0, "both prefer the apples"
+    assert asked == 4 + 2 * 2 * 2
+
+
+def sample_of(prompt, text):
+    return Sample.model_construct(id=text, prompt=prompt, response=text, status="ok")
 
 
 def test_own_pairs_are_labeled_by_several_judges(project):
