@@ -5,6 +5,7 @@ A run that was killed finds them there, and does not pay for the same requests t
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class BatchLog:
         self._in_memory.pop(batch.file, None)
         if self._folder is not None:
             self._path(self._folder, batch).unlink(missing_ok=True)
-            if self._folder.is_dir() and not any(self._folder.iterdir()):
+            with contextlib.suppress(OSError):  # there are others in it
                 self._folder.rmdir()
 
     def read(self, url: str) -> list[Submitted]:

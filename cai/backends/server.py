@@ -30,7 +30,7 @@ from cai.backends.served_model import EndpointState, ServedModel, ServerSettings
 from cai.backends.server_address import addresses_of, form_problem, model_of, urls_of
 from cai.backends.transport import Worker, http_client
 from cai.config.servers import Servers, server_settings
-from cai.errors import CaiError, InputError, LimitReached, Problem
+from cai.errors import CaiError, InputError, LimitReached
 from cai.keys import digest
 
 __all__ = ["ServerBackend", "ServerSettings"]
@@ -77,8 +77,7 @@ class ServerBackend:
         say: Called with lines about batches for the user.
 
     Raises:
-        InputError: If the form of ``spec`` is wrong, or there is no such chat format, or batches
-            are wanted of several servers at once.
+        InputError: If the form of ``spec`` is wrong, or there is no such chat format.
     """
 
     def __init__(
@@ -122,9 +121,6 @@ class ServerBackend:
         self.batch_log = BatchLog(None)
         self.say: Callable[[str], None] = lambda _: None
         self._finished: list[Submitted] = []
-        if self.is_batched and len(self.urls) > 1:
-            text = "batch: one server at a time; name one base URL, or remove batch"
-            raise InputError([Problem(spec, text)])
         self._is_settled = False
         self._probes: list[Response] = []
         self._queue: _RequestQueue | None = None

@@ -39,7 +39,12 @@ def form_problem(spec: str, servers: Servers | None = None) -> str:
             return f"{redact(url)} does not begin with http:// or https://{hint}"
         if not _has_host(url):
             return f"{redact(url)} has no host; {_EXAMPLE}"
-    return "" if model_of(spec, servers) else f"{redact(spec)} has no model name; {_EXAMPLE}"
+    if not model_of(spec, servers):
+        return f"{redact(spec)} has no model name; {_EXAMPLE}"
+    found = addresses_of(spec, servers)
+    if len(found) > 1 and any(address.server.batch for address in found):
+        return f"{redact(spec)}: a batch goes to one server; name one base URL, or remove batch"
+    return ""
 
 
 def addresses_of(spec: str, servers: Servers | None = None) -> list[Address]:

@@ -327,7 +327,7 @@ def test_damaged_records_of_batches_count_as_absent(tmp_path):
 
 def test_batches_go_to_one_server():
     servers = {"mine": Server(url="http://a/v1,http://b/v1", batch=True)}
-    with pytest.raises(InputError, match="batch: one server at a time"):
+    with pytest.raises(InputError, match="mine#m: a batch goes to one server"):
         ServerBackend("mine#m", servers=servers)
 
 

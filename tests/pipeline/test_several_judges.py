@@ -218,7 +218,7 @@ def test_the_win_rate_and_the_ratings_are_of_all_judges(project):
         the_run.lock.release()
     assert ratings == pytest.approx([0.6, -0.6])
     assert rate["win_rate"]["value"] == 1.0, "both prefer the apples"
-    assert asked == 4 + 2 * 2 * 2
+    assert asked == 2 * 2 + 2 * 2, "two ratings, and one pair in two orders, of each judge"
 
 
 def sample_of(prompt, text):
