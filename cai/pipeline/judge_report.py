@@ -21,7 +21,8 @@ from cai.evaluate.self_preference import by_comparison, self_preference
 from cai.evaluate.statistics import mean
 from cai.feedback.sample import sample
 from cai.keys import uniform
-from cai.pipeline.feedback import in_chunks, labeler, method_of
+from cai.pipeline.chunks import in_chunks
+from cai.pipeline.feedback import labeler, method_of
 from cai.pipeline.run import Run
 from cai.records import Comparison, Preference, Prompt
 from cai.templates import Templates, TemplateSet
@@ -143,9 +144,9 @@ def hear(
         label = labeler(subject.config, run.constitution, [model])
         method = method_of(subject.config.judge, run.constitution, subject.config.seed)
         templates = run.constitution.templates_for(model)
-        labels = list(in_chunks(pairs, label))
+        labels = list(in_chunks(subject.config, pairs, label))
         results: list[JudgeTestResult] = run_judge_tests(tests, method, model, templates)
-        own_labels = list(in_chunks(own, label))
+        own_labels = list(in_chunks(subject.config, own, label))
         yield Heard(subject, Verdicts(labels, results, model.usage), own_labels)
 
 
