@@ -42,7 +42,8 @@ class Reader:
             "input_ids": self._new_ids,
             "attention_mask": self._mask[:, : self._length],
             "position_ids": self._positions,
-            "logits_to_keep": 1,
+            # as an index: of a slice of a long text PyTorch copies the frozen head once per row
+            "logits_to_keep": self._new_ids.new_tensor([self._new_ids.shape[1] - 1]),
         }
         model = self._model
         if not self._keeps_cache:

@@ -34,9 +34,7 @@ def base(tiny, tmp_path_factory):
     """The folder of a run with what the laboratory reads."""
     folder = tmp_path_factory.mktemp("lab")
     pairs = [
-        Comparison.of(
-            prompt, GOOD.format(prompt.text.split()[-1][:-1]), BAD, ("sl_cai", "initial")
-        )
+        Comparison.of(prompt, GOOD.format(prompt.text.split()[-1][:-1]), BAD, ("sl_cai", "initial"))
         for prompt in PROMPTS
     ]
     for name, records in (("prompts", PROMPTS), ("compare", pairs)):

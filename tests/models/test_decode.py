@@ -211,3 +211,16 @@ def test_a_text_ends_a_row_at_the_token_that_completes_it(tiny):
     assert rows[1].stopped
     assert rows[1].tokens == free[1].tokens[:7]
     assert rows[1].logprobs == pytest.approx(free[1].logprobs[:7])
+
+
+def test_the_head_reads_the_last_token_in_one_piece(language_model):
+    """Of a strided text PyTorch copies a frozen head once per row: gigabytes for a large one."""
+    run(language_model, TEXTS, range(4), 0.0)  # the model is tried when it first decodes
+    read = []
+    head = language_model.model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(
+        lambda _, inputs: read.append((tuple(inputs[0].shape[:2]), inputs[0].is_contiguous()))
+    )
+    run(language_model, TEXTS, range(4), 0.0)
+    hook.remove()
+    assert read[0] == ((len(TEXTS), 1), True)
