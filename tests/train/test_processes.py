@@ -13,27 +13,32 @@ SCRIPT = Path(__file__).with_name("train_all_stages.py")
 STAGES = ("sft", "reward", "dpo", "ppo")
 
 
-def run(base, out, processes=1, max_tokens=16_384, lora_rank=0, sharding="whole"):
-    """Run all stages and return what they report."""
-    out.mkdir()
+WHOLE, SMALL = "16384", "40"
+"""Tokens of a micro-batch: those of a whole batch, and of a part of it."""
+
+
+def run(base, out, *max_tokens, processes=1, sharding="whole"):
+    """Run all stages, with one size of micro-batches after the other; returns their reports."""
     launcher = []
     if processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone"]
         launcher += ["--nproc_per_node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    arguments = [base, out, str(max_tokens), str(lora_rank), sharding]
+    arguments = [base, out, ",".join(max_tokens), "0", sharding]
     command = [sys.executable, *launcher, SCRIPT, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-6000:]
-    report = json.loads((out / "report.json").read_text())
-    assert report["processes"] == processes
-    return report
+    reports = [json.loads((out / size / "report.json").read_text()) for size in max_tokens]
+    assert {report["processes"] for report in reports} == {processes}
+    return reports
 
 
 @pytest.fixture(scope="module")
 def one_process(tiny, tmp_path_factory):
-    out = tmp_path_factory.mktemp("one") / "out"
-    return out, run(tiny, out)
+    """The folder and the report of one process, with whole batches and with parts of them."""
+    out = tmp_path_factory.mktemp("one")
+    whole, small = run(tiny, out, WHOLE, SMALL)
+    return (out / WHOLE, whole), (out / SMALL, small)
 
 
 def near(a, b, tolerance):
@@ -43,7 +48,7 @@ def near(a, b, tolerance):
 
 
 def assert_same(one_process, out, report, tolerance=2e-4):
-    folder, expected = one_process
+    (folder, expected), _ = one_process
     assert len(report["rows"]) == len(expected["rows"]) > 12
     for a, b in zip(expected["rows"], report["rows"], strict=True):
         assert near(a, b, 100 * tolerance)
@@ -55,17 +60,17 @@ def assert_same(one_process, out, report, tolerance=2e-4):
 
 
 def test_ddp_matches_one_process(tiny, tmp_path, one_process):
-    report = run(tiny, tmp_path / "out", processes=2, max_tokens=60)
+    (report,) = run(tiny, tmp_path, "60", processes=2)
     assert report["wrappers"] == ["1", "DistributedDataParallel"]
-    assert_same(one_process, tmp_path / "out", report)
+    assert_same(one_process, tmp_path / "60", report)
 
 
 def test_fsdp_matches_one_process(tiny, tmp_path, one_process):
-    report = run(tiny, tmp_path / "out", processes=2, max_tokens=60, sharding="sharded")
+    (report,) = run(tiny, tmp_path, "60", processes=2, sharding="sharded")
     assert report["wrappers"] == ["3", "FSDPModule"]  # two layers and the rest
-    assert_same(one_process, tmp_path / "out", report)
+    assert_same(one_process, tmp_path / "60", report)
 
 
-def test_gradient_accumulation_matches_the_full_batch(tiny, tmp_path, one_process):
-    report = run(tiny, tmp_path / "out", max_tokens=40)
-    assert_same(one_process, tmp_path / "out", report)
+def test_gradient_accumulation_matches_the_full_batch(one_process):
+    _, (folder, report) = one_process
+    assert_same(one_process, folder, report)

@@ -105,7 +105,8 @@ def main(base, out, max_tokens, lora_rank, sharding):
         shard_weights()
     wrappers = record_wrappers()
     rows = []
-    out = Path(out)
+    out = Path(out) / max_tokens
+    out.mkdir(parents=True, exist_ok=True)  # the processes share it
 
     def log(row):
         kept = {name: value for name, value in row.items() if not name.endswith("_seconds")}
@@ -146,4 +147,6 @@ def main(base, out, max_tokens, lora_rank, sharding):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    base, out, all_max_tokens, *rest = sys.argv[1:]
+    for max_tokens in all_max_tokens.split(","):
+        main(base, out, max_tokens, *rest)
