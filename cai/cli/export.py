@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
+from cai.cli.export_model import export_model, push
 from cai.cli.folders import RunFolder, run_folder
 from cai.constitution.paper import paper_files
 from cai.data.export import (
@@ -58,7 +59,19 @@ def export(
         float,
         typer.Option(min=0, max=0.5, help="Leave out labels closer to one half; 0 for all."),
     ] = MIN_MARGIN,
+    model: Annotated[
+        str, typer.Option(help="A trained policy of the run, or reward, instead of its labels.")
+    ] = "",
+    judge_report: Annotated[
+        Path | None, typer.Option(help="A file of cai judge-report, for the card of --model.")
+    ] = None,
+    repository: Annotated[
+        str, typer.Option("--push", help="A repository of the Hugging Face hub, as OWNER/NAME.")
+    ] = "",
     *,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Send what --push otherwise only lists.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Write labels that the audit found unfit.")
     ] = False,
@@ -66,7 +79,8 @@ def export(
     """Write labels and revisions for other tools.
 
     Writes datasets that TRL and load_dataset read as they are, with a card. Labels near one half
-    choose neither answer and are left out; the card and the screen say how many.
+    choose neither answer and are left out; the card and the screen say how many. With --model,
+    copies a trained model, with a card on its constitution, judge, labels and evaluation.
 
     Example: cai export runs/quickstart --format parquet
     """
@@ -78,7 +92,13 @@ def export(
         text = f"must be {', '.join(shapes)}, not {form!r}{did_you_mean(form, shapes)}"
         raise InputError([Problem("--format", text)])
     folder = run_folder(folder)
-    export_run(folder, to or folder / "export", cast("Shape", form), min_margin, force=force)
+    out = to or folder / (f"export-{model}" if model else "export")
+    if model:
+        export_model(folder, model, out, judge_report)
+    else:
+        export_run(folder, out, cast("Shape", form), min_margin, force=force)
+    if repository:
+        push(out, repository, "model" if model else "dataset", send=yes)
 
 
 def _export_paper_files(source: Path | None, to: Path | None) -> None:

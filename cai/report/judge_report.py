@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cai.report.markdown import markdown_environment
 from cai.report.tables import Cell, Table, percent
 
 
@@ -134,19 +134,15 @@ def judge_page(report: Mapping[str, Any], files: list[str]) -> str:
     Returns:
         Markdown.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 - Markdown; what others wrote goes through the filter
-    )
-    environment.filters |= {"plain": _plain, "percent": percent}
-    return environment.get_template("judge_report.md.jinja").render(
-        report=report,
-        files=files,
-        tables=[*judge_tables(report), *subset_tables(report), *principle_tables(report)],
-        agreement=agreement_lines(report),
+    return (
+        markdown_environment()
+        .get_template("judge_report.md.jinja")
+        .render(
+            report=report,
+            files=files,
+            tables=[*judge_tables(report), *subset_tables(report), *principle_tables(report)],
+            agreement=agreement_lines(report),
+        )
     )
 
 
@@ -188,11 +184,3 @@ def _cell(metrics: Any, path: str, form: str) -> Cell:
 def _shown(estimate: Mapping[str, Any], form: str) -> str:
     cell = _cell(estimate, "", form)
     return f"{cell.text} ({cell.detail})" if cell.detail else cell.text or "not defined"
-
-
-def _plain(text: str) -> str:
-    """Keep a text of others in its cell of a Markdown table."""
-    text = " ".join(text.split())
-    for character in "\\`*_[]<>|":
-        text = text.replace(character, f"\\{character}")
-    return text
