@@ -33,9 +33,9 @@ def export_model(folder: Path, name: str, out: Path, judge_report: Path | None =
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError([Problem(str(out), "is not empty; name a new folder with --to")])
-    judged = _judge_report(judge_report) if judge_report else None
     with open_for_reading(folder) as run:
         source = _source(run, name)
+        judged = _judge_report(judge_report, run.config.judge_model) if judge_report else None
         metrics = collect_metrics(run)
         audits = [read_object(path / "audit.json") for path in iteration_folders(folder, "audit")]
         audit: dict[str, Any] = next(filter(None, reversed(audits)), {})
@@ -94,8 +94,14 @@ def _source(run: Run, name: str) -> Path:
     return known[name]
 
 
-def _judge_report(path: Path) -> Mapping[str, Any]:
+def _judge_report(path: Path, judge: str) -> Mapping[str, Any]:
+    """Read what a report says about one judge, beside the baselines."""
     report = read_object(path)
     if not report or not isinstance(report.get("judges"), dict):
         raise InputError([Problem(str(path), "is no report of cai judge-report")])
-    return report
+    judges = report["judges"]
+    kept = {name: judges[name] for name in judges if name.partition(", ")[0] == judge}
+    if not kept:
+        text = f"is not about the judge of the run, {judge}, but about {', '.join(judges)}"
+        raise InputError([Problem(str(path), text)])
+    return {**report, "judges": kept}

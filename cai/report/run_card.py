@@ -10,8 +10,12 @@ from cai.report.judge_report import judge_tables
 from cai.report.markdown import markdown_environment
 from cai.report.tables import audit_table, policy_table
 
-LIMITS = ("notes", "failed", "out_of_date")
-"""Metrics of a run that say what its figures do not show."""
+LIMITS = {
+    "notes": "",
+    "failed": "failed",
+    "out_of_date": "is not of the current settings; its figures are left out",
+}
+"""Metrics of a run that say what its figures do not show, and how a card says so of a stage."""
 
 
 def run_card(
@@ -57,7 +61,7 @@ def _limits(metrics: Mapping[str, Any]) -> list[str]:
     for key in LIMITS:
         value = metrics.get(key) or []
         if isinstance(value, Mapping):
-            found += [f"{key.replace('_', ' ')}: {stage}" for stage in value]
+            found += [f"the stage {stage} {LIMITS[key]}" for stage in value]
         else:
             found += [str(note) for note in value]
     return found

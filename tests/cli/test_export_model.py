@@ -35,12 +35,18 @@ def test_the_card_says_constitution_judge_labels_and_limits(cai, run, tmp_path):
 
 
 def test_the_card_has_the_report_on_the_judge(cai, run, tmp_path):
-    judged = {"judges": {"j": {"accuracy": {"value": 0.8, "n": 50}}}, "baselines": {}}
+    accuracy = {"accuracy": {"value": 0.8, "n": 50}}
+    judged = {"judges": {"reference, critique": accuracy, "other": accuracy}, "baselines": {}}
     write_json(tmp_path / "judge.json", judged)
     options = ("--to", tmp_path / "model", "--judge-report", tmp_path / "judge.json")
     cai("export", run, "--model", "sl_cai", *options)
     card = (tmp_path / "model/README.md").read_text()
-    assert "## Judge: Agreement with people" in card and "| j | 50 | 80% |" in card
+    assert "## Judge: Agreement with people" in card
+    assert "| reference, critique | 50 | 80% |" in card and "| other |" not in card
+    write_json(tmp_path / "judge.json", judged | {"judges": {"other": accuracy}})
+    options = ("--to", tmp_path / "other", "--judge-report", tmp_path / "judge.json")
+    done = cai("export", run, "--model", "sl_cai", *options, code=1)
+    assert "is not about the judge of the run, reference, but about other" in str(done.exception)
     (tmp_path / "notes.json").write_text(json.dumps({"judges": 3}))
     options = ("--to", tmp_path / "other", "--judge-report", tmp_path / "notes.json")
     done = cai("export", run, "--model", "sl_cai", *options, code=1)
