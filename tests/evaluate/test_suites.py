@@ -71,6 +71,10 @@ def test_follow_ups_are_asked_after_each_answer_and_a_prefix_begins_the_last():
     (begun,) = cases_of("one", prefix="Sure, here")
     (grade,) = run_suite(suite_of(REFUSAL), {"mine": model_of(reply)}, [begun])
     assert grade.answer == "Sure, here answer 1"
+    (both,) = cases_of("one", prefix="Sure, here", follow_ups=("two",))
+    (grade,) = run_suite(suite_of(REFUSAL), {"mine": model_of(reply)}, [both])
+    assert asked[-1] == ["one", "answer 1", "two"]
+    assert grade.answer == "Sure, here answer 3"
 
 
 def test_a_suite_with_a_judge_needs_one():
