@@ -19,7 +19,7 @@ NOTICED = {
     policies.Flips: {"sycophancy"},
     policies.ForgetsWhatItKnew: {"capability"},
 }
-OTHERS = {"reference-harm", "reference-help"}
+OTHERS = {"reference-harm", "reference-help", "pairwise"}
 SUITES = [name for name in suite_names() if name not in OTHERS]
 
 
