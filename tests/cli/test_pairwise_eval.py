@@ -128,3 +128,14 @@ def test_a_threshold_reads_the_interval(cai, folder):
     cai(*asked, "--fail-if", "pairwise:own_strong:make:win_rate.low < 0.5")
     failed = cai(*asked, "--fail-if", "pairwise:own_weak:make:win_rate < 0.5", code=1)
     assert "win_rate < 0.5" in failed.output
+
+
+def test_the_same_command_again_asks_nobody_and_writes_the_same(cai, folder):
+    asked = ("eval", "--prompts", "mine.jsonl", *ALL, JUDGE, "--out", "o")
+    assert "552 requests, 0 from the cache" in cai(*asked).output
+    files = [folder / "o" / name for name in ("records.jsonl", "results.json")]
+    first = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    assert "0 requests, 552 from the cache" in cai(*asked).output
+    assert [file.read_bytes() for file in files] == first
