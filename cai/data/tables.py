@@ -73,6 +73,8 @@ def _yaml(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _objects(path: Path, content: Any) -> Iterator[tuple[str, Row]]:
+    if isinstance(content, dict) and isinstance(content.get("examples"), list):
+        content = content["examples"]  # a task of BIG-bench
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise InputError([_no_rows(path, content)])
     for number, value in enumerate(values_of(path, content), start=1):
