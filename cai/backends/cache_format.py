@@ -61,6 +61,8 @@ def cache_key(fingerprint: str, rendered: str, request: Request) -> str:
     else:
         kind = "loglikelihood"
         values = {"options": request.options}
+        if request.whole:
+            values["whole"] = True
     values["answer_prefix"] = request.answer_prefix
     turns = [[message.role, message.content] for message in request.messages]
     return digest([fingerprint, rendered, turns, kind, values], 40)
@@ -79,7 +81,8 @@ def decode(key: str, kind: str, text: str, checksum: str) -> Response | None:
         return None
     values = json.loads(text)
     if kind == "option_logprobs":
-        return OptionLogprobs(**values | {"logprobs": tuple(values["logprobs"])})
+        lists = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
+        return OptionLogprobs(**values | lists)
     return clean_response(Completion(**values))
 
 

@@ -75,6 +75,9 @@ async def dispatch(
         InputError: If a server refuses the key or does not know the model.
         LimitReached: If the quota is used up.
     """
+    if isinstance(request, LoglikelihoodRequest) and request.whole:
+        response = failed(request, "a server gives no log-probability of a given text")
+        return Outcome(response, endpoints[0].url, is_fault=False)
     settings = endpoints[0].settings
     max_failures = (attempts or settings.attempts) * len(endpoints)
     failures, overloads, waited, reason = 0, 0, 0.0, "stopped"

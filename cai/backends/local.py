@@ -253,16 +253,21 @@ class LocalBackend:
         options_by_row: dict[tuple[int, ...], list[_ScoredOption]] = defaultdict(list)
         scores: dict[int, list[float | None]] = {}
         prompt_lengths: dict[int, int] = {}
+        option_lengths: dict[int, tuple[int, ...]] = {}
         for index, request in requests:
             prompt, options = self.format.options(
                 request.messages, request.options, request.answer_prefix
             )
+            if not request.whole and len({tokens[0] for tokens in options}) == len(options):
+                options = [tokens[:1] for tokens in options]  # enough to tell them apart
             longest = max(map(len, options))
             if len(prompt) + longest > self._context:
                 yield index, self._too_long(request, len(prompt), longest)
                 continue
             scores[index] = [None] * len(options)
             prompt_lengths[index] = len(prompt)
+            if request.whole:
+                option_lengths[index] = tuple(map(len, options))
             for number, tokens in enumerate(options):
                 options_by_row[(*prompt, *tokens[:-1])].append(
                     _ScoredOption(index, number, tuple(tokens))
@@ -273,7 +278,11 @@ class LocalBackend:
                 scores[option.request][option.option] = score
                 known = [value for value in scores[option.request] if value is not None]
                 if len(known) == len(scores[option.request]):
-                    response = OptionLogprobs(tuple(known), prompt_lengths[option.request])
+                    response = OptionLogprobs(
+                        tuple(known),
+                        prompt_lengths[option.request],
+                        option_tokens=option_lengths.get(option.request, ()),
+                    )
                     complete.append((option.request, response))
             yield from self._as_batch(complete)
 

@@ -59,11 +59,14 @@ class LoglikelihoodRequest:
         options: The texts to score, such as ``("A", "B")``.
         answer_prefix: How the next turn begins, such as ``"The answer is: ("``; the options
             continue it.
+        whole: Whether all tokens of an option are scored; otherwise only the first one, where the
+            first tokens tell the options apart. A server cannot score given texts.
     """
 
     messages: tuple[Message, ...]
     options: tuple[str, ...]
     answer_prefix: str = ""
+    whole: bool = False
 
 
 Request = GenerateRequest | LoglikelihoodRequest
@@ -106,6 +109,7 @@ class OptionLogprobs:
         tokens_out: Number of tokens that were generated for it, reasoning included.
         fallback: What the probabilities were read from instead of what was asked for, such as
             ``"1 sampled answer"``; empty if they are what was asked for.
+        option_tokens: Number of tokens of each option, if options were scored whole.
     """
 
     logprobs: tuple[float, ...]
@@ -115,6 +119,7 @@ class OptionLogprobs:
     reason: str = ""
     tokens_out: int = 0
     fallback: str = ""
+    option_tokens: tuple[int, ...] = ()
 
 
 Response = Completion | OptionLogprobs

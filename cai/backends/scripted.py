@@ -68,7 +68,9 @@ class ScriptedBackend:
             if self._score_options is None:
                 raise NotImplementedError(f"{self.fingerprint} has no function to score options")
             logprobs = self._score_options(request.messages, request.options)
-            return OptionLogprobs(tuple(map(float, logprobs)), tokens_in)
+            lengths = [len(option.split()) for option in request.options] if request.whole else []
+            scores = tuple(map(float, logprobs))
+            return OptionLogprobs(scores, tokens_in, option_tokens=tuple(lengths))
         if self._reply is None:
             raise NotImplementedError(f"{self.fingerprint} has no function to reply")
         text = self._reply(request.messages, request.seed)

@@ -98,6 +98,7 @@ def test_responses_do_not_depend_on_the_batch(request, fixture):
             assert standalone.logprobs == pytest.approx(batched.logprobs, abs=1e-4)
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize(
     "options",
     [
@@ -107,19 +108,20 @@ def test_responses_do_not_depend_on_the_batch(request, fixture):
         ("the red bike is here", "the blue boat"),
     ],
 )
-def test_option_logprobs_equal_a_plain_forward_pass(tiny, options):
+def test_option_logprobs_equal_a_plain_forward_pass(tiny, options, whole):
     backend = LocalBackend(tiny)
     model, tokenizer = backend.language_model
-    request = LoglikelihoodRequest(CONVERSATIONS[1], options)
+    request = LoglikelihoodRequest(CONVERSATIONS[1], options, whole=whole)
     (response,) = respond(backend, [request])
     prompt = tokenizer(backend.render(request), add_special_tokens=False).input_ids
     tokens = [tokenizer(f" {option}", add_special_tokens=False).input_ids for option in options]
-    first_tokens_differ = tokens[0][0] != tokens[1][0]
+    only_first = tokens[0][0] != tokens[1][0] and not whole
+    assert response.option_tokens == (tuple(map(len, tokens)) if whole else ())
     for option, value in zip(tokens, response.logprobs, strict=True):
         with torch.no_grad():
             logprobs = model(torch.tensor([prompt + option])).logits[0].log_softmax(-1)
         steps = [logprobs[len(prompt) - 1 + i, token].item() for i, token in enumerate(option)]
-        expected = steps[0] if first_tokens_differ else sum(steps)
+        expected = steps[0] if only_first else sum(steps)
         assert value == pytest.approx(expected, abs=1e-4)
 
 

@@ -81,6 +81,18 @@ def test_key_holds_the_options():
     assert len(keys) == 3
 
 
+def test_whole_options_have_a_key_and_lengths_of_their_own(tmp_path):
+    first = LoglikelihoodRequest(conversation("x"), ("No way", "Yes"))
+    whole = LoglikelihoodRequest(conversation("x"), ("No way", "Yes"), whole=True)
+    assert cache_key("f", "r", first) != cache_key("f", "r", whole)
+    backend = ScriptedBackend(score_options=lambda messages, options: (-1.0, -2.0))
+    with ResponseCache(tmp_path / "cache") as cache:
+        (written,) = cache.cached_model(backend)([whole])
+    with ResponseCache(tmp_path / "cache") as cache:
+        (read,) = cache.cached_model(backend)([whole])
+    assert read == written and read.option_tokens == (2, 1)
+
+
 def test_responses_are_the_same_from_the_cache(tmp_path):
     requests = [
         LoglikelihoodRequest(conversation("a"), ("x", "y")),

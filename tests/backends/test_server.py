@@ -37,6 +37,16 @@ def test_options_are_scored_by_the_first_token():
     assert backend.notes == []
 
 
+def test_given_texts_are_not_scored_by_a_server():
+    given = [LoglikelihoodRequest(conversation(f"{i}"), ("No, never.",), whole=True) for i in "ab"]
+    with FaultServer() as server:
+        responses = respond(server.backend(), given)
+    assert [(r.finish_reason, r.reason) for r in responses] == [
+        ("failed", "a server gives no log-probability of a given text")
+    ] * 2
+    assert len(server.requests) == PROBES
+
+
 def test_missing_capabilities_are_replaced_and_noted():
     with FaultServer(logprobs=False, seeds=False) as server:
         backend = server.backend()

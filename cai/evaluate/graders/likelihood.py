@@ -22,7 +22,9 @@ def grade(settings: Likelihood, grading: Grading) -> Iterator[Grade]:
     given = {case.id: str(case.facts.get(settings.answer) or "") for case in grading.cases}
     cases = [case for case in grading.cases if given[case.id].strip()]
     for name, model in grading.models.items():
-        requests = [LoglikelihoodRequest(c.prompt.messages, (given[c.id],)) for c in cases]
+        requests = [
+            LoglikelihoodRequest(c.prompt.messages, (given[c.id],), whole=True) for c in cases
+        ]
         responses = dict(zip((c.id for c in cases), model(requests), strict=True))
         for case in grading.cases:
             answer = Answer(name, case, _given(case, given[case.id], model))

@@ -296,8 +296,7 @@ class ChatFormat:
             answer_prefix: How the answer begins; the options continue it.
 
         Returns:
-            The prompt's token ids, and for each option the ids that tell it from the others: its
-            first token where the first tokens differ.
+            The prompt's token ids, and those of each option.
 
         Raises:
             InputError: If the tokenizer cannot tell two options apart.
@@ -312,8 +311,6 @@ class ChatFormat:
             shown, name = " and ".join(map(repr, options)), self.tokenizer.name_or_path
             reason = f"{name} has the same tokens for {shown}, so no verdict can be read"
             raise InputError([Problem("tokenizer", f"{reason}; choose another judge")])
-        if len({ids[0] for ids in option_ids}) == len(option_ids):
-            option_ids = [ids[:1] for ids in option_ids]
         return prompt_ids, option_ids
 
     def continued(self, text: str, *continuations: str) -> list[list[int]]:
