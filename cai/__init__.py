@@ -47,6 +47,8 @@ _MODULES = {
     "Principle": "cai.constitution",
     "load_constitution": "cai.constitution",
     "read_answers": "cai.data.answers",
+    "ChoiceQuestion": "cai.data.choices",
+    "read_choices": "cai.data.choices",
     "read_demonstrations": "cai.data.demonstrations",
     "read_pairs": "cai.data.pairs",
     "read_preferences": "cai.data.preferences",
@@ -67,6 +69,12 @@ _MODULES = {
     "prediction_powered": "cai.evaluate.judge_error",
     "rogan_gladen": "cai.evaluate.judge_error",
     "length_controlled": "cai.evaluate.length_control",
+    "choice_figures": "cai.evaluate.choice_figures",
+    "ChoiceResult": "cai.evaluate.choice_results",
+    "LetterLogprobs": "cai.evaluate.choice_methods",
+    "TextLogprobs": "cai.evaluate.choice_methods",
+    "ThoughtThenLetter": "cai.evaluate.choice_thoughts",
+    "score_choices": "cai.evaluate.choice_methods",
     "Grade": "cai.evaluate.grades",
     "run_suite": "cai.evaluate.suites",
     "suite_results": "cai.evaluate.suites",
@@ -134,6 +142,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from cai.data.answers import read_answers as read_answers
     from cai.data.cases import Case as Case
     from cai.data.cases import read_cases as read_cases
+    from cai.data.choices import ChoiceQuestion as ChoiceQuestion
+    from cai.data.choices import read_choices as read_choices
     from cai.data.demonstrations import read_demonstrations as read_demonstrations
     from cai.data.pairs import read_pairs as read_pairs
     from cai.data.preferences import read_preferences as read_preferences
@@ -145,6 +155,12 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from cai.errors import RunFailed as RunFailed
     from cai.evaluate.bradley_terry import Outcome as Outcome
     from cai.evaluate.bradley_terry import rate_models as rate_models
+    from cai.evaluate.choice_figures import choice_figures as choice_figures
+    from cai.evaluate.choice_methods import LetterLogprobs as LetterLogprobs
+    from cai.evaluate.choice_methods import TextLogprobs as TextLogprobs
+    from cai.evaluate.choice_methods import score_choices as score_choices
+    from cai.evaluate.choice_results import ChoiceResult as ChoiceResult
+    from cai.evaluate.choice_thoughts import ThoughtThenLetter as ThoughtThenLetter
     from cai.evaluate.grades import Grade as Grade
     from cai.evaluate.intervals import clustered_mean as clustered_mean
     from cai.evaluate.intervals import clustered_share as clustered_share

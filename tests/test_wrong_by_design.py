@@ -44,6 +44,24 @@ WRONG = {
         "torch.arange(attention_BL.shape[1], device=attention_BL.device).expand_as(attention_BL)",
         "models/test_decode.py -k left_padded",
     ),
+    "a letter is taken for the option in its place": (
+        "feedback/choices.py",
+        "shares[number] = share",
+        "shares[place] = share",
+        "evaluate/test_multiple_choice.py -k longer_wins",
+    ),
+    "the first of equally likely options is chosen": (
+        "evaluate/choice_figures.py",
+        "return len(set(best) & set(correct)) / len(best)",
+        "return float(best[0] in correct)",
+        "evaluate/test_multiple_choice.py -k exactly_one_half",
+    ),
+    "a given text is scored by its first token": (
+        "backends/local.py",
+        "if not request.whole and len(",
+        "if len(",
+        "evaluate/test_multiple_choice.py -k scored_whole",
+    ),
     "logits of the token itself": (
         "models/packing/layout.py",
         "sources += [prompt_end, *range(answer_start, answer_start + len(answer) - 1)]",

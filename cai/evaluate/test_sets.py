@@ -10,14 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-import torch
-
 from cai.errors import RunFailed
+from cai.evaluate.reward_scores import reward_scores
 from cai.evaluate.statistics import mean
-from cai.models.scalar import load_scalar_model
 from cai.records import Preference
-from cai.train.ppo.rewards import ensemble_paths
-from cai.train.reward.scoring import score_texts
 
 
 def check_test_sets(
@@ -44,8 +40,7 @@ def check_test_sets(
     for pair in pairs:
         texts.append((pair.comparison.prompt, pair.comparison.first))
         texts.append((pair.comparison.prompt, pair.comparison.second))
-    members = [score_texts(load_scalar_model(name), texts) for name in ensemble_paths(reward_name)]
-    scores = torch.stack(members).mean(0).view(-1, 2)
+    scores = reward_scores(reward_name, texts).view(-1, 2)
     leads: dict[str, list[float]] = defaultdict(list)
     for pair, (first, second) in zip(pairs, scores.tolist(), strict=True):
         if pair.p_first is not None and pair.p_first != 0.5:

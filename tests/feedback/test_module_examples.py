@@ -7,6 +7,7 @@ import pytest
 
 MODULES = (
     "cai.constitution",
+    "cai.evaluate.choice_methods",
     "cai.evaluate.suites",
     "cai.feedback.compare",
     "cai.feedback.judge",
