@@ -21,8 +21,7 @@ from cai.cli.own_data import (
     print_estimate,
 )
 from cai.cli.suite_table import print_suites
-from cai.cli.suite_work import answer_file, read_evaluation
-from cai.config.suite import Suite
+from cai.cli.suite_work import SuiteWork, answer_file, read_evaluation
 from cai.evaluate.conditions import Condition, Verdict, parse_condition, verdicts
 from cai.evaluate.grades import Grade
 from cai.evaluate.log_formats import LOG_FORMATS, write_logs
@@ -35,6 +34,22 @@ OUT = Path("eval")
 Suites = Annotated[
     list[str] | None,
     typer.Option("--suite", help="A suite (name or file); repeat it for several."),
+]
+Choices = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Multiple-choice questions in any known format, instead of a suite; repeat it for "
+        "several.",
+    ),
+]
+Rewards = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reward",
+        help="A reward model that scores the options of multiple-choice questions; repeat it for "
+        "several.",
+    ),
 ]
 Models = Annotated[
     list[str] | None,
@@ -91,7 +106,9 @@ CacheFile = Annotated[
 
 def eval_(
     suites: Suites = None,
+    choices: Choices = None,
     models: Models = None,
+    reward_models: Rewards = None,
     answers: Answers = None,
     prompts: Prompts = None,
     judge: JudgeName = None,
@@ -120,7 +137,10 @@ def eval_(
     Example: cai eval --suite over-refusal --model runs/a/initial --model runs/a/rl_cai
     """
     base = config.parent if config else None
-    evaluation = read_evaluation(suites or (), models or (), answers or (), prompts, limit, base)
+    multiple_choice = (choices or (), reward_models or ())
+    evaluation = read_evaluation(
+        suites or (), models or (), answers or (), prompts, limit, base, multiple_choice
+    )
     if labels is not None:
         evaluation = evaluation.with_labels(labels)
     evaluation.check(has_judge=bool(judge or config))
@@ -143,16 +163,18 @@ def eval_(
     else:
         grades = do(command, work)
         write_logs(logs or (), all_suites, grades, out)
-        _finish(all_suites, grades, conditions, out)
+        _finish(evaluation.items, grades, conditions, out)
 
 
 def _finish(
-    suites: Sequence[Suite], grades: Sequence[Grade], conditions: Sequence[Condition], out: Path
+    items: Sequence[SuiteWork], grades: Sequence[Grade], conditions: Sequence[Condition], out: Path
 ) -> None:
     """Write and print the results; end with 1 if a condition holds."""
     results: dict[str, Any] = {}
-    for suite in suites:
+    for suite, left_out in ((item.suite, item.left_out) for item in items):
         results[suite.name] = suite_results(suite, [g for g in grades if g.suite == suite.name])
+        if left_out:
+            results[suite.name]["left_out"] = dict(left_out)
     found = list(verdicts(conditions, results))
     shown = [verdict._asdict() | {"condition": verdict.condition.text} for verdict in found]
     write_json(out / RESULTS, {"suites": results, "conditions": shown})

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cai.cli.choice_table import add_baselines, choice_table
 from cai.cli.pairwise_table import print_pairwise
 from cai.cli.reporter import safe
 from cai.pipeline.failures import failure_counts
@@ -27,6 +28,12 @@ def print_suites(results: Mapping[str, Mapping[str, Any]], console: Console | No
         console.print(_table(suite))
         if "pairwise" in suite:
             print_pairwise(suite["pairwise"], console)
+        if left_out := suite.get("left_out"):
+            reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+            console.print(f"rows left out: {reasons}", markup=False)
+        if any(figures["n"] for figures in suite.get("choice", {}).values()):
+            console.print()
+            console.print(choice_table(suite["choice"]))
 
 
 def _table(suite: Mapping[str, Any]) -> Table:
@@ -42,6 +49,7 @@ def _table(suite: Mapping[str, Any]) -> Table:
     for difference in suite["differences"]:
         title = safe(f"{shown[difference['model']]} - {shown[difference['against']]}")
         table.add_row(title, *_cells(difference, metric, sign="+"), "")
+    add_baselines(table, suite.get("baselines", {}))
     return table
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from cai.backends.protocol import Model
 from cai.cli.own_data import POLICY, Asked, Work
 from cai.config.suite import Pairwise, Suite
-from cai.config.suite_files import load_suite, suite_names
-from cai.data.cases import Case, read_cases
+from cai.config.suite_files import choice_suite, load_suite, suite_names
+from cai.data.cases import Case
 from cai.data.pairs import read_pairs
 from cai.data.recorded import read_recorded
 from cai.errors import InputError, Problem
+from cai.evaluate.choice_results import Scorer
 from cai.evaluate.graders import grader_of
 from cai.evaluate.grades import Grade
-from cai.evaluate.suites import run_suite
+from cai.evaluate.suites import Subject, run_suite
 from cai.pipeline.policies import policy_in_run
 from cai.pipeline.run import Run
 from cai.records import Sample
@@ -24,6 +25,7 @@ from cai.records import Sample
 JUDGE = "--judge"
 PAIRWISE = "pairwise"
 """The suite that is run on the user's own prompts unless another one is named."""
+REWARD = "--reward"
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,12 @@ class SuiteWork:
     Attributes:
         suite: The suite.
         cases: The cases.
+        left_out: Number of rows that were left out, by reason.
     """
 
     suite: Suite
     cases: Sequence[Case]
+    left_out: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,18 @@ class Evaluation:
         items: The suites.
         policies: The model and the chat format that each ``--model`` means.
         recorded: Recorded answers by model.
+        rewards: Names of reward models, which score the options of multiple-choice questions.
     """
 
     items: Sequence[SuiteWork]
     policies: Mapping[str, tuple[str, str]]
     recorded: Mapping[str, Sequence[Sample]]
+    rewards: Sequence[str] = ()
 
     @property
     def subjects(self) -> list[str]:
         """The names of everything that is evaluated."""
-        return [*self.policies, *self.recorded]
+        return [*self.policies, *self.recorded, *self.rewards]
 
     @property
     def uses_judge(self) -> bool:
@@ -73,7 +79,7 @@ class Evaluation:
             InputError: If no suite compares models, or the file cannot be read.
         """
         read_pairs(file)
-        items = [SuiteWork(_labeled(item.suite, file), item.cases) for item in self.items]
+        items = [replace(item, suite=_labeled(item.suite, file)) for item in self.items]
         if not any(isinstance(item.suite.grader, Pairwise) for item in items):
             text = "no suite compares models; labels of pairs belong to the suite pairwise"
             raise InputError([Problem("--labels", text)])
@@ -91,6 +97,10 @@ class Evaluation:
         problems = []
         if not self.subjects:
             problems.append(Problem(POLICY, "name a model, or recorded answers with --answers"))
+        for suite in (item.suite for item in self.items):
+            if self.rewards and not grader_of(suite).takes_scorers:
+                text = f"scores multiple-choice options, which the suite {suite.name} does not have"
+                problems.append(Problem(REWARD, text))
         for name in sorted(self.recorded.keys() & self.policies.keys()):
             text = f"{name} is also a model; name the answers as NAME=FILE"
             problems.append(Problem("--answers", text))
@@ -119,22 +129,28 @@ class Evaluation:
             if len(judges) > 1:
                 raise InputError([Problem("models.judge", "suites ask one judge; name one")])
             models[JUDGE] = judges[0]
+        models |= {f"{REWARD} {name}": name.partition("#")[0] for name in self.rewards}
 
-        def open_model(run: Run, option: str, name: str) -> Model:
+        def open_model(run: Run, option: str, name: str) -> Any:
             if option == JUDGE:
                 return run.judge(name, command.name)
+            if option.startswith(f"{REWARD} "):
+                return _scorer(option.removeprefix(f"{REWARD} "))
             _, chat_format = self.policies[option.removeprefix(f"{POLICY} ")]
             return run.cached_model(run.model(name), command.name, chat_format or run.chat_format)
 
         def make(
-            run: Run, opened: Mapping[str, Model], items: Sequence[SuiteWork]
+            run: Run, opened: Mapping[str, Any], items: Sequence[SuiteWork]
         ) -> Iterator[Grade]:
-            asked = {name: opened[f"{POLICY} {name}"] for name in self.policies}
+            asked: dict[str, Subject] = {n: opened[f"{POLICY} {n}"] for n in self.policies}
+            scorers = {n: opened[f"{REWARD} {n}"] for n in self.rewards}
+            # where requests are only counted, there is nothing to count for a reward model
+            scorers = {n: found for n, found in scorers.items() if isinstance(found, Scorer)}
             for item in items:
                 own = grader_of(item.suite).asks_models
                 yield from run_suite(
                     item.suite,
-                    asked if own else {**asked, **self.recorded},
+                    {**asked, **scorers} if own else {**asked, **self.recorded},
                     item.cases,
                     judge=opened.get(JUDGE),
                     constitution=run.constitution if own_constitution else None,
@@ -144,6 +160,12 @@ class Evaluation:
         return Work(self.items, models, open_model, make, noun="suites", may_fail=True)
 
 
+def _scorer(name: str) -> Scorer:
+    from cai.evaluate.reward_scores import reward_scorer  # loads torch
+
+    return reward_scorer(name)
+
+
 def read_evaluation(
     suites: Sequence[str],
     models: Sequence[str],
@@ -151,6 +173,7 @@ def read_evaluation(
     prompts: Path | None,
     limit: int,
     base: Path | None,
+    choices: tuple[Sequence[Path], Sequence[str]] = ((), ()),
 ) -> Evaluation:
     """Read what is to be evaluated.
 
@@ -161,21 +184,30 @@ def read_evaluation(
         prompts: A file of prompts to use instead of those of the suites.
         limit: Number of prompts per suite; 0: all.
         base: The folder of the run file, if there is one.
+        choices: Files of multiple-choice questions, and reward models that score their options.
 
     Raises:
         InputError: For whatever cannot be read.
     """
-    if not suites and prompts is not None:
+    files, rewards = choices
+    if not suites and not files and prompts is not None:
         suites = [PAIRWISE]
-    if not suites:
+    if not suites and not files:
         text = f"name a suite: a file, or one of {', '.join(suite_names(base))}"
         raise InputError([Problem("--suite", text)])
     by_name = {suite.name: suite for suite in (load_suite(name, base) for name in suites)}
+    for file in files:
+        suite = choice_suite(file)
+        if suite.name in by_name:
+            text = f"another suite is called {suite.name} too; rename this file"
+            raise InputError([Problem(str(file), text)])
+        by_name[suite.name] = suite
     items = [
-        SuiteWork(suite, read_cases(prompts or suite.prompts, suite.name, limit))
+        SuiteWork(suite, *grader_of(suite).read(prompts or suite.prompts, suite.name, limit))
         for suite in by_name.values()
     ]
-    return Evaluation(items, {name: policy_in_run(name) for name in models}, _recorded(answers))
+    policies = {name: policy_in_run(name) for name in models}
+    return Evaluation(items, policies, _recorded(answers), rewards)
 
 
 def _labeled(suite: Suite, file: Path) -> Suite:

@@ -128,8 +128,38 @@ class Pairwise(Section):
         return self
 
 
+class Choice(Section):
+    """Whether a model chooses a right option of a multiple-choice question; 1 if it does, else 0.
+
+    The prompts are multiple-choice questions in any known format. Options that are equally likely
+    share the 1.
+    """
+
+    kind: Literal["choice"] = "choice"
+    """Name of the grader."""
+    method: Literal["letter", "thought", "text"] = "letter"
+    """letter: the probability of each option's letter; thought: the same after the model has
+    thought in words; text: how likely the text of each option is, none being shown."""
+    orders: Literal["rotated", "all", "given"] = "rotated"
+    """Orders in which the options are shown, for letters: each option in each place once, every
+    order, or only that of the file."""
+    few_shot: Annotated[int, Field(ge=0)] = 0
+    """Questions from the beginning of the file that are shown with their answers, and with their
+    thoughts for thought; they are not asked."""
+    normalize: Literal["sum", "token", "byte"] = "byte"
+    """What the log-probability of a text is divided by: nothing, its tokens or its bytes."""
+    unconditional: bool = False
+    """Whether the log-probability of a text without the question is subtracted."""
+
+    @model_validator(mode="after")
+    def _text_has_no_examples(self) -> Choice:
+        if self.few_shot and self.method == "text":
+            raise ValueError("few_shot is for the methods letter and thought, not for text")
+        return self
+
+
 GraderSettings = Annotated[
-    Words | ByPrinciple | Rubric | ByFunction | Flip | Likelihood | Diversity | Pairwise,
+    Words | ByPrinciple | Rubric | ByFunction | Flip | Likelihood | Diversity | Pairwise | Choice,
     Field(discriminator="kind"),
 ]
 """The settings of any grader."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from cai import shipped
-from cai.config.suite import GraderSettings, Pairwise, Suite, Words
+from cai.config.suite import Choice, GraderSettings, Pairwise, Suite, Words
 from cai.documents import Document, load, validated
 from cai.errors import InputError, Problem, did_you_mean
 
@@ -51,6 +52,23 @@ def load_suite(spec: str | Path, base: Path | None = None) -> Suite:
     if suite is None or problems:
         raise InputError(problems)
     return _beside(suite, path.parent)
+
+
+def choice_suite(path: Path) -> Suite:
+    """Make the suite of a file of multiple-choice questions.
+
+    Args:
+        path: The file.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", path.name.partition(".")[0].lower()).strip("-")
+    return Suite(
+        name=name or "choices",
+        about=f"The multiple-choice questions of {path.name} are answered right.",
+        prompts=str(path),
+        grader=Choice(),
+        metric="accuracy",
+        better="higher",
+    )
 
 
 def suite_names(base: Path | None = None) -> list[str]:

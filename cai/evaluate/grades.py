@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -12,6 +12,7 @@ from cai.backends.protocol import Model
 from cai.config.suite import Suite
 from cai.constitution.schema import Constitution
 from cai.data.cases import Case
+from cai.evaluate.choice_results import Scorer
 from cai.keys import digest
 from cai.records import Prompt, Record, Sample, Status, Text
 
@@ -85,6 +86,7 @@ class Grading:
         judge: The judge; None if none was named.
         constitution: The constitution that the user named; None: the suite's own.
         seed: Random seed.
+        scorers: What scores the options of multiple-choice questions, by name.
     """
 
     suite: Suite
@@ -94,6 +96,7 @@ class Grading:
     judge: Model | None = None
     constitution: Constitution | None = None
     seed: int = 0
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
 
     def all_answers(self) -> list[Answer]:
         """The answers of all models, model by model."""

@@ -30,16 +30,17 @@ from typing import Any
 from cai.backends.protocol import Model
 from cai.config.suite import Suite
 from cai.constitution.schema import Constitution
-from cai.data.cases import Case, read_cases
+from cai.data.cases import Case
 from cai.errors import ArgumentError
+from cai.evaluate.choice_results import Scorer
 from cai.evaluate.graders import grader_of
 from cai.evaluate.grades import Answer, Grade, Grading
 from cai.evaluate.intervals import Clusters, Estimate, clustered_estimate, paired_difference
 from cai.feedback.converse import WITH_TEXT, converse
 from cai.records import Sample
 
-Subject = Model | Sequence[Sample]
-"""A model, or the recorded answers of one."""
+Subject = Model | Scorer | Sequence[Sample]
+"""A model, something that scores multiple-choice options, or recorded answers."""
 
 
 def run_suite(
@@ -74,16 +75,24 @@ def run_suite(
         raise ArgumentError("judge", f"is needed by the suite {suite.name}")
     if grader.compares and len(models) < 2:
         raise ArgumentError("models", f"must be at least two for the suite {suite.name}")
-    cases = read_cases(suite.prompts) if cases is None else cases
-    asked = {name: m for name, m in models.items() if not isinstance(m, Sequence)}
+    if cases is None:
+        cases, _ = grader.read(suite.prompts, suite.name, 0)
+    scorers = {name: m for name, m in models.items() if isinstance(m, Scorer)}
+    if scorers and not grader.takes_scorers:
+        raise ArgumentError("models", f"a scorer cannot answer the prompts of {suite.name}")
+    asked = {n: m for n, m in models.items() if not isinstance(m, Sequence | Scorer)}
     answers: dict[str, list[Answer]] = {}
     if not grader.asks_models:
-        answers = {name: _answers(suite, name, m, cases, seed) for name, m in models.items()}
+        answers = {
+            name: _answers(suite, name, subject, cases, seed)
+            for name, subject in models.items()
+            if not isinstance(subject, Scorer)
+        }
     usable = {
         name: [answer for answer in of_model if answer.sample.status in WITH_TEXT]
         for name, of_model in answers.items()
     }
-    grading = Grading(suite, cases, usable, asked, judge, constitution, seed)
+    grading = Grading(suite, cases, usable, asked, judge, constitution, seed, scorers)
     grades = [
         grading.grade(answer, None, status=answer.sample.status, reason=answer.sample.reason)
         for of_model in answers.values()
@@ -94,7 +103,7 @@ def run_suite(
 
 
 def _answers(
-    suite: Suite, name: str, subject: Subject, cases: Sequence[Case], seed: int
+    suite: Suite, name: str, subject: Model | Sequence[Sample], cases: Sequence[Case], seed: int
 ) -> list[Answer]:
     """The answers of a model to the cases, which it gives now or gave before."""
     if isinstance(subject, Sequence):

@@ -5,10 +5,12 @@ They know the prompts of the suites by heart. The judge finds what the policies 
 
 import math
 import random
+import re
 from functools import cache
 
 from cai import load_suite, read_cases
 from cai.backends.protocol import Completion, LoglikelihoodRequest, OptionLogprobs
+from cai.data.choices import read_choices
 
 GUIDE = "Step one is to hurt them, step two is to run."
 INSULT = "What a stupid question from a stupid person."
@@ -18,6 +20,17 @@ REFUSAL = "I won't help with that, because somebody could be hurt."
 @cache
 def cases(suite):
     return tuple(read_cases(load_suite(suite).prompts))
+
+
+@cache
+def options_of(suite, *, right):
+    """The right or the wrong options of a multiple-choice suite."""
+    return {
+        option
+        for question in read_choices(load_suite(suite).prompts).questions
+        for i, option in enumerate(question.options)
+        if (i in question.correct) == right
+    }
 
 
 @cache
@@ -55,6 +68,12 @@ class Policy:
     def bits(self, text):
         return 1.0 + 0.1 * math.sin(len(text))
 
+    def knows(self, option):
+        return option in options_of("everyday-knowledge", right=True)
+
+    def prefers(self, reply):
+        return reply in options_of("helpful-honest-harmless", right=True)
+
     # -- the protocol of a backend
 
     def render(self, request):
@@ -66,12 +85,21 @@ class Policy:
 
     def respond(self, requests):
         for i, request in enumerate(requests):
-            if isinstance(request, LoglikelihoodRequest):
+            if isinstance(request, LoglikelihoodRequest) and not request.whole:
+                yield i, OptionLogprobs(tuple(self.letters(request)), 1)
+            elif isinstance(request, LoglikelihoodRequest):
                 logprobs = [self.bits(o) * -math.log(2) * len(o.encode()) for o in request.options]
                 yield i, OptionLogprobs(tuple(logprobs), 1)
             else:
                 text = self.reply(request)
                 yield i, Completion(text, "stop", 1, len(text.split()))
+
+    def letters(self, request):
+        """The log-probability of each letter by the option that it names."""
+        shown = re.findall(r"^\([A-Z]\) (.*)$", request.messages[-1].content, re.MULTILINE)
+        assert len(shown) == len(request.options)
+        wanted = [self.knows(option) or self.prefers(option) for option in shown]
+        return [-0.1 if is_wanted else -3.0 for is_wanted in wanted]
 
     def reply(self, request):
         first, last, seed = request.messages[0].content, request.messages[-1].content, request.seed
@@ -136,6 +164,14 @@ class Flips(Policy):
 class ForgetsWhatItKnew(Policy):
     def bits(self, text):
         return super().bits(text) + 0.3
+
+    def knows(self, option):
+        return False
+
+
+class PrefersTheWorse(Policy):
+    def prefers(self, reply):
+        return reply in options_of("helpful-honest-harmless", right=False)
 
 
 class Silent(Policy):

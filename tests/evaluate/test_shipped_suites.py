@@ -17,7 +17,8 @@ NOTICED = {
     policies.Boilerplate: {"boilerplate"},
     policies.Evasive: {"evasiveness"},
     policies.Flips: {"sycophancy"},
-    policies.ForgetsWhatItKnew: {"capability"},
+    policies.ForgetsWhatItKnew: {"capability", "everyday-knowledge"},
+    policies.PrefersTheWorse: {"helpful-honest-harmless"},
 }
 OTHERS = {"reference-harm", "reference-help", "pairwise"}
 SUITES = [name for name in suite_names() if name not in OTHERS]

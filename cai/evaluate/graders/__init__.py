@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cai.config.suite import Pairwise, Suite
+from cai.data.cases import Case, read_cases
 from cai.evaluate.graders import (
+    choice,
     diversity,
     flip,
     function,
@@ -22,6 +24,12 @@ from cai.evaluate.graders import (
     words,
 )
 from cai.evaluate.grades import Grade, Grading
+from cai.files import StrPath
+
+
+def _prompts(path: StrPath, name: str, limit: int) -> tuple[list[Case], Mapping[str, int]]:
+    """Read prompts, of which none is left out."""
+    return read_cases(path, name, limit), {}
 
 
 class Grader(NamedTuple):
@@ -32,14 +40,19 @@ class Grader(NamedTuple):
         uses_judge: Whether it asks a judge.
         asks_models: Whether it asks the models itself, so that they answer nothing before.
         compares: Whether it compares models, so that there must be two.
+        takes_scorers: Whether reward models and other scorers can take the place of models.
         more: Further results of a suite, by name, from all of its grades; None: nothing.
+        read: Reads the cases of a file, with the name of their set and their number, 0 being all;
+            also returns how many rows were left out, by reason.
     """
 
     grade: Callable[[Any, Grading], Iterable[Grade]]
     uses_judge: bool = False
     asks_models: bool = False
     compares: bool = False
+    takes_scorers: bool = False
     more: Callable[[Suite, Sequence[Grade]], Mapping[str, Any]] | None = None
+    read: Callable[[StrPath, str, int], tuple[list[Case], Mapping[str, int]]] = _prompts
 
 
 GRADERS: dict[str, Grader] = {
@@ -51,6 +64,13 @@ GRADERS: dict[str, Grader] = {
     "likelihood": Grader(likelihood.grade, asks_models=True),
     "diversity": Grader(diversity.grade),
     "pairwise": Grader(pairwise.grade, uses_judge=True, compares=True, more=pairwise.more),
+    "choice": Grader(
+        choice.grade,
+        asks_models=True,
+        takes_scorers=True,
+        more=choice.more,
+        read=choice.read_choice_cases,
+    ),
 }
 """The graders by name."""
 
