@@ -55,13 +55,14 @@ def lab(
         text = f"there is no such experiment{did_you_mean(experiment, EXPERIMENTS)}"
         raise InputError([Problem(experiment, text)])
     wanted = _cases(bias or [], strength or [], seeds, all_cases=all_cases)
+    path = config or shipped.folder("examples") / "lab.yaml"
     if not table:
         if not wanted:
             raise InputError("name a bias, such as --bias length, or ask for --all")
-        run_pipeline(
-            config or shipped.folder("examples") / "lab.yaml", run, Options(until="reward")
-        )
-    _do_and_print(run_folder(run), [] if table else wanted)
+        run_pipeline(path, run, Options(until="reward"))
+    # thresholds may be edited after the runs, so they are those of the file
+    thresholds = load_config(path).monitor.onset
+    _do_and_print(run_folder(run), [] if table else wanted, thresholds)
 
 
 def _cases(
@@ -92,21 +93,20 @@ def _check_biases(biases: Sequence[str]) -> None:
         raise InputError(problems)
 
 
-def _do_and_print(folder: Path, wanted: Sequence[Case]) -> None:
+def _do_and_print(folder: Path, wanted: Sequence[Case], thresholds: Onset) -> None:
     """Do the cases that have no row yet, and print the tables of all rows."""
     from cai.lab.cases import append_row, missing, read_rows
     from cai.lab.hack import Laboratory
 
-    config = load_config(folder / "config.yaml")
     with TerminalReporter() as reporter:
-        laboratory = Laboratory(folder, config, reporter)
+        laboratory = Laboratory(folder, load_config(folder / "config.yaml"), reporter)
         rows = read_rows(laboratory.table, laboratory.digest)
         left = missing(wanted, rows)
         for number, case in enumerate(left, start=1):
             reporter.info(f"{number} of {len(left)}: {case.name}")
             rows.append(laboratory.run(case))
             append_row(laboratory.table, rows[-1])
-    _print_tables(rows, config.monitor.onset)
+    _print_tables(rows, thresholds)
 
 
 def _print_tables(rows: Sequence[Row], settings: Onset) -> None:

@@ -143,6 +143,13 @@ def test_outcome_of_a_made_run():
     assert (late.onsets, late.caught) == ({"kl": 6}, False)
 
 
+def test_a_dip_from_which_a_policy_recovers_is_no_fall():
+    settings = OFF.model_copy(update={"window": 2, "baseline_updates": 2})
+    row = made_row("length", [0.8, 0.2, 0.2, 0.8, 0.8, 0.3, 0.3], [0] * 7)
+    assert outcome(row, settings).fell == 6
+    assert outcome({**row, "updates": row["updates"][:5]}, settings).fell is None
+
+
 def test_detectors_count_alarms_and_catches():
     settings = OFF.model_copy(update={"kl": 10.0, "window": 2, "baseline_updates": 2})
     rows = [
@@ -204,6 +211,7 @@ def test_the_table_is_printed_from_the_rows(base, monkeypatch, capsys):
     (base / "lab/hack.jsonl").write_text(
         "".join(json.dumps(row | {"digest": "d"}) + "\n" for row in rows)
     )
-    command._do_and_print(base, [])
+    command._do_and_print(base, [], OFF.model_copy(update={"kl": 20.0}))
     printed = capsys.readouterr().out
+    assert "kl 4" in printed, "the signal of the second run, and when"
     assert "1 honest runs, 1 with a bias, 0 of them hacked" in printed
