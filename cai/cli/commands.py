@@ -66,6 +66,10 @@ GROUPS: dict[str, dict[str, Command]] = {
             "cai.cli.inspect:inspect", "Try a model and show what will be done with it"
         ),
         "report": Command("cai.cli.report:report", "Write the report of a run as one HTML file"),
+        "studio": Command(
+            "cai.cli.studio:studio",
+            "Read runs in the browser: revisions, labels and their evidence",
+        ),
         "audit": Command("cai.cli.audit:audit", "Show the quality of the labels of a run"),
         "lab": Command("cai.cli.lab:lab", "Study reward hacking with a known cause"),
         "influence": Command(

@@ -61,7 +61,7 @@ def is_own_host(header: str) -> bool:
     The port may be that of the user's own tunnel, so it is not compared.
     """
     match = _HOST.fullmatch(header)
-    if match is None or int(match[2] or 80) > 65_535:  # noqa: PLR2004
+    if match is None or int(match[2] or 80) > 65_535:
         return False
     is_bare_ipv6 = ":" in match[1] and not match[1].startswith("[")
     return not is_bare_ipv6 and is_loopback(match[1])

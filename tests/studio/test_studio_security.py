@@ -24,7 +24,15 @@ def client():
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "LocalHost:8765", "127.0.0.1", "127.0.0.1:1", "127.4.5.6:8765", "[::1]:8765", "[::1]"],
+    [
+        "localhost",
+        "LocalHost:8765",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "127.4.5.6:8765",
+        "[::1]:8765",
+        "[::1]",
+    ],
 )
 def test_names_of_this_machine(host, client):
     assert is_own_host(host)
@@ -79,7 +87,9 @@ def scope_of(headers, path="/", method="GET"):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("hosts", [[], [b"localhost", b"localhost"], [b"localhost", b"evil.example"]])
+@pytest.mark.parametrize(
+    "hosts", [[], [b"localhost", b"localhost"], [b"localhost", b"evil.example"]]
+)
 async def test_a_missing_or_repeated_host_is_refused(hosts):
     sent = []
 

@@ -1,0 +1,47 @@
+"""The studio as a web application: pages, static files, and the guard in front of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from cai.studio.library import Library
+from cai.studio.pages import FAILURES, Pages
+from cai.studio.security import Guard
+
+_HERE = Path(__file__).parent
+STATIC = {
+    "style.css": _HERE.parent / "report" / "style.css",
+    "studio.css": _HERE / "static" / "studio.css",
+    "studio.js": _HERE / "static" / "studio.js",
+    "htmx.js": _HERE / "static" / "htmx-2.0.11.d6fdc75f204e6bde.min.js",
+    "icon.svg": _HERE / "static" / "icon.svg",
+}
+"""The static files by name; nothing else is served from disk. htmx has its SHA-256 in its name."""
+
+
+def build_app(library: Library, token: str, name: str) -> Guard:
+    """Make the application.
+
+    Args:
+        library: The runs that it shows.
+        token: The secret that lets the user's browser in.
+        name: What tells its cookie from that of another studio on this machine: its port.
+    """
+    pages = Pages(library)
+    static = Route("/static/{name}", _static, methods=["GET"])
+    handlers = dict.fromkeys(FAILURES, pages.failed)
+    app = Starlette(routes=[static, *pages.routes()], exception_handlers=handlers)
+    return Guard(app, token, name)
+
+
+def _static(request: Request) -> Response:
+    path = STATIC.get(request.path_params["name"])
+    if path is None:
+        raise HTTPException(404, "no such file")
+    return FileResponse(path, headers={"Cache-Control": "max-age=3600"})

@@ -1,0 +1,284 @@
+"""The pages of the studio: each answers one address, and all of them only read."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from cai.cleaning import clean
+from cai.errors import CaiError
+from cai.records import Comparison, Preference, Prompt, Record, Revision, Sample
+from cai.report.tables import number, percent
+from cai.studio import overview, texts
+from cai.studio.evidence import is_edited, verdicts
+from cai.studio.library import Library, StudioRun
+from cai.studio.query import MARKS, PAGE, Filters, Found
+
+TEMPLATES = {
+    Prompt: "prompt",
+    Sample: "sample",
+    Revision: "revision",
+    Comparison: "comparison",
+    Preference: "label",
+}
+"""The template of each kind of record."""
+MAX_FILTER = 500
+"""Characters of a filter in an address that are read."""
+
+
+class Pages:
+    """Answers the addresses of the pages.
+
+    Args:
+        library: The runs.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._templates = _environment()
+
+    def routes(self) -> list[Route]:
+        """The addresses and what answers each."""
+        answers: dict[str, Callable[[Request], Response]] = {
+            "/": self.runs,
+            "/run/{run}/": self.overview,
+            "/run/{run}/progress": self.progress,
+            "/run/{run}/plot/{name}.svg": self.plot,
+            "/run/{run}/{stage}": self.records,
+            "/run/{run}/{stage}/record": self.record,
+            "/run/{run}/{stage}/record.json": self.record_json,
+            "/run/{run}/{stage}/text": self.text,
+        }
+        return [Route(path, answer, methods=["GET"]) for path, answer in answers.items()]
+
+    def runs(self, _: Request) -> Response:
+        """List the runs; the overview if there is only one."""
+        runs = list(self._library.runs.values())
+        if len(runs) == 1:
+            return RedirectResponse(address(runs[0]), status_code=303)
+        return self._page("runs", runs=runs)
+
+    def overview(self, request: Request) -> Response:
+        """A run: its stages, what they measured, and what went wrong."""
+        run = self._run(request)
+        figures = overview.figures(run)
+        return self._page("overview", run=run, figures=figures, **self._progress(run))
+
+    def progress(self, request: Request) -> Response:
+        """The part of the overview that changes while a run goes on."""
+        run = self._run(request)
+        return self._page("progress", run=run, **self._progress(run))
+
+    def plot(self, request: Request) -> Response:
+        """A figure of the report, as an image."""
+        image = overview.plot(self._run(request), request.path_params["name"])
+        if not image:
+            raise HTTPException(404, "there is no such figure yet")
+        policy = "default-src 'none'; style-src 'unsafe-inline'"
+        headers = {"Content-Security-Policy": policy}
+        return Response(image, media_type="image/svg+xml", headers=headers)
+
+    def records(self, request: Request) -> Response:
+        """The records of a stage that fit the filters, one page of them."""
+        run, stage = self._run(request), self._stage(request)
+        filters = filters_of(request.query_params)
+        with run.query(stage) as (index, query):
+            count = query.count(filters)
+            last = max(1, -(-count // PAGE))
+            page = min(max(1, _whole(request.query_params.get("page", ""))), last)
+            found = query.page(filters, page)
+            choices = run.choices(stage, query)
+            damaged = query.damaged()
+        done, size = index.progress()
+        return self._page(
+            "records",
+            **self._around(run, stage, filters),
+            count=count,
+            page=page,
+            last=last,
+            found=found,
+            choices=choices,
+            damaged=damaged,
+            indexed=done / size if size else 1.0,
+        )
+
+    def record(self, request: Request) -> Response:
+        """One record with everything that is known of it."""
+        run, stage = self._run(request), self._stage(request)
+        filters = filters_of(request.query_params)
+        row, record, same = self._record(request)
+        with run.query(stage) as (_, query):
+            before, after = query.neighbours(filters, row["line"])
+        return self._page(
+            f"record_{TEMPLATES[type(record)]}",
+            **self._around(run, stage, filters),
+            row=row,
+            record=record,
+            whole=lambda part: address(
+                run, stage, "text", id=row["id"], line=row["line"], part=part
+            ),
+            same=same,
+            before=before,
+            after=after,
+            constitution=run.constitution,
+            verdicts=verdicts(record, run.constitution) if isinstance(record, Preference) else (),
+            p_people=run.people().get(row["pair"]),
+        )
+
+    def record_json(self, request: Request) -> Response:
+        """One record as JSON."""
+        _, record, _ = self._record(request)
+        values = record.model_dump(mode="json")
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        return Response(text, media_type="application/json")
+
+    def text(self, request: Request) -> Response:
+        """One text of a record, whole."""
+        _, record, _ = self._record(request)
+        text = text_of(record, request.query_params.get("part", ""))
+        if text is None:
+            raise HTTPException(404, "the record has no such text")
+        return PlainTextResponse(texts.visible(text))
+
+    def failed(self, _: Request, error: Exception) -> Response:
+        """Say in a page what is wrong."""
+        status, text = 500, str(error)
+        if isinstance(error, HTTPException):
+            status, text = error.status_code, error.detail
+        if isinstance(error, sqlite3.DatabaseError):
+            status, text = 503, "The index of these records is being built. This page waits for it."
+        return self._page("failed", status_code=status, text=text, waits=status == 503)
+
+    def _page(self, name: str, status_code: int = 200, **values: Any) -> Response:
+        template = self._templates.get_template(f"{name}.html.jinja")
+        body = template.render(runs_open=len(self._library.runs), **values)
+        # what a template may write but UTF-8 cannot hold is replaced, not an error
+        return HTMLResponse(clean(body), status_code)
+
+    def _progress(self, run: StudioRun) -> dict[str, Any]:
+        return {"stages": overview.stage_rows(run), "is_working": run.is_working()}
+
+    def _around(self, run: StudioRun, stage: str, filters: Filters) -> dict[str, Any]:
+        """What the pages of a stage have in common."""
+        tabs = run.counts(Filters(text=filters.text))
+        return {"run": run, "stage": stage, "filters": filters, "tabs": tabs}
+
+    def _run(self, request: Request) -> StudioRun:
+        run = self._library.runs.get(request.path_params["run"])
+        if run is None:
+            raise HTTPException(404, "no such run is open")
+        return run
+
+    def _stage(self, request: Request) -> str:
+        stage = str(request.path_params["stage"])
+        if stage not in self._run(request).stages():
+            raise HTTPException(404, "the run has no records of such a stage")
+        return stage
+
+    def _record(self, request: Request) -> tuple[Found, Record, list[Found]]:
+        """The record that an address names, and all records with its id."""
+        query, stage = request.query_params, self._stage(request)
+        with self._run(request).query(stage) as (index, db):
+            same = db.with_id(query.get("id", ""))
+        line = _whole(query.get("line", ""))
+        row = next((one for one in same if one["line"] == line), same[0] if same else None)
+        if row is None:
+            raise HTTPException(404, "there is no record with this id; its stage was done again")
+        try:
+            record = index.kind.model_validate_json(index.read(row["offset"], row["length"]))
+        except ValidationError:
+            raise HTTPException(503, "the record was replaced a moment ago; reload") from None
+        if clean(str(getattr(record, "id", ""))) != row["id"]:
+            raise HTTPException(503, "the record was replaced a moment ago; reload")
+        return row, record, same
+
+
+def filters_of(query: Any) -> Filters:
+    """Read the filters of an address.
+
+    Args:
+        query: Its parameters; those that are no filters are left out.
+    """
+    names = ("principle", "set", "status", "source")
+    values = {name: query.get(name, "")[:MAX_FILTER] for name in names}
+    marks = tuple(mark for mark in MARKS if mark in query.getlist("mark"))
+    return Filters(text=query.get("q", "")[:MAX_FILTER], marks=marks, **values)
+
+
+def address(run: StudioRun, *parts: str, filters: Filters | None = None, **query: Any) -> str:
+    """Write the address of a page.
+
+    Args:
+        run: The run.
+        *parts: The parts of the path below that of the run.
+        filters: Filters that the page keeps.
+        **query: More parameters; an empty one is left out.
+    """
+    path = "/".join(["/run", run.key, *parts]) if parts else f"/run/{run.key}/"
+    pairs = [(name, str(value)) for name, value in query.items() if value not in ("", None)]
+    if filters is not None:
+        known = {"q": filters.text, "principle": filters.principle, "set": filters.set}
+        known |= {"status": filters.status, "source": filters.source}
+        pairs += [(name, value) for name, value in known.items() if value]
+        pairs += [("mark", mark) for mark in filters.marks]
+    return quote(path) + (f"?{urlencode(pairs)}" if pairs else "")
+
+
+def text_of(record: Record, part: str) -> str | None:
+    """Find a text in a record.
+
+    Args:
+        record: The record.
+        part: Where it is, such as ``steps.0.critique``.
+
+    Returns:
+        None if there is no text.
+    """
+    value: Any = record.model_dump(mode="json")
+    for name in part.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value if isinstance(value, str) else None
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else 0
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "pages"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"percent": percent, "number": number}
+    environment.globals |= {
+        "address": address,
+        "differences": texts.differences,
+        "is_edited": is_edited,
+        "marks": MARKS,
+        "max_shown": texts.MAX_SHOWN,
+        "pieces": texts.pieces,
+    }
+    return environment
+
+
+FAILURES: tuple[type[Exception], ...] = (HTTPException, CaiError, sqlite3.DatabaseError)
+"""The errors that a page explains."""

@@ -1,0 +1,170 @@
+"""Find records in the index of a stage: filters, full text, counts, neighbours."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cai.studio.rows import COLUMNS, spaced
+
+PAGE = 50
+"""Records on one page of a list."""
+MARKS = {
+    "changed": "revision differs from the draft",
+    "order_flip": "verdict flips with the order",
+    "near_tie": "near tie",
+    "disagree": "judge and people disagree",
+    "held_out": "held-out prompt",
+    "unusable": "status is not ok",
+}
+"""What a record can be marked by, with a title for people."""
+_MARK_CONDITIONS = {
+    "changed": "changed = 1",
+    "order_flip": "order_flip = 1",
+    "near_tie": "near_tie = 1",
+    "disagree": "EXISTS (SELECT 1 FROM temp.people AS person WHERE person.pair = records.pair"
+    " AND (person.p_first - 0.5) * (records.p_first - 0.5) < 0)",
+    "held_out": "held_out = 1",
+    "unusable": "status != 'ok'",
+}
+_EQUAL = {"set": "prompt_set", "status": "status", "source": "source"}
+_WORD = re.compile(r'"([^"]*)"|(\S+)')
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which records of a stage are wanted; an empty value wants all.
+
+    Attributes:
+        text: Words and quoted phrases, all of which are in the record.
+        principle: A principle that it was made by.
+        set: The set of its prompt.
+        status: Its status.
+        source: Where it comes from: the model, or for a label ``ai`` or ``human``.
+        marks: Some of ``MARKS``, all of which it has.
+    """
+
+    text: str = ""
+    principle: str = ""
+    set: str = ""
+    status: str = ""
+    source: str = ""
+    marks: tuple[str, ...] = ()
+
+    def where(self) -> tuple[str, list[str]]:
+        """The condition in SQL, and the values of its placeholders."""
+        conditions, values = ["1"], list[str]()
+        for name, column in _EQUAL.items():
+            if getattr(self, name):
+                conditions.append(f"{column} = ?")
+                values.append(getattr(self, name))
+        if self.principle:
+            conditions.append("line IN (SELECT line FROM principles WHERE principle = ?)")
+            values.append(self.principle)
+        conditions += [_MARK_CONDITIONS[mark] for mark in self.marks if mark in _MARK_CONDITIONS]
+        if phrase := match_phrase(self.text):
+            conditions.append("line IN (SELECT rowid FROM texts WHERE texts MATCH ?)")
+            values.append(phrase)
+        return " AND ".join(conditions), values
+
+
+def match_phrase(text: str) -> str:
+    """Write what a person searches in the language of SQLite, so that nothing in it is an operator.
+
+    Args:
+        text: Words and quoted phrases. The last word may be the beginning of one.
+    """
+    found = [quoted or word for quoted, word in _WORD.findall(text)]
+    phrases = [spaced(part.replace('"', " ").replace("\0", " ")) for part in found]
+    known = [f'"{phrase}"' for phrase in phrases if any(c.isalnum() for c in phrase)]
+    if known and not text.rstrip().endswith('"') and not text.endswith(" "):
+        known[-1] += "*"
+    return " ".join(known)
+
+
+class Found(dict[str, Any]):
+    """A record in the index, by the names of ``COLUMNS``."""
+
+
+class Query:
+    """Questions to the index of a stage.
+
+    Args:
+        db: The index, open for reading.
+        people: The label of people for each comparison that has one: the probability that its
+            first answer is better.
+    """
+
+    def __init__(self, db: sqlite3.Connection, people: Mapping[str, float]) -> None:
+        self._db = db
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("CREATE TEMP TABLE people (pair PRIMARY KEY, p_first)")
+        db.executemany("INSERT INTO temp.people VALUES (?, ?)", people.items())
+
+    def count(self, filters: Filters) -> int:
+        """Count the records that are wanted."""
+        condition, values = filters.where()
+        return int(self._one(f"SELECT count(*) FROM records WHERE {condition}", values)[0])
+
+    def page(self, filters: Filters, number: int) -> list[Found]:
+        """One page of the records that are wanted, in the order of their file.
+
+        Args:
+            filters: Which are wanted.
+            number: The page, from 1.
+        """
+        condition, values = filters.where()
+        place = f"ORDER BY line LIMIT {PAGE} OFFSET {PAGE * (number - 1)}"
+        return self._found(f"WHERE {condition} {place}", values)
+
+    def with_id(self, name: str) -> list[Found]:
+        """The records with an id; several only if the file is not one that a stage wrote."""
+        return self._found("WHERE id = ? ORDER BY line LIMIT 100", [name])
+
+    def neighbours(self, filters: Filters, line: int) -> tuple[Found | None, Found | None]:
+        """The records before and after a line among those that are wanted.
+
+        Args:
+            filters: Which are wanted.
+            line: The number of the line.
+        """
+        condition, values = filters.where()
+        before = f"WHERE {condition} AND line < ? ORDER BY line DESC LIMIT 1"
+        after = f"WHERE {condition} AND line > ? ORDER BY line LIMIT 1"
+        found = [self._found(where, [*values, str(line)]) for where in (before, after)]
+        return (found[0] or [None])[0], (found[1] or [None])[0]
+
+    def choices(self) -> dict[str, dict[str, int]]:
+        """The values that each filter can have, with the number of records that have them."""
+        found = {
+            name: self._counts(
+                f"SELECT {column}, count(*) FROM records WHERE {column} IS NOT NULL AND "  # noqa: S608
+                f"{column} != '' GROUP BY 1 ORDER BY 2 DESC LIMIT 200"
+            )
+            for name, column in _EQUAL.items()
+        }
+        found["principle"] = self._counts(
+            "SELECT principle, count(*) FROM principles GROUP BY 1 ORDER BY 1 LIMIT 2000"
+        )
+        marks = {mark: self.count(Filters(marks=(mark,))) for mark in MARKS}
+        found["marks"] = {mark: count for mark, count in marks.items() if count}
+        return found
+
+    def damaged(self) -> tuple[int, list[tuple[int, str]]]:
+        """The number of lines that are no records, and the first of them with the reason."""
+        count = self._one("SELECT count(*) FROM damaged", [])[0]
+        rows = self._db.execute("SELECT line, reason FROM damaged ORDER BY line LIMIT 20")
+        return int(count), [(int(line), str(reason)) for line, reason in rows]
+
+    def _one(self, sql: str, values: Sequence[str]) -> Any:
+        return self._db.execute(sql, values).fetchone()
+
+    def _counts(self, sql: str) -> dict[str, int]:
+        return {str(value): int(count) for value, count in self._db.execute(sql)}
+
+    def _found(self, rest: str, values: Sequence[str]) -> list[Found]:
+        sql = f"SELECT {', '.join(COLUMNS)} FROM records {rest}"  # noqa: S608
+        return [Found(zip(COLUMNS, row, strict=True)) for row in self._db.execute(sql, values)]
