@@ -34,5 +34,5 @@ def studio(
         raise InputError(
             f"cai studio needs {error.name}, which is not installed: pip install 'cai[studio]'"
         ) from None
-    named = [run_folder(folder) for folder in folders or [None]]
+    named = [run_folder(folder) for folder in folders] if folders else [run_folder(None)]
     serve(named, port, lambda address: print(f"open {address}\nCtrl-C ends it", flush=True))

@@ -63,12 +63,11 @@ def stage_rows(run: StudioRun) -> list[StageRow]:
     rows = []
     for planned in plan_stages(run.config):
         state = states.get(planned.name)
-        status = state.status if state else "to do"
+        status: str = state.status if state else "to do"
         if status == "interrupted" and is_working:
             status = "in progress"
         manifest = state.manifest if state else None
         log = {} if manifest else _last_row(run.folder, planned.name)
-        steps = log.get("update", log.get("step")), log.get("num_updates", log.get("steps"))
         done, size = stages[planned.name].progress() if planned.name in stages else (0, 0)
         row = StageRow(
             planned.name,
@@ -78,7 +77,7 @@ def stage_rows(run: StudioRun) -> list[StageRow]:
             _measured(manifest.metrics if manifest else log),
             manifest.seconds if manifest else None,
             usage.get(planned.name, (0, 0, 0)),
-            (int(steps[0]), int(steps[1])) if all(map(_is_number, steps)) else None,
+            _step(log),
             counts.get(planned.name, 0) if planned.name in stages else None,
             done / size if size else 1.0,
             run.unusable(planned.name) if planned.name in stages else {},
@@ -144,6 +143,13 @@ def _measured(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 def _is_number(value: object) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _step(row: dict[str, Any]) -> tuple[int, int] | None:
+    """The step of a training and their number, of which an update of PPO has some of its own."""
+    step, steps = row.get("update", row.get("step")), row.get("num_updates", row.get("steps"))
+    is_known = _is_number(step) and _is_number(steps)
+    return (int(step), int(steps)) if is_known else None  # type: ignore[arg-type]
 
 
 def _last_row(folder: Path, stage: str) -> dict[str, Any]:

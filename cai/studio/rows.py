@@ -33,9 +33,8 @@ MAX_INDEXED = 1_000_000
 """Characters of a record that full-text search finds."""
 EXCERPT = 240
 """Characters of a prompt and of an answer that a list shows."""
-_WITHOUT_SPACES = re.compile(
-    r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff])"
-)
+WITHOUT_SPACES = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
+"""A character of a script that puts no spaces between words."""
 
 
 class Row(NamedTuple):
@@ -69,7 +68,7 @@ def read_row(line: bytes, kind: type[Record]) -> Row | str:
 
 def spaced(text: str) -> str:
     """Put spaces around the characters of scripts without spaces, so that each is a word."""
-    return text if text.isascii() else _WITHOUT_SPACES.sub(r" \1 ", text)
+    return text if text.isascii() else re.sub(f"({WITHOUT_SPACES})", r" \1 ", text)
 
 
 def is_flip(judgment: Judgment) -> bool:

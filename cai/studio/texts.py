@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from cai.studio.rows import WITHOUT_SPACES
+
 MAX_SHOWN = 20_000
 """Characters of one text that a page shows; the rest is one click away."""
 MAX_MATCHES = 200_000
@@ -27,9 +29,7 @@ _NAMES = {
     13: "CARRIAGE RETURN",
     27: "ESCAPE",
 }
-_WORD = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|\w+\s*|[^\w\s]\s*|\s+"
-)
+_WORD = re.compile(rf"{WITHOUT_SPACES}|\w+?(?={WITHOUT_SPACES})|\w+\s*|[^\w\s]\s*|\s+")
 
 
 class Piece(NamedTuple):
