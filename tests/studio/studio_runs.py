@@ -84,7 +84,11 @@ LABELS = [
     label(1, 0.52),
     label(2, None, reason="no verdict in 'maybe'"),
     label(3, 0.55, judgment(0.55, evidence=FLIPPED, option_mass=(0.98, 0.97))),
-    label(4, 0.1, judgment(0.1, principle="reference/threat", method="sampled_votes", text="B. It is worse.")),
+    label(
+        4,
+        0.1,
+        judgment(0.1, principle="reference/threat", method="sampled_votes", text="B. It is worse."),
+    ),
 ]
 
 

@@ -69,7 +69,10 @@ def test_where_the_judge_and_people_disagree(tmp_path):
     human = tmp_path / "people.jsonl"
     rows = [("Prompt 0", "Rude words.", "Kind words."), ("Prompt 4", "Rude words.", "Kind words.")]
     human.write_text(
-        "".join(json.dumps(dict(zip(("prompt", "chosen", "rejected"), row, strict=True))) + "\n" for row in rows)
+        "".join(
+            json.dumps(dict(zip(("prompt", "chosen", "rejected"), row, strict=True))) + "\n"
+            for row in rows
+        )
     )
     folder = make_run(tmp_path / "a", reward={"human": [str(human)]})
     run = Library([folder]).runs["a"]
@@ -137,7 +140,9 @@ def test_a_damaged_index_is_built_anew(damage, run):
     for suffix in ("-wal", "-shm"):
         index.path.with_name(index.path.name + suffix).unlink(missing_ok=True)
     content = index.path.read_bytes()
-    index.path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096) if damage == "pages" else damage)
+    index.path.write_bytes(
+        content[:4096] + b"\xff" * (len(content) - 4096) if damage == "pages" else damage
+    )
     run.refresh()
     append(records_of(run), label(9))
     run.refresh()
@@ -217,14 +222,31 @@ def test_a_line_without_end_is_not_read_into_memory(run, monkeypatch):
     ],
 )
 def test_search_in_any_script(text, word, tmp_path):
-    run = Library([make_run(tmp_path / "a", revisions=[revision(), revision(1, draft=text)])]).runs["a"]
+    run = Library([make_run(tmp_path / "a", revisions=[revision(), revision(1, draft=text)])]).runs[
+        "a"
+    ]
     run.refresh()
     assert found(run, "revise", text=word) == ["r1"]
 
 
 @pytest.mark.parametrize(
     "text",
-    ['"', '""', "a AND", "NOT", "a OR b NEAR(", "text:words", "*", "^kind", "(", "a - b", "'; DROP TABLE records; --", "\0", "{}", "+"],
+    [
+        '"',
+        '""',
+        "a AND",
+        "NOT",
+        "a OR b NEAR(",
+        "text:words",
+        "*",
+        "^kind",
+        "(",
+        "a - b",
+        "'; DROP TABLE records; --",
+        "\0",
+        "{}",
+        "+",
+    ],
 )
 def test_nothing_in_a_search_is_an_operator(text, run):
     with run.query("judge") as (_, query):

@@ -20,7 +20,6 @@ from studio_runs import (
     sample,
     step,
     touch_owner,
-    write_log,
 )
 
 from cai.files import write_json, write_records
@@ -113,7 +112,9 @@ def test_pages_of_a_list(tmp_path):
 
 def test_a_chain_shows_each_round_with_its_principle_and_differences(studio):
     page = studio.get("/run/a/revise/record", id="r0")
-    assert "You <del>clown</del><ins>are kind</ins>, you old <del>fool</del><ins>friend</ins>." in page
+    assert (
+        "You <del>clown</del><ins>are kind</ins>, you old <del>fool</del><ins>friend</ins>." in page
+    )
     assert "It is an insult." in page
     principle = studio.library.runs["a"].constitution.principles["reference/insult"]
     assert principle.title in page
@@ -122,10 +123,48 @@ def test_a_chain_shows_each_round_with_its_principle_and_differences(studio):
 
 
 def test_a_label_shows_all_evidence(tmp_path):
-    votes = judgment(0.5, method="sampled_votes", evidence={"sampled_votes": 8.0, "share_order_1": 0.75, "share_order_2": 0.25}, text="A, because it is kind.", seeds=(4, 5), temperature=0.9, tokens=(1200, 34), fallback="8 of 8 votes", reason="one answer was cut off")
-    studio = Studio(make_run(tmp_path / "a", [label(0, 0.55, votes, judgment(0.6, evidence={"p_A_order_1": 0.9, "p_A_order_2": 0.7}, option_mass=(0.97, 0.42)))]))
+    votes = judgment(
+        0.5,
+        method="sampled_votes",
+        evidence={"sampled_votes": 8.0, "share_order_1": 0.75, "share_order_2": 0.25},
+        text="A, because it is kind.",
+        seeds=(4, 5),
+        temperature=0.9,
+        tokens=(1200, 34),
+        fallback="8 of 8 votes",
+        reason="one answer was cut off",
+    )
+    studio = Studio(
+        make_run(
+            tmp_path / "a",
+            [
+                label(
+                    0,
+                    0.55,
+                    votes,
+                    judgment(
+                        0.6,
+                        evidence={"p_A_order_1": 0.9, "p_A_order_2": 0.7},
+                        option_mass=(0.97, 0.42),
+                    ),
+                )
+            ],
+        )
+    )
     page = words(studio.get("/run/a/judge/record", id="l0"))
-    for shown in ("order flip", "near tie", "8 of 8 votes", "one answer was cut off", "4, 5", "0.9", "1,200 read, 34 written", "A, because it is kind.", "0.42", "0.750 in this order, 0.250 with the answers swapped", "0.900 in this order, 0.300 with the answers swapped"):
+    for shown in (
+        "order flip",
+        "near tie",
+        "8 of 8 votes",
+        "one answer was cut off",
+        "4, 5",
+        "0.9",
+        "1,200 read, 34 written",
+        "A, because it is kind.",
+        "0.42",
+        "0.750 in this order, 0.250 with the answers swapped",
+        "0.900 in this order, 0.300 with the answers swapped",
+    ):
         assert shown in page, shown
 
 
@@ -151,13 +190,25 @@ def test_neighbours_keep_the_filters(studio):
 
 
 def test_the_json_of_a_record_is_the_record(studio):
-    assert json.loads(studio.get("/run/a/judge/record.json", id="l3")) == LABELS[3].model_dump(mode="json")
+    assert json.loads(studio.get("/run/a/judge/record.json", id="l3")) == LABELS[3].model_dump(
+        mode="json"
+    )
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/run/b/", "/run/a/nope", "/run/a/sft", "/run/a/judge/record?id=nope", "/run/a/judge/record",
-     "/run/a/judge/text?id=l0&part=nope", "/run/a/plot/nope.svg", "/run/a/plot/rates.svg", "/static/nope", "/nope"],
+    [
+        "/run/b/",
+        "/run/a/nope",
+        "/run/a/sft",
+        "/run/a/judge/record?id=nope",
+        "/run/a/judge/record",
+        "/run/a/judge/text?id=l0&part=nope",
+        "/run/a/plot/nope.svg",
+        "/run/a/plot/rates.svg",
+        "/static/nope",
+        "/nope",
+    ],
 )
 def test_what_does_not_exist_is_a_page_that_says_so(path, studio):
     assert "<!doctype html>" in studio.get(path, 404)
@@ -268,10 +319,40 @@ class Elements(html.parser.HTMLParser):
 
 def hostile_run(folder, text):
     """A run whose every text, id and name is hostile."""
-    bad = judgment(0.5, principle=text, method=text, text=text, reason=text, fallback=text, evidence={text: 1.0})
-    labels = [label(0, 0.5, bad, first=text, second=text + "!", source=text, judge=text, reason=text, id=text)]
-    steps = (step(text, text, principle=text, written=text, reasoning=(text, text), removed=(text,)), step(text, "x", status="invalid", reason=text))
-    drafts = sample(text, id=text, reasoning=text, reason=text, prompt=prompt(text + "?", text), provenance=MADE_BY.model_copy(update={"model": text}))
+    bad = judgment(
+        0.5,
+        principle=text,
+        method=text,
+        text=text,
+        reason=text,
+        fallback=text,
+        evidence={text: 1.0},
+    )
+    labels = [
+        label(
+            0,
+            0.5,
+            bad,
+            first=text,
+            second=text + "!",
+            source=text,
+            judge=text,
+            reason=text,
+            id=text,
+        )
+    ]
+    steps = (
+        step(text, text, principle=text, written=text, reasoning=(text, text), removed=(text,)),
+        step(text, "x", status="invalid", reason=text),
+    )
+    drafts = sample(
+        text,
+        id=text,
+        reasoning=text,
+        reason=text,
+        prompt=prompt(text + "?", text),
+        provenance=MADE_BY.model_copy(update={"model": text}),
+    )
     make_run(folder, labels, [Revision(id=text, sample=drafts, steps=steps)])
     write_records(folder / "sample/records.jsonl", [drafts])
     write_records(folder / "prompts/records.jsonl", [drafts.prompt.model_copy(update={"id": text})])
@@ -283,14 +364,19 @@ def pages_of(studio, text):
     for stage in ("prompts", "sample", "revise", "compare", "judge"):
         page = studio.get(f"/run/a/{stage}")
         yield page
-        yield studio.get(f"/run/a/{stage}", q=text, source=text, principle=text, set=text, status=text)
+        yield studio.get(
+            f"/run/a/{stage}", q=text, source=text, principle=text, set=text, status=text
+        )
         for link in re.findall(r'<li><a href="([^"]+)"', page):
             yield studio.get(html.unescape(link))
 
 
 def shape(pages):
     """The elements of pages, without those that stand for hidden characters."""
-    return [[found for found in Elements(page).found if found[1] != ("class", "title")] for page in pages]
+    return [
+        [found for found in Elements(page).found if found[1] != ("class", "title")]
+        for page in pages
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -360,14 +446,31 @@ def test_ten_megabytes_are_capped_and_one_click_away(tmp_path):
 
 @pytest.mark.parametrize("name", ["..", "../..", "a/b", "-", " ", "<b>", "é", "a?b#c", "%2e%2e"])
 def test_a_folder_name_becomes_a_plain_address(name, tmp_path):
-    key = Library([make_run(tmp_path / "x" / name.replace("/", "_").strip(".") if name.strip(".") else tmp_path / "x/y")])
+    key = Library(
+        [
+            make_run(
+                tmp_path / "x" / name.replace("/", "_").strip(".")
+                if name.strip(".")
+                else tmp_path / "x/y"
+            )
+        ]
+    )
     assert all(re.fullmatch(r"[\w.~-]+", key) for key in key.runs)
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/run/a/..%2f..%2fetc", "/run/a/judge%2f..%2frecord?id=l0", "/static/..%2f..%2fsecurity.py", "/static/%2fetc%2fpasswd",
-     "/run/..%2f/", "/run/a/plot/..%2f..%2fx.svg", "/run/a/judge%00", "/run/a/.studio", "/run/a/config.yaml"],
+    [
+        "/run/a/..%2f..%2fetc",
+        "/run/a/judge%2f..%2frecord?id=l0",
+        "/static/..%2f..%2fsecurity.py",
+        "/static/%2fetc%2fpasswd",
+        "/run/..%2f/",
+        "/run/a/plot/..%2f..%2fx.svg",
+        "/run/a/judge%00",
+        "/run/a/.studio",
+        "/run/a/config.yaml",
+    ],
 )
 def test_addresses_are_no_paths(path, studio):
     assert "cai studio" in studio.get(path, 404)
@@ -378,8 +481,18 @@ def test_addresses_are_no_paths(path, studio):
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("", ""), ("", "a"), ("a b c", "a c"), ("a a a a", "a a"), ("same", "same"), ("中文字", "中国字"), ("x" * 5000, "y" * 5000),
-     ("word " * 3000, "other word " * 3000), ("\n\n", "\n"), ("a,b", "a, b")],
+    [
+        ("", ""),
+        ("", "a"),
+        ("a b c", "a c"),
+        ("a a a a", "a a"),
+        ("same", "same"),
+        ("中文字", "中国字"),
+        ("x" * 5000, "y" * 5000),
+        ("word " * 3000, "other word " * 3000),
+        ("\n\n", "\n"),
+        ("a,b", "a, b"),
+    ],
 )
 def test_the_parts_of_a_difference_make_both_texts(before, after):
     parts = differences(before, after)

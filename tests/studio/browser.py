@@ -1,0 +1,104 @@
+"""A headless Chromium, driven over the pipe of its DevTools protocol: real pages, clicks and keys."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+KEY_CODES = {"Enter": 13, "Escape": 27}
+
+
+class Browser:
+    """One page of a browser.
+
+    Args:
+        profile: A folder for its profile.
+    """
+
+    def __init__(self, profile):
+        from_us, self._send = os.pipe()
+        self._receive, to_us = os.pipe()
+
+        def use_pipes():  # the protocol reads descriptor 3 and writes descriptor 4
+            for number, target in ((from_us, 103), (to_us, 104)):
+                os.dup2(number, target)
+            os.dup2(103, 3)
+            os.dup2(104, 4)
+
+        command = [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-pipe",
+        ]
+        command += [f"--user-data-dir={profile}", "--window-size=1024,900"]
+        self._process = subprocess.Popen(
+            command, preexec_fn=use_pipes, close_fds=False, stderr=subprocess.DEVNULL
+        )
+        os.close(from_us)
+        os.close(to_us)
+        self._buffer, self._number, self.errors = b"", 0, []
+        self._session = None
+        target = self("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self(f"{domain}.enable")
+
+    def close(self):
+        self._process.terminate()
+        self._process.wait(timeout=30)
+        os.close(self._send)
+        os.close(self._receive)
+
+    def __call__(self, method, **parameters):
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._send, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+            if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.errors.append(answer["params"])
+
+    def _next(self):
+        while b"\0" not in self._buffer:
+            chunk = os.read(self._receive, 1 << 20)
+            assert chunk, "the browser has ended"
+            self._buffer += chunk
+        message, self._buffer = self._buffer.split(b"\0", 1)
+        return json.loads(message)
+
+    def open(self, address):
+        self("Page.navigate", url=address)
+        self.wait("document.readyState == 'complete'")
+
+    def ask(self, expression):
+        """The value of an expression in the page."""
+        answer = self(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        return answer["result"].get("value")
+
+    def wait(self, expression, seconds=60):
+        """Wait until an expression holds; the limit is for a page that never gets there."""
+        end = time.monotonic() + seconds
+        while not self.ask(expression):
+            assert time.monotonic() < end, f"{expression} at {self.ask('location.href')}"
+            time.sleep(0.05)
+
+    def press(self, *keys):
+        for key in keys:
+            text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+            code = KEY_CODES.get(key, ord(key.upper()) if key.isalnum() and len(key) == 1 else 0)
+            values = {"key": key, "windowsVirtualKeyCode": code}
+            self("Input.dispatchKeyEvent", type="keyDown", text=text, **values)
+            self("Input.dispatchKeyEvent", type="keyUp", **values)

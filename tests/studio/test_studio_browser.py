@@ -1,0 +1,120 @@
+"""The studio in a real browser, by keys alone. Without Chromium these tests are skipped, visibly."""
+
+import queue
+import threading
+
+import pytest
+from browser import CHROMIUM, Browser
+from studio_runs import append, label, make_run, touch_owner
+
+from cai.studio import server
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("browser") / "a")
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    """The studio as the command serves it, in a thread of this process."""
+    addresses, servers = queue.Queue(), []
+
+    class Server(server._Server):
+        def __init__(self, config):
+            super().__init__(config)
+            servers.append(self)
+
+        def capture_signals(self):
+            return threading.Lock()  # signals belong to the main thread
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "_Server", Server)
+        thread = threading.Thread(target=server.serve, args=([folder], 0, addresses.put))
+        thread.start()
+        yield addresses.get(timeout=60)
+        servers[0].should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser(address, tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    browser.open(address)
+    yield browser
+    errors = [str(error) for error in browser.errors]
+    browser.close()
+    assert errors == []  # neither scripts nor the content policy complained
+
+
+def path_is(browser, path):
+    browser.wait(f"document.readyState == 'complete' && location.pathname == {path!r}")
+
+
+def test_the_token_leaves_the_address(browser):
+    path_is(browser, "/run/a/")
+    assert browser.ask("location.search") == ""
+    assert browser.ask("document.cookie") == ""  # no script can read it
+
+
+def test_read_by_keys_alone(browser, address):
+    browser.open(address.partition("?")[0] + "run/a/judge")
+    browser.wait("document.querySelectorAll('.list a').length == 5")
+    browser.press("j", "j", "k", "j")
+    assert "Prompt 1" in browser.ask("document.activeElement.textContent")
+    browser.press("Enter")
+    path_is(browser, "/run/a/judge/record")
+    assert "id=l1" in browser.ask("location.search")
+    browser.press("j")
+    browser.wait("location.search.includes('id=l2') && document.readyState == 'complete'")
+    browser.press("u")
+    path_is(browser, "/run/a/judge")
+    browser.press("3")
+    path_is(browser, "/run/a/revise")
+
+
+def test_search_as_one_types(browser, address):
+    browser.open(address.partition("?")[0] + "run/a/judge")
+    browser.press("/")
+    browser.wait("document.activeElement.id == 'q'")
+    browser.press(*"maybe")
+    browser.wait("document.querySelectorAll('.list a').length == 1")
+    browser.wait("location.search == '?q=maybe'")  # a permalink without empty filters
+    assert "1 record" in browser.ask("document.querySelector('[role=status]').textContent")
+    browser.press("Escape", "j", "Enter")
+    path_is(browser, "/run/a/judge/record")
+    assert "no verdict in" in browser.ask("document.body.textContent")
+
+
+def test_the_keys_are_listed(browser, address):
+    browser.open(address.partition("?")[0] + "run/a/judge")
+    browser.press("?")
+    browser.wait("document.querySelector('#keys').open")
+    browser.press("Escape")
+    browser.wait("!document.querySelector('#keys').open")
+
+
+def test_a_run_that_goes_on_is_followed(browser, address, folder):
+    touch_owner(folder)
+    browser.open(address.partition("?")[0] + "run/a/")
+    row = "[...document.querySelectorAll('.stages tr')].find(r => r.textContent.includes('judge'))"
+    browser.wait(f"{row}.textContent.includes('in progress')")
+    append(folder / "judge/records.jsonl", label(9))
+    browser.wait(f"{row}.querySelector('.figure').textContent.trim().startsWith('6')")
+
+
+def test_nothing_is_wider_than_a_phone(browser, address):
+    browser(
+        "Emulation.setDeviceMetricsOverride",
+        width=390,
+        height=800,
+        deviceScaleFactor=1,
+        mobile=True,
+    )
+    base = address.partition("?")[0]
+    for path in ("run/a/", "run/a/judge", "run/a/judge/record?id=l3", "run/a/revise/record?id=r0"):
+        browser.open(base + path)
+        assert browser.ask("document.documentElement.scrollWidth") <= 390, path
+    browser("Emulation.clearDeviceMetricsOverride")
