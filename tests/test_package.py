@@ -32,6 +32,8 @@ def test_the_wheel_carries_everything(wheel, root):
         "cai/reference/templates/critique.jinja",
         "cai/py.typed",
         "cai/report/page.html.jinja",
+        "cai/studio/pages/layout.html.jinja",
+        "cai/studio/static/studio.js",
         "cai/reference/world.yaml",
         "cai/reference/model/model.safetensors",
     } <= names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,12 @@ def export_model(folder: Path, name: str, out: Path, judge_report: Path | None =
         raise InputError([Problem(str(out), "is not empty; name a new folder with --to")])
     with open_for_reading(folder) as run:
         source = _source(run, name)
-        judged = _judge_report(judge_report, run.config.judge_model) if judge_report else None
+        judges = run.config.judge_models
+        judged = _judge_report(judge_report, judges) if judge_report else None
         metrics = collect_metrics(run)
         audits = [read_object(path / "audit.json") for path in iteration_folders(folder, "audit")]
         audit: dict[str, Any] = next(filter(None, reversed(audits)), {})
-        card = run_card(name, run.config.judge_model, run.constitution, metrics, audit, judged)
+        card = run_card(name, ", ".join(judges), run.constitution, metrics, audit, judged)
     shutil.copytree(source, out, dirs_exist_ok=True)
     shutil.copyfile(folder / CONSTITUTION_LOCK, out / CONSTITUTION_LOCK)
     before = out / CARD
@@ -94,14 +95,15 @@ def _source(run: Run, name: str) -> Path:
     return known[name]
 
 
-def _judge_report(path: Path, judge: str) -> Mapping[str, Any]:
-    """Read what a report says about one judge, beside the baselines."""
+def _judge_report(path: Path, of_run: Sequence[str]) -> Mapping[str, Any]:
+    """Read what a report says about the judges of a run, beside the baselines."""
     report = read_object(path)
     if not report or not isinstance(report.get("judges"), dict):
         raise InputError([Problem(str(path), "is no report of cai judge-report")])
     judges = report["judges"]
-    kept = {name: judges[name] for name in judges if name.partition(", ")[0] == judge}
+    kept = {name: judges[name] for name in judges if name.partition(", ")[0] in of_run}
     if not kept:
-        text = f"is not about the judge of the run, {judge}, but about {', '.join(judges)}"
+        about = f"but about {', '.join(judges)}"
+        text = f"is not about the judge of the run, {', '.join(of_run)}, {about}"
         raise InputError([Problem(str(path), text)])
     return {**report, "judges": kept}

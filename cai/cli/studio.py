@@ -29,10 +29,11 @@ def studio(
     try:
         from cai.studio.server import serve
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("starlette", "uvicorn"):
             raise
         raise InputError(
-            f"cai studio needs {error.name}, which is not installed: pip install 'cai[studio]'"
+            f"cai studio needs {package}, which is not installed: pip install 'cai[studio]'"
         ) from None
     named = [run_folder(folder) for folder in folders] if folders else [run_folder(None)]
     serve(named, port, lambda address: print(f"open {address}\nCtrl-C ends it", flush=True))

@@ -30,7 +30,7 @@ def run_card(
 
     Args:
         name: The policy, or ``reward``.
-        judge: The model that labeled the comparisons.
+        judge: The model, or models, that labeled the comparisons.
         constitution: The constitution of the run.
         metrics: The metrics of the run.
         audit: The audit of its labels; empty if there was none.

@@ -72,6 +72,7 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((ADDRESS, port))
+        listener.listen(128)  # the address is printed before the server takes its first request
     except OSError as error:
         listener.close()
         text = f"port {port} cannot be used ({error.strerror}); choose another"
