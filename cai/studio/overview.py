@@ -87,7 +87,7 @@ def stage_rows(run: StudioRun) -> list[StageRow]:
 
 
 def figures(run: StudioRun) -> dict[str, Any]:
-    """The headline rates of a run, and the names of the plots that there are.
+    """The headline rates of a run, and its plots: the name of each, and what changes when it does.
 
     Args:
         run: The run.
@@ -95,9 +95,12 @@ def figures(run: StudioRun) -> dict[str, Any]:
     metrics = _metrics(run)
     policies = metrics.get("policies")
     rates = headline(policies) if isinstance(policies, dict) else []
-    trained = [stage.name for stage in plan_stages(run.config) if stage.stage.name == "ppo"]
-    names = [name for name in trained if _log(run.folder, name)]
-    return {"rates": rates, "plots": (["rates"] if policies else []) + names}
+    plots = {"rates": stamp(run.folder / METRICS)} if rates else {}
+    for stage in plan_stages(run.config):
+        if stage.stage.name == "ppo" and _log(run.folder, stage.name):
+            plots[stage.name] = stamp(run.folder / stage.name / "log.jsonl")
+    versions = {name: "-".join(map(str, values or ())) for name, values in plots.items()}
+    return {"rates": rates, "plots": versions}
 
 
 def plot(run: StudioRun, name: str) -> str:

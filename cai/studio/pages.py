@@ -72,8 +72,7 @@ class Pages:
     def overview(self, request: Request) -> Response:
         """A run: its stages, what they measured, and what went wrong."""
         run = self._run(request)
-        figures = overview.figures(run)
-        return self._page("overview", run=run, figures=figures, **self._progress(run))
+        return self._page("overview", run=run, **self._progress(run))
 
     def progress(self, request: Request) -> Response:
         """The part of the overview that changes while a run goes on."""
@@ -86,7 +85,8 @@ class Pages:
         if not image:
             raise HTTPException(404, "there is no such figure yet")
         policy = "default-src 'none'; style-src 'unsafe-inline'"
-        headers = {"Content-Security-Policy": policy}
+        # its address changes with its data
+        headers = {"Content-Security-Policy": policy, "Cache-Control": "private, max-age=3600"}
         return Response(image, media_type="image/svg+xml", headers=headers)
 
     def records(self, request: Request) -> Response:
@@ -167,7 +167,11 @@ class Pages:
         return HTMLResponse(clean(body), status_code)
 
     def _progress(self, run: StudioRun) -> dict[str, Any]:
-        return {"stages": overview.stage_rows(run), "is_working": run.is_working()}
+        return {
+            "stages": overview.stage_rows(run),
+            "figures": overview.figures(run),
+            "is_working": run.is_working(),
+        }
 
     def _around(self, run: StudioRun, stage: str, filters: Filters) -> dict[str, Any]:
         """What the pages of a stage have in common."""

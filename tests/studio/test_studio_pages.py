@@ -20,6 +20,7 @@ from studio_runs import (
     sample,
     step,
     touch_owner,
+    write_log,
 )
 
 from cai.files import write_json, write_records
@@ -222,7 +223,8 @@ def test_only_get_reads_and_nothing_writes(studio):
 
 def test_figures_of_the_report(studio, folder):
     rate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 80}
-    policies = {"initial": {"flags": {"harmful": {"eval_red_team": rate}}}}
+    flags = {"flags": {"harmful": {"eval_red_team": rate}}}
+    policies = {"initial": flags, "sl_cai": flags}
     write_json(folder / "metrics.json", {"policies": policies, "seconds": {"judge": 1}})
     page = studio.get("/run/a/")
     assert "/run/a/plot/rates.svg" in page
@@ -243,6 +245,22 @@ def test_a_run_is_followed_while_it_goes_on(studio, folder):
     append(folder / "judge/records.jsonl", label(9))
     studio.refresh()
     assert "6 records" in studio.get("/run/a/judge")
+
+
+def test_the_plot_of_a_training_follows_its_log(tmp_path):
+    studio = Studio(make_run(tmp_path / "a", models={"initial": "reference"}))
+    folder = tmp_path / "a"
+    rows = [{"update": n, "num_updates": 4, "score": n / 10, "kl": n / 5} for n in (1, 2)]
+    write_log(folder / "ppo", *rows, {"update": 3, "kl": "x"})
+    page = studio.get("/run/a/progress")
+    before = re.search(r"/run/a/plot/ppo.svg\?v=[\d-]+", page)[0]
+    assert "<svg" in studio.get(before)
+    touch_owner(folder)
+    write_log(folder / "ppo", *rows, {"update": 3, "num_updates": 4, "score": 0.3, "kl": 0.7})
+    page = studio.get("/run/a/progress")
+    assert "3 of 4" in words(page)
+    assert "kl 0.7" in words(page)
+    assert re.search(r"/run/a/plot/ppo.svg\?v=[\d-]+", page)[0] != before
 
 
 def test_another_process_with_the_number_of_a_killed_one_is_not_asked(studio, folder):
