@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from cai.studio.label_pages import LabelPages
 from cai.studio.library import Library
 from cai.studio.pages import FAILURES, Pages
 from cai.studio.security import Guard
@@ -36,7 +37,9 @@ def build_app(library: Library, token: str, name: str) -> Guard:
     pages = Pages(library)
     static = Route("/static/{name}", _static, methods=["GET"])
     handlers = dict.fromkeys(FAILURES, pages.failed)
-    app = Starlette(routes=[static, *pages.routes()], exception_handlers=handlers)
+    app = Starlette(
+        routes=[static, *LabelPages(pages).routes(), *pages.routes()], exception_handlers=handlers
+    )
     return Guard(app, token, name)
 
 

@@ -98,16 +98,19 @@ class StageIndex:
             db.execute("PRAGMA trusted_schema = OFF")
             yield db
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Read the line of a record from the stage's file.
+    def record(self, offset: int, length: int) -> Record:
+        """Read a record from the stage's file.
 
         Args:
-            offset: Where it begins, as the index says.
-            length: Its length in bytes.
+            offset: Where its line begins, as the index says.
+            length: The length of the line in bytes.
+
+        Raises:
+            ValidationError: If there is no record, because the file was replaced since.
         """
         with self.records.open("rb") as file:
             file.seek(offset)
-            return file.read(min(length, MAX_LINE))
+            return self.kind.model_validate_json(file.read(min(length, MAX_LINE)))
 
     def _is_sound(self) -> bool:
         """Whether an error is one of the moment, such as a lock, and not of the index."""

@@ -29,6 +29,7 @@ from cai.pipeline.run import CACHE, CONFIG, CONSTITUTION_LOCK, base_of
 from cai.pipeline.stages import plan_stages
 from cai.pipeline.states import StageState, stage_states
 from cai.studio.index import StageIndex
+from cai.studio.labels import LABELS, LabelFile
 from cai.studio.query import Filters, Query
 from cai.studio.rows import KINDS
 
@@ -50,6 +51,7 @@ class StudioRun:
         self.key, self.folder = key, folder
         self._indexes = _index_folder(folder)
         self._states: tuple[object, float, dict[str, StageState]] = (None, 0.0, {})
+        self.labels = LabelFile(folder / LABELS)
         self._choices: dict[str, tuple[object, dict[str, dict[str, int]]]] = {}
         self._lock = threading.Lock()
 
@@ -142,7 +144,8 @@ class StudioRun:
         """The label of people for each comparison that has one, in either order of its answers."""
         base = base_of(self.folder)
         files = [base / name for name in self.config.reward.human]
-        return _people(tuple((path, stamp(path)) for path in files if path.is_file()))
+        stamps = tuple((path, stamp(path)) for path in files if path.is_file())
+        return _people(stamps, self.labels, stamp(self.labels.path))
 
     def states(self) -> dict[str, StageState]:
         """The state of each stage; looked up again if a file of the run has changed."""
@@ -300,7 +303,9 @@ def _constitution(path: Path, _stamp: Any) -> Constitution:
 
 
 @lru_cache(maxsize=8)
-def _people(files: tuple[tuple[Path, Any], ...]) -> dict[str, float]:
+def _people(
+    files: tuple[tuple[Path, Any], ...], labels: LabelFile, _stamp: Any
+) -> dict[str, float]:
     votes: dict[str, list[float]] = {}
     for path, _ in files:
         for preference in read_preferences(path).preferences:
@@ -308,4 +313,6 @@ def _people(files: tuple[tuple[Path, Any], ...]) -> dict[str, float]:
                 pair = preference.comparison
                 votes.setdefault(pair.id, []).append(preference.p_first)
                 votes.setdefault(pair.swap().id, []).append(1 - preference.p_first)
-    return {name: mean(labels) for name, labels in votes.items()}
+    for row in labels.rows():
+        votes.setdefault(row["pair"], []).append(row["p_first"])
+    return {name: mean(values) for name, values in votes.items()}

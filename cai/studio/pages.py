@@ -67,21 +67,21 @@ class Pages:
         runs = list(self._library.runs.values())
         if len(runs) == 1:
             return RedirectResponse(address(runs[0]), status_code=303)
-        return self._page("runs", runs=runs)
+        return self.page("runs", runs=runs)
 
     def overview(self, request: Request) -> Response:
         """A run: its stages, what they measured, and what went wrong."""
-        run = self._run(request)
-        return self._page("overview", run=run, **self._progress(run))
+        run = self.run(request)
+        return self.page("overview", run=run, **self._progress(run))
 
     def progress(self, request: Request) -> Response:
         """The part of the overview that changes while a run goes on."""
-        run = self._run(request)
-        return self._page("progress", run=run, **self._progress(run))
+        run = self.run(request)
+        return self.page("progress", run=run, **self._progress(run))
 
     def plot(self, request: Request) -> Response:
         """A figure of the report, as an image."""
-        image = overview.plot(self._run(request), request.path_params["name"])
+        image = overview.plot(self.run(request), request.path_params["name"])
         if not image:
             raise HTTPException(404, "there is no such figure yet")
         policy = "default-src 'none'; style-src 'unsafe-inline'"
@@ -91,7 +91,7 @@ class Pages:
 
     def records(self, request: Request) -> Response:
         """The records of a stage that fit the filters, one page of them."""
-        run, stage = self._run(request), self._stage(request)
+        run, stage = self.run(request), self.stage(request)
         filters = filters_of(request.query_params)
         with run.query(stage) as (index, query):
             count = query.count(filters)
@@ -101,28 +101,29 @@ class Pages:
             choices = run.choices(stage, query)
             damaged = query.damaged()
         done, size = index.progress()
-        return self._page(
+        return self.page(
             "records",
-            **self._around(run, stage, filters),
+            **self.around(run, stage, filters),
             count=count,
             page=page,
             last=last,
             found=found,
             choices=choices,
             damaged=damaged,
+            can_label=index.kind is Preference,
             indexed=done / size if size else 1.0,
         )
 
     def record(self, request: Request) -> Response:
         """One record with everything that is known of it."""
-        run, stage = self._run(request), self._stage(request)
+        run, stage = self.run(request), self.stage(request)
         filters = filters_of(request.query_params)
         row, record, same = self._record(request)
         with run.query(stage) as (_, query):
             before, after = query.neighbours(filters, row["line"])
-        return self._page(
+        return self.page(
             f"record_{TEMPLATES[type(record)]}",
-            **self._around(run, stage, filters),
+            **self.around(run, stage, filters),
             row=row,
             record=record,
             whole=lambda part: address(
@@ -158,9 +159,16 @@ class Pages:
             status, text = error.status_code, error.detail
         if isinstance(error, sqlite3.DatabaseError):
             status, text = 503, "The index of these records is being built. This page waits for it."
-        return self._page("failed", status_code=status, text=text, waits=status == 503)
+        return self.page("failed", status_code=status, text=text, waits=status == 503)
 
-    def _page(self, name: str, status_code: int = 200, **values: Any) -> Response:
+    def page(self, name: str, status_code: int = 200, **values: Any) -> Response:
+        """Render a template as a page.
+
+        Args:
+            name: The template.
+            status_code: The status of the response.
+            **values: What the template shows.
+        """
         template = self._templates.get_template(f"{name}.html.jinja")
         body = template.render(runs_open=len(self._library.runs), **values)
         # what a template may write but UTF-8 cannot hold is replaced, not an error
@@ -173,37 +181,47 @@ class Pages:
             "is_working": run.is_working(),
         }
 
-    def _around(self, run: StudioRun, stage: str, filters: Filters) -> dict[str, Any]:
+    def around(self, run: StudioRun, stage: str, filters: Filters) -> dict[str, Any]:
         """What the pages of a stage have in common."""
         tabs = run.counts(Filters(text=filters.text))
         return {"run": run, "stage": stage, "filters": filters, "tabs": tabs}
 
-    def _run(self, request: Request) -> StudioRun:
+    def run(self, request: Request) -> StudioRun:
+        """The run that an address names.
+
+        Raises:
+            HTTPException: If there is none.
+        """
         run = self._library.runs.get(request.path_params["run"])
         if run is None:
             raise HTTPException(404, "no such run is open")
         return run
 
-    def _stage(self, request: Request) -> str:
+    def stage(self, request: Request) -> str:
+        """The stage that an address names.
+
+        Raises:
+            HTTPException: If its run has no records of it.
+        """
         stage = str(request.path_params["stage"])
-        if stage not in self._run(request).stages():
+        if stage not in self.run(request).stages():
             raise HTTPException(404, "the run has no records of such a stage")
         return stage
 
     def _record(self, request: Request) -> tuple[Found, Record, list[Found]]:
         """The record that an address names, and all records with its id."""
-        query, stage = request.query_params, self._stage(request)
-        with self._run(request).query(stage) as (index, db):
+        query, stage = request.query_params, self.stage(request)
+        with self.run(request).query(stage) as (index, db):
             same = db.with_id(query.get("id", ""))
         line = _whole(query.get("line", ""))
         row = next((one for one in same if one["line"] == line), same[0] if same else None)
         if row is None:
             raise HTTPException(404, "there is no record with this id; its stage was done again")
         try:
-            record = index.kind.model_validate_json(index.read(row["offset"], row["length"]))
+            record = index.record(row["offset"], row["length"])
         except ValidationError:
-            raise HTTPException(503, "the record was replaced a moment ago; reload") from None
-        if clean(str(getattr(record, "id", ""))) != row["id"]:
+            record = None
+        if record is None or clean(str(getattr(record, "id", ""))) != row["id"]:
             raise HTTPException(503, "the record was replaced a moment ago; reload")
         return row, record, same
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ _MARK_CONDITIONS = {
     "unusable": "status != 'ok'",
 }
 _EQUAL = {"set": "prompt_set", "status": "status", "source": "source"}
+_MIX = 2_654_435_761
+"""Multiplied with the number of a line, it puts neighbours far apart (Knuth's hash)."""
 _WORD = re.compile(r'"([^"]*)"|(\S+)')
 
 
@@ -125,6 +127,35 @@ class Query:
     def with_id(self, name: str) -> list[Found]:
         """The records with an id; several only if the file is not one that a stage wrote."""
         return self._found("WHERE id = ? ORDER BY line LIMIT 100", [name])
+
+    def with_pairs(self, pairs: Collection[str]) -> list[Found]:
+        """The records of some comparisons.
+
+        Args:
+            pairs: Ids of the comparisons.
+        """
+        self._fill("wanted", pairs)
+        return self._found("WHERE pair IN (SELECT pair FROM temp.wanted) ORDER BY line", [])
+
+    def shuffled(self, filters: Filters, without: Collection[str], count: int) -> list[Found]:
+        """Some of the records that are wanted, in an order that has nothing to do with them.
+
+        Args:
+            filters: Which are wanted.
+            without: Comparisons that are left out.
+            count: How many records.
+        """
+        self._fill("left_out", without)
+        condition, values = filters.where()
+        condition += " AND pair NOT IN (SELECT pair FROM temp.left_out)"
+        order = f"ORDER BY (line * {_MIX}) % {1 << 32} LIMIT {count}"
+        return self._found(f"WHERE {condition} {order}", values)
+
+    def _fill(self, table: str, pairs: Collection[str]) -> None:
+        self._db.execute(f"DROP TABLE IF EXISTS temp.{table}")
+        self._db.execute(f"CREATE TEMP TABLE {table} (pair PRIMARY KEY)")
+        rows = [(pair,) for pair in pairs]
+        self._db.executemany(f"INSERT OR IGNORE INTO temp.{table} VALUES (?)", rows)  # noqa: S608
 
     def neighbours(self, filters: Filters, line: int) -> tuple[Found | None, Found | None]:
         """The records before and after a line among those that are wanted.

@@ -1,5 +1,6 @@
 """The studio in a real browser, by keys alone. Without Chromium these tests are skipped, visibly."""
 
+import json
 import queue
 import threading
 
@@ -7,6 +8,8 @@ import pytest
 from browser import CHROMIUM, Browser
 from studio_runs import append, label, make_run, touch_owner
 
+from cai.data.preferences import read_preferences
+from cai.files import write_records
 from cai.studio import server
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -105,6 +108,35 @@ def test_a_run_that_goes_on_is_followed(browser, address, folder):
     browser.wait(f"{row}.querySelector('.figure').textContent.trim().startsWith('6')")
 
 
+def test_thirty_pairs_are_labeled_by_keys_alone(browser, address, folder):
+    write_records(
+        folder / "judge/records.jsonl", [label(n, 0.9 if n % 3 else 0.2) for n in range(40)]
+    )
+    page = address.partition("?")[0] + "run/a/judge"
+    browser.open(page)
+    browser.wait("document.body.textContent.includes('40 records') || location.reload()")
+    browser.open(f"{page}/label?rater=ann")
+    for number in range(30):
+        browser.wait(
+            f"document.body.textContent.includes('ann: {number} label') && document.readyState == 'complete'"
+        )
+        if number == 7:
+            browser.press("n")
+            browser.wait("document.activeElement.id == 'note'")
+            browser.press(*"hm1", "Enter")  # neither the digit nor Enter chooses an answer
+        browser.press("2" if number % 4 == 1 else "0" if number % 10 == 9 else "1")
+    browser.wait("document.body.textContent.includes('ann: 30 labels')")
+    browser.press("u")
+    browser.wait("document.body.textContent.includes('ann: 29 labels')")
+    browser.press("1")
+    browser.wait("document.body.textContent.includes('ann: 30 labels')")
+    rows = [json.loads(line) for line in (folder / "human_labels.jsonl").read_text().splitlines()]
+    assert len({row["pair"] for row in rows}) == len(rows) == 30
+    assert [row["note"] for row in rows if row["note"]] == ["hm1"]
+    assert sum(row["p_chosen"] == 0.5 for row in rows) in (2, 3)
+    assert len(read_preferences(folder / "human_labels.jsonl").preferences) == 30
+
+
 def test_nothing_is_wider_than_a_phone(browser, address):
     browser(
         "Emulation.setDeviceMetricsOverride",
@@ -114,7 +146,13 @@ def test_nothing_is_wider_than_a_phone(browser, address):
         mobile=True,
     )
     base = address.partition("?")[0]
-    for path in ("run/a/", "run/a/judge", "run/a/judge/record?id=l3", "run/a/revise/record?id=r0"):
+    for path in (
+        "run/a/",
+        "run/a/judge",
+        "run/a/judge/record?id=l3",
+        "run/a/revise/record?id=r0",
+        "run/a/judge/label?rater=bo",
+    ):
         browser.open(base + path)
         assert browser.ask("document.documentElement.scrollWidth") <= 390, path
     browser("Emulation.clearDeviceMetricsOverride")

@@ -41,13 +41,14 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const inField = event.target.closest("input[type=search], select, textarea");
+  const inField = event.target.closest("input:not([type=checkbox]), select, textarea");
   if (inField) {
-    if (event.key === "Escape") inField.blur();
+    if (event.key === "Escape" || (event.key === "Enter" && inField.id === "note")) inField.blur();
     return;
   }
+  const button = /^\w$/.test(event.key) && one(`[data-key="${event.key}"]`);
   const tab = /^[1-9]$/.test(event.key) && document.querySelectorAll(".tabs a")[event.key - 1];
-  const action = tab ? () => tab.click() : KEYS[event.key];
+  const action = button ? () => (button.matches("input") ? button.focus() : button.click()) : tab ? () => tab.click() : KEYS[event.key];
   if (action && !one("dialog[open]")) {
     event.preventDefault();
     action();
