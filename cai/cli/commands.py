@@ -68,7 +68,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "report": Command("cai.cli.report:report", "Write the report of a run as one HTML file"),
         "studio": Command(
             "cai.cli.studio:studio",
-            "Read runs in the browser: revisions, labels and their evidence",
+            "Read runs in the browser, and label pairs of answers",
         ),
         "audit": Command("cai.cli.audit:audit", "Show the quality of the labels of a run"),
         "lab": Command("cai.cli.lab:lab", "Study reward hacking with a known cause"),

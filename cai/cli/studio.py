@@ -1,4 +1,4 @@
-"""``cai studio``: read runs in the browser."""
+"""``cai studio``: read runs, and label their answers, in the browser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def studio(
         int, typer.Option(min=0, max=65_535, help="Port on this machine; 0: any that is free.")
     ] = 8765,
 ) -> None:
-    """Read runs in the browser: revisions, labels and their evidence.
+    """Read runs in the browser, and label pairs of answers.
 
     Prints an address that only this machine can open, and serves it until Ctrl-C.
 

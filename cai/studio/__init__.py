@@ -1,1 +1,1 @@
-"""``cai studio``: read what a constitution did, in a browser on the same machine."""
+"""``cai studio``: read what a constitution did, and label, in a browser on the same machine."""

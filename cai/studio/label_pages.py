@@ -91,7 +91,7 @@ class LabelPages:
         rater, pair, choice = _name(form), form.get("pair", ""), form.get("choice", "")
         if not rater:
             raise HTTPException(400, "a label needs the name of its rater")
-        again = {"rater": rater, "filters": filters_of(form)}
+        again: dict[str, Any] = {"rater": rater, "filters": filters_of(form)}
         if choice == "undo":
             removed = run.labels.undo(rater)
             again["pair"] = removed["pair"] if removed else ""
