@@ -32,13 +32,14 @@ def audit(
         Path | None, typer.Option("--on", help="With --reward: a file of pairs with the answers.")
     ] = None,
 ) -> None:
-    """Show the quality of the labels of a run, or what a reward model can be raised by.
+    """Show the quality of labels, or what raises a reward.
 
     Position and length bias, ties, contradictions, and how often each principle decides; for each
     iteration by itself. No model is asked.
 
-    With --reward, held-out answers are dressed up (bold, longer, flattering ...), and the dressings
-    are ranked by what they add to the score where gold or a second model says they add nothing.
+    With --reward, held-out answers are dressed up (in bold, longer, with flattery and more). The
+    dressings are ranked by what they add to the score where gold or a second model says that they
+    add nothing.
 
     Example: cai audit runs/quickstart
 

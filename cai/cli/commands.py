@@ -70,7 +70,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "cai.cli.studio:studio",
             "Read runs in the browser, and label pairs of answers",
         ),
-        "audit": Command("cai.cli.audit:audit", "Show the quality of the labels of a run"),
+        "audit": Command(
+            "cai.cli.audit:audit", "Show the quality of labels, or what raises a reward"
+        ),
         "lab": Command("cai.cli.lab:lab", "Study reward hacking with a known cause"),
         "influence": Command(
             "cai.cli.influence:influence", "Show which principles decide the labels of a run"

@@ -44,10 +44,11 @@ def lab(
         bool, typer.Option("--table", help="Only print the tables of the runs that are done.")
     ] = False,
 ) -> None:
-    """Let a policy exploit a reward with a known bias, and see which signal notices.
+    """Study reward hacking with a known cause.
 
-    Trains against an exact reward plus a bias of known strength. Each run is one row of a file in
-    the folder; runs that have a row are not repeated, so the table can be continued at any time.
+    A policy is trained against an exact reward plus a bias of known strength, and the table says
+    which signal noticed. Each run is one row of a file in the folder; runs that have a row are not
+    repeated, so the table can be continued at any time.
 
     Example: cai lab hack --bias length --strength 4
     """
