@@ -327,8 +327,7 @@ class Preference(Record):
         source: Where the label comes from, such as ``ai`` or ``human``; training does not read it.
         margin: By how much the better answer leads, in units of reward, if the annotator said so.
         judgments: The verdicts by principle that the label combines.
-        judge: Fingerprint of the judge, or of several, joined by `` + ``; empty for labels by
-            people.
+        judge: Fingerprint of the judge, or of several, joined by ``+``; empty for labels by people.
     """
 
     id: str
