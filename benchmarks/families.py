@@ -285,8 +285,9 @@ def check_judge(base: Path, work: Path) -> None:
     del work
     backend, plain = LocalBackend(str(base)), plain_model(base)
     system = Message(role="system", content=STORY * 2)
-    requests = [LoglikelihoodRequest((system, *prompt.messages), OPTIONS) for prompt in PROMPTS * 2]
-    requests += [LoglikelihoodRequest(prompt.messages, OPTIONS[:2]) for prompt in PROMPTS]
+    after_system = [(system, *prompt.messages) for prompt in PROMPTS * 2]
+    requests = [LoglikelihoodRequest(turns, OPTIONS, whole=True) for turns in after_system]
+    requests += [LoglikelihoodRequest(p.messages, OPTIONS[:2], whole=True) for p in PROMPTS]
     for number, response in backend.respond(requests):
         request = requests[number]
         if not isinstance(response, OptionLogprobs):
