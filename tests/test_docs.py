@@ -15,6 +15,7 @@ from cai.config import RunConfig, TrainingConfig
 from cai.config.describe import subsection_of
 from cai.config.suite import Suite
 from cai.constitution.schema import ConstitutionFile, PrincipleFile
+from cai.paper.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -165,7 +166,12 @@ def keys_of(value: object, above: tuple[str, ...] = ()) -> list[list[str]]:
 
 
 DOCS = [page for page in PAGES if page.is_relative_to(ROOT / "docs")]
-SCHEMAS = {"# principles/": PrincipleFile, "# constitution/": ConstitutionFile, "# suites/": Suite}
+SCHEMAS = {
+    "# principles/": PrincipleFile,
+    "# constitution/": ConstitutionFile,
+    "# suites/": Suite,
+    "# experiments/": Experiment,
+}
 """What a YAML block is whose first line names a file in one of these folders."""
 
 
@@ -173,7 +179,7 @@ def schema_of(block: str):
     return next((schema for start, schema in SCHEMAS.items() if block.startswith(start)), None)
 
 
-def test_principles_constitutions_and_suites_in_the_pages_are_valid(tmp_path):
+def test_principles_constitutions_suites_and_experiments_in_the_pages_are_valid(tmp_path):
     blocks = [block for page in DOCS for block in code_blocks(page, "yaml") if schema_of(block)]
     for block in blocks:
         if schema_of(block) is Suite:
