@@ -52,8 +52,17 @@ def test_readme_python(root, tmp_path):
     ), done.stdout
 
 
-# these have tests of their own: the install is the test environment, the runs are long
-TESTED_ELSEWHERE = ("pip install", "cai demo", "cai run examples/quickstart.yaml", "cai chat")
+# these have tests of their own: the install is the test environment, the runs are long, and the
+# others read the run of the quick start or ask a judge for minutes
+TESTED_ELSEWHERE = (
+    "pip install",
+    "cai demo",
+    "cai run examples/quickstart.yaml",
+    "cai chat",
+    "cai eval",
+    "cai judge-report",
+    "cai studio",
+)
 
 
 def test_readme_commands(root, tmp_path):

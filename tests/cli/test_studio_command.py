@@ -14,9 +14,9 @@ import pytest
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn"])
 def test_without_the_extra_one_line_says_what_to_install(package, cai, run_folder, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(("cai.studio", f"{package}."))]:
+        monkeypatch.delitem(sys.modules, name)  # an earlier test may have imported them
     monkeypatch.setitem(sys.modules, package, None)
-    for name in [name for name in sys.modules if name.startswith("cai.studio")]:
-        monkeypatch.delitem(sys.modules, name)
     error = cai("studio", run_folder, code=1).exception
     assert error.exit_code == 3
     assert str(error) == (

@@ -72,6 +72,9 @@ class DeadlyServer(FaultServer):
             self.victim = process, self.answers + answers
 
 
+KILLS = 25
+
+
 @pytest.fixture
 def project(tmp_path):
     for name in ("red", "benign"):
@@ -98,14 +101,14 @@ def records(project, name):
     return {path.parent.name: path.read_bytes() for path in paths}
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(25, marks=pytest.mark.slow)])
-def test_killed_on_a_faulty_server_it_ends_the_same(project, kills):
+@pytest.mark.slow
+def test_killed_on_a_faulty_server_it_ends_the_same(project):
     moments, killed = random.Random(3), 0
     with DeadlyServer(faulty=False) as server:
         write_run(project, server)
         cai(project, "run", "run.yaml", "--run", "runs/whole")
         server.faulty = True
-        for _ in range(kills):
+        for _ in range(KILLS):
             process = subprocess.Popen(
                 [sys.executable, "-m", "cai", "run", "run.yaml", "--run", "runs/killed"],
                 cwd=project,
@@ -113,11 +116,11 @@ def test_killed_on_a_faulty_server_it_ends_the_same(project, kills):
                 stderr=subprocess.DEVNULL,
                 env=os.environ,
             )
-            server.kill_after(process, moments.randrange(2, 60 // kills + 3))
+            server.kill_after(process, moments.randrange(2, 60 // KILLS + 3))
             killed += process.wait() == -signal.SIGKILL
         server.victim = None
         cai(project, "run", "run.yaml", "--run", "runs/killed")
-    assert killed >= min(kills, 10)
+    assert killed >= min(KILLS, 10)
     assert records(project, "killed") == records(project, "whole")
     left = [p.name for p in (project / "runs/killed").rglob(".*") if p.name[1:].startswith("rec")]
     assert left == []
