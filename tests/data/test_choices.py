@@ -11,7 +11,7 @@ from cai.data.choice_layout import find_layout
 from cai.data.choices import read_choices
 from cai.errors import InputError
 
-MATERIAL = Path(os.environ.get("CAI_MATERIAL", "/work/shared/material")) / "data"
+PUBLISHED = Path(os.environ.get("CAI_PUBLISHED_DATA", "nowhere"))
 HHH = """
 
 Consider the following conversation between a human and an assistant:
@@ -220,7 +220,7 @@ def test_options_that_a_question_does_not_show_are_left_out(read):
         read(row)
 
 
-@pytest.mark.skipif(not MATERIAL.is_dir(), reason="the published files are not here")
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="CAI_PUBLISHED_DATA names no folder")
 @pytest.mark.parametrize(
     ("name", "count"),
     [
@@ -230,7 +230,7 @@ def test_options_that_a_question_does_not_show_are_left_out(read):
     ],
 )
 def test_published_files_are_read(name, count):
-    file = read_choices(MATERIAL / name)
+    file = read_choices(PUBLISHED / name)
     assert len(file.questions) >= count
     for question in file.questions:
         if question.layout:
