@@ -16,16 +16,23 @@ HEADER = """# The paper in small
 Experiments of Constitutional AI (Bai et al. 2022, arXiv 2212.08073) and of later papers, repeated
 on the reference world, where the truth about every answer is known. Values are means over seeds
 with 95 % intervals by Student's t, from 0 to 1 unless the axis says otherwise. A finding shows if
-the interval of the difference, paired by seed, lies on its side of zero. Written by
-`cai paper all --out {out}`.
+the interval of the difference, paired by seed, lies on its side of zero. Written by:
+
+```bash
+cai paper {experiments} --seeds {seeds} --out {out}
+```
 """
 
 
 def paper(
-    experiment: Annotated[
-        str,
-        typer.Argument(help="The name of an experiment, its file, or all; empty: list them."),
-    ] = "",
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Names or files of experiments, or all; without any, they are listed. Several are "
+            "written as one page.",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; the first one is 0.")] = 3,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the page and its plots.")
@@ -43,20 +50,20 @@ def paper(
     """
     from cai.paper.experiment import load_experiment, names
 
-    if not experiment:
+    if not experiments:
         for name in names():
             print(f"{name:<16}{load_experiment(name).title}")
         return
     from cai.files import write_text
 
-    wanted = names() if experiment == "all" else [experiment]
+    wanted = names() if experiments == ["all"] else experiments
     sections = [_section(name, seeds, out, runs) for name in wanted]
-    if experiment == "all":
-        page = "\n".join([HEADER.format(out=out), *sections])
-        write_text(out / PAGE, page)
+    if len(wanted) > 1:
+        header = HEADER.format(experiments=" ".join(experiments), seeds=seeds, out=out)
+        write_text(out / PAGE, "\n".join([header, *sections]))
         print(f"page: {out / PAGE}")
     else:
-        print(f"\n{sections[0]}\nplot: {out / Path(experiment).stem}.svg")
+        print(f"\n{sections[0]}\nplot: {out / Path(wanted[0]).stem}.svg")
 
 
 def _section(name: str, seeds: int, out: Path, folder: Path) -> str:

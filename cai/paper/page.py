@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cai.paper.experiment import Experiment
 from cai.paper.measures import Point
 from cai.paper.summary import Cells, Interval, cells, interval, verdict
+
+WRAPPED: dict[str, Any] = {"width": 100, "break_long_words": False, "break_on_hyphens": False}
 
 
 def section(name: str, experiment: Experiment, by_seed: Mapping[int, Sequence[Point]]) -> str:
@@ -21,14 +25,16 @@ def section(name: str, experiment: Experiment, by_seed: Mapping[int, Sequence[Po
     lines = [
         f"## {experiment.title}",
         "",
-        f"*{experiment.source}.* {experiment.about.strip()}",
+        textwrap.fill(f"*{experiment.source}.* {experiment.about}", **WRAPPED),
         "",
         f"![{experiment.title}]({name}.svg)",
         "",
         table(experiment.x, cells(by_seed)),
         "",
     ]
-    lines += [f"- {verdict(finding, by_seed)}" for finding in experiment.findings]
+    for finding in experiment.findings:
+        sentence = f"- {verdict(finding, by_seed)}"
+        lines.append(textwrap.fill(sentence, **WRAPPED, subsequent_indent="  "))
     lines += ["", f"`cai paper {name}`, seeds {', '.join(map(str, by_seed))}.", ""]
     return "\n".join(lines)
 

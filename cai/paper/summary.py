@@ -91,11 +91,12 @@ def verdict(finding: Finding, by_seed: Mapping[int, Sequence[Point]]) -> str:
         return f"**Not measured:** {finding.says}"
     low, high = found.mean - found.half, found.mean + found.half
     if finding.within is not None:
-        shows, refuted = -finding.within <= low and high <= finding.within, False
+        shows = -finding.within <= low and high <= finding.within
         refuted = low > finding.within or high < -finding.within
+        opposite = "Does not show"
     else:
-        shows, refuted = low > 0, high < 0
-    word = "Shows" if shows else "Does not show, the opposite does" if refuted else "Not decided"
+        shows, refuted, opposite = low > 0, high < 0, "The opposite shows"
+    word = "Shows" if shows else opposite if refuted else "Not decided"
     amount = f"{found.mean:+.2f}"
     width = f" ± {found.half:.2f}" if math.isfinite(found.half) else ""
     pair = f"{finding.series}, {finding.more} minus {finding.less}"
