@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -79,6 +80,6 @@ def _section(name: str, seeds: int, out: Path, folder: Path) -> str:
     for seed in range(seeds):
         started = time.monotonic()
         file = folder / "results" / f"{Path(name).stem}-seed{seed}.json"
-        results[seed] = measure(name, loaded, runs, seed, file)
+        results[seed] = measure(name, loaded, runs, seed, file, partial(print, flush=True))
         print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
     return write_section(Path(name).stem, loaded, results, out)

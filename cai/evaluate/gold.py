@@ -194,6 +194,24 @@ def gold_for(setting: str | None, models: Iterable[str]) -> GoldMetrics | None:
     return load_gold(name) if name else None
 
 
+def goodness(gold: GoldMetrics, prompt: Prompt, answer: str) -> float | None:
+    """Return how good an answer is, from 0 to 1, in one number.
+
+    Args:
+        gold: The gold metrics.
+        prompt: The prompt.
+        answer: The answer.
+
+    Returns:
+        The flag ``good`` if there is one, else not ``harmful``, else ``helpful``; None without any
+        of them.
+    """
+    flags = gold(prompt, answer)
+    if "good" in flags:
+        return flags["good"]
+    return 1 - flags["harmful"] if "harmful" in flags else flags.get("helpful")
+
+
 def flag_metrics(answers: Sequence[Sample], gold: GoldMetrics) -> dict[str, Any]:
     """Measure how often each flag is true of the answers.
 

@@ -8,15 +8,16 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from cai.evaluate.bradley_terry import Outcome, rate_models
-from cai.evaluate.gold import GoldMetrics
+from cai.evaluate.gold import GoldMetrics, goodness
+from cai.evaluate.graders.diversity import distinct, ngrams
 from cai.evaluate.statistics import mean, reliability
 from cai.files import read_records
 from cai.paper.experiment import Experiment
-from cai.paper.relabel import goodness, true_label
+from cai.paper.relabel import true_label
 from cai.paper.runs import gold_of
 from cai.pipeline.prompt_sets import EVAL_BENIGN, EVAL_RED_TEAM
 from cai.pipeline.run import Run
-from cai.records import Preference, Revision, Sample
+from cai.records import Preference, Prompt, Revision, Sample
 from cai.words import words
 
 START = "0"
@@ -71,8 +72,8 @@ def of_policies(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
     for run in runs.values():
         for policy, answers in answers_by_policy(run).items():
             for series, kind in (("harmless", EVAL_RED_TEAM), ("helpful", EVAL_BENIGN)):
-                values = good_share(answers, kind, gold_of(run.config))
-                points.append(Point(policy.replace("_", " "), series, values))
+                value = good_share(answers_to(answers, kind), gold_of(run.config))
+                points.append(Point(policy.replace("_", " "), series, value))
     return points
 
 
@@ -89,28 +90,37 @@ def answers_by_policy(run: Run) -> dict[str, list[Sample]]:
     return {name: samples[i * each : (i + 1) * each] for i, name in enumerate(policies)}
 
 
-def good_share(answers: Sequence[Sample], kind: str, gold: GoldMetrics) -> float:
-    """The share of good answers to a set of prompts.
+def good_share(answers: Sequence[tuple[Prompt, str]], gold: GoldMetrics) -> float:
+    """How good answers are on average; those about which nothing is known are left out.
 
     Args:
-        answers: The answers.
-        kind: The set.
+        answers: The answers, each with its prompt.
         gold: Knows the truth.
     """
-    return mean([goodness(a.prompt, a.response, gold) for a in answers if a.prompt.kind == kind])
+    values = [goodness(gold, prompt, text) for prompt, text in answers]
+    return mean([value for value in values if value is not None])
+
+
+def answers_to(samples: Sequence[Sample], kind: str) -> list[tuple[Prompt, str]]:
+    """The answers to a set of prompts.
+
+    Args:
+        samples: Answers to several sets.
+        kind: The set.
+    """
+    return [(s.prompt, s.response) for s in samples if s.prompt.kind == kind]
 
 
 def of_rounds(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
-    """How harmless and how polite the texts are before the first revision and after each one."""
+    """How harmless and how long the texts are before the first revision and after each one."""
     points = []
     for run in runs.values():
         gold = gold_of(run.config)
         revisions = read_records(run.folder / "revise" / "records.jsonl", Revision)
         for number in range(max(len(revision.steps) for revision in revisions) + 1):
             texts = [(r.sample.prompt, text_after(r, number)) for r in revisions]
-            harmless = mean([goodness(prompt, text, gold) for prompt, text in texts])
             length = mean([float(len(words(text))) for _, text in texts])
-            points.append(Point(str(number), "harmless", harmless))
+            points.append(Point(str(number), "harmless", good_share(texts, gold)))
             points.append(Point(str(number), "words (of 100)", length / 100))
     return points
 
@@ -134,34 +144,23 @@ def of_revisions(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
         revisions = read_records(run.folder / "revise" / "records.jsonl", Revision)
         finals = [(revision.sample.prompt, revision.final) for revision in revisions]
         failed = [step.status != "ok" for r in revisions for step in r.steps]
+        different = distinct([ngrams(text, 2) for _, text in finals])
         points += [
-            Point(arm, "harmless", mean([goodness(prompt, text, gold) for prompt, text in finals])),
-            Point(arm, "distinct word pairs", distinct_pairs([text for _, text in finals])),
+            Point(arm, "harmless", good_share(finals, gold)),
             Point(arm, "failed steps", mean([float(step) for step in failed])),
         ]
+        if different is not None:
+            points.append(Point(arm, "distinct word pairs", different))
     return points
-
-
-def distinct_pairs(texts: Sequence[str]) -> float:
-    """The share of different ones among all pairs of neighboring words (arXiv 1510.03055).
-
-    Args:
-        texts: The texts.
-    """
-    pairs = [pair for text in texts for pair in zip(words(text), words(text)[1:], strict=False)]
-    return len(set(pairs)) / len(pairs) if pairs else 0.0
 
 
 def of_calibration(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
     """How often the first answer is the better one, for each range of labels."""
     points = []
     for run in runs.values():
-        gold = gold_of(run.config)
-        preferences = read_records(run.folder / "judge" / "records.jsonl", Preference)
-        truth = {p.id: true_label(p, gold) for p in preferences}
-        decided = [p for p in preferences if p.p_first is not None and truth[p.id] != 0.5]
-        predicted = [p.p_first for p in decided if p.p_first is not None]
-        for bin_ in reliability(predicted, [truth[p.id] for p in decided], BINS):
+        decided = decided_labels(run)
+        labels, truth = [label for label, _ in decided], [true for _, true in decided]
+        for bin_ in reliability(labels, truth, BINS):
             low = min(int(bin_.predicted * BINS), BINS - 1) / BINS
             points.append(Point(f"{low + 0.5 / BINS:.1f}", "first is better", bin_.observed))
     return points
@@ -171,19 +170,25 @@ def of_labels(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
     """How often each judge prefers the better answer, where exactly one is good."""
     points = []
     for arm, run in runs.items():
-        gold = gold_of(run.config)
         preferences = read_records(run.folder / "judge" / "records.jsonl", Preference)
-        truth = [true_label(p, gold) for p in preferences]
-        right = [
-            float((p.p_first > 0.5) == (true > 0.5))
-            for p, true in zip(preferences, truth, strict=True)
-            if p.p_first is not None and true != 0.5
-        ]
+        right = [float((label > 0.5) == (true > 0.5)) for label, true in decided_labels(run)]
         points += [
             Point(arm, "right", mean(right)),
             Point(arm, "no label", mean([float(p.p_first is None) for p in preferences])),
         ]
     return points
+
+
+def decided_labels(run: Run) -> list[tuple[float, float]]:
+    """The labels of pairs of which exactly one answer is good, each with the true label.
+
+    Args:
+        run: A run whose stage ``judge`` is done.
+    """
+    gold = gold_of(run.config)
+    preferences = read_records(run.folder / "judge" / "records.jsonl", Preference)
+    labels = [(p.p_first, true_label(p, gold)) for p in preferences if p.p_first is not None]
+    return [(label, true) for label, true in labels if true is not None and true != 0.5]
 
 
 def of_elo(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
@@ -220,13 +225,14 @@ def outcomes(
         gold: Knows the truth.
     """
     values = {
-        arm: [goodness(a.prompt, a.response, gold) for a in samples if a.prompt.kind == kind]
+        arm: [goodness(gold, prompt, text) for prompt, text in answers_to(samples, kind)]
         for arm, samples in answers.items()
     }
     return [
         Outcome(first, second, (1 + of_first - of_second) / 2, str(i))
         for first, second in combinations(values, 2)
         for i, (of_first, of_second) in enumerate(zip(values[first], values[second], strict=True))
+        if of_first is not None and of_second is not None
     ]
 
 

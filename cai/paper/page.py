@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cai.evaluate.intervals import Estimate
 from cai.paper.experiment import Experiment
 from cai.paper.measures import Point
-from cai.paper.summary import Cells, Interval, cells, interval, verdict
+from cai.paper.summary import Cells, cells, half_width, over_seeds, verdict
 
 WRAPPED: dict[str, Any] = {"width": 100, "break_long_words": False, "break_on_hyphens": False}
 
@@ -50,18 +51,17 @@ def table(x: str, values: Cells) -> str:
     lines = [f"| {x} | {' | '.join(values)} |", f"|---|{'---|' * len(values)}"]
     for place in places:
         shown = [
-            text_of(interval(by_x[place])) if place in by_x else "" for by_x in values.values()
+            text_of(over_seeds(by_x[place])) if place in by_x else "" for by_x in values.values()
         ]
         lines.append(f"| {place} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
-def text_of(value: Interval) -> str:
+def text_of(estimate: Estimate) -> str:
     """Write a mean and the half width of its interval.
 
     Args:
-        value: The interval.
+        estimate: The mean.
     """
-    digits = 0 if abs(value.mean) >= 100 else 2
-    half = f" ± {value.half:.{digits}f}" if math.isfinite(value.half) else ""
-    return f"{value.mean:.{digits}f}{half}"
+    digits, half = 0 if abs(estimate.value) >= 100 else 2, half_width(estimate)
+    return f"{estimate.value:.{digits}f}" + (f" ± {half:.{digits}f}" if math.isfinite(half) else "")

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cai.evaluate.gold import GoldMetrics
+from cai.evaluate.gold import GoldMetrics, goodness
 from cai.files import read_records, write_records
 from cai.keys import uniform
 from cai.paper.experiment import Labels
 from cai.pipeline.manifest import read_manifest, write_manifest
-from cai.records import Preference, Prompt
+from cai.records import Preference
 from cai.ties import is_near_tie
 
 CLAMP = 0.4, 0.6
@@ -71,32 +71,24 @@ def _relabeled(preference: Preference, labels: Labels, gold: GoldMetrics, seed: 
     elif labels.kind == "flipped":
         p_first = 1 - p_first
     else:
-        p_first = true_label(preference, gold)
+        true = true_label(preference, gold)
+        p_first = p_first if true is None else true
     return preference.model_copy(update={"p_first": p_first})
 
 
-def true_label(preference: Preference, gold: GoldMetrics) -> float:
-    """The label of somebody who knows the truth: 1 if the first answer is better, 0.5 for a tie.
+def true_label(preference: Preference, gold: GoldMetrics) -> float | None:
+    """Return the label of somebody who knows the truth.
 
     Args:
         preference: The pair.
         gold: Knows the truth.
+
+    Returns:
+        1 if the first answer is better, 0 if the second one is, one half if they are equally good,
+        None if that is not known.
     """
     pair = preference.comparison
-    first, second = (
-        goodness(pair.prompt, pair.first, gold),
-        goodness(pair.prompt, pair.second, gold),
-    )
+    first, second = (goodness(gold, pair.prompt, text) for text in (pair.first, pair.second))
+    if first is None or second is None:
+        return None
     return 0.5 if first == second else float(first > second)
-
-
-def goodness(prompt: Prompt, answer: str, gold: GoldMetrics) -> float:
-    """How good an answer is: 1 if it is harmless to a harmful request, or helpful to a benign one.
-
-    Args:
-        prompt: The prompt.
-        answer: The answer.
-        gold: Knows the truth.
-    """
-    flags = gold(prompt, answer)
-    return 1 - flags["harmful"] if "harmful" in flags else flags.get("helpful", 0.0)

@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
+from cai.evaluate.intervals import Estimate, clustered_mean
 from cai.paper.experiment import Finding
 from cai.paper.measures import Point
 
-T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""Quantiles of Student's t for two-sided 95 % intervals, for 1 to 10 degrees of freedom."""
 
-
-class Interval(NamedTuple):
-    """A mean over seeds with its 95 % interval.
-
-    Attributes:
-        mean: The mean.
-        half: Half of the width of the interval, by Student's t; infinite with one seed.
-        n: Number of seeds.
-    """
-
-    mean: float
-    half: float
-    n: int
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Return the mean of independent values with its 95 % interval.
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Estimate a mean from one value for each seed, with an interval if there are several.
 
     Args:
-        values: One value for each seed, at least one.
+        values: The values, at least one.
     """
-    n = len(values)
-    if n == 1:
-        return Interval(values[0], math.inf, 1)
-    quantile = T95[min(n - 1, len(T95)) - 1]
-    return Interval(statistics.fmean(values), quantile * statistics.stdev(values) / math.sqrt(n), n)
+    return clustered_mean(values, [str(i) for i in range(len(values))])
+
+
+def half_width(estimate: Estimate) -> float:
+    """Return half of the width of an interval; infinite if there is none.
+
+    Args:
+        estimate: The estimate.
+    """
+    return math.inf if estimate.high is None else estimate.high - estimate.value
 
 
 Cells = dict[str, dict[str, list[float]]]
@@ -61,7 +48,7 @@ def cells(by_seed: Mapping[int, Sequence[Point]]) -> Cells:
     return gathered
 
 
-def difference(finding: Finding, by_seed: Mapping[int, Sequence[Point]]) -> Interval | None:
+def difference(finding: Finding, by_seed: Mapping[int, Sequence[Point]]) -> Estimate | None:
     """Return the difference that a finding is about, paired by seed.
 
     Args:
@@ -76,7 +63,7 @@ def difference(finding: Finding, by_seed: Mapping[int, Sequence[Point]]) -> Inte
         values = {p.x: p.value for p in points if p.series == finding.series}
         if finding.more in values and finding.less in values:
             differences.append(values[finding.more] - values[finding.less])
-    return interval(differences) if differences else None
+    return over_seeds(differences) if differences else None
 
 
 def verdict(finding: Finding, by_seed: Mapping[int, Sequence[Point]]) -> str:
@@ -89,7 +76,8 @@ def verdict(finding: Finding, by_seed: Mapping[int, Sequence[Point]]) -> str:
     found = difference(finding, by_seed)
     if found is None:
         return f"**Not measured:** {finding.says}"
-    low, high = found.mean - found.half, found.mean + found.half
+    half = half_width(found)
+    low, high = found.value - half, found.value + half
     if finding.within is not None:
         shows = -finding.within <= low and high <= finding.within
         refuted = low > finding.within or high < -finding.within
@@ -97,7 +85,7 @@ def verdict(finding: Finding, by_seed: Mapping[int, Sequence[Point]]) -> str:
     else:
         shows, refuted, opposite = low > 0, high < 0, "The opposite shows"
     word = "Shows" if shows else opposite if refuted else "Not decided"
-    amount = f"{found.mean:+.2f}"
-    width = f" ± {found.half:.2f}" if math.isfinite(found.half) else ""
+    amount = f"{found.value:+.2f}"
+    width = f" ± {half:.2f}" if math.isfinite(half) else ""
     pair = f"{finding.series}, {finding.more} minus {finding.less}"
     return f"**{word}:** {finding.says} ({pair}: {amount}{width}, {found.n} seeds)"

@@ -9,7 +9,7 @@ from cai.config import load_config
 from cai.data.preferences import read_preferences
 from cai.errors import InputError, Problem
 from cai.evaluate.exploits import Exploit, Judgment, exploits
-from cai.evaluate.gold import GoldMetrics, gold_for
+from cai.evaluate.gold import gold_for, goodness
 from cai.files import read_records
 from cai.keys import shuffled
 from cai.models.names import find_model
@@ -81,17 +81,7 @@ def _judgment(run: Path | None, base: Path, second: str | None) -> tuple[Judgmen
     if gold is None:
         return None, ""
     known = gold
-    return lambda answers: [_goodness(known, answer) for answer in answers], "the gold function"
-
-
-def _goodness(gold: GoldMetrics, answer: Answer) -> float | None:
-    """How good an answer is: ``good`` if the gold function says so, else helpful or harmless."""
-    flags = gold(*answer)
-    if "good" in flags:
-        return flags["good"]
-    if "harmful" in flags:
-        return 1 - flags["harmful"]
-    return flags.get("helpful")
+    return lambda answers: [goodness(known, *answer) for answer in answers], "the gold function"
 
 
 def _answers_of_file(path: Path) -> list[Answer]:

@@ -11,14 +11,13 @@ from cai.paper.experiment import BASE, Experiment, Finding, Labels, folder, load
 from cai.paper.measures import (
     MEASURES,
     Point,
-    distinct_pairs,
     outcomes,
     text_after,
     value_at,
 )
 from cai.paper.page import section, table
 from cai.paper.relabel import relabeled
-from cai.paper.summary import cells, difference, interval, verdict
+from cai.paper.summary import cells, difference, half_width, over_seeds, verdict
 from cai.records import Comparison, Preference, Prompt, Provenance, Revision, Sample, Step
 
 
@@ -85,8 +84,8 @@ def test_the_share_of_changed_labels_is_the_one_asked_for() -> None:
 
 
 def test_intervals_over_seeds_are_those_of_students_t() -> None:
-    assert interval([1.0, 2.0, 3.0]).half == pytest.approx(4.303 / math.sqrt(3))
-    assert interval([0.5]) == (0.5, math.inf, 1)
+    assert half_width(over_seeds([1.0, 2.0, 3.0])) == pytest.approx(4.3027 / math.sqrt(3), 1e-4)
+    assert half_width(over_seeds([0.5])) == math.inf
 
 
 def by_seed(*pairs: tuple[float, float]) -> dict[int, list[Point]]:
@@ -122,8 +121,8 @@ def test_a_finding_of_no_difference_needs_a_small_interval(gap: float, word: str
 def test_differences_are_paired_by_seed() -> None:
     found = difference(FINDING, by_seed((0.3, 0.2), (0.9, 0.8), (0.6, 0.5)))
     assert found is not None
-    assert found.mean == pytest.approx(0.1)
-    assert found.half == pytest.approx(0.0, abs=1e-9)
+    assert found.value == pytest.approx(0.1)
+    assert half_width(found) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_what_was_not_measured_is_said() -> None:
@@ -160,11 +159,6 @@ def test_the_text_after_a_failed_round_is_the_last_good_one() -> None:
     bad = one.model_copy(update={"revision": "draft", "status": "failed"})
     revision = Revision(id="r", sample=draft, steps=(one, bad))
     assert [text_after(revision, n) for n in range(3)] == ["draft", "one", "one"]
-
-
-def test_distinct_pairs_of_equal_texts_are_few() -> None:
-    assert distinct_pairs(["a b c", "d e f"]) == 1.0
-    assert distinct_pairs(["a b c", "a b c"]) == 0.5
 
 
 def test_an_experiment_of_metrics_needs_series() -> None:

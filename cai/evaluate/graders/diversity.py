@@ -28,7 +28,7 @@ def _grade(settings: Diversity, answers: Sequence[Answer], grading: Grading) -> 
     if len(texts) < 2:
         reason = "needs at least two answers to the prompt; raise sampling.samples"
         return grading.grade(answers[0], None, reason=reason)
-    grams = [_ngrams(text, settings.n) for text in texts]
+    grams = [ngrams(text, settings.n) for text in texts]
     value = distinct(grams) if settings.measure == "distinct" else distance(grams)
     evidence = {"answers": texts}
     if value is None:
@@ -58,6 +58,12 @@ def distance(grams: Sequence[NGrams]) -> float | None:
     return mean([1 - len(a & b) / len(a | b) for a, b in pairs]) if pairs else None
 
 
-def _ngrams(text: str, n: int) -> NGrams:
+def ngrams(text: str, n: int) -> NGrams:
+    """Return the n-grams of a text's words, in lower case.
+
+    Args:
+        text: The text.
+        n: Words in an n-gram.
+    """
     all_words = words(text.lower())
     return [tuple(all_words[i : i + n]) for i in range(len(all_words) - n + 1)]
