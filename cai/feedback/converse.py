@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from cai.arguments import check_count, check_model, check_records, check_sampling
-from cai.backends.protocol import Completion, GenerateRequest, Model
+from cai.backends.protocol import Model
 from cai.data.cases import Case
-from cai.feedback.sample import sample_of
-from cai.keys import seed_for
+from cai.feedback.sample import Draw, sample_draws
 from cai.records import Message, Prompt, Sample
 
 WITH_TEXT = ("ok", "truncated")
@@ -49,25 +47,16 @@ def converse(
     check_model(model)
     check_count("n", n)
     check_sampling(temperature, max_tokens)
-    talks = [(case, draw) for case in cases for draw in range(n)]
+    talks = [(case, number) for case in cases for number in range(n)]
     prompts = {i: case.prompt for i, (case, _) in enumerate(talks)}
     last: dict[int, Sample] = {}
     turn = 0
-
-    def request_of(i: int, prompt: Prompt) -> GenerateRequest:
-        case, draw = talks[i]
-        own_seed = seed_for(seed, "sample", prompt.id, draw)
-        request = GenerateRequest(prompt.messages, own_seed, temperature, max_tokens)
-        if not case.prefix or turn < len(case.follow_ups):
-            return request
-        return replace(request, answer_prefix=case.prefix, must_continue=True)
-
     while prompts:
-        requests = {i: request_of(i, prompt) for i, prompt in prompts.items()}
-        responses = model(list(requests.values()))
-        for (i, request), response in zip(requests.items(), responses, strict=True):
-            assert isinstance(response, Completion)
-            last[i] = sample_of(prompts[i], talks[i][1], model.fingerprint, request, response)
+        draws = [
+            Draw(prompt, talks[i][1], _prefix(talks[i][0], turn)) for i, prompt in prompts.items()
+        ]
+        answers = sample_draws(draws, model, seed, temperature, max_tokens)
+        last |= dict(zip(prompts, answers, strict=True))
         prompts = {
             i: _continued(last[i], talks[i][0].follow_ups[turn])
             for i in prompts
@@ -75,6 +64,11 @@ def converse(
         }
         turn += 1
     return [last[i] for i in range(len(talks))]
+
+
+def _prefix(case: Case, turn: int) -> str:
+    """How the answer of a turn begins; only the last one may be begun."""
+    return "" if turn < len(case.follow_ups) else case.prefix
 
 
 def _continued(answer: Sample, said: str) -> Prompt:

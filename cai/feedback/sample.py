@@ -14,6 +14,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cai.arguments import check_count, check_model, check_records, check_sampling
 from cai.backends.protocol import Completion, GenerateRequest, Model
@@ -54,15 +55,51 @@ def sample(
     check_model(model)
     check_count("n", n)
     check_sampling(temperature, max_tokens)
-    draws = [(prompt, draw) for prompt in prompts for draw in range(n)]
-    requests = []
-    for prompt, draw in draws:
-        own_seed = seed_for(seed, "sample", prompt.id, draw)
-        requests.append(GenerateRequest(prompt.messages, own_seed, temperature, max_tokens))
+    draws = [Draw(prompt, number) for prompt in prompts for number in range(n)]
+    return sample_draws(draws, model, seed, temperature, max_tokens)
+
+
+class Draw(NamedTuple):
+    """One response to be sampled.
+
+    Attributes:
+        prompt: The prompt.
+        number: Number of this response among those to the same prompt.
+        prefix: How the response begins; empty: as the model likes.
+    """
+
+    prompt: Prompt
+    number: int
+    prefix: str = ""
+
+
+def sample_draws(
+    draws: Sequence[Draw], model: Model, seed: int, temperature: float, max_tokens: int
+) -> list[Sample]:
+    """Sample one response for each draw.
+
+    Args:
+        draws: The draws.
+        model: The model.
+        seed: Random seed; that of a response is derived from it, the prompt and the draw.
+        temperature: Sampling temperature.
+        max_tokens: Maximum tokens per response.
+    """
+    requests = [
+        GenerateRequest(
+            draw.prompt.messages,
+            seed_for(seed, "sample", draw.prompt.id, draw.number),
+            temperature,
+            max_tokens,
+            answer_prefix=draw.prefix,
+            must_continue=bool(draw.prefix),
+        )
+        for draw in draws
+    ]
     samples = []
-    for (prompt, draw), request, response in zip(draws, requests, model(requests), strict=True):
+    for draw, request, response in zip(draws, requests, model(requests), strict=True):
         assert isinstance(response, Completion)
-        samples.append(sample_of(prompt, draw, model.fingerprint, request, response))
+        samples.append(_sample_of(draw, model.fingerprint, request, response))
     return samples
 
 
@@ -97,18 +134,10 @@ def reason_of(response: Completion, max_tokens: int) -> str:
     return f"cut at max_tokens={max_tokens}" if response.finish_reason == "length" else ""
 
 
-def sample_of(
-    prompt: Prompt, draw: int, fingerprint: str, request: GenerateRequest, response: Completion
+def _sample_of(
+    draw: Draw, fingerprint: str, request: GenerateRequest, response: Completion
 ) -> Sample:
-    """Make the record of a response; an answer that was begun is kept with its beginning.
-
-    Args:
-        prompt: The prompt.
-        draw: Number of this response among those to the same prompt.
-        fingerprint: Fingerprint of the model.
-        request: What it was asked.
-        response: What it answered.
-    """
+    """The record of a response; an answer that was begun is kept with its beginning."""
     provenance = Provenance(
         model=fingerprint,
         seed=request.seed,
@@ -116,10 +145,10 @@ def sample_of(
         max_tokens=request.max_tokens,
     )
     return Sample(
-        id=digest([prompt.id, provenance.model_dump(), draw]),
-        prompt=prompt,
+        id=digest([draw.prompt.id, provenance.model_dump(), draw.number]),
+        prompt=draw.prompt,
         response=_with_beginning(request.answer_prefix, response.text),
-        draw=draw,
+        draw=draw.number,
         status=status_of(response),
         provenance=provenance,
         reasoning=response.reasoning,
