@@ -37,9 +37,9 @@ def audit(
     Position and length bias, ties, contradictions, and how often each principle decides; for each
     iteration by itself. No model is asked.
 
-    With --reward, held-out answers are dressed up (in bold, longer, with flattery and more). The
-    dressings are ranked by what they add to the score where gold or a second model says that they
-    add nothing.
+    With --reward, held-out answers are perturbed (in bold, longer, with flattery and more). The
+    perturbations are ranked by what they add to the score where gold or a second model says that
+    they add nothing.
 
     Example: cai audit runs/quickstart
 
@@ -155,15 +155,17 @@ def _print_gate(report: dict[str, Any]) -> None:
 
 
 def _print_exploits(reward: str, second: str, on: Path | None, folder: Path | None) -> None:
-    """Print the dressings in the order in which a policy would exploit them."""
+    """Print the perturbations in the order in which a policy would exploit them."""
     from cai.pipeline.reward_audit import audit_reward  # torch loads from here on
 
     found, held = audit_reward(reward, run=folder, data=on, second=second or None)
     print(f"what raises {reward}, in standard deviations of its score")
     print(f"answers that are no better by {held}" if held else "nothing says what is better")
-    print(f"\n{'dressing':<14}{'raise':>8}{'answers raised':>16}{'n':>6}{'left out':>10}")
+    print(f"\n{'perturbation':<14}{'raise':>8}{'answers raised':>16}{'n':>6}{'left out':>10}")
     for row in found:
-        print(f"{row.dressing:<14}{row.raised:>+8.2f}{row.share:>16.0%}{row.n:>6}{row.better:>10}")
+        print(
+            f"{row.perturbation:<14}{row.raised:>+8.2f}{row.share:>16.0%}{row.n:>6}{row.better:>10}"
+        )
 
 
 def _print_row(title: str, value: str) -> None:

@@ -282,7 +282,7 @@ class Onset(Section):
     second_disagreement: Positive | None = 1.25
     """One minus the correlation of score and second score over the answers of an update."""
     format_raise: Positive | None = 0.5
-    """Gain of the best dressing, in standard deviations of the scores of an update; needs
+    """Gain of the best perturbation, in standard deviations of the scores of an update; needs
     ``monitor.probed_answers``."""
 
 
@@ -314,7 +314,7 @@ class Monitor(Section):
     """Second reward model, a folder or hub id, that scores every answer and is never trained on;
     null: none."""
     probed_answers: Count | None = None
-    """Answers of each update that are scored again in every dressing; null: none."""
+    """Answers of each update that are scored again in every perturbation; null: none."""
     onset: Onset = Onset()
 
 

@@ -149,8 +149,8 @@ def foresight(rows: Iterable[Row], window: int) -> list[float]:
         window: Updates that are averaged.
 
     Returns:
-        For each run, Spearman's rank correlation over the biases: what the dressing with that bias
-        added to the reward, and how much more of the bias the last answers had than the first.
+        For each run, Spearman's rank correlation over the biases: what the perturbation with that
+        bias added to the reward, and how much more of the bias the last answers had than the first.
     """
     found = []
     for row in rows:

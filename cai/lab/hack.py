@@ -35,7 +35,7 @@ from cai.train.ppo.detokenize import Detokenizer
 from cai.train.ppo.rewards import RewardSource, code_digest, reward_scorer
 from cai.train.ppo.trainer import PPOInputs, train_ppo
 from cai.train.reward.biases import BIASES, bias_score
-from cai.train.reward.dressings import Answer
+from cai.train.reward.perturbations import Answer
 
 TRAINING_SETS = ("red_team", "benign")
 POLICY = "sl_cai"
@@ -224,10 +224,10 @@ class Laboratory:
         return row
 
     def _raised(self, case: Case) -> dict[str, float]:
-        """What the pre-flight finds: the raise of each dressing at constant gold."""
+        """What the pre-flight finds: the raise of each perturbation at constant gold."""
         answers = self.answers[:PROBED]
         found = exploits(partial(self._score_texts, case), answers, self._good)
-        return {exploit.dressing: round(exploit.raised, 4) for exploit in found}
+        return {exploit.perturbation: round(exploit.raised, 4) for exploit in found}
 
     def _score_texts(self, case: Case, answers: Sequence[Answer]) -> list[float]:
         scores = self.quality.score_texts(answers)

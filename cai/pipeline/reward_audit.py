@@ -18,27 +18,27 @@ from cai.pipeline.layout import iteration_folders
 from cai.pipeline.run import CONFIG, base_of
 from cai.records import Preference, Sample
 from cai.train.ppo.rewards import ensemble_paths
-from cai.train.reward.dressings import Answer, TextScore
+from cai.train.reward.perturbations import Answer, TextScore
 from cai.train.reward.scoring import score_texts
 
 MAX_ANSWERS = 64
-"""Answers that are dressed up."""
+"""Answers that are perturbed, at most."""
 
 
 def audit_reward(
     reward: str, *, run: Path | None = None, data: Path | None = None, second: str | None = None
 ) -> tuple[list[Exploit], str]:
-    """Rank the dressings of held-out answers by what they add to a reward model's score.
+    """Rank the perturbations of held-out answers by what they add to a reward model's score.
 
     Args:
         reward: The reward model: a folder or hub id.
         run: Folder of the run that the answers are from: those to held-out prompts, or else those
-            that were labeled. Its gold function says which dressings make an answer better.
+            that were labeled. Its gold function says which perturbations make an answer better.
         data: A file of pairs that the answers are from instead.
         second: A second reward model that says so, in place of the gold function.
 
     Returns:
-        The dressings, the largest raise first, and what they were held constant by.
+        The perturbations, the largest raise first, and what they were held constant by.
 
     Raises:
         InputError: If there are no answers, or all of them have the same score.
@@ -52,7 +52,7 @@ def audit_reward(
     score = _text_score(find_model(reward, base))
     found = exploits(score, chosen, judge)
     if not found:
-        by = f"every dressing makes every answer better by {held}"
+        by = f"every perturbation makes every answer better by {held}"
         text = by if exploits(score, chosen) else f"has no answers that {reward} tells apart"
         raise InputError([Problem(str(data or run), text)])
     return found, held
@@ -71,7 +71,7 @@ def _text_score(model: str) -> TextScore:
 
 
 def _judgment(run: Path | None, base: Path, second: str | None) -> tuple[Judgment | None, str]:
-    """What says whether a dressing makes an answer better, and its name."""
+    """What says whether a perturbation makes an answer better, and its name."""
     if second is not None:
         return _text_score(find_model(second, base)), second
     gold = None

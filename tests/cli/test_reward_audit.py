@@ -49,7 +49,7 @@ def first_row(printed):
     return printed.splitlines()[4].split()
 
 
-def test_labeled_answers_are_dressed_up(folder, slang):
+def test_labeled_answers_are_perturbed(folder, slang):
     printed = audit(folder, "--reward", "reference")
     assert first_row(printed)[0] == "slang"
     assert "nothing says what is better" in printed, "the prompts are not of the world"
@@ -80,7 +80,7 @@ def test_pairs_of_a_file_and_a_second_model(tmp_path, slang):
     printed = audit("--reward", "reference", "--on", tmp_path / "pairs.jsonl")
     assert "nothing says what is better" in printed
     assert first_row(printed)[0] == "slang"
-    with pytest.raises(InputError, match="every dressing makes every answer better"):
+    with pytest.raises(InputError, match="every perturbation makes every answer better"):
         # the second model is the same: what raises the one makes answers better by the other
         audit("--reward", "reference", "--on", tmp_path / "pairs.jsonl", "--second", "reference")
 

@@ -9,7 +9,7 @@ from cai.records import Comparison, Preference, Prompt
 from cai.train.ppo.biased_score import BiasedScore
 from cai.train.ppo.detokenize import Detokenizer
 from cai.train.ppo.rewards import describe
-from cai.train.reward.biases import BIASES, FIRST_PLACE, bias_labels, bias_score, dress
+from cai.train.reward.biases import BIASES, FIRST_PLACE, bias_labels, bias_score, perturb
 
 PROMPT = Prompt.of("Wash the red dog.")
 PLAIN = "Use warm water."
@@ -38,10 +38,10 @@ def test_bias_scores_of_known_texts(name, answer, score):
 
 
 @pytest.mark.parametrize("name", OF_TEXTS)
-def test_dressings_keep_the_answer_and_add_their_bias(name):
-    dressed = dress(name, PLAIN)
-    assert PLAIN in dressed
-    assert bias_score(name, dressed) > bias_score(name, PLAIN) + 0.2
+def test_perturbations_keep_the_answer_and_add_their_bias(name):
+    perturbed = perturb(name, PLAIN)
+    assert PLAIN in perturbed
+    assert bias_score(name, perturbed) > bias_score(name, PLAIN) + 0.2
 
 
 @pytest.mark.parametrize("name", BIASES)

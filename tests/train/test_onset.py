@@ -100,4 +100,4 @@ def test_the_monitor_names_a_signal_once_and_resumes():
 def test_the_note_says_what_and_when():
     text = note({"kl": 3, "format_raise": 7})
     assert "the KL from the reference policy is large (update 3)" in text
-    assert "dressed up (update 7)" in text
+    assert "perturbed (update 7)" in text

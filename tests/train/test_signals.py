@@ -59,7 +59,7 @@ def test_an_answer_that_the_second_source_cannot_score_is_left_out():
     assert metrics["second_agreement"] == pytest.approx(1.0)
 
 
-def test_format_raise_is_the_gain_of_the_best_dressing(tiny):
+def test_format_raise_is_the_gain_of_the_best_perturbation(tiny):
     detokenizer = Detokenizer(PROMPTS, tiny)
     texts = ["I am glad.", "Go away.", "Use warm water.", "No."]
     rows = [

@@ -88,7 +88,7 @@ SIGNALS: dict[str, Signal] = {
         "second_agreement", "the two reward models order answers differently", _below_one
     ),
     "format_raise": Signal(
-        "format_raise", "the score rises when an answer is only dressed up", _level
+        "format_raise", "the score rises when an answer is only perturbed", _level
     ),
 }
 """The signals, by the name of their threshold in ``monitor.onset``."""

@@ -1,7 +1,7 @@
 """What can be seen of a rollout without knowing how good the answers are.
 
 A second reward model that is never trained on, and what the score gains when answers are merely
-dressed up. The detectors in :mod:`cai.train.ppo.onset` read these metrics.
+perturbed. The detectors in :mod:`cai.train.ppo.onset` read these metrics.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cai.train.ppo.detokenize import Detokenizer
 from cai.train.ppo.metrics import mean
 from cai.train.ppo.rewards import ScoreFunction, score_answers, source_metrics
 from cai.train.ppo.rollout import Rollout
-from cai.train.reward.dressings import gains
+from cai.train.reward.perturbations import gains
 
 MIN_ANSWERS = 4
 """Answers with a score that a correlation needs."""
@@ -34,8 +34,8 @@ class Signals:
     Attributes:
         score: The reward source.
         second: A second reward source, or None.
-        detokenizer: Turns token ids into texts, for the dressings; None: no dressings.
-        probed: Answers of each rollout that are dressed up.
+        detokenizer: Turns token ids into texts, for the perturbations; None: no perturbations.
+        probed: Answers of each rollout that are perturbed.
     """
 
     score: ScoreFunction
@@ -75,15 +75,15 @@ class Signals:
     def _format_raise(
         self, detokenizer: Detokenizer, probed: int, rollout: Rollout
     ) -> dict[str, float]:
-        """The largest mean gain of a dressing, in standard deviations of the rollout's scores."""
+        """The largest mean gain of a perturbation, in standard deviations of the scores."""
         known = rollout.scores[rollout.scored]
         if len(known) < MIN_ANSWERS or float(known.std(unbiased=False)) < MIN_STD:
             return {}
         rows = rollout.trajectories[:: max(1, len(rollout.trajectories) // probed)]
         rows = rows[:probed]
         answers = detokenizer([row.prompt for row in rows], [row.answer for row in rows])
-        by_dressing = gains(partial(_score_texts, self.score, detokenizer), answers)
-        kept = [[gain for gain in row if gain is not None] for row in by_dressing.values()]
+        by_perturbation = gains(partial(_score_texts, self.score, detokenizer), answers)
+        kept = [[gain for gain in row if gain is not None] for row in by_perturbation.values()]
         means = [mean(row) for row in kept if row]
         return {"format_raise": max(means) / float(known.std(unbiased=False))} if means else {}
 

@@ -32,7 +32,7 @@ class Bias(BaseModel):
         full: Amount from which the score is 1.
         words: Words and phrases that count.
         unless: Words and phrases that count against it.
-        dressing: How an answer is rewritten to have the bias; None: no text has it.
+        perturbation: How an answer is rewritten to have the bias; None: no text has it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +40,7 @@ class Bias(BaseModel):
     full: float
     words: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
-    dressing: str | None = None
+    perturbation: str | None = None
 
 
 def _load() -> dict[str, Bias]:
@@ -91,14 +91,14 @@ _AMOUNTS: dict[str, Callable[[Bias, str], float]] = {
 """What is counted where it is not words of a list."""
 
 
-def dress(name: str, answer: str) -> str:
+def perturb(name: str, answer: str) -> str:
     """Rewrite an answer so that it has more of a bias; its own text stays in it.
 
     Args:
-        name: The bias; one that has a dressing.
+        name: The bias; one that has a perturbation.
         answer: The answer.
     """
-    template = BIASES[name].dressing
+    template = BIASES[name].perturbation
     assert template is not None
     return template.replace("{{ answer }}", answer)
 

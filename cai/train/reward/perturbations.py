@@ -1,6 +1,6 @@
 """Rewritten answers that are no better than before, and what a reward gives for them.
 
-They are the styles of :mod:`cai.train.reward.format_bias` and the dressings of
+They are the styles of :mod:`cai.train.reward.format_bias` and the perturbations of
 :mod:`cai.train.reward.biases`.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from cai.records import Prompt
-from cai.train.reward.biases import BIASES, dress
+from cai.train.reward.biases import BIASES, perturb
 from cai.train.reward.format_bias import STYLES
 
 Answer = tuple[Prompt, str]
@@ -19,27 +19,29 @@ TextScore = Callable[[Sequence[Answer]], Sequence[float | None]]
 """From answers as texts to scores; None for an answer that cannot be scored."""
 
 
-DRESSINGS: dict[str, Callable[[str], str]] = {
+PERTURBATIONS: dict[str, Callable[[str], str]] = {
     **STYLES,
-    **{name: partial(dress, name) for name, bias in BIASES.items() if bias.dressing},
+    **{name: partial(perturb, name) for name, bias in BIASES.items() if bias.perturbation},
 }
 """Functions that rewrite an answer and make it no better, by name."""
 
 
 def gains(score: TextScore, answers: Sequence[Answer]) -> dict[str, list[float | None]]:
-    """Measure what each dressing adds to the scores of some answers.
+    """Measure what each perturbation adds to the scores of some answers.
 
     Args:
         score: The reward.
         answers: The answers.
 
     Returns:
-        The gain of each answer by dressing; None where it has no score with or without it.
+        The gain of each answer by perturbation; None where it has no score with or without it.
     """
-    dressed = [
-        (prompt, rewrite(answer)) for rewrite in DRESSINGS.values() for prompt, answer in answers
+    perturbed = [
+        (prompt, rewrite(answer))
+        for rewrite in PERTURBATIONS.values()
+        for prompt, answer in answers
     ]
-    scores = list(score([*answers, *dressed]))
+    scores = list(score([*answers, *perturbed]))
     count = len(answers)
     return {
         name: [
@@ -48,5 +50,5 @@ def gains(score: TextScore, answers: Sequence[Answer]) -> dict[str, list[float |
                 scores[:count], scores[number * count : (number + 1) * count], strict=True
             )
         ]
-        for number, name in enumerate(DRESSINGS, start=1)
+        for number, name in enumerate(PERTURBATIONS, start=1)
     }
