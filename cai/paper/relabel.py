@@ -22,24 +22,26 @@ CLAMP = 0.4, 0.6
 
 
 def relabel(folder: Path, labels: Labels, gold: GoldMetrics, seed: int) -> None:
-    """Change the labels of a finished stage ``judge``.
+    """Change the labels of a finished stage ``judge``, unless they are changed already.
 
     Args:
         folder: The folder of the stage.
-        labels: How they are changed.
+        labels: How they are changed; the manifest of the stage says so afterwards.
         gold: Knows the truth.
         seed: Random seed of the choice of the labels that are flipped or replaced.
     """
     manifest = read_manifest(folder)
     assert manifest is not None, "the labels come first"
+    change = labels.model_dump()
+    if manifest.metrics.get("relabeled") == change:
+        return
     records = folder / "records.jsonl"
-    changed = relabeled(read_records(records, Preference), labels, gold, seed)
-    write_records(records, changed)
+    write_records(records, relabeled(read_records(records, Preference), labels, gold, seed))
     write_manifest(
         folder,
         manifest.inputs,
         manifest.constitution,
-        manifest.metrics,
+        {**manifest.metrics, "relabeled": change},
         manifest.failures,
         manifest.seconds,
     )

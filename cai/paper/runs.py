@@ -64,7 +64,7 @@ class Runs:
         if arm.labels is None:
             return self._do(path, config, constitution, until)
         run = self._do(path, config, constitution, "judge")
-        relabel_once(path / "judge", arm, gold_of(config), seed)
+        relabel(path / "judge", arm.labels, gold_of(config), seed)
         return self._do(path, config, run.constitution, until)
 
     def _copy_base(self, seed: int, path: Path) -> None:
@@ -106,25 +106,6 @@ def kept(constitution: Constitution, arm: Arm) -> Constitution:
     weights = constitution.used_for("revise")
     drawn = draw_many(weights, arm.principles, "principles that are kept")
     return constitution.without(*(name for name in weights if name not in drawn))
-
-
-def relabel_once(judge: Path, arm: Arm, gold: GoldMetrics, seed: int) -> None:
-    """Change the labels of a run, unless they are changed already.
-
-    Args:
-        judge: The folder of the stage ``judge``.
-        arm: The arm, which says how.
-        gold: Knows the truth.
-        seed: The seed of the run.
-    """
-    assert arm.labels is not None
-    mark = judge.parent / "relabeled.txt"
-    done = mark.read_text(encoding="utf-8") if mark.is_file() else ""
-    manifest = (judge / "manifest.json").read_text(encoding="utf-8")
-    if done != digest(manifest):
-        relabel(judge, arm.labels, gold, seed)
-        manifest = (judge / "manifest.json").read_text(encoding="utf-8")
-        mark.write_text(digest(manifest), encoding="utf-8")
 
 
 def gold_of(config: RunConfig) -> GoldMetrics:

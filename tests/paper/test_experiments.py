@@ -7,6 +7,7 @@ import pytest
 from cai.config.load import load_settings
 from cai.errors import InputError
 from cai.evaluate.bradley_terry import rate_models
+from cai.files import read_records, write_records
 from cai.paper.experiment import BASE, Experiment, Finding, Labels, folder, load_experiment, names
 from cai.paper.measures import (
     MEASURES,
@@ -16,8 +17,9 @@ from cai.paper.measures import (
     value_at,
 )
 from cai.paper.page import section, table
-from cai.paper.relabel import relabeled
+from cai.paper.relabel import relabel, relabeled
 from cai.paper.summary import cells, difference, half_width, over_seeds, verdict
+from cai.pipeline.manifest import outputs_are_whole, read_manifest, write_manifest
 from cai.records import Comparison, Preference, Prompt, Provenance, Revision, Sample, Step
 
 
@@ -81,6 +83,19 @@ def test_the_share_of_changed_labels_is_the_one_asked_for() -> None:
     preferences = [preference(0.9, first=f"good {i}") for i in range(400)]
     flipped = relabeled(preferences, Labels(kind="flipped", share=0.3), gold, 0)
     assert 90 < sum(p.p_first < 0.5 for p in flipped) < 150
+
+
+def test_labels_are_changed_once(tmp_path) -> None:
+    preferences = [preference(p) for p in (0.9, 0.2)]
+    write_records(tmp_path / "records.jsonl", preferences)
+    write_manifest(tmp_path, {"a": 1}, "hash", {"labels": 2}, {}, 1.0)
+    for _ in range(2):
+        relabel(tmp_path, Labels(kind="flipped"), gold, 0)
+        found = read_records(tmp_path / "records.jsonl", Preference)
+        assert [p.p_first for p in found] == pytest.approx([0.1, 0.8])
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert outputs_are_whole(tmp_path, manifest)
 
 
 def test_intervals_over_seeds_are_those_of_students_t() -> None:

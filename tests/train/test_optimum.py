@@ -88,7 +88,9 @@ def ppo_config(num_updates, kl_coef):
     )
 
 
-@pytest.mark.parametrize("beta", [0.3, pytest.param(1.0, marks=pytest.mark.slow), 3.0])
+@pytest.mark.parametrize(
+    "beta", [0.3, *(pytest.param(beta, marks=pytest.mark.slow) for beta in (1.0, 3.0))]
+)
 def test_ppo_finds_the_optimal_policy(small, tmp_path, beta):
     score = score_by_token(REWARDS)
     train_ppo([PROMPT], small, tmp_path, ppo_config(60, beta), score=score, options=PLAIN)
