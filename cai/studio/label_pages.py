@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, cast, get_args
-from urllib.parse import parse_qsl
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
@@ -14,13 +13,12 @@ from starlette.routing import Route
 
 from cai.evaluate.agreement import MatchedPair, agreement
 from cai.records import Preference
+from cai.studio.forms import read_form
 from cai.studio.index import StageIndex
 from cai.studio.labels import Choice, is_swapped, make_row
 from cai.studio.pages import Pages, address, filters_of
 from cai.studio.query import Filters, Query
 
-MAX_BODY = 64 << 10
-"""Bytes of a form that are read."""
 MAX_NAME, MAX_NOTE = 80, 4_000
 """Characters of a rater's name and of a note."""
 LOOK_AHEAD = 100
@@ -78,13 +76,7 @@ class LabelPages:
 
     async def store(self, request: Request) -> Response:
         """Store a label, skip a comparison, or take the last label back."""
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise HTTPException(413, "the form is too long")
-        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
-        return await run_in_threadpool(self._store, request, QueryParams(pairs))
+        return await run_in_threadpool(self._store, request, await read_form(request))
 
     def _store(self, request: Request, form: QueryParams) -> Response:
         run, stage = self._pages.run(request), self._pages.stage(request)
