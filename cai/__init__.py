@@ -85,6 +85,7 @@ _MODULES = {
     "PairwiseLogprobs": "cai.feedback.judge_methods",
     "SampledVotes": "cai.feedback.sampled_verdicts",
     "rank": "cai.feedback.rank",
+    "Rating": "cai.feedback.rate",
     "rate": "cai.feedback.rate",
     "revise": "cai.feedback.revise",
     "training_rows": "cai.feedback.revise",
@@ -176,6 +177,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from cai.feedback.judge_methods import CritiqueOdds as CritiqueOdds
     from cai.feedback.judge_methods import PairwiseLogprobs as PairwiseLogprobs
     from cai.feedback.rank import rank as rank
+    from cai.feedback.rate import Rating as Rating
     from cai.feedback.rate import rate as rate
     from cai.feedback.revise import revise as revise
     from cai.feedback.revise import training_rows as training_rows

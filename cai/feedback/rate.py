@@ -11,7 +11,8 @@ Example:
     >>> model = ResponseCache(":memory:").cached_model(ScriptedBackend(score_options=logprobs))
     >>> prompt = Prompt.of("What is a fraction?")
     >>> answers = [(prompt, "A part of a whole."), (prompt, "Look it up!")]
-    >>> [round(score, 2) for score in rate(answers, load_constitution("harmless"), model)]
+    >>> ratings = rate(answers, load_constitution("harmless"), model)
+    >>> [round(rating.score, 2) for rating in ratings]
     [0.82, -0.82]
 """
 
@@ -69,7 +70,7 @@ def rate(
     principles: int = 1,
     seed: int = 0,
     min_mass: float = MIN_OPTION_MASS,
-) -> list[float | None]:
+) -> list[Rating]:
     """Score answers from -1 to 1 by principles.
 
     An empty answer gets -1 without a request, see :func:`cai.feedback.judge.is_empty_answer`.
@@ -86,43 +87,7 @@ def rate(
         min_mass: Probability that the options must have; a response with less is not read.
 
     Returns:
-        One score for each answer; None if no response could be read.
-
-    Raises:
-        ArgumentError: naming the argument that cannot be used.
-    """
-    ratings = rate_with_evidence(
-        answers,
-        constitution,
-        model,
-        scale=scale,
-        principles=principles,
-        seed=seed,
-        min_mass=min_mass,
-    )
-    return [rating.score for rating in ratings]
-
-
-def rate_with_evidence(
-    answers: Sequence[tuple[Prompt, str]],
-    constitution: Constitution,
-    model: Model,
-    *,
-    scale: Scale = "critique",
-    principles: int = 1,
-    seed: int = 0,
-    min_mass: float = MIN_OPTION_MASS,
-) -> list[Rating]:
-    """Score answers as :func:`rate` does, and keep what each score was read from.
-
-    Args:
-        answers: As of :func:`rate`, and so are the others.
-        constitution: The constitution.
-        model: The judge.
-        scale: The scale.
-        principles: Number of principles for each answer.
-        seed: Random seed of the draws.
-        min_mass: Probability that the options must have.
+        One rating for each answer, with its score and what the score was read from.
 
     Raises:
         ArgumentError: naming the argument that cannot be used.

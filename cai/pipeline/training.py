@@ -275,7 +275,8 @@ class JudgeRater:
             )
             for judge in self.judges
         ]
-        return combine_columns(ratings, "mean")
+        scores = [[rating.score for rating in by_judge] for by_judge in ratings]
+        return combine_columns(scores, "mean")
 
 
 def _rater(context: StageContext, *, shard: bool = True) -> JudgeRater:

@@ -52,7 +52,8 @@ def test_the_limit_can_be_set():
 def test_ratings_need_mass_too():
     model = ResponseCache(":memory:").cached_model(Fixed(options(1e-7)))
     answers = [(PAIR.prompt, PAIR.first)]
-    assert rate(answers, load_constitution("harmless"), model) == [None]
+    (rating,) = rate(answers, load_constitution("harmless"), model)
+    assert (rating.score, rating.status) == (None, "unscored")
 
 
 def test_a_fallback_is_in_the_record_and_no_part_of_the_id():

@@ -33,8 +33,10 @@ def constitution(*names):
 def rated(texts, weigh, names=("x",), **more):
     with ResponseCache(Path(":memory:")) as cache:
         model = cache.cached_model(ScriptedBackend(score_options=weigh))
-        scores = rate([(ASK, text) for text in texts], constitution(*names), model, **more)
-        return scores, cache.usage.get("") and cache.usage[""].requests
+        ratings = rate([(ASK, text) for text in texts], constitution(*names), model, **more)
+        return [rating.score for rating in ratings], cache.usage.get("") and cache.usage[
+            ""
+        ].requests
 
 
 def test_rate_by_critique_is_one_minus_twice_p_problem():

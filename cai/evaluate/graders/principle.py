@@ -9,7 +9,7 @@ from cai.constitution.load import find_constitution, load_constitution
 from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem, did_you_mean
 from cai.evaluate.grades import Answer, Grade, Grading
-from cai.feedback.rate import Rating, rate_with_evidence
+from cai.feedback.rate import Rating, rate
 
 
 def grade(settings: ByPrinciple, grading: Grading) -> Iterator[Grade]:
@@ -18,7 +18,7 @@ def grade(settings: ByPrinciple, grading: Grading) -> Iterator[Grade]:
     constitution = selected(settings, grading.constitution)
     answers = grading.all_answers()
     pairs = [(answer.sample.prompt, answer.sample.response) for answer in answers]
-    ratings = rate_with_evidence(pairs, constitution, grading.judge, seed=grading.seed)
+    ratings = rate(pairs, constitution, grading.judge, seed=grading.seed)
     for answer, rating in zip(answers, ratings, strict=True):
         yield _grade(answer, rating, grading)
 
