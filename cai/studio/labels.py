@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from cai.errors import InputError, LimitReached, Problem
-from cai.files import disk_errors, write_text
 from cai.keys import uniform
 from cai.records import Comparison
+from cai.studio.json_lines import JsonLines
 
 LABELS = "human_labels.jsonl"
 """The file of a run that holds the labels of people."""
@@ -56,7 +51,7 @@ def make_row(comparison: Comparison, choice: Choice, rater: str, note: str = "")
     }
 
 
-class LabelFile:
+class LabelFile(JsonLines):
     """The labels of people in a run. Several processes may add to it.
 
     Args:
@@ -64,11 +59,7 @@ class LabelFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All labels in the order in which they were given; half a line is none."""
-        return [row for _, row in self._read()]
+        super().__init__(path, _is_label, "a label")
 
     def by_rater(self, rater: str) -> dict[str, dict[str, Any]]:
         """The labels of a rater by the id of the comparison.
@@ -90,21 +81,7 @@ class LabelFile:
         Raises:
             LimitReached: If the file cannot be written.
         """
-        with self._locked():
-            lines = self._read()
-            if any((r["rater"], r["pair"]) == (row["rater"], row["pair"]) for _, r in lines):
-                return False
-            line = json.dumps(row, ensure_ascii=False) + "\n"
-            with disk_errors(self.path), self.path.open("r+b") as file:
-                size = sum(len(raw) for raw, _ in lines)
-                if file.seek(0, os.SEEK_END) > size:  # half a line of a process that was killed
-                    self._check_half(size)
-                    file.truncate(size)
-                file.seek(size)
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            return True
+        return self.append(row, key=lambda one: (one["rater"], one["pair"]))
 
     def undo(self, rater: str) -> dict[str, Any] | None:
         """Remove the last label of a rater.
@@ -115,60 +92,13 @@ class LabelFile:
         Returns:
             The label; None if the rater has none.
         """
-        with self._locked():
-            lines = self._read()
-            own = [i for i, (_, row) in enumerate(lines) if row["rater"] == rater]
-            if not own:
-                return None
-            kept = [raw for i, (raw, _) in enumerate(lines) if i != own[-1]]
-            write_text(self.path, b"".join(kept).decode("utf-8"))
-            return lines[own[-1]][1]
-
-    def _check_half(self, size: int) -> None:
-        """Refuse to cut off more than half a line, such as a line that a person has edited.
-
-        Raises:
-            InputError: If a whole line cannot be read.
-        """
-        rest = self.path.read_bytes()[size:]
-        if b"\n" in rest.rstrip(b"\n"):
-            number = self.path.read_bytes()[:size].count(b"\n") + 1
-            raise InputError([Problem(f"{self.path}:{number}:1", "is not a label; mend the line")])
-
-    def _read(self) -> list[tuple[bytes, dict[str, Any]]]:
-        """The whole lines at the beginning of the file, up to the first that is no label."""
-        if self.path.is_symlink() or not self.path.is_file():
-            return []
-        lines = []
-        for raw in self.path.read_bytes().splitlines(keepends=True):
-            try:
-                row = json.loads(raw)
-            except (ValueError, RecursionError):
-                break
-            if not _is_label(row) or not raw.endswith(b"\n"):
-                break
-            lines.append((raw, row))
-        return lines
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other processes and threads from the file; make it if there is none."""
-        if self.path.is_symlink():
-            raise LimitReached(f"{self.path}: is a link, and is not written to")
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        with disk_errors(lock):
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            with disk_errors(self.path):
-                self.path.touch()
-            yield
-        finally:
-            os.close(handle)
+        removed = self.remove(
+            lambda rows: [i for i, row in enumerate(rows) if row["rater"] == rater][-1:]
+        )
+        return removed[0] if removed else None
 
 
-def _is_label(row: object) -> bool:
+def _is_label(row: Mapping[str, Any]) -> bool:
     """Whether a row is one that :func:`make_row` made."""
-    if not isinstance(row, dict) or not all(isinstance(row.get(n), str) for n in ("pair", "rater")):
-        return False
-    return row.get("p_first") in (0, 0.5, 1)
+    names = all(isinstance(row.get(name), str) for name in ("pair", "rater"))
+    return names and row.get("p_first") in (0, 0.5, 1)
