@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,17 +11,8 @@ from starlette.routing import Route
 from cai.studio.label_pages import LabelPages
 from cai.studio.library import Library
 from cai.studio.pages import FAILURES, Pages
+from cai.studio.rendering import STATIC
 from cai.studio.security import Guard
-
-_HERE = Path(__file__).parent
-STATIC = {
-    "style.css": _HERE.parent / "report" / "style.css",
-    "studio.css": _HERE / "static" / "studio.css",
-    "studio.js": _HERE / "static" / "studio.js",
-    "htmx.js": _HERE / "static" / "htmx-2.0.11.d6fdc75f204e6bde.min.js",
-    "icon.svg": _HERE / "static" / "icon.svg",
-}
-"""The static files by name; nothing else is served from disk. htmx has its SHA-256 in its name."""
 
 
 def build_app(library: Library, token: str, name: str) -> Guard:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -18,21 +15,12 @@ from starlette.routing import Route
 
 from cai.cleaning import clean
 from cai.errors import CaiError
-from cai.records import Comparison, Preference, Prompt, Record, Revision, Sample
-from cai.report.tables import number, percent
+from cai.records import Preference, Record
 from cai.studio import overview, texts
-from cai.studio.evidence import is_edited, verdicts
 from cai.studio.library import Library, StudioRun
 from cai.studio.query import MARKS, PAGE, Filters, Found
+from cai.studio.rendering import environment, read_record, record_values, template_of, text_of
 
-TEMPLATES = {
-    Prompt: "prompt",
-    Sample: "sample",
-    Revision: "revision",
-    Comparison: "comparison",
-    Preference: "label",
-}
-"""The template of each kind of record."""
 MAX_FILTER = 500
 """Characters of a filter in an address that are read."""
 
@@ -46,7 +34,7 @@ class Pages:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._templates = _environment()
+        self._templates = environment(address=address, home="/", static="/static/", is_bundle=False)
 
     def routes(self) -> list[Route]:
         """The addresses and what answers each."""
@@ -122,19 +110,15 @@ class Pages:
         with run.query(stage) as (_, query):
             before, after = query.neighbours(filters, row["line"])
         return self.page(
-            f"record_{TEMPLATES[type(record)]}",
+            template_of(record),
             **self.around(run, stage, filters),
-            row=row,
-            record=record,
+            **record_values(run, row, record),
             whole=lambda part: address(
                 run, stage, "text", id=row["id"], line=row["line"], part=part
             ),
             same=same,
             before=before,
             after=after,
-            constitution=run.constitution,
-            verdicts=verdicts(record, run.constitution) if isinstance(record, Preference) else (),
-            p_people=run.people().get(row["pair"]),
         )
 
     def record_json(self, request: Request) -> Response:
@@ -217,11 +201,8 @@ class Pages:
         row = next((one for one in same if one["line"] == line), same[0] if same else None)
         if row is None:
             raise HTTPException(404, "there is no record with this id; its stage was done again")
-        try:
-            record = index.record(row["offset"], row["length"])
-        except ValidationError:
-            record = None
-        if record is None or clean(str(getattr(record, "id", ""))) != row["id"]:
+        record = read_record(index, row)
+        if record is None:
             raise HTTPException(503, "the record was replaced a moment ago; reload")
         return row, record, same
 
@@ -257,49 +238,8 @@ def address(run: StudioRun, *parts: str, filters: Filters | None = None, **query
     return quote(path) + (f"?{urlencode(pairs)}" if pairs else "")
 
 
-def text_of(record: Record, part: str) -> str | None:
-    """Find a text in a record.
-
-    Args:
-        record: The record.
-        part: Where it is, such as ``steps.0.critique``.
-
-    Returns:
-        None if there is no text.
-    """
-    value: Any = record.model_dump(mode="json")
-    for name in part.split("."):
-        if isinstance(value, Mapping):
-            value = value.get(name)
-        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return None
-    return value if isinstance(value, str) else None
-
-
 def _whole(text: str) -> int:
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else 0
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "pages"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"percent": percent, "number": number}
-    environment.globals |= {
-        "address": address,
-        "differences": texts.differences,
-        "is_edited": is_edited,
-        "marks": MARKS,
-        "max_shown": texts.MAX_SHOWN,
-        "pieces": texts.pieces,
-    }
-    return environment
 
 
 FAILURES: tuple[type[Exception], ...] = (HTTPException, CaiError, sqlite3.DatabaseError)
