@@ -47,6 +47,7 @@ class Filters:
         status: Its status.
         source: Where it comes from: the model, or for a label ``ai`` or ``human``.
         marks: Some of ``MARKS``, all of which it has.
+        until: The last line that is looked at; None: that of the file.
     """
 
     text: str = ""
@@ -55,6 +56,7 @@ class Filters:
     status: str = ""
     source: str = ""
     marks: tuple[str, ...] = ()
+    until: int | None = None
 
     def where(self) -> tuple[str, list[str]]:
         """The condition in SQL, and the values of its placeholders."""
@@ -67,6 +69,9 @@ class Filters:
             conditions.append("line IN (SELECT line FROM principles WHERE principle = ?)")
             values.append(self.principle)
         conditions += [_MARK_CONDITIONS[mark] for mark in self.marks if mark in _MARK_CONDITIONS]
+        if self.until is not None:
+            conditions.append("line <= ?")
+            values.append(str(self.until))
         if phrase := match_phrase(self.text):
             conditions.append("line IN (SELECT rowid FROM texts WHERE texts MATCH ?)")
             values.append(phrase)
@@ -113,16 +118,26 @@ class Query:
         sql = f"SELECT count(*) FROM records WHERE {condition}"  # noqa: S608
         return int(self._one(sql, values)[0])
 
-    def page(self, filters: Filters, number: int) -> list[Found]:
+    def page(self, filters: Filters, number: int, size: int = PAGE) -> list[Found]:
         """One page of the records that are wanted, in the order of their file.
 
         Args:
             filters: Which are wanted.
             number: The page, from 1.
+            size: How many records are on a page.
         """
         condition, values = filters.where()
-        place = f"ORDER BY line LIMIT {PAGE} OFFSET {PAGE * (number - 1)}"
+        place = f"ORDER BY line LIMIT {size} OFFSET {size * (number - 1)}"
         return self._found(f"WHERE {condition} {place}", values)
+
+    def lengths(self) -> dict[int, int]:
+        """The lines of all records in the order of their file, and how many bytes each has."""
+        return dict(self._db.execute("SELECT line, length FROM records ORDER BY line"))
+
+    def between(self, first: int, last: int) -> list[Found]:
+        """The records from one line of the file to another, both included."""
+        place = "WHERE line BETWEEN ? AND ? ORDER BY line"
+        return self._found(place, [str(first), str(last)])
 
     def with_id(self, name: str) -> list[Found]:
         """The records with an id; several only if the file is not one that a stage wrote."""
