@@ -3,8 +3,8 @@
     python benchmarks/scripted_records.py [--records 100000]
 
 Sends records through sample, revise (4 rounds) and judge, then once more from the response cache.
-Prints the requests per second of each stage, the peak memory of the process, and the size of the
-cache.
+Prints the requests per second of each stage, and per second of its processor time, which other
+work on the machine changes less; the peak memory of the process, and the size of the cache.
 """
 
 from __future__ import annotations
@@ -75,16 +75,14 @@ def work_through_stages(run: Run) -> None:
         if name == "judge":
             write_comparisons(run)
         context = StageContext(run, planned[name])
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         planned[name].stage.work(context)
-        seconds = time.perf_counter() - started
-        usage = run.cache.usage.get(name)
-        if usage:
-            rate = (usage.requests + usage.cached) / seconds
-            print(
-                f"| {name} | {usage.requests:,} | {usage.cached:,} | {seconds:.1f} | {rate:,.0f} |",
-                flush=True,
-            )
+        seconds, busy = time.perf_counter() - started, time.process_time() - worked
+        if usage := run.cache.usage.get(name):
+            count = usage.requests + usage.cached
+            cells = [f"{usage.requests:,}", f"{usage.cached:,}", f"{seconds:.1f}", f"{busy:.1f}"]
+            cells += [f"{count / seconds:,.0f}", f"{count / busy:,.0f}"]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -98,8 +96,8 @@ def main() -> None:
         write_inputs(folder, options.records)
         config = load_config(folder / "run.yaml")
         constitution = load_constitution(config.constitution)
-        print("| stage | requests | from the cache | seconds | requests per second |")
-        print("|---|---|---|---|---|")
+        print("| stage | requests | cached | seconds | of them at work | per second | of work |")
+        print("|---|---|---|---|---|---|---|")
         for _ in range(2):
             run = open_run(folder / "run", config, constitution, folder)
             run.backends.put("scripted", ScriptedBackend(reply, score_options))

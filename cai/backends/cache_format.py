@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 from cai.backends.protocol import (
@@ -15,7 +16,7 @@ from cai.backends.protocol import (
 )
 from cai.keys import digest
 
-FORMAT = 3
+FORMAT = 4
 """Version of the file; other versions are refused."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS responses (
@@ -34,6 +35,7 @@ CREATE TABLE IF NOT EXISTS identities (
 """
 """The responses; all that was ever paid, failed requests and probes included; the servers; and what
 each of their models was known by."""
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 def cache_key(fingerprint: str, rendered: str, request: Request) -> str:
@@ -64,14 +66,22 @@ def cache_key(fingerprint: str, rendered: str, request: Request) -> str:
         if request.whole:
             values["whole"] = True
     values["answer_prefix"] = request.answer_prefix
-    turns = [[message.role, message.content] for message in request.messages]
-    return digest([fingerprint, rendered, turns, kind, values], 40)
+    turns = [text for message in request.messages for text in (message.role, message.content)]
+    parts = [fingerprint, kind, _COMPACT.encode(values), rendered, *turns]
+    # each text after its length, which is unambiguous and faster than JSON
+    return digest("".join(f"{len(part)}:{part}" for part in parts), 40)
 
 
 def encode(key: str, response: Response) -> tuple[str, str, str]:
-    """Return the kind of a response, its JSON text, and the checksum of its row."""
+    """Return the kind of a response, its JSON text, and the checksum of its row.
+
+    The text is a list of the fields in their order, less the last ones that have their defaults.
+    """
     kind = "option_logprobs" if isinstance(response, OptionLogprobs) else "completion"
-    text = json.dumps(vars(response), ensure_ascii=True)
+    values = [(getattr(response, field.name), field.default) for field in fields(response)]
+    while values[-1][0] == values[-1][1]:
+        values.pop()
+    text = _COMPACT.encode([value for value, _ in values])
     return kind, text, _checksum(key, kind, text)
 
 
@@ -79,11 +89,11 @@ def decode(key: str, kind: str, text: str, checksum: str) -> Response | None:
     """Return a response from its row; None if the row is not as it was written."""
     if _checksum(key, kind, text) != checksum:
         return None
-    values = json.loads(text)
+    values: list[Any] = json.loads(text)
     if kind == "option_logprobs":
-        lists = {n: tuple(v) for n, v in values.items() if isinstance(v, list)}
-        return OptionLogprobs(**values | lists)
-    return clean_response(Completion(**values))
+        values = [tuple(value) if isinstance(value, list) else value for value in values]
+        return OptionLogprobs(*values)
+    return clean_response(Completion(*values))
 
 
 def _checksum(key: str, kind: str, text: str) -> str:

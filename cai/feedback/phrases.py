@@ -6,7 +6,6 @@ A new language is a new row of :data:`LANGUAGES`; the rules are the same for all
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
 MAX_PREFACE_WORDS = 24
@@ -100,6 +99,14 @@ LANGUAGES = {
 }
 """What is known of each language."""
 
+
+def _in_any(field: str) -> re.Pattern[str]:
+    """The regular expressions of all languages as one."""
+    return re.compile("|".join(f"(?:{getattr(own, field)})" for own in LANGUAGES.values()))
+
+
+_REWRITTEN, _DECLINES = _in_any("rewritten"), _in_any("declines")
+_THIS_ANSWER, _APOLOGY = _in_any("this_answer"), _in_any("apology")
 _FIRST_SENTENCE = re.compile(r"^(?:[^.!?:\n]{1,30}[.!]\s+)?")
 
 
@@ -114,7 +121,7 @@ def is_preface(line: str) -> bool:
     sentence = plain[_end_of_opening(plain) :]
     if words > MAX_PREFACE_WORDS or "\n" in plain or re.search(r"[.!?]\s", sentence):
         return False
-    return any(
+    return _REWRITTEN.search(sentence) is not None and any(
         _finds(language.rewritten, sentence)
         and _finds(language.noun, sentence)
         and (words <= MAX_LABEL_WORDS or re.match(language.opening, plain) is not None)
@@ -143,28 +150,24 @@ def is_remark(paragraph: str) -> bool:
 def is_declined(sentence: str) -> bool:
     """Whether a sentence declines to rewrite, or asks for the text."""
     plain = sentence.replace("’", "'").casefold()
-    return _any_finds([language.declines for language in LANGUAGES.values()], plain)
+    return _DECLINES.search(plain) is not None
 
 
 def is_apology(sentence: str) -> bool:
     """Whether a sentence answers the critic instead of the user: "I'm sorry for the confusion"."""
     plain = sentence.replace("’", "'").casefold()
-    return any(re.match(language.apology, plain) for language in LANGUAGES.values())
+    return _APOLOGY.match(plain) is not None
 
 
 def speaks_of_answer(sentence: str) -> bool:
     """Whether a sentence is about the answer that was to be rewritten: "The last reply is ..."."""
     plain = sentence.strip('*_"“ \t').casefold()
-    return any(re.match(language.this_answer, plain) for language in LANGUAGES.values())
+    return _THIS_ANSWER.match(plain) is not None
 
 
 def speaks_of_rewriting(text: str) -> bool:
     """Whether a text has a word for rewriting, as a user's request to rewrite something has."""
-    return _any_finds([language.rewritten for language in LANGUAGES.values()], text.casefold())
-
-
-def _any_finds(patterns: Sequence[str], text: str) -> bool:
-    return any(_finds(pattern, text) for pattern in patterns)
+    return _REWRITTEN.search(text.casefold()) is not None
 
 
 def _finds(pattern: str, text: str) -> bool:

@@ -9,7 +9,8 @@ good text that is cut is worse than a preface that stays.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from cai.feedback.phrases import (
@@ -33,6 +34,7 @@ _RULE = re.compile(r"\n\s*(?:-{3,}|\*{3,}|_{3,}|={3,})\s*(?:\n|$)")
 _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "「": "」"}
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+Words = tuple[str, ...]
 
 
 class Rewritten(NamedTuple):
@@ -115,8 +117,8 @@ def _without_preface(text: str, context: Context) -> str | None:
     line, colon, rest = text.lstrip().partition(":")
     if not colon:
         line, colon, rest = text.lstrip().partition("：")
-    draft_begins = _words(context.draft[: len(line) + 1])
-    if colon and is_preface(line) and draft_begins != _words(line):
+    begun = context.draft[: len(line) + 1]
+    if colon and is_preface(line) and _words(begun) != _words(line):
         return rest.lstrip("* \t\r\n")
     first, gap, rest = text.strip().partition("\n\n")
     if gap and is_remark(first) and first not in context.draft:
@@ -179,8 +181,9 @@ def _refusal(text: str, context: Context) -> str:
         return "it repeats the question"
     if speaks_of_rewriting(context.question):
         return ""
-    first, drafted = next(_sentences(text), ""), next(_sentences(context.draft), "")
-    if any(map(is_declined, list(_sentences(text))[:2])) and not is_declined(drafted):
+    begins, drafted = _sentences(text)[:2], "".join(_sentences(context.draft)[:1])
+    first = "".join(begins[:1])
+    if any(map(is_declined, begins)) and not is_declined(drafted):
         return "it declines to rewrite, or asks for the text"
     if context.is_first and is_apology(first) and not is_apology(drafted):
         return "it answers the critique instead of the question"
@@ -190,7 +193,7 @@ def _refusal(text: str, context: Context) -> str:
     return "it speaks of the rewriting instead of doing it" if is_comment else ""
 
 
-def _repeats(text: str, request: str, length: int, known: Sequence[list[str]]) -> bool:
+def _repeats(text: str, request: str, length: int, known: Sequence[Words]) -> bool:
     """Whether a text has a whole sentence of the request, or many of its words in a row."""
     words, requested = _words(text), _words(request)
     if _copies(words, requested, length, known):
@@ -208,23 +211,25 @@ def _repeats(text: str, request: str, length: int, known: Sequence[list[str]]) -
     )
 
 
-def _copies(
-    words: Sequence[str], source: Sequence[str], length: int, known: Sequence[list[str]]
-) -> bool:
+def _copies(words: Words, source: Words, length: int, known: Sequence[Words]) -> bool:
     """Whether words have a run of a source that is in none of the known texts."""
-    runs = {tuple(source[i : i + length]) for i in range(len(source) - length + 1)}
-    for other in known:
-        runs -= {tuple(other[i : i + length]) for i in range(len(other) - length + 1)}
-    return any(tuple(words[i : i + length]) in runs for i in range(len(words) - length + 1))
+    shared = _runs(words, length) & _runs(source, length)
+    return bool(shared and shared.difference(*(_runs(other, length) for other in known)))
 
 
-def _contains(words: Sequence[str], part: Sequence[str]) -> bool:
+def _runs(words: Words, length: int) -> set[Words]:
+    return {words[i : i + length] for i in range(len(words) - length + 1)}
+
+
+def _contains(words: Words, part: Words) -> bool:
     return any(words[i : i + len(part)] == part for i in range(len(words) - len(part) + 1))
 
 
-def _sentences(text: str) -> Iterator[str]:
-    return (sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence.strip())
+@lru_cache(maxsize=256)  # each text is compared with several others
+def _sentences(text: str) -> tuple[str, ...]:
+    return tuple(part for part in _SENTENCE_END.split(text.strip()) if part.strip())
 
 
-def _words(text: str) -> list[str]:
-    return [word.casefold() for word in _WORD.findall(text)]
+@lru_cache(maxsize=256)
+def _words(text: str) -> Words:
+    return tuple(_WORD.findall(text.casefold()))

@@ -124,7 +124,7 @@ def test_caches_of_other_versions_are_refused_and_kept(tmp_path, version, table,
     with pytest.raises(InputError) as caught:
         ResponseCache(path)
     assert str(caught.value) == (
-        f"{path}: was written by {age} version of cai (format {version}, not 3); "
+        f"{path}: was written by {age} version of cai (format {version}, not 4); "
         "move it away to start over"
     )
     assert path.read_bytes() == content
