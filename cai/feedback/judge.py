@@ -22,10 +22,11 @@ from functools import lru_cache, partial
 from typing import Literal, NamedTuple, get_args
 
 from cai.arguments import check_choice, check_records
-from cai.backends.protocol import Model
+from cai.backends.cached_model import ask_all
+from cai.backends.protocol import Model, Response
 from cai.constitution.arguments import check_constitution
 from cai.constitution.schema import Constitution, Principle
-from cai.feedback.judge_methods import JudgeMethod, as_method, score_all
+from cai.feedback.judge_methods import JudgeMethod, Questions, as_method
 from cai.feedback.judgments import MAX_REASONS
 from cai.feedback.panel import CombineJudges, as_judges, combine_labels
 from cai.keys import digest, draw_many
@@ -89,7 +90,9 @@ def judge(
     check_choice("combine", combine, get_args(Combine))
     check_choice("combine_judges", combine_judges, get_args(CombineJudges))
     method, draw = as_method(method, seed), _Draw(principles, combine, seed)
-    by_judge = [_labels(comparisons, constitution, one, method, draw) for one in models]
+    sheets = [_Sheet(comparisons, constitution, one, method, draw) for one in models]
+    answers = ask_all(models, [sheet.questions.requests for sheet in sheets])
+    by_judge = [sheet.labels(own) for sheet, own in zip(sheets, answers, strict=True)]
     return by_judge[0] if len(models) == 1 else combine_labels(by_judge, combine_judges)
 
 
@@ -101,38 +104,48 @@ class _Draw(NamedTuple):
     seed: int
 
 
-def _labels(
-    comparisons: Sequence[Comparison],
-    constitution: Constitution,
-    model: Model,
-    method: JudgeMethod,
-    draw: _Draw,
-) -> list[Preference]:
-    """Label comparisons by the verdicts of one judge."""
-    principles, combine, seed = draw
-    templates = constitution.templates_for(model)
-    used_for = lru_cache(partial(constitution.used_for, "judge"))
-    by_id = constitution.principles_for(templates)
-    drawn = [
-        [by_id[name] for name in _draw(comparison, used_for, principles, seed)]
-        for comparison in comparisons
-    ]
-    if combine == "together":
-        drawn = [[merge_principles(c, templates)] if len(c) > 1 else c for c in drawn]
-    questions = [(c, p) for c, chosen in zip(comparisons, drawn, strict=True) for p in chosen]
-    results = iter(score_all(method, questions, model, templates))
-    asked = _Asked(model.fingerprint, combine)
-    preferences = []
-    for comparison, chosen in zip(comparisons, drawn, strict=True):
-        # drawn principles are weighted by the draw; if all are asked, their verdicts are weighted
-        importance = {} if principles else _relative(used_for(comparison.prompt.kind))
-        judgments = [next(results).model_copy(update={"judge": asked.judge}) for _ in chosen] or [
-            _judgment_of_empty(comparison)
+class _Sheet:
+    """What one judge is asked about comparisons, and the labels that it gives."""
+
+    def __init__(
+        self,
+        comparisons: Sequence[Comparison],
+        constitution: Constitution,
+        model: Model,
+        method: JudgeMethod,
+        draw: _Draw,
+    ) -> None:
+        templates = constitution.templates_for(model)
+        self.comparisons, self.draw, self.model = comparisons, draw, model
+        self.used_for = lru_cache(partial(constitution.used_for, "judge"))
+        by_id = constitution.principles_for(templates)
+        self.drawn = [
+            [by_id[name] for name in _draw(comparison, self.used_for, draw.principles, draw.seed)]
+            for comparison in comparisons
         ]
-        weight_of = [importance.get(judgment.principle, 1.0) for judgment in judgments]
-        p_first = combine_judgments(judgments, weight_of, combine)
-        preferences.append(_preference(comparison, judgments, p_first, asked))
-    return preferences
+        if draw.combine == "together":
+            self.drawn = [[merge_principles(c, templates)] if len(c) > 1 else c for c in self.drawn]
+        questions = [
+            (c, p) for c, chosen in zip(comparisons, self.drawn, strict=True) for p in chosen
+        ]
+        self.questions = Questions(method, questions, templates)
+
+    def labels(self, responses: Sequence[Response]) -> list[Preference]:
+        """Return the labels that the judge's responses make."""
+        results = iter(self.questions.read(responses))
+        asked = _Asked(self.model.fingerprint, self.draw.combine)
+        preferences = []
+        for comparison, chosen in zip(self.comparisons, self.drawn, strict=True):
+            # drawn principles are weighted by the draw; if all are asked, their verdicts are
+            is_drawn = bool(self.draw.principles)
+            importance = {} if is_drawn else _relative(self.used_for(comparison.prompt.kind))
+            judgments = [
+                next(results).model_copy(update={"judge": asked.judge}) for _ in chosen
+            ] or [_judgment_of_empty(comparison)]
+            weight_of = [importance.get(judgment.principle, 1.0) for judgment in judgments]
+            p_first = combine_judgments(judgments, weight_of, self.draw.combine)
+            preferences.append(_preference(comparison, judgments, p_first, asked))
+        return preferences
 
 
 def merge_principles(principles: Sequence[Principle], templates: Templates = DEFAULT) -> Principle:

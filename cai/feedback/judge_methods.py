@@ -38,6 +38,9 @@ from cai.feedback.sampled_verdicts import ChainOfThought, SampledVotes
 from cai.records import Comparison, Judgment
 from cai.templates import DEFAULT, Templates
 
+Question = tuple[Comparison, Principle]
+"""A comparison, and the principle to judge it by."""
+
 
 class JudgeMethod(Protocol):
     """A way to ask a judge.
@@ -282,7 +285,7 @@ def as_method(method: JudgeMethod | str, seed: int = 0) -> JudgeMethod:
 
 def score_all(
     method: JudgeMethod,
-    questions: Sequence[tuple[Comparison, Principle]],
+    questions: Sequence[Question],
     model: Model,
     templates: Templates | None = None,
 ) -> list[Judgment]:
@@ -297,18 +300,46 @@ def score_all(
     Returns:
         One judgment for each question.
     """
-    templates = templates or Templates.for_model(model)
-    principles = [principle.worded_by(templates) for _, principle in questions]
-    grouped = [
-        method.requests(comparison, principle, templates)
-        for (comparison, _), principle in zip(questions, principles, strict=True)
-    ]
-    responses = iter(model([request for requests in grouped for request in requests]))
-    template = getattr(method, "template", "")
-    judgments = []
-    for principle, requests in zip(principles, grouped, strict=True):
-        judgment = method.parse(principle, requests, [next(responses) for _ in requests])
-        if template:
-            judgment = judgment.model_copy(update={"template": templates.hash(template)})
-        judgments.append(judgment)
-    return judgments
+    asked = Questions(method, questions, templates or Templates.for_model(model))
+    return asked.read(model(asked.requests))
+
+
+class Questions:
+    """Questions to a judge: its requests, and what its responses say.
+
+    Args:
+        method: How to ask the judge.
+        questions: Comparisons, each with the principle to judge it by.
+        templates: The judge's templates.
+
+    Attributes:
+        requests: The requests about all questions.
+    """
+
+    def __init__(
+        self, method: JudgeMethod, questions: Sequence[Question], templates: Templates
+    ) -> None:
+        self._method = method
+        name = getattr(method, "template", "")
+        self._template = templates.hash(name) if name else ""
+        self._principles = [principle.worded_by(templates) for _, principle in questions]
+        self._grouped = [
+            method.requests(comparison, principle, templates)
+            for (comparison, _), principle in zip(questions, self._principles, strict=True)
+        ]
+        self.requests = [request for requests in self._grouped for request in requests]
+
+    def read(self, responses: Sequence[Response]) -> list[Judgment]:
+        """Return one judgment for each question.
+
+        Args:
+            responses: The responses to the requests.
+        """
+        given = iter(responses)
+        judgments = []
+        for principle, requests in zip(self._principles, self._grouped, strict=True):
+            judgment = self._method.parse(principle, requests, [next(given) for _ in requests])
+            if self._template:
+                judgment = judgment.model_copy(update={"template": self._template})
+            judgments.append(judgment)
+        return judgments

@@ -168,7 +168,7 @@ def test_unknown_names_are_refused():
 
 
 def test_function_that_returns_a_backend(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "a_backend.py").write_text(
         "from cai.backends.scripted import ScriptedBackend\n"
         "def make():\n"
         "    return ScriptedBackend(lambda messages, seed: 'hi', name='mine')\n"
@@ -176,10 +176,12 @@ def test_function_that_returns_a_backend(tmp_path, monkeypatch):
         "    pass\n"
     )
     monkeypatch.chdir(tmp_path)
-    assert open_backend("mine:make").fingerprint == "mine"
-    expected = "mine:forget: returned NoneType, which is not a backend: it has no fingerprint, "
+    assert open_backend("a_backend:make").fingerprint == "mine"
+    expected = (
+        "a_backend:forget: returned NoneType, which is not a backend: it has no fingerprint, "
+    )
     with pytest.raises(InputError, match=expected):
-        open_backend("mine:forget")
+        open_backend("a_backend:forget")
 
 
 def test_hub_is_asked_once_for_a_missing_model(monkeypatch):
