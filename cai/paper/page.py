@@ -15,13 +15,16 @@ from cai.paper.summary import Cells, cells, half_width, over_seeds, verdict
 WRAPPED: dict[str, Any] = {"width": 100, "break_long_words": False, "break_on_hyphens": False}
 
 
-def section(name: str, experiment: Experiment, by_seed: Mapping[int, Sequence[Point]]) -> str:
+def section(
+    name: str, experiment: Experiment, by_seed: Mapping[int, Sequence[Point]], seconds: float
+) -> str:
     """Write the section of an experiment.
 
     Args:
         name: Its name, which is also that of its plot.
         experiment: The experiment.
         by_seed: The points of each seed.
+        seconds: Processor time of all seeds.
     """
     lines = [
         f"## {experiment.title}",
@@ -36,7 +39,8 @@ def section(name: str, experiment: Experiment, by_seed: Mapping[int, Sequence[Po
     for finding in experiment.findings:
         sentence = f"- {verdict(finding, by_seed)}"
         lines.append(textwrap.fill(sentence, **WRAPPED, subsequent_indent="  "))
-    lines += ["", f"`cai paper {name}`, seeds {', '.join(map(str, by_seed))}.", ""]
+    seeds = ", ".join(map(str, by_seed))
+    lines += ["", f"`cai paper {name}`, seeds {seeds}; {seconds:,.0f} s of processor time.", ""]
     return "\n".join(lines)
 
 

@@ -156,10 +156,10 @@ def test_the_table_has_a_row_for_each_place_and_a_column_for_each_series() -> No
 
 def test_a_section_has_the_source_the_plot_and_the_command() -> None:
     experiment = load_experiment("fig7")
-    text = section("fig7", experiment, {0: [Point("critique", "harmless", 0.9)]})
+    text = section("fig7", experiment, {0: [Point("critique", "harmless", 0.9)]}, 1234.5)
     assert experiment.source in text
     assert "](fig7.svg)" in text
-    assert "`cai paper fig7`, seeds 0." in text
+    assert "`cai paper fig7`, seeds 0; 1,234 s of processor time." in text
 
 
 def test_values_are_found_by_their_path() -> None:
