@@ -36,6 +36,12 @@ def lab(
         typer.Option("--strength", min=0, help="Its strength, in deviations of the reward."),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each.")] = 1,
+    first_seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="The first seed, to test thresholds on other runs than they were set on."
+        ),
+    ] = 0,
     *,
     all_cases: Annotated[
         bool, typer.Option("--all", help="All biases and strengths, and the honest runs.")
@@ -55,7 +61,8 @@ def lab(
     if experiment not in EXPERIMENTS:
         text = f"there is no such experiment{did_you_mean(experiment, EXPERIMENTS)}"
         raise InputError([Problem(experiment, text)])
-    wanted = _cases(bias or [], strength or [], seeds, all_cases=all_cases)
+    chosen = range(first_seed, first_seed + seeds)
+    wanted = _cases(bias or [], strength or [], chosen, all_cases=all_cases)
     path = config or shipped.folder("examples") / "lab.yaml"
     if not table:
         if not wanted:
@@ -67,7 +74,7 @@ def lab(
 
 
 def _cases(
-    biases: Sequence[str], strengths: Sequence[float], seeds: int, *, all_cases: bool
+    biases: Sequence[str], strengths: Sequence[float], seeds: Sequence[int], *, all_cases: bool
 ) -> list[Case]:
     """The runs that the options ask for."""
     from cai.lab.cases import DEFAULT_BIASES, DEFAULT_STRENGTHS, HONEST, HONEST_PER_SEED, cases

@@ -40,18 +40,18 @@ class Case(NamedTuple):
 
 
 def cases(
-    biases: Sequence[str], strengths: Sequence[float], seeds: int, honest: int = 0
+    biases: Sequence[str], strengths: Sequence[float], seeds: Sequence[int], honest: int = 0
 ) -> list[Case]:
     """List the runs of a table, seed after seed, so that it can be read before it is complete.
 
     Args:
         biases: The biases.
         strengths: The strengths of each.
-        seeds: Runs of each pair of them.
+        seeds: The seeds of each pair of them.
         honest: Runs without a bias for each seed.
     """
     listed = []
-    for seed in range(seeds):
+    for seed in seeds:
         listed += [Case(HONEST, 0.0, seed * honest + number) for number in range(honest)]
         listed += [Case(bias, strength, seed) for strength in strengths for bias in biases]
     return listed
