@@ -358,3 +358,28 @@ def test_the_audit_of_the_revisions_and_what_was_removed_are_shown(run):
     assert "unusable: revision: it repeats" in text and "written Echo" in text
     assert "removed: preface, quotes" in text
     assert "1 revision step wrote something else than a rewritten answer" in text
+
+
+def test_what_cai_eval_left_in_the_run_is_shown(run):
+    found = {"value": 0.25, "low": 0.11, "high": 0.41, "n": 20, "without_grade": {}}
+    unread = {"n": 0, "without_grade": {"unscored": 3, "empty": 1}}
+    suite = {"metric": "refusal_rate", "better": "lower"}
+    models = {"runs/a/initial": found, f"runs/a/{HOSTILE}": unread}
+    held = {"condition": "refusal_rate > 0.2", "suite": "over-refusal", "model": "initial"}
+    conditions = [held | {"holds": True}, held | {"condition": "refusal_rate > 1", "holds": False}]
+    write_json(
+        run / "eval/results.json",
+        {"suites": {"over-refusal": suite | {"models": models}}, "conditions": conditions},
+    )
+    write_json(run / "other/results.json", {"suites": {}})
+    write_text(run / "damaged/results.json", '{"suites": ')
+    page = Loads()
+    page.feed(write_report(run).read_text())
+    section = " ".join(
+        page.text.split("What cai eval measured")[1].split("95% intervals")[0].split()
+    )
+    assert page.found == []
+    assert section.startswith("eval Fails: refusal_rate > 0.2 (over-refusal, initial).")
+    assert "refusal rate, lower is better 25% 11%–41% 4 without a grade" in section
+    assert section.partition("initial).")[2].startswith(" suiteinitial<script>alert(1)<")
+    assert not re.search("other|damaged|refusal_rate > 1", section)

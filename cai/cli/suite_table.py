@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from cai.cli.choice_table import add_baselines, choice_table
 from cai.cli.pairwise_table import print_pairwise
 from cai.cli.reporter import safe
 from cai.pipeline.failures import failure_counts
+from cai.report.evaluations import short_names
 
 
 def print_suites(results: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
@@ -51,18 +52,6 @@ def _table(suite: Mapping[str, Any]) -> Table:
         table.add_row(title, *_cells(difference, metric, sign="+"), "")
     add_baselines(table, suite.get("baselines", {}))
     return table
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Leave out the folders that all names begin with, such as that of a run.
-
-    Args:
-        names: The names of models.
-    """
-    parts = [name.split("/") for name in names]
-    while len(parts) > 1 and all(len(p) > 1 and p[0] == parts[0][0] for p in parts):
-        parts = [p[1:] for p in parts]
-    return dict(zip(names, map("/".join, parts), strict=True))
 
 
 def _cells(figures: Mapping[str, Any], metric: str, sign: str = "") -> tuple[str, str, str]:

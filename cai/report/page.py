@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader
 from cai.evaluate.gold import columns, share_of
 from cai.files import write_text
 from cai.report import plots, tables
+from cai.report.evaluations import read_evaluations
 from cai.report.report_data import ReportData, gather
 
 MAX_TEXT = 3_000
@@ -40,6 +41,7 @@ def write_report(
     page = template.render(
         data=data,
         metrics=data.metrics,
+        evaluations=read_evaluations(folder),
         headline=headline(data.metrics.get("policies", {})),
         tables=_tables(data),
         plots=_plots(data),

@@ -5,15 +5,14 @@ import json
 import pytest
 
 from cai.backends.scripted import ScriptedBackend
-from cai.cli.suite_table import short_names
 from cai.errors import InputError, LimitReached
 from cai.evaluate.grades import Grade
 from cai.files import read_json, read_records
+from cai.report.evaluations import short_names
 
 MODELS = """
 from pathlib import Path
 from cai.backends.scripted import ScriptedBackend
-from cai.cli.suite_table import short_names
 
 def reply(messages, seed):
     with Path("asked.txt").open("a") as file:
