@@ -9,12 +9,15 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cai.data.formats import FORMATS, Outcome, Pair, format_of
+from cai.data.formats import FORMATS, Pair, format_of
 from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, did_you_mean, summarized
 from cai.files import StrPath
 from cai.keys import digest
 from cai.records import Comparison, Preference
+
+Votes = dict[object, Preference]
+"""What raters say of one pair, by the rater and the principle that the rater was asked by."""
 
 
 @dataclass
@@ -45,7 +48,8 @@ def read_preferences(
     """Read the preferences of a file.
 
     Several ranked or scored answers to one prompt give all their pairs. A label is 1, or the
-    probability that the file states.
+    probability that the file states. Rows that name their ``rater`` are votes: the label of a pair
+    is the mean of them.
 
     Args:
         path: A table: JSON, JSON Lines, CSV, TSV, Parquet, or a saved dataset.
@@ -58,7 +62,7 @@ def read_preferences(
     """
     file = PreferenceFile(format_name)
     problems: list[Problem] = []
-    known_labels: dict[str, float | None] = {}
+    reader = _Reader(file)
     for place, row in collect_rows(path, problems):
         file.format = file.format or format_of(row)
         if file.format not in FORMATS:
@@ -69,14 +73,12 @@ def read_preferences(
             problems.append(Problem(place, _explain(error, row)))
             continue
         values = {name: row[name] for name in columns if row.get(name)}
-        read_before = len(file.preferences)
         for outcome in outcomes:
-            _add(file, outcome, place, known_labels)
-        if values:
-            added = file.preferences[read_before:]
-            file.columns |= {preference.comparison.id: values for preference in added}
+            if reason := outcome if isinstance(outcome, str) else reader.add(outcome, row, values):
+                file.skipped[reason].append(place)
     if problems:
         raise InputError(summarized(problems))
+    reader.finish()
     return file
 
 
@@ -109,36 +111,80 @@ def _repetition(preference: Preference, known_labels: dict[str, float | None]) -
     """Say that an earlier row has the same pair, with the same or another label; else note it."""
     comparison, label = preference.comparison, preference.p_first
     if comparison.id in known_labels:
-        is_same = known_labels[comparison.id] == label
-        return "duplicate" if is_same else "contradicts an earlier row"
+        return _repeated(is_same=known_labels[comparison.id] == label)
     known_labels[comparison.id] = label
     # the same pair with its answers swapped is a duplicate, or contradicts this one
     known_labels[comparison.swap().id] = preference.swap().p_first
     return ""
 
 
-def _add(
-    file: PreferenceFile, outcome: Outcome, place: str, known_labels: dict[str, float | None]
-) -> None:
-    """Add a pair to a file, or count why it is left out."""
-    if isinstance(outcome, str):
-        file.skipped[outcome].append(place)
-        return
-    preference = _preference(outcome)
-    if reason := _repetition(preference, known_labels):
-        file.skipped[reason].append(place)
-    else:
-        file.preferences.append(preference)
+def _repeated(*, is_same: bool) -> str:
+    return "duplicate" if is_same else "contradicts an earlier row"
+
+
+class _Reader:
+    """Collects the pairs of a file.
+
+    Args:
+        file: What they are added to.
+    """
+
+    def __init__(self, file: PreferenceFile) -> None:
+        self._file = file
+        self._known_labels: dict[str, float | None] = {}
+        self._votes: dict[str, Votes] = {}
+
+    def add(self, pair: Pair, row: Row, values: Row) -> str:
+        """Add a pair of a row, with the values of columns that are kept.
+
+        Returns:
+            Why it is left out; empty if it is not.
+        """
+        preference = _preference(pair)
+        if values:
+            self._file.columns.setdefault(preference.comparison.id, values)
+            self._file.columns.setdefault(preference.comparison.swap().id, values)
+        if row.get("rater"):
+            return self._vote(preference, (row["rater"], row.get("principle")))
+        reason = _repetition(preference, self._known_labels)
+        if not reason:
+            self._file.preferences.append(preference)
+        return reason
+
+    def _vote(self, preference: Preference, question: object) -> str:
+        """Add what a rater says, in the order of the first vote on the pair."""
+        swapped = preference.swap()
+        own = swapped if swapped.comparison.id in self._votes else preference
+        votes = self._votes.setdefault(own.comparison.id, {})
+        if question in votes:
+            return _repeated(is_same=votes[question].p_first == own.p_first)
+        votes[question] = own
+        return ""
+
+    def finish(self) -> None:
+        """Make the labels of what the raters say."""
+        self._file.preferences += [_mean(list(votes.values())) for votes in self._votes.values()]
+
+
+def _mean(votes: list[Preference]) -> Preference:
+    """The label of a pair that several raters voted on; the better answer is the first one."""
+    p_first = sum(vote.p_first or 0.0 for vote in votes) / len(votes)
+    label = _labeled(votes[0].comparison, p_first, votes[0].source, votes[0].margin)
+    return label if p_first >= 0.5 else label.swap()
 
 
 def _preference(pair: Pair) -> Preference:
     comparison = Comparison.of(pair.prompt, pair.better, pair.worse, ("human", "human"))
+    return _labeled(comparison, pair.p_better, pair.source, pair.margin)
+
+
+def _labeled(comparison: Comparison, p_first: float, source: str, margin: float) -> Preference:
     return Preference(
-        id=digest([comparison.id, pair.source, pair.p_better]),
+        id=digest([comparison.id, source, p_first]),
         comparison=comparison,
-        p_first=pair.p_better,
-        source=pair.source,
-        margin=pair.margin,
+        p_first=p_first,
+        source=source,
+        margin=margin,
     )
 
 
