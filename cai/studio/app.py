@@ -11,6 +11,7 @@ from starlette.routing import Route
 from cai.studio.label_pages import LabelPages
 from cai.studio.library import Library
 from cai.studio.pages import FAILURES, Pages
+from cai.studio.people_pages import PeoplePages
 from cai.studio.rendering import STATIC
 from cai.studio.security import Guard
 
@@ -26,9 +27,9 @@ def build_app(library: Library, token: str, name: str) -> Guard:
     pages = Pages(library)
     static = Route("/static/{name}", _static, methods=["GET"])
     handlers = dict.fromkeys(FAILURES, pages.failed)
-    app = Starlette(
-        routes=[static, *LabelPages(pages).routes(), *pages.routes()], exception_handlers=handlers
-    )
+    sections = (LabelPages(pages), PeoplePages(pages), pages)
+    routes = [route for section in sections for route in section.routes()]
+    app = Starlette(routes=[static, *routes], exception_handlers=handlers)
     return Guard(app, token, name)
 
 

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from cai.records import Record
 from cai.studio.rows import COLUMNS, MAX_LINE, Row, read_row, spaced
 
-VERSION = 1
+VERSION = 2
 """Raised when the schema or what is indexed changes."""
 BATCH = 1_000
 """Lines that are indexed in one transaction."""
@@ -30,6 +30,7 @@ CREATE TABLE state (version, file, offset, lines, tail);
 CREATE TABLE records ({", ".join(f"{name} {_TYPES.get(name, '')}" for name in COLUMNS)});
 CREATE INDEX by_id ON records (id);
 CREATE INDEX by_pair ON records (pair);
+CREATE INDEX by_prompt ON records (prompt_id);
 CREATE TABLE principles (principle, line, PRIMARY KEY (principle, line)) WITHOUT ROWID;
 CREATE TABLE damaged (line INTEGER PRIMARY KEY, reason);
 CREATE VIRTUAL TABLE texts USING fts5 (text, content='', tokenize='unicode61 remove_diacritics 2');

@@ -144,7 +144,8 @@ class StudioRun:
         """The label of people for each comparison that has one, in either order of its answers."""
         base = base_of(self.folder)
         files = [base / name for name in self.config.reward.human]
-        stamps = tuple((path, stamp(path)) for path in files if path.is_file())
+        own = self.labels.path
+        stamps = tuple((p, stamp(p)) for p in files if p.is_file() and p.resolve() != own.resolve())
         return _people(stamps, self.labels, stamp(self.labels.path))
 
     def states(self) -> dict[str, StageState]:

@@ -16,6 +16,7 @@ MARKS = {
     "changed": "revision differs from the draft",
     "order_flip": "verdict flips with the order",
     "near_tie": "near tie",
+    "judges_differ": "judges disagree",
     "disagree": "judge and people disagree",
     "held_out": "held-out prompt",
     "unusable": "status is not ok",
@@ -25,6 +26,7 @@ _MARK_CONDITIONS = {
     "changed": "changed = 1",
     "order_flip": "order_flip = 1",
     "near_tie": "near_tie = 1",
+    "judges_differ": "judges_differ = 1",
     "disagree": "EXISTS (SELECT 1 FROM temp.people AS person WHERE person.pair = records.pair"
     " AND (person.p_first - 0.5) * (records.p_first - 0.5) < 0)",
     "held_out": "held_out = 1",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -25,7 +26,7 @@ KINDS: dict[str, type[Record]] = {
 """The records of each stage that writes some."""
 COLUMNS = (
     "line", "offset", "length", "id", "prompt_set", "held_out", "status", "source", "p_first",
-    "pair", "near_tie", "order_flip", "changed", "prompt", "answer",
+    "pair", "near_tie", "order_flip", "judges_differ", "changed", "prompt_id", "prompt", "answer",
 )  # fmt: skip
 MAX_LINE = 64 << 20
 """Bytes of a line that is read; longer ones are counted as damaged."""
@@ -79,6 +80,15 @@ def is_flip(judgment: Judgment) -> bool:
     return (orders[0] - 0.5) * (orders[1] - 0.5) <= 0
 
 
+def judges_differ(judgments: Iterable[Judgment]) -> bool:
+    """Whether by one principle some judge clearly prefers each of the answers."""
+    preferred: dict[str, set[bool]] = defaultdict(set)
+    for judgment in judgments:
+        if judgment.p_first is not None and not is_near_tie(judgment.p_first):
+            preferred[judgment.principle].add(judgment.p_first > 0.5)
+    return any(len(answers) > 1 for answers in preferred.values())
+
+
 def _row(
     record: Any,
     prompt: Prompt,
@@ -92,6 +102,7 @@ def _row(
         "prompt_set": prompt.kind,
         "held_out": prompt.kind.startswith(EVAL),
         "status": "ok",
+        "prompt_id": prompt.id,
         "prompt": prompt.text[:EXCERPT],
         "answer": answer[:EXCERPT],
     }
@@ -150,6 +161,7 @@ def _preference(record: Any) -> Row:
         pair=pair.id,
         near_tie=record.p_first is not None and is_near_tie(record.p_first),
         order_flip=any(map(is_flip, judgments)),
+        judges_differ=judges_differ(judgments),
     )
 
 

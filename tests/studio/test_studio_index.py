@@ -267,6 +267,24 @@ def test_a_flip_is_no_near_tie():
     assert not is_flip(judgment(0.9))
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([("one", 0.9), ("two", 0.2)], True),
+        ([("one", 0.9), ("two", 0.8)], False),
+        ([("one", 0.9), ("two", 0.45)], False),  # a near tie contradicts nobody
+        ([("one", 0.9), ("two", None)], False),
+    ],
+)
+def test_judges_differ_where_they_clearly_prefer_different_answers(verdicts, expected, tmp_path):
+    judgments = [judgment(p, judge=name) for name, p in verdicts]
+    other = judgment(0.1, principle="reference/threat", judge="one")
+    folder = make_run(tmp_path / "a", [label(0, 0.6, *judgments, other)])
+    run = Library([folder]).runs["a"]
+    run.refresh()
+    assert found(run, marks=("judges_differ",)) == (["l0"] if expected else [])
+
+
 def test_links_out_of_the_run_are_not_followed(tmp_path):
     outside = tmp_path / "secret.jsonl"
     write_records(outside, LABELS)

@@ -5,53 +5,17 @@ import re
 import threading
 
 import pytest
-from starlette.testclient import TestClient
+from rater import Rater
 from studio_runs import append, label, make_run
 
 from cai.data.preferences import read_preferences
 from cai.errors import CaiError
 from cai.evaluate.agreement import agreement, matched
-from cai.studio.app import build_app
 from cai.studio.labels import LabelFile, is_swapped, make_row
-from cai.studio.library import Library
 
-TOKEN = "t" * 43
-ORIGIN = {"origin": "http://127.0.0.1:1"}
 LABELS = [
     label(n, 0.9 if n % 3 else 0.2, first=f"Kind {n}.", second=f"Rude {n}.") for n in range(12)
 ]
-
-
-class Rater:
-    """A person with a browser and keys."""
-
-    def __init__(self, folder, name="ann", **filters):
-        library = Library([folder])
-        library.runs["a"].refresh()
-        self.client = TestClient(build_app(library, TOKEN, "1"), base_url="http://127.0.0.1:1")
-        self.client.cookies.set("cai_studio_1", TOKEN)
-        self.form = {"rater": name, **filters}
-        self.page = self.client.get("/run/a/judge/label", params=self.form).text
-
-    @property
-    def pair(self):
-        found = re.search(r'name="pair" value="(\w+)"', self.page)
-        return found and found[1]
-
-    @property
-    def shown(self):
-        return re.findall(
-            r'<section class="answer"><h2>\d</h2>\s*<div[^>]*>([^<]*)</div>', self.page
-        )
-
-    def press(self, choice, **values):
-        form = {**self.form, "pair": self.pair or "", "choice": choice, **values}
-        answer = self.client.post("/run/a/judge/label", data=form, headers=ORIGIN)
-        self.page = answer.text
-        return answer
-
-    def prefer(self, word):
-        self.press("left" if word in self.shown[0] else "right")
 
 
 @pytest.fixture
