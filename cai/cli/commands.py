@@ -70,6 +70,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "cai.cli.studio:studio",
             "Read runs in the browser, and label pairs of answers",
         ),
+        "compare": Command("cai.cli.compare:compare", "Show what is different between two runs"),
         "audit": Command(
             "cai.cli.audit:audit", "Show the quality of labels, or what raises a reward"
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,13 @@ import typer
 
 from cai.cli.reporter import safe
 from cai.config import load_config
-from cai.constitution.diff import changes, example_changes, template_changes
-from cai.constitution.schema import Constitution
+from cai.constitution.diff import (
+    Change,
+    ExampleChange,
+    changes,
+    example_changes,
+    template_changes,
+)
 from cai.pipeline.provenance import setting_changes
 from cai.pipeline.rejudge import Effects, effects, resolve_constitution
 from cai.pipeline.run import CONFIG
@@ -42,8 +48,26 @@ def diff(
     """
     before = resolve_constitution(old)
     after = resolve_constitution(new)
-    differences = changes(before, after)
-    for change in differences:
+    print_constitution_changes(
+        changes(before, after), example_changes(before, after), template_changes(before, after)
+    )
+    for line in _settings(Path(old), Path(new)):
+        print(f"{'setting':<9}{line}")
+    if on is not None:
+        _print_effects(effects(on, after))
+
+
+def print_constitution_changes(
+    principles: Sequence[Change], examples: Sequence[ExampleChange], templates: Sequence[str]
+) -> None:
+    """Print how two constitutions differ, or that they do not.
+
+    Args:
+        principles: The principles that changed.
+        examples: The examples that changed.
+        templates: The templates that changed.
+    """
+    for change in principles:
         weights = "".join(
             f"; {use} weight {old_weight:g} -> {new_weight:g}"
             for use, old_weight, new_weight in change.weights
@@ -51,24 +75,16 @@ def diff(
         print(f"{change.kind:<9}{change.principle}{weights}")
         for text in change.texts:
             print(f"    {text.text}: {text.marked().strip()}")
-    rest = _examples_and_templates(before, after)
-    settings = _settings(Path(old), Path(new))
-    for line in [*rest, *(f"{'setting':<9}{change}" for change in settings)]:
-        print(line)
-    if not differences and not rest:
+    for example in examples:
+        print(f"{example.kind:<9}{example.principle}")
+        for prompt in example.removed:
+            print(f"    [-{safe(prompt)}-]")
+        for prompt in example.added:
+            print(f"    {{+{safe(prompt)}+}}")
+    for name in templates:
+        print(f"{'template':<9}templates/{name}.jinja")
+    if not principles and not examples and not templates:
         print("no text, weight, example or template has changed")
-    if on is not None:
-        _print_effects(effects(on, after))
-
-
-def _examples_and_templates(before: Constitution, after: Constitution) -> list[str]:
-    lines = []
-    for change in example_changes(before, after):
-        lines.append(f"{change.kind:<9}{change.principle}")
-        lines += [f"    [-{safe(prompt)}-]" for prompt in change.removed]
-        lines += [f"    {{+{safe(prompt)}+}}" for prompt in change.added]
-    names = template_changes(before, after)
-    return lines + [f"{'template':<9}templates/{name}.jinja" for name in names]
 
 
 def _settings(old: Path, new: Path) -> list[str]:
