@@ -7,7 +7,7 @@ when that judgment is left out.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -53,8 +53,15 @@ class Conflict(NamedTuple):
     opposed: float
 
 
-class _Part(NamedTuple):
-    """The part of one judgment in one label."""
+class Part(NamedTuple):
+    """The part of one judgment in one label.
+
+    Attributes:
+        opinion: Whether it is no near tie.
+        decides: Whether no other judgment of the label has an opinion.
+        flips: Whether the label flips, or is lost, without it.
+        moves: How far the label moves without it; 1 for a lost label.
+    """
 
     opinion: bool
     decides: bool
@@ -63,7 +70,7 @@ class _Part(NamedTuple):
 
 
 def influence(
-    labels: Sequence[Preference], weights: Mapping[str, float], combine: Combine
+    labels: Iterable[Preference], weights: Mapping[str, float], combine: Combine
 ) -> list[Influence]:
     """Measure what each principle contributes to the labels.
 
@@ -75,11 +82,10 @@ def influence(
     Returns:
         One row for each principle, the most influential first.
     """
-    parts: dict[str, list[_Part]] = defaultdict(list)
+    parts: dict[str, list[Part]] = defaultdict(list)
     for preference in labels:
-        for i, judgment in enumerate(preference.judgments):
-            if preference.p_first is not None and judgment.p_first is not None:
-                parts[judgment.principle].append(_part(preference, i, weights, combine))
+        for name, part in parts_of(preference, weights, combine):
+            parts[name].append(part)
     rows = [
         Influence(
             name,
@@ -94,9 +100,31 @@ def influence(
     return sorted(rows, key=lambda row: (-row.flips, -row.moves, row.principle))
 
 
+def parts_of(
+    preference: Preference, weights: Mapping[str, float], combine: Combine
+) -> list[tuple[str, Part]]:
+    """Measure what each judgment contributes to a label.
+
+    Args:
+        preference: The label with its judgments.
+        weights: As for :func:`influence`.
+        combine: How they were combined.
+
+    Returns:
+        The principle and the part of each judgment with a verdict; nothing without a label.
+    """
+    if preference.p_first is None:
+        return []
+    return [
+        (judgment.principle, _part(preference, i, weights, combine))
+        for i, judgment in enumerate(preference.judgments)
+        if judgment.p_first is not None
+    ]
+
+
 def _part(
     preference: Preference, index: int, weights: Mapping[str, float], combine: Combine
-) -> _Part:
+) -> Part:
     """Leave one judgment out of a label."""
     label, verdict = preference.p_first, preference.judgments[index].p_first
     assert label is not None
@@ -109,9 +137,9 @@ def _part(
     opinion = not is_near_tie(verdict)
     others = any(j.p_first is not None and not is_near_tie(j.p_first) for j in rest)
     if without is None:
-        return _Part(opinion, decides=opinion and not others, flips=True, moves=1.0)
+        return Part(opinion, decides=opinion and not others, flips=True, moves=1.0)
     flips = not is_near_tie(label) and (label - 0.5) * (without - 0.5) <= 0
-    return _Part(opinion, decides=opinion and not others, flips=flips, moves=abs(label - without))
+    return Part(opinion, decides=opinion and not others, flips=flips, moves=abs(label - without))
 
 
 def conflicts(labels: Sequence[Preference], min_labels: int = 5) -> list[Conflict]:

@@ -236,7 +236,7 @@ def _count_prompts(samples: Iterable[Sample]) -> dict[str, int]:
 
 
 def effects(
-    constitution: Constitution, revisions: Sequence[Revision], preferences: Sequence[Preference]
+    constitution: Constitution, revisions: Iterable[Revision], preferences: Iterable[Preference]
 ) -> list[Effect]:
     """Measure the effect of each principle.
 

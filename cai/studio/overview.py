@@ -92,7 +92,7 @@ def figures(run: StudioRun) -> dict[str, Any]:
     Args:
         run: The run.
     """
-    metrics = _metrics(run)
+    metrics = metrics_of(run)
     policies = metrics.get("policies")
     rates = headline(policies) if isinstance(policies, dict) else []
     plots = {"rates": stamp(run.folder / METRICS)} if rates else {}
@@ -114,7 +114,7 @@ def plot(run: StudioRun, name: str) -> str:
         An empty text if there is nothing to draw, or no such plot.
     """
     if name == "rates":
-        policies = _metrics(run).get("policies")
+        policies = metrics_of(run).get("policies")
         return _draw("rates", json.dumps(policies)) if isinstance(policies, dict) else ""
     if name in [stage.name for stage in plan_stages(run.config) if stage.stage.name == "ppo"]:
         return _draw("training", json.dumps(_log(run.folder, name)))
@@ -129,7 +129,8 @@ def _draw(kind: str, values: str) -> str:
     return str(draw(json.loads(values)))
 
 
-def _metrics(run: StudioRun) -> dict[str, Any]:
+def metrics_of(run: StudioRun) -> dict[str, Any]:
+    """What the run measured, as ``metrics.json`` has it; empty if there is none yet."""
     path = run.folder / METRICS
     return (read_object(path) or {}) if is_inside(path, run.folder) else {}
 
@@ -138,25 +139,26 @@ def _measured(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     shown = [
         (name.replace("_", " "), number(value))
         for name, value in metrics.items()
-        if _is_number(value) and value
+        if is_number(value) and value
     ]
     return shown[:MAX_MEASURED]
 
 
-def _is_number(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)  # type: ignore[arg-type]
+def is_number(value: object) -> bool:
+    """Whether a value of a log or of metrics is a number that can be shown."""
+    is_plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_plain and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _step(row: dict[str, Any]) -> tuple[int, int] | None:
     """The step of a training and their number, of which an update of PPO has some of its own."""
     step, steps = row.get("update", row.get("step")), row.get("num_updates", row.get("steps"))
-    is_known = _is_number(step) and _is_number(steps)
+    is_known = is_number(step) and is_number(steps)
     return (int(step), int(steps)) if is_known else None  # type: ignore[arg-type]
 
 
 def _last_row(folder: Path, stage: str) -> dict[str, Any]:
-    rows = _rows(folder, stage, 64 << 10)
+    rows = log_rows(folder, stage, limit=64 << 10)
     return rows[-1] if rows else {}
 
 
@@ -168,15 +170,24 @@ def _log(folder: Path, stage: str) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=16)
 def _updates(folder: Path, stage: str, _stamp: object) -> tuple[dict[str, Any], ...]:
-    rows = _rows(folder, stage, MAX_LOG)
+    rows = log_rows(folder, stage)
     names = ("update", "score", "kl")
-    shown = [{name: row[name] for name in names if _is_number(row.get(name))} for row in rows]
+    shown = [{name: row[name] for name in names if is_number(row.get(name))} for row in rows]
     return tuple(row for row in shown if "update" in row and "kl" in row)
 
 
-def _rows(folder: Path, stage: str, limit: int) -> list[dict[str, Any]]:
-    """The rows at the end of a training log; damaged ones, such as half a row, are left out."""
-    path = folder / stage / "log.jsonl"
+def log_rows(
+    folder: Path, stage: str, name: str = "log.jsonl", limit: int = MAX_LOG
+) -> list[dict[str, Any]]:
+    """Read the rows at the end of a training's log; damaged ones, such as half a row, are left out.
+
+    Args:
+        folder: The folder of the run.
+        stage: The stage.
+        name: The file.
+        limit: Bytes that are read.
+    """
+    path = folder / stage / name
     if not is_inside(path, folder):
         return []
     rows = []

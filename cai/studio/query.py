@@ -154,6 +154,31 @@ class Query:
         self._fill("wanted", pairs)
         return self._found("WHERE pair IN (SELECT pair FROM temp.wanted) ORDER BY line", [])
 
+    def with_lines(self, lines: Collection[int]) -> dict[int, Found]:
+        """The records on some lines of their file, by the number of the line."""
+        numbers = ",".join(str(int(line)) for line in lines)
+        return {row["line"]: row for row in self._found(f"WHERE line IN ({numbers})", [])}
+
+    def places(self, filters: Filters, size: int, number: int, count: int) -> tuple[int, list[int]]:
+        """Places in a file that has the same prompts several times, one block after the other.
+
+        Args:
+            filters: Which records are wanted; a place counts if one of its records is.
+            size: The number of prompts, which is the length of a block.
+            number: The page, from 1.
+            count: Places on a page.
+
+        Returns:
+            The number of places that count, and those of the page, from 0.
+        """
+        condition, values = filters.where()
+        place = f"SELECT DISTINCT (line - 1) % {int(size)} AS place"
+        source = f"{place} FROM records WHERE {condition}"
+        total = self._one(f"SELECT count(*) FROM ({source})", values)[0]  # noqa: S608
+        rest = f"ORDER BY place LIMIT {int(count)} OFFSET {int(count) * (number - 1)}"
+        rows = self._db.execute(f"{source} {rest}", values)
+        return int(total), [int(row[0]) for row in rows]
+
     def shuffled(self, filters: Filters, without: Collection[str], count: int) -> list[Found]:
         """Some of the records that are wanted, in an order that has nothing to do with them.
 

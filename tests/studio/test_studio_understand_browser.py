@@ -1,0 +1,115 @@
+"""The pages that explain a run in a real browser, by clicks and keys."""
+
+import queue
+import threading
+
+import pytest
+from browser import CHROMIUM, Browser
+from finished_runs import POLICIES, answers, make_finished_run
+from studio_runs import LABELS, revision, write_log
+
+from cai.studio import server
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The studio as the command serves it, in a thread of this process."""
+    folder = tmp_path_factory.mktemp("understand")
+    one = make_finished_run(folder / "one", answers(POLICIES), [revision()], LABELS)
+    write_log(one / "ppo", *({"update": n, "score": n / 4, "kl": n / 8} for n in range(1, 9)))
+    (one / "ppo/answers.jsonl").write_text(
+        "".join(f'{{"update": {n}, "prompt": "P", "answer": "Answer {n}."}}\n' for n in range(1, 9))
+    )
+    other = make_finished_run(folder / "other", answers(POLICIES | {"rl_cai": 3}))
+    addresses, servers = queue.Queue(), []
+
+    class Server(server._Server):
+        def __init__(self, config):
+            super().__init__(config)
+            servers.append(self)
+
+        def capture_signals(self):
+            return threading.Lock()  # signals belong to the main thread
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "_Server", Server)
+        thread = threading.Thread(target=server.serve, args=([one, other], 0, addresses.put))
+        thread.start()
+        yield addresses.get(timeout=60)
+        servers[0].should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser(address, tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    browser.open(address)
+    yield browser
+    errors = [str(error) for error in browser.errors]
+    browser.close()
+    assert errors == []  # neither scripts nor the content policy complained
+
+
+def path_is(browser, path):
+    browser.wait(f"document.readyState == 'complete' && location.pathname == {path!r}")
+
+
+def click(browser, selector):
+    """Click in the middle of an element, as a mouse does."""
+    box = f"document.querySelector({selector!r}).getBoundingClientRect()"
+    x, y = browser.ask(f"{box}.x + {box}.width / 2"), browser.ask(f"{box}.y + {box}.height / 2")
+    for kind in ("mousePressed", "mouseReleased"):
+        browser("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+
+def test_from_the_curve_to_the_answers_of_an_update(browser, address):
+    browser.open(address.partition("?")[0] + "run/one/")
+    click(browser, "a[href='/run/one/understand']")
+    path_is(browser, "/run/one/understand")
+    browser.wait("document.querySelectorAll('.hover title').length > 3")
+    browser.open(address.partition("?")[0] + "run/one/understand/training/ppo")
+    browser.wait("document.body.textContent.includes('Answer 8.')")
+    click(browser, "a[href$='step=3'] path")
+    browser.wait("location.search == '?step=3' && document.body.textContent.includes('Answer 3.')")
+    browser.press("n")
+    browser.wait("location.search == '?step=4' && document.body.textContent.includes('Answer 4.')")
+    browser.press("/")
+    browser.wait("document.activeElement.id == 'q'")
+    browser.ask("document.activeElement.select()")
+    browser.press("7", "Enter")
+    browser.wait("location.search == '?step=7' && document.body.textContent.includes('Answer 7.')")
+
+
+def test_principles_answers_and_runs_by_keys(browser, address):
+    browser.open(address.partition("?")[0] + "run/one/understand")
+    browser.press("2")
+    path_is(browser, "/run/one/understand/principles")
+    click(browser, "tbody th a")
+    path_is(browser, "/run/one/understand/principle")
+    first = browser.ask("document.querySelector('h1').textContent")
+    browser.press("n")
+    browser.wait(f"document.querySelector('h1').textContent != {first!r}")
+    browser.press("u")
+    path_is(browser, "/run/one/understand/principles")
+    browser.press("3")
+    path_is(browser, "/run/one/understand/answers")
+    browser.wait("document.querySelectorAll('.columns').length == 4")
+    assert browser.ask("document.querySelectorAll('ins').length") > 0
+
+
+def test_nothing_is_wider_than_a_phone(browser, address):
+    browser(
+        "Emulation.setDeviceMetricsOverride",
+        width=390,
+        height=800,
+        deviceScaleFactor=1,
+        mobile=True,
+    )
+    base = address.partition("?")[0] + "run/one/understand"
+    paths = ("", "/principles", "/principle?id=reference/insult", "/answers", "/training/ppo")
+    for path in (*paths, "/compare"):
+        browser.open(base + path)
+        assert browser.ask("document.documentElement.scrollWidth") <= 390, path
+    browser("Emulation.clearDeviceMetricsOverride")
