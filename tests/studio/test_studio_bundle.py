@@ -20,7 +20,7 @@ ATTACK = "\"'></div><script>alert(1)</script><img src=//evil.example/x onerror=a
 PATHS = "../../../etc/passwd"
 MANY = 260
 POLICIES = {
-    name: {"flags": {"harmful": {"eval_red_team": {"value": rate, "n": 9}}}}
+    name: {"flags": {"harmful": {"eval_red_team": {"value": rate, "low": 0, "high": 1, "n": 9}}}}
     for name, rate in (("initial", 0.9), ("sl_cai", 0.1))
 }
 
