@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from cai.models.cache import accepted
 from cai.models.packing.layout import FAILURES, IMPOSSIBLE
 from cai.models.packing.padding import pad_left
 from cai.models.reader import Reader
+from cai.models.trials import remembered
 from cai.quiet import quiet
 
 Batch = Literal["any lengths", "equal lengths", "one row"]
@@ -62,11 +62,12 @@ class DecodingTraits(NamedTuple):
 
 FASTEST = DecodingTraits(keeps_cache=True, batch="any lengths", selects_rows=True)
 
-_known: WeakKeyDictionary[PreTrainedModel, DecodingTraits] = WeakKeyDictionary()
 
-
+@remembered
+@quiet()
+@torch.no_grad()
 def decoding_traits(model: PreTrainedModel) -> DecodingTraits:
-    """Find out how a model can be decoded; it is tried on the first call.
+    """Find out how a model can be decoded; it is tried once.
 
     Args:
         model: The model, not in training mode.
@@ -74,14 +75,6 @@ def decoding_traits(model: PreTrainedModel) -> DecodingTraits:
     Raises:
         InputError: if the model does not predict each token from the tokens before it.
     """
-    if model not in _known:
-        _known[model] = _try(model)
-    return _known[model]
-
-
-@quiet()
-@torch.no_grad()
-def _try(model: PreTrainedModel) -> DecodingTraits:
     rows = _rows(model)
     try:
         expected = [_whole(model, row) for row in rows]

@@ -27,6 +27,7 @@ from cai.models.adapters import adapted_labels, adapted_weights, apply_adapters,
 from cai.models.fingerprint import fingerprint as fingerprint
 from cai.models.gguf import converted, is_gguf
 from cai.models.names import REFERENCE, check_available
+from cai.models.trials import opened_from
 from cai.quiet import quiet
 
 SHOWN = 3
@@ -183,10 +184,11 @@ def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Fault
     base = base_of(name)
     if base is not None:
         return _open_adapted(kind, name, base, **how)
+    folder = resolve(name)
     try:
         with quiet():
             model, loaded = kind.from_pretrained(
-                resolve(name),
+                folder,
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -201,6 +203,7 @@ def open_model(kind: Any, name: str, **how: Any) -> tuple[PreTrainedModel, Fault
         key: (tuple(stored), tuple(wanted)) for key, stored, wanted in loaded["mismatched_keys"]
     }
     unused = frozenset(_of_known_layers(model, loaded["unexpected_keys"]))
+    opened_from(model, folder)
     return model, Faults(frozenset(loaded["missing_keys"]), mismatched, unused)
 
 
@@ -226,6 +229,7 @@ def _open_adapted(kind: Any, name: str, base: str, **how: Any) -> tuple[PreTrain
     model, faults = open_model(kind, base, **how)
     with quiet():
         model = apply_adapters(model, name)
+    opened_from(model, name)
     brought = adapted_weights(name)
     mismatched = {key: shapes for key, shapes in faults.mismatched.items() if key not in brought}
     return model, Faults(faults.missing - brought, mismatched, faults.unused)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from cai.models.names import check_available, split_label
 from cai.models.packing.layout import PackedBatch, is_close
 from cai.models.packing.padding import own_padding_id
 from cai.models.sequence_classes import is_made_here, sequence_class
+from cai.models.trials import remembered
 from cai.quiet import quiet
 
 
@@ -152,23 +152,15 @@ def _linear_head(model: nn.Module) -> nn.Linear:
     return layer
 
 
-_reads_last_token: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
-
-
+@remembered
+@quiet()
+@torch.no_grad()
 def reads_last_token(model: PreTrainedModel) -> bool:
     """Tell whether a model's score is a linear head's output at the last token.
 
     This holds for causal models; encoders pool the first token or all of them, and some heads have
     further layers. Each model is tried once.
     """
-    if model not in _reads_last_token:
-        _reads_last_token[model] = _try_last_token(model)
-    return _reads_last_token[model]
-
-
-@quiet()
-@torch.no_grad()
-def _try_last_token(model: PreTrainedModel) -> bool:
     layer = head(model)
     if not isinstance(layer, nn.Linear):
         return False

@@ -29,13 +29,13 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from cai.errors import InputError, Problem
+from cai.models.trials import remembered
 from cai.quiet import quiet
 
 PROMPT_SEGMENT, PADDING_SEGMENT = 0, -1
@@ -275,20 +275,23 @@ def _reach(config: PreTrainedConfig) -> float:
     return min((w for w in windows if type(w) is int and w > 0), default=math.inf)
 
 
-_tree_attention: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
-
-
+@remembered
+@torch.no_grad()
 def supports_tree_attention(model: PreTrainedModel) -> bool:
     """Tell whether the model reads packed answers as it reads them one by one.
 
     Some families ignore the mask or the positions. Each model is tried once, on a small example.
     """
-    if model not in _tree_attention:
-        _tree_attention[model] = _reads_packed_answers(model)
-    return _tree_attention[model]
-
-
-_reads_rows: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
+    prompt, first, second = example_rows(model, 4, 3, 2)
+    group = PromptGroup(prompt, [first, second])
+    packed = pack_rows([group], 0, model.device, additive=uses_additive_mask(model))
+    alone = pack_rows(separate([group]), 0, model.device)
+    try:
+        hidden_packed = _hidden_states(model, packed)
+        hidden_alone = _hidden_states(model, alone)
+    except FAILURES:
+        return False
+    return is_close(hidden_packed, hidden_alone)
 
 
 def check_reads_rows(model: PreTrainedModel) -> None:
@@ -300,13 +303,12 @@ def check_reads_rows(model: PreTrainedModel) -> None:
         InputError: If what comes after a token changes how the model reads it, or if the positions
             of tokens do.
     """
-    if model not in _reads_rows:
-        _reads_rows[model] = _fault_of_rows(model)
-    if fault := _reads_rows[model]:
+    if fault := _fault_of_rows(model):
         name = model.name_or_path or type(model).__name__
         raise InputError([Problem(name, f"{fault}; choose a causal language model")])
 
 
+@remembered
 @quiet()
 @torch.no_grad()
 def _fault_of_rows(model: PreTrainedModel) -> str:
@@ -350,20 +352,6 @@ def _read(model: PreTrainedModel, row: list[int]) -> Tensor:
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
     outputs: Tensor = _whole(model)(**inputs)[0]
     return outputs[0]
-
-
-@torch.no_grad()
-def _reads_packed_answers(model: PreTrainedModel) -> bool:
-    prompt, first, second = example_rows(model, 4, 3, 2)
-    group = PromptGroup(prompt, [first, second])
-    packed = pack_rows([group], 0, model.device, additive=uses_additive_mask(model))
-    alone = pack_rows(separate([group]), 0, model.device)
-    try:
-        hidden_packed = _hidden_states(model, packed)
-        hidden_alone = _hidden_states(model, alone)
-    except FAILURES:
-        return False
-    return is_close(hidden_packed, hidden_alone)
 
 
 def is_close(first: Tensor, second: Tensor) -> bool:

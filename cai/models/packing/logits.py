@@ -8,16 +8,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cai.models.packing.layout import PackedBatch
+from cai.models.trials import remembered
 from cai.quiet import quiet
-
-_has_plain_head: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 class AnswerLogits(NamedTuple):
@@ -94,18 +92,13 @@ def output_embeddings(model: PreTrainedModel) -> nn.Linear:
     return cast("nn.Linear", model.get_output_embeddings())  # type: ignore[no-untyped-call]
 
 
+@remembered
 @torch.no_grad()
 def has_plain_head(model: PreTrainedModel) -> bool:
     """Tell whether logits are the output embeddings times the last hidden state, and no more.
 
     Some families cap or scale their logits. Each model is tried once.
     """
-    if model not in _has_plain_head:
-        _has_plain_head[model] = _projects_last_hidden_state(model)
-    return _has_plain_head[model]
-
-
-def _projects_last_hidden_state(model: PreTrainedModel) -> bool:
     ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
     logits = model(input_ids=ids, use_cache=False).logits
     hidden = model.base_model(input_ids=ids, use_cache=False)[0]

@@ -25,7 +25,6 @@ from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -47,6 +46,7 @@ from cai.models.packing.layout import (
 )
 from cai.models.packing.logits import logits_at
 from cai.models.packing.padding import pad_right, positions
+from cai.models.trials import remembered
 from cai.quiet import quiet
 
 MAX_LINE_TOKENS = 512
@@ -75,20 +75,14 @@ def group_rows(
     return [PrefixGroup(0, [i]) for i in range(len(rows))]
 
 
-_continues_prefixes: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
-
-
+@remembered
 def continues_prefixes(model: PreTrainedModel) -> bool:
     """Tell whether the model reads rows from a cached prefix as it reads them one by one.
 
     Some families keep more than keys and values. Each model is tried once, on a small example.
     """
-    if model not in _continues_prefixes:
-        _continues_prefixes[model] = supports_tree_attention(model) and _reads_suffixes(model)
-    return _continues_prefixes[model]
-
-
-def _reads_suffixes(model: PreTrainedModel) -> bool:
+    if not supports_tree_attention(model):
+        return False
     prefix, *suffixes = example_rows(model, 6, 3, 2, 4)
     rows = [prefix + suffix for suffix in suffixes]
     counts = [1] * len(rows)
