@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +18,12 @@ from markupsafe import Markup, escape
 from cai.cleaning import clean
 from cai.errors import InputError, Problem
 from cai.files import disk_errors
+from cai.records import Record
 from cai.studio import overview, texts
 from cai.studio.bundle_folder import new_folder
 from cai.studio.bundle_stage import LIST, BundleStage, RecordList
 from cai.studio.library import Library, StudioRun
-from cai.studio.query import Filters, Found, Query
+from cai.studio.query import Filters, Found
 from cai.studio.rendering import (
     STATIC,
     environment,
@@ -66,15 +69,15 @@ def write_bundle(
         InputError: If the one is not a run, or the other has files that are not of a bundle.
         LimitReached: If the disk is full, or the folder cannot be written.
     """
-    with new_folder(out) as place:
+    with new_folder(out) as place, ExitStack() as opened:
         run = next(iter(Library([folder]).runs.values()))
         run.refresh()
-        stages = {}
-        for name in run.stages():
-            with run.query(name) as (index, query):
-                stages[name] = BundleStage(name, index, query, max_records)
+        stages = {
+            name: BundleStage(name, *opened.enter_context(run.query(name)), max_records)
+            for name in run.stages()
+        }
         _Writer(run, stages, place, progress).write()
-        sizes = [path.stat().st_size for path in place.rglob("*") if path.is_file()]
+    sizes = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
     records = {name: (len(stage.lines), stage.total) for name, stage in stages.items()}
     return Bundle(records, len(sizes), sum(sizes))
 
@@ -112,10 +115,9 @@ class _Writer:
             self._write(f"static/{name}", STATIC[name].read_text(encoding="utf-8"))
         self._write_overview()
         for stage in self._stages.values():
-            with self._run.query(stage.name) as (_, query):
-                for found in stage.lists:
-                    self._write_list(stage, query, found)
-                self._write_records(stage, query)
+            for found in stage.lists:
+                self._write_list(stage, found)
+            self._write_records(stage)
 
     def _write_overview(self) -> None:
         figures = overview.figures(self._run)
@@ -127,9 +129,9 @@ class _Writer:
         stages = [row._replace(reasons=()) for row in overview.stage_rows(self._run)]
         self._write_page("index.html", "overview", stages=stages, figures=figures, is_working=False)
 
-    def _write_list(self, stage: BundleStage, query: Query, found: RecordList) -> None:
+    def _write_list(self, stage: BundleStage, found: RecordList) -> None:
         for page in range(1, found.pages + 1):
-            rows = query.page(stage.within(found.filters), page, LIST)
+            rows = stage.query.page(stage.within(found.filters), page, LIST)
             self._write_page(
                 stage.list_file(found.filters, page),
                 "bundle_list",
@@ -140,33 +142,32 @@ class _Writer:
                 page=page,
                 last=found.pages,
                 found=rows,
-                damaged=query.damaged(),
+                damaged=stage.query.damaged(),
                 can_label=False,
                 indexed=1.0,
             )
             self._advance(len(rows))
 
-    def _write_records(self, stage: BundleStage, query: Query) -> None:
+    def _write_records(self, stage: BundleStage) -> None:
         pages = stage.pages()
         for number, lines in enumerate(pages, start=1):
             name = stage.record_file(lines[0])
-            rows = query.between(lines[0], lines[-1])
+            found = [(row, _read(stage, row)) for row in stage.query.between(lines[0], lines[-1])]
+            rows = "".join(record.model_dump_json() + "\n" for _, record in found)
+            self._write(stage.record_file(lines[0], "jsonl"), rows)
             self._write_page(
                 name,
                 "bundle_records",
                 **self._around(stage),
                 number=number,
                 pages=pages,
-                records=[(row["line"], self._record(name, stage, row)) for row in rows],
+                data=_relative(name, stage.record_file(lines[0], "jsonl")),
+                records=[(row["line"], self._record(name, stage, row, rec)) for row, rec in found],
             )
-            self._advance(len(rows))
+            self._advance(len(found))
 
-    def _record(self, name: str, stage: BundleStage, row: Found) -> Markup:
+    def _record(self, name: str, stage: BundleStage, row: Found, record: Record) -> Markup:
         """Render the part of a page that shows a record."""
-        record = read_record(stage.index, row)
-        if record is None:
-            text = "the records were replaced while they were copied; write the bundle again"
-            raise InputError([Problem(str(stage.index.records), text)])
 
         def whole(part: str) -> str:
             """Write a text that the page cuts; its address, or nothing if it is not cut."""
@@ -248,6 +249,14 @@ class _Writer:
         return self._private.sub(lambda match: "[run]" if match["run"] else "~", text)
 
 
+def _read(stage: BundleStage, row: Found) -> Record:
+    record = read_record(stage.index, row)
+    if record is None:
+        text = "the records were replaced while they were copied; write the bundle again"
+        raise InputError([Problem(str(stage.index.records), text)])
+    return record
+
+
 def _relative(name: str, target: str) -> str:
     """The address of a file in a page; both are named as seen from the folder of the bundle."""
     slash = "/" if target.endswith("/") else ""
@@ -255,10 +264,10 @@ def _relative(name: str, target: str) -> str:
 
 
 def _private(run: StudioRun) -> re.Pattern[str]:
-    """What finds the folder of the run and that of the user, as texts and as HTML."""
+    """What finds the folder of the run and that of the user, as texts, in HTML and in JSON."""
 
     def pattern(path: Path) -> str:
-        forms = {str(path), str(escape(path))}
+        forms = {str(path), str(escape(path)), json.dumps(str(path), ensure_ascii=False)[1:-1]}
         return "|".join(re.escape(form) for form in sorted(forms))
 
     known = rf"(?P<run>{pattern(run.folder)})|(?P<home>{pattern(Path.home())})"

@@ -54,13 +54,13 @@ class BundleStage:
     """
 
     def __init__(self, name: str, index: StageIndex, query: Query, max_records: int | None) -> None:
-        self.name, self.index = name, index
+        self.name, self.index, self.query = name, index, query
         lengths = query.lengths()
         self.total = len(lengths)
         self._page_of = _pages(islice(lengths.items(), max_records))
         self.lines = list(self._page_of)
         self.lists = [RecordList("", "", Filters(), "all", len(self.lines))]
-        self.lists += self._partial_lists(query)
+        self.lists += self._partial_lists()
         self._lists = {one.filters: one for one in self.lists}
 
     def within(self, filters: Filters) -> Filters:
@@ -98,17 +98,18 @@ class BundleStage:
         found = self._lists.get(filters, self.lists[0])
         return f"{self.name}/{found.name}-{page}.html"
 
-    def record_file(self, line: int) -> str:
+    def record_file(self, line: int, suffix: str = "html") -> str:
         """The file that has a record, of which its line is the anchor.
 
         Args:
             line: The line of the record in the file of the stage.
+            suffix: ``html``, or ``jsonl`` for the record as it is.
         """
-        return f"{self.name}/records-{self._page_of[line]}.html"
+        return f"{self.name}/records-{self._page_of[line]}.{suffix}"
 
-    def _partial_lists(self, query: Query) -> Iterator[RecordList]:
+    def _partial_lists(self) -> Iterator[RecordList]:
         """The lists that have not all records."""
-        choices = query.choices()
+        choices = self.query.choices()
         found: list[tuple[str, str, str, dict[str, Any]]] = [
             (title, value, f"{name}-{number}", {name: value})
             for name, title in TITLES.items()
@@ -117,7 +118,7 @@ class BundleStage:
         found += [("only", MARKS[mark], mark, {"marks": (mark,)}) for mark in choices["marks"]]
         for title, value, name, wanted in found:
             filters = Filters(**wanted)
-            count = query.count(self.within(filters))  # none, if they are all beyond the limit
+            count = self.query.count(self.within(filters))  # none, if they are all beyond the limit
             if count < len(self.lines):
                 yield RecordList(title, value, filters, name, count)
 

@@ -6,12 +6,22 @@ import re
 from urllib.parse import unquote
 
 import pytest
-from studio_runs import LABELS, judgment, label, make_run, prompt, revision, sample, write_log
+from studio_runs import (
+    LABELS,
+    judgment,
+    label,
+    make_run,
+    prompt,
+    revision,
+    sample,
+    write_log,
+)
 
 import cai.studio.bundle as bundle_module
 from cai.cli.report import report
 from cai.errors import InputError
 from cai.files import write_json, write_records
+from cai.records import Preference
 from cai.studio.bundle import write_bundle
 from cai.studio.bundle_stage import LIST, RECORDS
 from cai.studio.texts import MAX_SHOWN
@@ -142,6 +152,8 @@ def test_a_record_has_what_the_server_shows(bundle):
     assert "0.900 in this order, 0.200 with the answers swapped" in page
     assert "It is an insult." in chain
     assert 'href="texts/1-sample.response.txt"' in chain
+    rows = (bundle / "judge/records-1.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [Preference.model_validate_json(row) for row in rows[:5]] == LABELS
     whole = (bundle / "revise/texts/1-sample.response.txt").read_text(encoding="utf-8-sig")
     assert len(whole) > MAX_SHOWN
 
@@ -214,15 +226,6 @@ def test_a_bundle_that_fails_leaves_the_earlier_one(run, tmp_path, monkeypatch):
         write_bundle(run, out)
     assert (out / "judge/all-1.html").read_bytes() == before
     assert names(tmp_path) == ["a", "b"]
-
-
-def test_records_that_come_while_it_is_written_are_left_out(run, tmp_path):
-    def grow(done, total):
-        with (run / "judge/records.jsonl").open("a") as file:
-            file.write(label(done + 100).model_dump_json() + "\n")
-
-    assert write_bundle(run, tmp_path / "b", None, grow).records["judge"] == (5, 5)
-    check_links(tmp_path / "b")
 
 
 def test_the_command(run, tmp_path, capsys):
