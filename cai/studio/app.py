@@ -14,6 +14,7 @@ from cai.studio.pages import FAILURES, Pages
 from cai.studio.people_pages import PeoplePages
 from cai.studio.rendering import STATIC
 from cai.studio.security import Guard
+from cai.studio.talk_pages import TalkPages
 from cai.studio.understand_pages import UnderstandPages
 
 
@@ -28,7 +29,13 @@ def build_app(library: Library, token: str, name: str) -> Guard:
     pages = Pages(library)
     static = Route("/static/{name}", _static, methods=["GET"])
     handlers = dict.fromkeys(FAILURES, pages.failed)
-    sections = (LabelPages(pages), PeoplePages(pages), UnderstandPages(pages, library), pages)
+    sections = (
+        LabelPages(pages),
+        PeoplePages(pages),
+        TalkPages(pages),
+        UnderstandPages(pages, library),
+        pages,
+    )
     routes = [route for section in sections for route in section.routes()]
     app = Starlette(routes=[static, *routes], exception_handlers=handlers)
     return Guard(app, token, name)

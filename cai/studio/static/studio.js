@@ -5,7 +5,7 @@ const one = (selector) => document.querySelector(selector);
 const follow = (selector) => one(selector)?.click();
 
 function step(by) {
-  const links = [...document.querySelectorAll(".list a")];
+  const links = [...document.querySelectorAll(".list a, .list button")];
   if (!links.length) {
     follow(by > 0 ? "a[rel=next]" : "a[rel=prev]");
     return;
@@ -43,12 +43,16 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const inField = event.target.closest("input:not([type=checkbox]), select, textarea");
   if (inField) {
+    if (event.key === "Enter" && !event.shiftKey && inField.closest(".say")) {
+      event.preventDefault();
+      inField.form.requestSubmit();
+    }
     if (event.key === "Escape" || (event.key === "Enter" && inField.id === "note")) inField.blur();
     return;
   }
   const button = /^\w$/.test(event.key) && one(`[data-key="${event.key}"]`);
   const tab = /^[1-9]$/.test(event.key) && document.querySelectorAll(".tabs a")[event.key - 1];
-  const action = button ? () => (button.matches("input") ? button.focus() : button.click()) : tab ? () => tab.click() : KEYS[event.key];
+  const action = button ? () => (button.matches("input, textarea") ? button.focus() : button.click()) : tab ? () => tab.click() : KEYS[event.key];
   if (action && !one("dialog[open]")) {
     event.preventDefault();
     action();

@@ -1,0 +1,98 @@
+"""The models that the pages ask: each is opened once, and few of them are held in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from cai.backends import open_backend
+from cai.backends.cached_model import CachedModel
+from cai.backends.protocol import Backend
+from cai.config.servers import without_batches
+from cai.functions import look_in
+from cai.memory import give_back
+from cai.models.names import is_server
+from cai.pipeline.policies import finished_policies
+from cai.pipeline.run import Run
+from cai.studio.library import stamp
+
+MAX_LOADED = 2
+"""Models of this process that are held in memory; the others are loaded again when asked."""
+
+
+class Speaker(NamedTuple):
+    """A model of a run that can be talked to.
+
+    Attributes:
+        model: Its folder, hub id, server or function.
+        chat_format: Its chat format; empty for its own.
+        enable_thinking: Whether it may reason before it answers.
+    """
+
+    model: str
+    chat_format: str = ""
+    enable_thinking: bool = False
+
+
+def speakers(run: Run) -> dict[str, Speaker]:
+    """The models of a run that are there: its policies, then its critic and its judges.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The models by name; a critic or judge that is one of those before it is left out.
+    """
+    found = {
+        name: Speaker(model, run.chat_format) for name, model in finished_policies(run).items()
+    }
+    config = run.config
+    judges = [(f"judge_{i}", name) for i, name in enumerate(config.judge_models, start=1)]
+    if len(judges) == 1:
+        judges = [("judge", judges[0][1])]
+    for name, model in [("critic", config.critic_model), *judges]:
+        if run.model(model) not in [speaker.model for speaker in found.values()]:
+            found[name] = Speaker(run.model(model), "", config.models.enable_thinking)
+    return found
+
+
+class Models:
+    """Opens models and keeps them open. All its methods belong into one thread."""
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[object, ...], Backend] = {}  # the one that was asked last is last
+
+    def open(self, run: Run, speaker: Speaker, stage: str) -> CachedModel:
+        """Open a model by way of the cache of a run.
+
+        Args:
+            run: The run, open for reading.
+            speaker: The model.
+            stage: What its requests are counted for.
+
+        Raises:
+            InputError: If there is no such model, or it cannot be read.
+        """
+        look_in(run.base)
+        servers = without_batches(run.config.servers)  # someone waits for the answers
+        where = run.folder if is_server(speaker.model, servers) else None
+        # a checkpoint that was trained anew is another model
+        key = (speaker, where, stamp(Path(speaker.model) / "config.json"))
+        backend = self._opened.pop(key, None) or open_backend(
+            speaker.model,
+            speaker.chat_format,
+            enable_thinking=speaker.enable_thinking,
+            reasoning_tokens=run.config.models.reasoning_tokens,
+            servers=servers,
+        )
+        self._opened[key] = backend
+        self._release_others()
+        return run.cache.cached_model(backend, stage)
+
+    def _release_others(self) -> None:
+        """Let all models of this process go but those that were asked last."""
+        local = [backend for backend in self._opened.values() if hasattr(backend, "release")]
+        for backend in local[:-MAX_LOADED]:
+            backend.release()
+        if len(local) > MAX_LOADED:
+            give_back()
