@@ -18,6 +18,7 @@ from cai.errors import CaiError
 from cai.records import Preference, Record
 from cai.studio import overview, texts
 from cai.studio.library import Library, StudioRun
+from cai.studio.newest import newest
 from cai.studio.query import MARKS, PAGE, Filters, Found
 from cai.studio.rendering import environment, read_record, record_values, template_of, text_of
 
@@ -163,6 +164,7 @@ class Pages:
             "stages": overview.stage_rows(run),
             "figures": overview.figures(run),
             "is_working": run.is_working(),
+            "newest": newest(run) if run.is_working() else None,
         }
 
     def around(self, run: StudioRun, stage: str, filters: Filters) -> dict[str, Any]:
