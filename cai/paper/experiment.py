@@ -62,7 +62,17 @@ class Experiment(Section):
     """The paper and its figure."""
     about: Name
     """What is compared here, and how it differs from the paper."""
-    measure: Literal["metrics", "policies", "rounds", "revisions", "calibration", "labels", "elo"]
+    measure: Literal[
+        "metrics",
+        "policies",
+        "rounds",
+        "revisions",
+        "calibration",
+        "labels",
+        "elo",
+        "absolute",
+        "distance",
+    ]
     """How the runs are measured, see :mod:`cai.paper.measures`."""
     until: str = ""
     """The last stage of the runs; empty: all."""

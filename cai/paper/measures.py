@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from cai.evaluate.bradley_terry import Outcome, rate_models
 from cai.evaluate.gold import GoldMetrics, goodness
@@ -197,12 +200,7 @@ def of_elo(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
     Of two answers to a prompt, the better one by the truth wins; equally good ones are a tie. A
     policy that never wins or never loses has no rating.
     """
-    answers: dict[str, list[Sample]] = {}
-    for arm, run in runs.items():
-        by_policy = answers_by_policy(run)
-        answers.setdefault(START, by_policy["sl_cai"])
-        answers[arm] = by_policy["rl_cai"]
-    gold = gold_of(next(iter(runs.values())).config)
+    answers, gold = answers_by_updates(runs), gold_of(next(iter(runs.values())).config)
     points = []
     for series, kind in (("harmless", EVAL_RED_TEAM), ("helpful", EVAL_BENIGN)):
         ratings = rate_models(outcomes(answers, kind, gold), draws=DRAWS).elo
@@ -211,6 +209,51 @@ def of_elo(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
             for arm, rating in ratings.items()
             if START in ratings
         ]
+    return points
+
+
+def answers_by_updates(runs: Mapping[str, Run]) -> dict[str, list[Sample]]:
+    """The held-out answers of SL-CAI and of the RL-CAI policy of each arm.
+
+    Args:
+        runs: The runs by the number of updates of PPO.
+    """
+    answers: dict[str, list[Sample]] = {}
+    for arm, run in runs.items():
+        by_policy = answers_by_policy(run)
+        answers.setdefault(START, by_policy["sl_cai"])
+        answers[arm] = by_policy["rl_cai"]
+    return answers
+
+
+def of_absolute(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
+    """How many answers of the policies of all arms are harmful, and how many are not helpful."""
+    gold = gold_of(next(iter(runs.values())).config)
+    return [
+        Point(arm, series, 1 - good_share(answers_to(samples, kind), gold))
+        for arm, samples in answers_by_updates(runs).items()
+        for series, kind in (("harmful", EVAL_RED_TEAM), ("not helpful", EVAL_BENIGN))
+    ]
+
+
+def of_distance(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
+    """The held-out reward and the truth by how far PPO went from the policy it started from.
+
+    The distance is the square root of the KL divergence in nats per answer (Gao et al. 2022, arXiv
+    2210.10760). Values at whole distances are interpolated between evaluations.
+    """
+    points = []
+    for run in runs.values():
+        metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+        rows = metrics["stages"]["ppo"]["eval_points"]
+        rows.sort(key=lambda row: row["eval_kl"])
+        distances = [math.sqrt(max(row["eval_kl"], 0.0)) for row in rows]
+        for series, name in (("reward", "eval_score"), ("truth", "eval_gold")):
+            values = [row[name] for row in rows]
+            points += [
+                Point(str(place), series, float(np.interp(place, distances, values)))
+                for place in range(int(distances[-1]) + 1)
+            ]
     return points
 
 
@@ -244,5 +287,7 @@ MEASURES: dict[str, Callable[[Experiment, Mapping[str, Run]], list[Point]]] = {
     "calibration": of_calibration,
     "labels": of_labels,
     "elo": of_elo,
+    "absolute": of_absolute,
+    "distance": of_distance,
 }
 """The measures by name: from an experiment and the runs of one seed by arm to points."""

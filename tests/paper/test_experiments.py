@@ -1,17 +1,19 @@
 """Experiments of the paper: the files, the labels that they change, and what they conclude."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from cai.config.load import load_settings
 from cai.errors import InputError
 from cai.evaluate.bradley_terry import rate_models
-from cai.files import read_records, write_records
+from cai.files import read_records, write_json, write_records
 from cai.paper.experiment import BASE, Experiment, Finding, Labels, folder, load_experiment, names
 from cai.paper.measures import (
     MEASURES,
     Point,
+    of_distance,
     outcomes,
     text_after,
     value_at,
@@ -200,3 +202,20 @@ def test_elo_of_policies_follows_the_truth() -> None:
     assert sum(outcome.win for outcome in found) == 5  # ten ties, ten wins of the second
     elo = rate_models(found, draws=5).elo
     assert elo["10"].value - elo["0"].value == pytest.approx(400 * math.log10(3))
+
+
+def test_the_truth_is_read_at_whole_distances(tmp_path) -> None:
+    rows = [
+        {"eval_kl": 9.0, "eval_score": 3.0, "eval_gold": 0.2},
+        {"eval_kl": 0.0, "eval_score": 0.0, "eval_gold": 0.6},
+        {"eval_kl": 1.0, "eval_score": 1.0, "eval_gold": 0.8},
+    ]
+    write_json(tmp_path / "metrics.json", {"stages": {"ppo": {"eval_points": rows}}})
+    points = of_distance(
+        load_experiment("overoptimization"), {"0": SimpleNamespace(folder=tmp_path)}
+    )
+    found = {(point.x, point.series): pytest.approx(point.value) for point in points}
+    truth = [0.6, 0.8, 0.5, 0.2]
+    assert found == {(str(d), "reward"): float(d) for d in range(4)} | {
+        (str(d), "truth"): truth[d] for d in range(4)
+    }
