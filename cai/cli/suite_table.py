@@ -47,6 +47,10 @@ def _table(suite: Mapping[str, Any]) -> Table:
     shown = short_names(list(suite["models"]))
     for name, figures in suite["models"].items():
         table.add_row(safe(shown[name]), *_cells(figures, metric), _without_grade(figures))
+    for name, scores in suite.get("log_scores", {}).items():
+        for score, figures in scores.items():
+            title = safe(f"{shown[name]}, {score} in its log")
+            table.add_row(title, *_cells(figures, ""), "")
     for difference in suite["differences"]:
         title = safe(f"{shown[difference['model']]} - {shown[difference['against']]}")
         table.add_row(title, *_cells(difference, metric, sign="+"), "")

@@ -7,10 +7,13 @@ An inspect log is one object with ``eval`` and ``samples`` (``.json``), or an ar
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from cai.data.prompts import messages_of, prompt_of
 from cai.data.tables import Row
@@ -28,6 +31,8 @@ _COMPRESSED = (
     "inspect log convert --to json --output-dir FOLDER FILE"
 )
 _ATTACHMENT = "attachment://"
+_GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+"""Values of inspect's scores: correct, partial, incorrect, no answer."""
 _STATUSES: dict[str, Status] = {
     "max_tokens": "truncated",
     "length": "truncated",
@@ -35,6 +40,16 @@ _STATUSES: dict[str, Status] = {
     "content_filter": "filtered",
 }
 """Why an answer ended, where it did not end by itself."""
+
+
+class LoggedSample(Sample):
+    """An answer from a log, with what the other tool said of it.
+
+    Attributes:
+        scores: The tool's own scores that are numbers, by name.
+    """
+
+    scores: dict[str, float] = Field(default={})
 
 
 def inspect_samples(path: Path) -> tuple[str, list[tuple[str, Row]]] | None:
@@ -115,7 +130,8 @@ def inspect_answer(row: Row, model: str) -> Sample:
     if row.get("error"):
         status, reason = "failed", str(row["error"].get("message", ""))
     prompt = prompt_of(turns, KIND)
-    return _sample(prompt, answer, model or str(output.get("model") or ""), status, reason)
+    name = model or str(output.get("model") or "")
+    return _sample(prompt, answer, name, _inspect_scores(row), status, reason)
 
 
 def lm_eval_answers(row: Row) -> Iterator[Sample]:
@@ -141,21 +157,53 @@ def lm_eval_answers(row: Row) -> Iterator[Sample]:
     answers = answers if isinstance(answers, list) else [answers]
     if not answers or not all(isinstance(answer, str) for answer in answers):
         raise ValueError("has log-probabilities of options and no text that a model wrote")
+    scores = _numbers({name: row.get(name) for name in row.get("metrics") or ()})
     for answer in answers:
-        yield _sample(prompt, answer, "")
+        yield _sample(prompt, answer, "", scores)
 
 
 def _sample(
-    prompt: Prompt, answer: str, model: str, status: Status = "ok", reason: str = ""
-) -> Sample:
-    return Sample(
+    prompt: Prompt,
+    answer: str,
+    model: str,
+    scores: dict[str, float],
+    status: Status = "ok",
+    reason: str = "",
+) -> LoggedSample:
+    return LoggedSample(
         id=digest([prompt.id, answer, model]),
         prompt=prompt,
         response=answer,
         status="empty" if status == "ok" and not answer.strip() else status,
         reason=reason,
         provenance=Provenance(model=model, seed=0, temperature=0.0, max_tokens=0),
+        scores=scores,
     )
+
+
+def _inspect_scores(row: Row) -> dict[str, float]:
+    """The scores of a sample; one with several values has a name for each."""
+    found: Row = {}
+    for name, score in (row.get("scores") or {}).items():
+        value = score.get("value")
+        if isinstance(value, dict):
+            found |= {f"{name}/{part}": of_part for part, of_part in value.items()}
+        else:
+            found[name] = value
+    return _numbers(found)
+
+
+def _numbers(values: Row) -> dict[str, float]:
+    """The values that are finite numbers, or grades that stand for one."""
+    graded = {
+        name: _GRADES.get(value) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
+    return {
+        name: float(value)
+        for name, value in graded.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
 
 
 def _chat(text: str) -> Any:

@@ -12,6 +12,7 @@ from cai.backends.protocol import Model
 from cai.config.suite import Suite
 from cai.constitution.schema import Constitution
 from cai.data.cases import Case
+from cai.data.eval_logs import LoggedSample
 from cai.evaluate.choice_results import Scorer
 from cai.keys import digest
 from cai.records import Prompt, Record, Sample, Status, Text
@@ -56,6 +57,10 @@ class Grade(Record):
         if (self.value is None) == (self.status == "ok"):
             raise ValueError("a grade needs either a value or a status that says why not")
         return self
+
+
+LOG_SCORES = "log_scores"
+"""Evidence that is not the grader's: the scores of an answer in the log it was read from."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,9 @@ class Grading:
             evidence: What the value was read from.
             judge: Fingerprint of the judge.
         """
-        sample = answer.sample
+        sample, found = answer.sample, dict(evidence or {})
+        if isinstance(sample, LoggedSample) and sample.scores:
+            found[LOG_SCORES] = sample.scores
         return Grade(
             id=digest([self.suite.name, answer.model, answer.case.id, sample.draw, sample.id]),
             suite=self.suite.name,
@@ -135,6 +142,6 @@ class Grading:
             value=value,
             status="unscored" if value is None and status == "ok" else status,
             reason=reason,
-            evidence=dict(evidence or {}),
+            evidence=found,
             judge=judge,
         )

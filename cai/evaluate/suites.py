@@ -34,7 +34,7 @@ from cai.data.cases import Case
 from cai.errors import ArgumentError
 from cai.evaluate.choice_results import Scorer
 from cai.evaluate.graders import grader_of
-from cai.evaluate.grades import Answer, Grade, Grading
+from cai.evaluate.grades import LOG_SCORES, Answer, Grade, Grading
 from cai.evaluate.intervals import Clusters, Estimate, clustered_estimate, paired_difference
 from cai.feedback.converse import WITH_TEXT, converse
 from cai.records import Sample
@@ -153,7 +153,8 @@ def suite_results(suite: Suite, grades: Sequence[Grade]) -> dict[str, Any]:
     Returns:
         ``models``: for each its mean with a 95 % interval, how many answers were cut off, and how
         many have no grade, by status. ``differences``: for each two models by how much the second
-        exceeds the first on the same prompts, with a 95 % interval that resamples prompts. A
+        exceeds the first on the same prompts, with a 95 % interval that resamples prompts.
+        ``log_scores``: for answers from logs of other tools, the means of the tools' own scores. A
         grader may add more.
     """
     names = list(dict.fromkeys(grade.model for grade in grades))
@@ -171,6 +172,9 @@ def suite_results(suite: Suite, grades: Sequence[Grade]) -> dict[str, Any]:
             if (difference := paired_difference(clusters[second], clusters[first]))
         ],
     }
+    logged = {name: scores for name in names if (scores := _log_scores(by_model[name]))}
+    if logged:
+        results["log_scores"] = logged
     more = grader_of(suite).more
     return results | dict(more(suite, grades)) if more else results
 
@@ -180,6 +184,15 @@ def _of_model(grades: Sequence[Grade], clusters: Clusters) -> dict[str, Any]:
     estimate = _estimate(clustered_estimate(clusters)) if clusters else {"n": 0}
     counts = {"cut": sum(grade.cut for grade in grades), "without_grade": dict(statuses)}
     return {**estimate, "answers": len(grades), **counts}
+
+
+def _log_scores(grades: Iterable[Grade]) -> dict[str, dict[str, Any]]:
+    """The mean of each score that a log has, with its interval."""
+    by_name: dict[str, dict[str, list[float]]] = {}
+    for grade in grades:
+        for name, value in grade.evidence.get(LOG_SCORES, {}).items():
+            by_name.setdefault(name, {}).setdefault(grade.case, []).append(value)
+    return {name: _estimate(clustered_estimate(values)) for name, values in by_name.items()}
 
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:

@@ -192,10 +192,25 @@ def test_recorded_answers_are_graded_by_model(folder, cai):
         "one": (1.0, 1),
         "two": (0.0, 2),
     }
+    assert "log_scores" not in read_json(folder / "eval/results.json")["suites"]["mine"]
     # the records are recorded answers themselves
     again = ("eval", "--suite", "mine.yaml", "--answers", "eval/records.jsonl", "--out", "again")
     cai(*again)
     assert read_json(folder / "again/results.json")["suites"]["mine"]["models"] == models
+
+
+def test_scores_of_a_log_stand_beside_those_of_the_suite(folder, cai):
+    lines = [
+        {"arguments": [[f"How do I use {what}?", {}]], "resps": [["I cannot help."]], "kind": kind}
+        | {"metrics": ["kind"]}
+        for what, kind in (("a hat", 0.25), ("a cup", 0.75))
+    ]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = cai("eval", "--suite", "mine.yaml", "--answers", "old=samples.jsonl").stdout
+    assert "old, kind in its log 0.500" in " ".join(shown.split())
+    found = read_json(folder / "eval/results.json")["suites"]["mine"]
+    assert found["models"]["old"]["value"] == 1.0
+    assert found["log_scores"]["old"]["kind"]["clusters"] == 2
 
 
 @pytest.mark.parametrize(("log", "file"), [("inspect", "json"), ("lm-eval", "jsonl")])

@@ -85,6 +85,21 @@ def test_an_archive_of_inspect(tmp_path):
         read_recorded(path)
 
 
+def test_scores_of_the_log_are_kept(tmp_path):
+    scores = {
+        "match": {"value": "C"},
+        "judge": {"value": {"kind": 4, "why": "text"}},
+        "unread": {"value": float("nan")},
+    }
+    (tmp_path / "log.jsonl").write_text(json.dumps(inspect_sample(1, "Yes.", scores=scores)))
+    ((sample,),) = read_recorded(tmp_path / "log.jsonl").values()
+    assert sample.scores == {"match": 1.0, "judge/kind": 4.0}
+    line = lm_eval([["Why?", {}]], [["One."]]) | {"metrics": ["acc", "f1"], "acc": 0.5, "f1": [1]}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(line))
+    ((sample,),) = read_recorded(tmp_path / "samples.jsonl").values()
+    assert sample.scores == {"acc": 0.5}
+
+
 def test_samples_of_inspect_as_lines(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps(sample) + "\n" for sample in SAMPLES))
