@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +17,7 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from cai.cleaning import clean
-from cai.errors import InputError, Problem
+from cai.errors import InputError, LimitReached, Problem
 from cai.files import disk_errors
 from cai.records import Record
 from cai.studio import overview, texts
@@ -69,14 +70,17 @@ def write_bundle(
         InputError: If the one is not a run, or the other has files that are not of a bundle.
         LimitReached: If the disk is full, or the folder cannot be written.
     """
-    with new_folder(out) as place, ExitStack() as opened:
-        run = next(iter(Library([folder]).runs.values()))
-        run.refresh()
-        stages = {
-            name: BundleStage(name, *opened.enter_context(run.query(name)), max_records)
-            for name in run.stages()
-        }
-        _Writer(run, stages, place, progress).write()
+    run = next(iter(Library([folder]).runs.values()))
+    try:
+        with new_folder(out) as place, ExitStack() as opened:
+            run.refresh()
+            stages = {
+                name: BundleStage(name, *opened.enter_context(run.query(name)), max_records)
+                for name in run.stages()
+            }
+            _Writer(run, stages, place, progress).write()
+    except (OSError, sqlite3.Error) as error:  # no space for the index, for example
+        raise LimitReached(f"{folder}: its records cannot be read or indexed: {error}") from None
     sizes = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
     records = {name: (len(stage.lines), stage.total) for name, stage in stages.items()}
     return Bundle(records, len(sizes), sum(sizes))
@@ -188,6 +192,7 @@ class _Writer:
             **record_values(self._run, row, record),
             base="bundle_record.html.jinja",
             whole=whole,
+            list_page=stage.list_page(row["line"]),
             same=[row],
             before=before,
             after=after,

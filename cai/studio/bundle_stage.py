@@ -88,6 +88,14 @@ class BundleStage:
         around = (self.lines[i : i + 1] if i >= 0 else [] for i in (place - 1, place + 1))
         return [{"id": "", "line": found[0]} if found else None for found in around]
 
+    def list_page(self, line: int) -> int:
+        """The page of the list of all records that has one.
+
+        Args:
+            line: The line of the record.
+        """
+        return bisect_left(self.lines, line) // LIST + 1
+
     def list_file(self, filters: Filters, page: int = 1) -> str:
         """The file with a page of a list.
 

@@ -19,7 +19,7 @@ from studio_runs import (
 
 import cai.studio.bundle as bundle_module
 from cai.cli.report import report
-from cai.errors import InputError
+from cai.errors import InputError, LimitReached
 from cai.files import write_json, write_records
 from cai.records import Preference
 from cai.studio.bundle import write_bundle
@@ -123,7 +123,9 @@ def test_hostile_texts_are_text_and_no_page_has_a_script(bundle):
     for page in pages(bundle):
         elements = Elements(page).found
         policy = [a["content"] for _, a in elements if a.get("http-equiv")]
-        assert policy[0].startswith("default-src 'none'; style-src 'self'; img-src 'self'")
+        assert policy[0].startswith(
+            "default-src 'none'; style-src 'self' file:; img-src 'self' file:;"
+        )
         assert not [tag for tag, _ in elements if tag in ("script", "style", "iframe", "form")]
         names = {name for _, attributes in elements for name in attributes}
         assert not [name for name in names if name.startswith(("on", "hx-")) or name == "style"]
@@ -149,6 +151,8 @@ def test_a_record_has_what_the_server_shows(bundle):
     page = (bundle / "judge/records-1.html").read_text()
     chain = (bundle / "revise/records-1.html").read_text()
     assert page.count("<article") == RECORDS
+    last = bundle / f"judge/records-{(len(LABELS) + MANY) // RECORDS + 1}.html"
+    assert '<a rel="up" href="all-2.html">list</a>' in last.read_text()
     assert "0.900 in this order, 0.200 with the answers swapped" in page
     assert "It is an insult." in chain
     assert 'href="texts/1-sample.response.txt"' in chain
@@ -226,6 +230,13 @@ def test_a_bundle_that_fails_leaves_the_earlier_one(run, tmp_path, monkeypatch):
         write_bundle(run, out)
     assert (out / "judge/all-1.html").read_bytes() == before
     assert names(tmp_path) == ["a", "b"]
+
+
+def test_an_index_that_cannot_be_made_is_one_line(run, tmp_path):
+    (run / ".studio/judge.sqlite").mkdir(parents=True)
+    with pytest.raises(LimitReached, match=rf"^{run}: its records cannot be read or indexed: "):
+        write_bundle(run, tmp_path / "b")
+    assert names(tmp_path) == ["a"]
 
 
 def test_the_command(run, tmp_path, capsys):
