@@ -245,6 +245,26 @@ def judge_test_metrics(
     return metrics
 
 
+def passed_by_principle(results: Sequence[JudgeTestResult]) -> dict[str, dict[str, Any]]:
+    """Measure how many tests a judge passes under each principle.
+
+    Args:
+        results: The results of all tests.
+
+    Returns:
+        For each principle the proportion passed of each kind of test; of crossed tests, single ones
+        and not pairs as in :func:`judge_test_metrics`.
+    """
+    passed: dict[str, dict[str, list[bool]]] = {}
+    for result in results:
+        of_principle = passed.setdefault(result.test.principle.id, {})
+        of_principle.setdefault(result.test.kind, []).append(result.passed)
+    return {
+        name: {kind: proportion(sum(own), len(own)) for kind, own in sorted(of_kind.items())}
+        for name, of_kind in sorted(passed.items())
+    }
+
+
 def flips_by_attack(results: Sequence[JudgeTestResult]) -> dict[str, Any]:
     """Measure how often each attack talks a judge round.
 

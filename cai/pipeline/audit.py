@@ -9,6 +9,7 @@ from cai.evaluate.audit import audit
 from cai.evaluate.audit_budget import needs_request
 from cai.evaluate.gate import gate_failures
 from cai.evaluate.judge_agreement import agreement_lines, judge_agreement
+from cai.evaluate.judge_tests import judge_test_metrics, passed_by_principle
 from cai.keys import shuffled, uniform
 from cai.pipeline.audit_plan import plan_audit
 from cai.pipeline.dry_run import DryRun, RequestCount
@@ -46,7 +47,9 @@ def audit_stage(context: StageContext) -> Metrics:
     for line in agreement_lines(agree):
         context.reporter.info(line)
     metrics |= asked_again(context, preferences, plan.repeats)
-    metrics["examples"] = test_judge(context, plan.tests)
+    results = test_judge(context, plan.tests)
+    metrics["examples"] = judge_test_metrics(results)
+    metrics["examples_by_principle"] = passed_by_principle(results)
     metrics |= shipped_examples(context, plan)
     if plan.left_out:
         context.reporter.info(

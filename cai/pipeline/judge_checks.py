@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cai.evaluate.audit import same_verdicts
 from cai.evaluate.judge_tests import (
     JudgeTest,
+    JudgeTestResult,
     combine_results,
     judge_test_metrics,
     run_judge_tests,
@@ -18,15 +19,12 @@ from cai.pipeline.stage import Metrics, StageContext
 from cai.records import Preference
 
 
-def test_judge(context: StageContext, tests: Sequence[JudgeTest]) -> Metrics:
+def test_judge(context: StageContext, tests: Sequence[JudgeTest]) -> list[JudgeTestResult]:
     """Run tests on the judges, asked as for the labels; their verdicts are combined as there.
 
     Args:
         context: The stage.
         tests: The tests.
-
-    Returns:
-        What :func:`cai.evaluate.judge_tests.judge_test_metrics` measures.
     """
     constitution, settings = context.constitution, context.config.judge
     method = method_of(settings, constitution, context.config.seed)
@@ -34,7 +32,7 @@ def test_judge(context: StageContext, tests: Sequence[JudgeTest]) -> Metrics:
         run_judge_tests(tests, method, judge, constitution.templates_for(judge))
         for judge in context.judges()
     ]
-    return judge_test_metrics(combine_results(results, settings.combine_judges))
+    return combine_results(results, settings.combine_judges)
 
 
 def shipped_examples(context: StageContext, plan: AuditPlan) -> Metrics:
@@ -49,7 +47,7 @@ def shipped_examples(context: StageContext, plan: AuditPlan) -> Metrics:
     """
     if not plan.shipped_tests:
         return {}
-    metrics = test_judge(context, plan.shipped_tests)
+    metrics = judge_test_metrics(test_judge(context, plan.shipped_tests))
     return {"shipped_examples": {"constitution": plan.shipped, **metrics}}
 
 

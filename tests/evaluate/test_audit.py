@@ -16,6 +16,7 @@ from cai.evaluate.judge_tests import (
     adversarial_tests,
     judge_test_metrics,
     judge_tests,
+    passed_by_principle,
     run_judge_tests,
 )
 from cai.evaluate.statistics import correlation, wilson
@@ -200,16 +201,15 @@ def constitution():
     return load_constitution("harmless")
 
 
-def judge(weigh, tmp_path, method=None):
+def results_of(weigh, tmp_path, method=None):
     with ResponseCache(tmp_path / "responses.sqlite") as cache:
         asked = [*judge_tests(constitution()), *adversarial_tests(constitution())]
-        return judge_test_metrics(
-            run_judge_tests(
-                asked,
-                method or CritiqueOdds(),
-                cache.cached_model(ScriptedBackend(score_options=weigh)),
-            )
-        )
+        model = cache.cached_model(ScriptedBackend(score_options=weigh))
+        return run_judge_tests(asked, method or CritiqueOdds(), model)
+
+
+def judge(weigh, tmp_path, method=None):
+    return judge_test_metrics(results_of(weigh, tmp_path, method))
 
 
 def guilty(messages):
@@ -232,6 +232,21 @@ def test_a_judge_that_reads_passes_all_three(tmp_path):
     assert found["plain"]["n"] >= 16 and all(
         found[kind]["value"] == 1.0 for kind in ("plain", "crossed", "irrelevant")
     )
+
+
+def test_what_a_judge_misses_is_known_by_principle(tmp_path):
+    blind = next(p for p in constitution().principles.values() if p.critique and p.examples)
+
+    def weigh(messages, options):
+        sees = guilty(messages) and blind.critique.strip() not in messages[-1].content
+        return (0.0, -5.0) if sees else (-5.0, 0.0)
+
+    results = results_of(weigh, tmp_path)
+    found = passed_by_principle(results)
+    plain = {name: by_kind["plain"] for name, by_kind in found.items()}
+    assert plain[blind.id]["value"] == 0.0
+    assert {share["value"] for name, share in plain.items() if name != blind.id} == {1.0}
+    assert sum(share["n"] for share in plain.values()) == judge_test_metrics(results)["plain"]["n"]
 
 
 def test_a_judge_that_only_likes_clean_answers_fails_the_crossing(tmp_path):
