@@ -17,7 +17,7 @@ from cai.files import read_object, report_damaged, sha256, write_json
 from cai.keys import digest
 
 MANIFEST, FAILURE = "manifest.json", "failed.json"
-_NOT_OUTPUTS = (MANIFEST, FAILURE, "log.jsonl")
+_NOT_OUTPUTS = (MANIFEST, FAILURE, "log.jsonl", "answers.jsonl")
 
 
 @dataclass(frozen=True)

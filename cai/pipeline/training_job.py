@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cai.config import RunConfig, TrainingConfig
 from cai.data.preferences import read_preferences
 from cai.pipeline.reporter import Reporter
-from cai.pipeline.training_log import training_log
+from cai.pipeline.training_log import LogFile, training_log
 from cai.records import Preference, Prompt
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class TrainingJob:
         """
         from cai.train.ppo.actor_critic import has_critic_model
         from cai.train.ppo.detokenize import Detokenizer
+        from cai.train.ppo.recorded import AnswerRecorder
         from cai.train.ppo.rewards import load_constraint, load_second
         from cai.train.ppo.trainer import PPOInputs, train_ppo
 
@@ -147,9 +148,16 @@ class TrainingJob:
                 ptx_examples=ptx_rows,
                 constraint=load_constraint(config.constraint, self.base, detokenizer),
                 second=load_second(config.monitor, self.base, detokenizer),
+                record=AnswerRecorder(detokenizer, self._answers_file.append),
             ),
             options=self.options,
         )
+
+    @property
+    def _answers_file(self) -> LogFile:
+        """Where PPO records some answers of each update: beside the log."""
+        name = self.log_path.name.replace("log.jsonl", "answers.jsonl")
+        return LogFile(self.log_path.with_name(name))
 
     def _score(
         self, reward_model: str | None, rater: Rater | None, detokenizer: Detokenizer

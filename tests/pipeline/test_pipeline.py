@@ -145,6 +145,8 @@ def test_judge_as_the_reward_of_ppo(judged_project):
     assert first["stages"]["ppo"]["num_updates"] == 1 and first["stages"]["ppo"]["unread"] == 0
     assert -1 <= first["ppo"]["reward_after"] <= 1
     assert first["cache"]["by_stage"]["ppo"]["requests"] > 0
+    answers = (judged_project / "runs/r/ppo/answers.jsonl").read_text().splitlines()
+    assert len(answers) == 4  # all of the batch
     assert run(judged_project, *settings, until="ppo")["cache"]["requests"] == 0
     # the stage reads the constitution now, so an edit makes it out of date
     path = judged_project / "principles/reference/insult.yaml"

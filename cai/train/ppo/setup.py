@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from cai.train.ppo.prompts import tokenize_prompts
 from cai.train.ppo.ptx import PTXLoss
 from cai.train.ppo.reward_scaling import RewardScaling, score_clip
 from cai.train.ppo.rewards import ConstraintReward, ScoreFunction, describe, reward_scorer
+from cai.train.ppo.rollout import Rollout
 from cai.train.ppo.signals import Signals
 from cai.train.ppo.state import PPOState
 from cai.train.resume import Resume
@@ -41,6 +42,7 @@ class PPOInputs:
             weight.
         constraint: A second reward whose mean must not fall below a bound.
         second: A second reward that scores every answer and is never trained on.
+        record: Called with the number of each update, from 1, and its rollout.
     """
 
     monitor: Monitor = field(default_factory=Monitor)
@@ -49,6 +51,7 @@ class PPOInputs:
     ptx_examples: Sequence[tuple[Prompt, str]] = ()
     constraint: ConstraintReward | None = None
     second: ScoreFunction | None = None
+    record: Callable[[int, Rollout], None] | None = None
 
 
 class PPOSetup:
@@ -124,6 +127,7 @@ class PPOSetup:
             ptx=self._ptx(),
             monitor=self._monitor(score, out),
             micro_batch_tokens=self.micro_batch_tokens,
+            record=self.inputs.record,
         )
 
     def resume(self, state: PPOState, out: Path) -> Resume:

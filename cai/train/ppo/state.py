@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from cai.train.ppo.prompts import prompt_batches
 from cai.train.ppo.ptx import PTXLoss
 from cai.train.ppo.reward_scaling import RewardScaling
 from cai.train.ppo.rewards import ConstraintReward, ScoreFunction
+from cai.train.ppo.rollout import Rollout
 from cai.train.ppo.signals import Signals
 
 
@@ -34,6 +35,7 @@ class PPOState:
         ptx: The additional loss of PPO-ptx, or None.
         monitor: Evaluates the policy and decides when to stop.
         micro_batch_tokens: Maximum tokens per forward pass.
+        record: Called with the number of each update, from 1, and its rollout; None: nothing is.
         history: Metrics of each update so far.
     """
 
@@ -49,6 +51,7 @@ class PPOState:
     ptx: PTXLoss | None
     monitor: TrainingMonitor
     micro_batch_tokens: int
+    record: Callable[[int, Rollout], None] | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 
     def remaining_batches(self) -> Iterator[tuple[int, list[int]]]:

@@ -67,6 +67,8 @@ def ppo_update(state: PPOState, update: int, batch: Sequence[int]) -> dict[str, 
         constraint=state.constraint.score if state.constraint else None,
     )
     rollout_seconds = time.monotonic() - started
+    if state.record:
+        state.record(update + 1, rollout)
     metrics = rollout_metrics(rollout, state.kl_controller.coef)
     metrics |= source_metrics(state.score)
     metrics |= state.signals.measure(rollout)
