@@ -3,10 +3,14 @@
 import json
 import random
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 from fault_server import FaultServer
 
+from cai.backends.response_cache import ResponseCache
 from cai.cli import own_data
 from cai.errors import InputError, LimitReached, RunFailed
 from cai.files import read_records
@@ -99,6 +103,53 @@ def test_judge_agrees_with_gold_on_a_server_in_one_command(folder, cai):
         assert re.search(r"\b\d requests, 1,000 from the cache", again)
         assert (folder / "pairs.judge.jsonl").read_bytes() == before
         assert len(server.requests) <= asked + 10  # the probes of the second command
+
+
+def erring(number, fields):
+    """The same judge, wrong about one pair of five."""
+    response = judging(number, fields)
+    named = re.search(r"Question (\d+)", fields["messages"][-1]["content"])
+    if response and named and int(named[1]) % 5 == 0:
+        (choice,) = response[2]["choices"]
+        for token in choice["logprobs"]["content"][0]["top_logprobs"]:
+            token["token"] = {"A": "B", "B": "A"}[token["token"]]
+    return response
+
+
+@pytest.mark.slow
+def test_500_pairs_are_judged_though_the_command_is_killed(folder, cai, capsys):
+    write(folder / "pairs.jsonl", llmbar(500))
+    alone, cache = folder / "alone", folder / "responses.sqlite"
+    process, asked = None, []
+
+    def script(number, fields):
+        if fields.get("logprobs") and "Question" in fields["messages"][-1]["content"]:
+            asked.append(json.dumps(fields))
+            if process and len(asked) == 600:
+                process.kill()
+        return erring(number, fields)
+
+    with FaultServer(script) as server:
+        command = ("judge", "pairs.jsonl", "--judge", server.spec)
+        cai(*command, "--out", alone / "pairs.jsonl")
+        asked.clear()
+        process = subprocess.Popen([sys.executable, "-m", "cai", *command], stdout=subprocess.PIPE)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        with ResponseCache(cache) as stored:
+            kept = stored.totals()["judge"].requests
+        before = len(asked)
+        shown = cai(*command).stdout
+    again = asked[before:]
+    # what was stored is not asked again; what was not is at most some groups of requests
+    assert len(again) == len(set(again))
+    assert re.search(rf"\b{1000 - len(again)} from the cache", shown)
+    assert 600 - 64 - 64 - 64 <= kept <= before and before + len(again) <= 1000 + 3 * 64
+    assert (folder / "pairs.judge.jsonl").read_bytes() == (alone / "pairs.jsonl").read_bytes()
+    assert re.search(r"judge +80\.0%  \(95% CI 76\.\d% to 83\.\d%, n = 500\)", shown)
+    assert "the judge beats the best of these" in shown
+    with capsys.disabled():
+        print(f"\nkilled after {before}, {len(again)} asked then\n{shown}")
 
 
 def test_a_stopped_command_goes_on_where_it_stopped(folder, cai):
