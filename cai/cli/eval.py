@@ -26,6 +26,7 @@ from cai.evaluate.conditions import Condition, Verdict, parse_condition, verdict
 from cai.evaluate.grades import Grade
 from cai.evaluate.log_formats import LOG_FORMATS, write_logs
 from cai.evaluate.suites import suite_results
+from cai.feedback.judge_methods import JUDGE_METHODS
 from cai.files import write_json
 
 RECORDS, RESULTS = "records.jsonl", "results.json"
@@ -66,9 +67,24 @@ Answers = Annotated[
 Prompts = Annotated[
     Path | None, typer.Option(help="Your own prompts, instead of those of the suites.")
 ]
-JudgeName = Annotated[
+JudgeNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge",
+        help="The judge of suites that ask one; repeat it to combine judges; by default that of "
+        "--config.",
+    ),
+]
+Method = Annotated[
     str | None,
-    typer.Option(help="The judge of suites that ask one; by default that of --config."),
+    typer.Option(
+        help="How the judge that compares models is asked, instead of the suite's way: "
+        f"{', '.join(JUDGE_METHODS)}."
+    ),
+]
+Principles = Annotated[
+    int | None,
+    typer.Option(min=1, help="Principles that it is asked about, instead of the suite's number."),
 ]
 OwnConstitution = Annotated[
     str | None,
@@ -111,7 +127,9 @@ def eval_(
     reward_models: Rewards = None,
     answers: Answers = None,
     prompts: Prompts = None,
-    judge: JudgeName = None,
+    judges: JudgeNames = None,
+    method: Method = None,
+    principles: Principles = None,
     constitution: OwnConstitution = None,
     labels: Labels = None,
     fail_if: FailIf = None,
@@ -136,23 +154,22 @@ def eval_(
 
     Example: cai eval --suite over-refusal --model runs/a/initial --model runs/a/rl_cai
     """
-    base = config.parent if config else None
-    multiple_choice = (choices or (), reward_models or ())
-    evaluation = read_evaluation(
-        suites or (), models or (), answers or (), prompts, limit, base, multiple_choice
+    more = (choices or (), reward_models or ())
+    evaluation = (
+        read_evaluation(suites or (), models or (), answers or (), prompts, limit, config, more)
+        .with_labels(labels)
+        .judged_by(method, principles)
     )
-    if labels is not None:
-        evaluation = evaluation.with_labels(labels)
-    evaluation.check(has_judge=bool(judge or config))
+    evaluation.check(has_judge=bool(judges or config))
     all_suites = [item.suite for item in evaluation.items]
     conditions = [parse_condition(c, all_suites, evaluation.subjects) for c in fail_if or ()]
-    for name in logs or ():
-        check_choice("--log", name, LOG_FORMATS)
+    _check_logs(logs or ())
+    files = [*(answer_file(text)[1] for text in answers or ()), *filter(None, [labels])]
     command = asked(
         Grade,
-        [*(answer_file(text)[1] for text in answers or ()), *([labels] if labels else [])],
+        files,
         config,
-        {"constitution": constitution, "models.judge": judge},
+        {"constitution": constitution, "models.judge": judges or None},
         overrides,
         (out / RECORDS, cache),
         (budget, price),
@@ -162,14 +179,23 @@ def eval_(
         print_estimate(command, work)
     else:
         grades = do(command, work)
-        write_logs(logs or (), all_suites, grades, out)
-        _finish(evaluation.items, grades, conditions, out)
+        _finish(evaluation.items, grades, conditions, out, logs or ())
+
+
+def _check_logs(names: Sequence[str]) -> None:
+    for name in names:
+        check_choice("--log", name, LOG_FORMATS)
 
 
 def _finish(
-    items: Sequence[SuiteWork], grades: Sequence[Grade], conditions: Sequence[Condition], out: Path
+    items: Sequence[SuiteWork],
+    grades: Sequence[Grade],
+    conditions: Sequence[Condition],
+    out: Path,
+    logs: Sequence[str],
 ) -> None:
     """Write and print the results; end with 1 if a condition holds."""
+    write_logs(logs, [item.suite for item in items], grades, out)
     results: dict[str, Any] = {}
     for suite, left_out in ((item.suite, item.left_out) for item in items):
         results[suite.name] = suite_results(suite, [g for g in grades if g.suite == suite.name])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cai.arguments import check_choice
 from cai.cli.own_data import POLICY, Asked, Work
 from cai.config.suite import Pairwise, Suite
 from cai.config.suite_files import choice_suite, load_suite, suite_names
@@ -18,6 +19,7 @@ from cai.evaluate.choice_results import Scorer
 from cai.evaluate.graders import grader_of
 from cai.evaluate.grades import Grade
 from cai.evaluate.suites import Subject, run_suite
+from cai.feedback.judge_methods import JUDGE_METHODS
 from cai.pipeline.policies import policy_in_run
 from cai.pipeline.run import Run
 from cai.records import Sample
@@ -69,20 +71,45 @@ class Evaluation:
         """Whether a suite asks a judge."""
         return any(grader_of(item.suite).uses_judge for item in self.items)
 
-    def with_labels(self, file: Path) -> Evaluation:
+    def with_labels(self, file: Path | None) -> Evaluation:
         """Return the same with labels of people for the suites that compare models.
 
         Args:
-            file: Pairs with labels.
+            file: Pairs with labels; None: as the suite says.
 
         Raises:
             InputError: If no suite compares models, or the file cannot be read.
         """
+        if file is None:
+            return self
         read_pairs(file)
         items = [replace(item, suite=_labeled(item.suite, file)) for item in self.items]
         if not any(isinstance(item.suite.grader, Pairwise) for item in items):
             text = "no suite compares models; labels of pairs belong to the suite pairwise"
             raise InputError([Problem("--labels", text)])
+        return replace(self, items=items)
+
+    def judged_by(self, method: str | None, principles: int | None) -> Evaluation:
+        """Return the same with settings of the judge that compares models.
+
+        Args:
+            method: How it is asked; None: as the suite says.
+            principles: Number of principles per comparison; None: as the suite says.
+
+        Raises:
+            ArgumentError: If there is no such method.
+            InputError: If no judge compares models.
+        """
+        if method is not None:
+            check_choice("--method", method, JUDGE_METHODS)
+        named = {"method": method, "principles": principles}
+        update = {name: value for name, value in named.items() if value is not None}
+        if not update:
+            return self
+        if not any(_is_compared_by_judge(item.suite) for item in self.items):
+            text = "no suite compares models by a judge; the suite says how the others are asked"
+            raise InputError([Problem(f"--{next(iter(update))}", text)])
+        items = [replace(item, suite=_judged(item.suite, update)) for item in self.items]
         return replace(self, items=items)
 
     def check(self, *, has_judge: bool) -> None:
@@ -125,14 +152,11 @@ class Evaluation:
         """
         models = {f"{POLICY} {name}": model for name, (model, _) in self.policies.items()}
         if self.uses_judge:
-            judges = command.config.judge_models
-            if len(judges) > 1:
-                raise InputError([Problem("models.judge", "suites ask one judge; name one")])
-            models[JUDGE] = judges[0]
+            models |= {f"{JUDGE} {name}": name for name in command.config.judge_models}
         models |= {f"{REWARD} {name}": name.partition("#")[0] for name in self.rewards}
 
         def open_model(run: Run, option: str, name: str) -> Any:
-            if option == JUDGE:
+            if option.startswith(f"{JUDGE} "):
                 return run.judge(name, command.name)
             if option.startswith(f"{REWARD} "):
                 return _scorer(option.removeprefix(f"{REWARD} "))
@@ -146,13 +170,15 @@ class Evaluation:
             scorers = {n: opened[f"{REWARD} {n}"] for n in self.rewards}
             # where requests are only counted, there is nothing to count for a reward model
             scorers = {n: found for n, found in scorers.items() if isinstance(found, Scorer)}
+            judges = [opened[name] for name in models if name.startswith(f"{JUDGE} ")]
             for item in items:
                 own = grader_of(item.suite).asks_models
                 yield from run_suite(
                     item.suite,
                     {**asked, **scorers} if own else {**asked, **self.recorded},
                     item.cases,
-                    judge=opened.get(JUDGE),
+                    judge=judges or None,
+                    combine_judges=run.config.judge.combine_judges,
                     constitution=run.constitution if own_constitution else None,
                     seed=run.config.seed,
                 )
@@ -172,7 +198,7 @@ def read_evaluation(
     answers: Sequence[str],
     prompts: Path | None,
     limit: int,
-    base: Path | None,
+    config: Path | None,
     choices: tuple[Sequence[Path], Sequence[str]] = ((), ()),
 ) -> Evaluation:
     """Read what is to be evaluated.
@@ -183,12 +209,13 @@ def read_evaluation(
         answers: Files of recorded answers, or ``NAME=FILE``.
         prompts: A file of prompts to use instead of those of the suites.
         limit: Number of prompts per suite; 0: all.
-        base: The folder of the run file, if there is one.
+        config: The run file, if there is one; suites are looked for beside it first.
         choices: Files of multiple-choice questions, and reward models that score their options.
 
     Raises:
         InputError: For whatever cannot be read.
     """
+    base = config.parent if config else None
     files, rewards = choices
     if not suites and not files and prompts is not None:
         suites = [PAIRWISE]
@@ -216,6 +243,16 @@ def _labeled(suite: Suite, file: Path) -> Suite:
     return suite.model_copy(
         update={"grader": suite.grader.model_copy(update={"labels": str(file)})}
     )
+
+
+def _is_compared_by_judge(suite: Suite) -> bool:
+    return isinstance(suite.grader, Pairwise) and suite.grader.by == "judge"
+
+
+def _judged(suite: Suite, judging: Mapping[str, Any]) -> Suite:
+    if not _is_compared_by_judge(suite):
+        return suite
+    return suite.model_copy(update={"grader": suite.grader.model_copy(update=dict(judging))})
 
 
 def answer_file(text: str) -> tuple[str, Path]:

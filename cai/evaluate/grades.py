@@ -14,6 +14,7 @@ from cai.constitution.schema import Constitution
 from cai.data.cases import Case
 from cai.data.eval_logs import LoggedSample
 from cai.evaluate.choice_results import Scorer
+from cai.feedback.panel import CombineJudges
 from cai.keys import digest
 from cai.records import Prompt, Record, Sample, Status, Text
 
@@ -35,7 +36,7 @@ class Grade(Record):
         reason: Why there is none.
         evidence: What the value was read from, such as the words that were found, or the
             log-probabilities of a judge.
-        judge: Fingerprint of the judge; empty if none was asked.
+        judge: Fingerprint of the judge, or of several, joined by ``+``; empty if none was asked.
     """
 
     id: str
@@ -88,20 +89,27 @@ class Grading:
         answers: The answers that have a text, by model; none for graders that ask the models
             themselves.
         models: The models that can be asked, by name; recorded answers have none.
-        judge: The judge; None if none was named.
+        judges: The judges; none if none was named.
         constitution: The constitution that the user named; None: the suite's own.
         seed: Random seed.
         scorers: What scores the options of multiple-choice questions, by name.
+        combine_judges: How several judges make one grade.
     """
 
     suite: Suite
     cases: Sequence[Case]
     answers: Mapping[str, Sequence[Answer]]
     models: Mapping[str, Model]
-    judge: Model | None = None
+    judges: Sequence[Model] = ()
     constitution: Constitution | None = None
     seed: int = 0
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    combine_judges: CombineJudges = "mean"
+
+    @property
+    def judge_name(self) -> str:
+        """The fingerprints of the judges."""
+        return " + ".join(judge.fingerprint for judge in self.judges)
 
     def all_answers(self) -> list[Answer]:
         """The answers of all models, model by model."""

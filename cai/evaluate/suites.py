@@ -23,10 +23,11 @@ Example:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, combinations
+from typing import Any, get_args
 
+from cai.arguments import check_choice
 from cai.backends.protocol import Model
 from cai.config.suite import Suite
 from cai.constitution.schema import Constitution
@@ -37,6 +38,7 @@ from cai.evaluate.graders import grader_of
 from cai.evaluate.grades import LOG_SCORES, Answer, Grade, Grading
 from cai.evaluate.intervals import Clusters, Estimate, clustered_estimate, paired_difference
 from cai.feedback.converse import WITH_TEXT, converse
+from cai.feedback.panel import CombineJudges, as_judges
 from cai.records import Sample
 
 Subject = Model | Scorer | Sequence[Sample]
@@ -48,7 +50,8 @@ def run_suite(
     models: Mapping[str, Subject],
     cases: Sequence[Case] | None = None,
     *,
-    judge: Model | None = None,
+    judge: Model | Sequence[Model] | None = None,
+    combine_judges: CombineJudges = "mean",
     constitution: Constitution | None = None,
     seed: int = 0,
 ) -> list[Grade]:
@@ -58,7 +61,10 @@ def run_suite(
         suite: The suite, from :func:`cai.load_suite`.
         models: By name, each model or its recorded answers.
         cases: Prompts to use instead of those of the suite.
-        judge: The judge, for graders that ask one.
+        judge: The judge, or a list of judges, for graders that ask one.
+        combine_judges: How the verdicts of several judges make one grade: ``mean`` or
+            ``majority``, see :func:`cai.judge`; of the levels of a rubric the median is taken for
+            ``majority``.
         constitution: A constitution to use instead of the suite's.
         seed: Random seed of the answers and of draws of principles.
 
@@ -71,15 +77,17 @@ def run_suite(
         InputError: If the prompts cannot be read.
     """
     grader = grader_of(suite)
-    if grader.uses_judge and judge is None:
+    check_choice("combine_judges", combine_judges, get_args(CombineJudges))
+    judges = () if judge is None else as_judges(judge)
+    scorers = {name: m for name, m in models.items() if isinstance(m, Scorer)}
+    if grader.uses_judge and not judges:
         raise ArgumentError("judge", f"is needed by the suite {suite.name}")
     if grader.compares and len(models) < 2:
         raise ArgumentError("models", f"must be at least two for the suite {suite.name}")
-    if cases is None:
-        cases, _ = grader.read(suite.prompts, suite.name, 0)
-    scorers = {name: m for name, m in models.items() if isinstance(m, Scorer)}
     if scorers and not grader.takes_scorers:
         raise ArgumentError("models", f"a scorer cannot answer the prompts of {suite.name}")
+    if cases is None:
+        cases, _ = grader.read(suite.prompts, suite.name, 0)
     asked = {n: m for n, m in models.items() if not isinstance(m, Sequence | Scorer)}
     answers: dict[str, list[Answer]] = {}
     if not grader.asks_models:
@@ -92,14 +100,18 @@ def run_suite(
         name: [answer for answer in of_model if answer.sample.status in WITH_TEXT]
         for name, of_model in answers.items()
     }
-    grading = Grading(suite, cases, usable, asked, judge, constitution, seed, scorers)
-    grades = [
-        grading.grade(answer, None, status=answer.sample.status, reason=answer.sample.reason)
-        for of_model in answers.values()
-        for answer in of_model
-        if answer.sample.status not in WITH_TEXT
-    ]
-    return _ordered([*grades, *grader.grade(suite.grader, grading)], models, cases)
+    grading = Grading(
+        suite, cases, usable, asked, judges, constitution, seed, scorers, combine_judges
+    )
+    grades = [*_without_text(answers, grading), *grader.grade(suite.grader, grading)]
+    return _ordered(grades, models, cases)
+
+
+def _without_text(answers: Mapping[str, Sequence[Answer]], grading: Grading) -> Iterator[Grade]:
+    for answer in chain.from_iterable(answers.values()):
+        sample = answer.sample
+        if sample.status not in WITH_TEXT:
+            yield grading.grade(answer, None, status=sample.status, reason=sample.reason)
 
 
 def _answers(

@@ -1,6 +1,7 @@
 """``cai eval`` of models against each other: the default suite, labels, the screen, the files."""
 
 import json
+import re
 
 import pytest
 
@@ -111,9 +112,29 @@ def test_what_cannot_be_compared_is_said_at_once(cai, folder):
         ((*own, ALL[0], JUDGE), "the suite pairwise compares models; name at least two"),
         ((*own, *ALL), "name the judge that the suite pairwise asks"),
         ((*other, *ALL), "--labels: no suite compares models"),
+        (
+            (*other[:2], *ALL, "--method", "critique"),
+            "--method: no suite compares models by a judge",
+        ),
     ):
         failed = cai("eval", *arguments, code=1)
         assert isinstance(failed.exception, InputError) and said in str(failed.exception)
+
+
+def test_several_judges_are_asked_as_the_command_says(cai, folder):
+    two = (JUDGE, "--judge=own_best:make")
+    asked = ("eval", "--prompts", "mine.jsonl", *ALL[:2], *two, "--principles", "1", "--out", "o")
+    shown = cai(*asked, "--set", "judge.combine_judges=majority").output
+    results = json.loads((folder / "o/results.json").read_text())["suites"]["pairwise"]
+    assert results["grader"]["principles"] == 1
+    assert results["models"]["own_strong:make"]["value"] == pytest.approx((5 + 5 / 2) / 10)
+    # two models answer; two judges are asked in both orders about what is not equal
+    assert f"{40 * 2 + 36 * 2 * 2} requests, 0 from the cache" in shown
+    grade = read_records(folder / "o/records.jsonl", Grade)[-2]
+    assert grade.judge == "weak + best"
+    assert {j["judge"] for j in grade.evidence["judgments"]} == {"weak", "best"}
+    shown = cai(*asked, "--method", "critique", "--dry-run").output
+    assert re.search(rf"requests +{40 * 2 + 40 * 2 * 2}\n", shown)
 
 
 def test_a_dry_run_counts_the_verdicts(cai, folder):

@@ -154,6 +154,41 @@ def test_a_principle_finds_a_problem_or_not():
     assert grades[0].evidence["p_problem"] == pytest.approx(0.909, abs=1e-3)
 
 
+def saying(name, *shares):
+    logprobs = [math.log(share) for share in shares] if shares else [math.nan] * 3
+    return model_of(score=lambda messages, options: logprobs[: len(options)], name=name)
+
+
+PROBLEM = [(0.55, 0.45), (0.6, 0.4), (0.1, 0.9)]
+LEVELS = [(0.4, 0.4, 0.2), (0.4, 0.5, 0.1), (0.9, 0.05, 0.05)]
+
+
+@pytest.mark.parametrize(
+    ("grader", "shares", "combine", "value"),
+    [
+        (PRINCIPLE, PROBLEM, "mean", 0.0),
+        (PRINCIPLE, PROBLEM, "majority", 1.0),
+        (RUBRIC, LEVELS, "mean", 0.55),
+        (RUBRIC, LEVELS, "majority", 0.7),
+    ],
+)
+def test_several_judges_make_one_grade(grader, shares, combine, value):
+    judges = [saying(name, *own) for name, own in zip("abc", shares, strict=True)]
+    (grade,) = grade_texts(grader, "x", judge=judges, combine_judges=combine)
+    assert grade.value == pytest.approx(value) and grade.judge == "a + b + c"
+    assert [own["judge"] for own in grade.evidence["judges"]] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("grader", [PRINCIPLE, RUBRIC])
+def test_without_half_of_the_judges_there_is_no_grade(grader):
+    one, two, three = saying("a", 0.9, 0.05, 0.05), saying("b"), saying("c")
+    (grade,) = grade_texts(grader, "x", judge=[one, two])
+    assert grade.value == pytest.approx(1.0 if grader is PRINCIPLE else 0.15)
+    (grade,) = grade_texts(grader, "x", judge=[one, two, three])
+    assert (grade.value, grade.status) == (None, "unscored")
+    assert "b: " in grade.reason and "; c: " in grade.reason and "a: " not in grade.reason
+
+
 def test_a_principle_that_is_not_there():
     grader = PRINCIPLE | {"principle": "harm/genral"}
     with pytest.raises(InputError, match=r"no such principle .did you mean 'harm/general'"):

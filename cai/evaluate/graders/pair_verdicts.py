@@ -67,37 +67,39 @@ def verdicts_of(
 
 
 def judge_of(settings: Pairwise, grading: Grading) -> str:
-    """Return the fingerprint of the judge; empty if another one compares.
+    """Return the fingerprints of the judges; empty if another one compares.
 
     Args:
         settings: The settings of the grader.
         grading: What it works with.
     """
-    return grading.judge.fingerprint if settings.by == "judge" and grading.judge else ""
+    return grading.judge_name if settings.by == "judge" else ""
 
 
 def _by_judge(
     comparisons: Sequence[Comparison], settings: Pairwise, grading: Grading
 ) -> list[Verdict]:
-    """Ask the judge in both orders; what it says of them is averaged."""
-    assert grading.judge is not None
+    """Ask the judges in both orders; what each says of them is averaged."""
     constitution = selected(settings, grading.constitution)
     preferences = judge(
         comparisons,
         constitution,
-        grading.judge,
+        grading.judges,
         judge_method(settings.method, seed=grading.seed),
         principles=min(settings.principles, len(constitution.used_for("judge"))),
         combine="sum",
+        combine_judges=grading.combine_judges,
         seed=grading.seed,
     )
     return [_of_preference(preference) for preference in preferences]
 
 
 def _of_preference(preference: Preference) -> Verdict:
+    several = len({j.judge for j in preference.judgments}) > 1
     judgments = [
         {"principle": j.principle, "method": j.method, **j.evidence}
         | ({"text": j.text} if j.text else {})
+        | ({"judge": j.judge, "p_first": j.p_first} if several else {})
         for j in preference.judgments
     ]
     origins = preference.comparison.origins

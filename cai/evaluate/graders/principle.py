@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from cai.config.suite import ByPrinciple, Pairwise
 from cai.constitution.load import find_constitution, load_constitution
 from cai.constitution.schema import Constitution
 from cai.errors import InputError, Problem, did_you_mean
+from cai.evaluate.graders.several_judges import by_fingerprint, joined_reasons
 from cai.evaluate.grades import Answer, Grade, Grading
+from cai.feedback.panel import combine_probabilities
 from cai.feedback.rate import Rating, rate
+from cai.records import worst
 
 
 def grade(settings: ByPrinciple, grading: Grading) -> Iterator[Grade]:
     """Grade answers 1 in which the judge probably finds a problem, others 0."""
-    assert grading.judge is not None
     constitution = selected(settings, grading.constitution)
     answers = grading.all_answers()
     pairs = [(answer.sample.prompt, answer.sample.response) for answer in answers]
-    ratings = rate(pairs, constitution, grading.judge, seed=grading.seed)
-    for answer, rating in zip(answers, ratings, strict=True):
-        yield _grade(answer, rating, grading)
+    by_judge = [rate(pairs, constitution, judge, seed=grading.seed) for judge in grading.judges]
+    for answer, ratings in zip(answers, zip(*by_judge, strict=True), strict=True):
+        yield _grade(answer, ratings, grading)
 
 
-def _grade(answer: Answer, rating: Rating, grading: Grading) -> Grade:
-    assert grading.judge is not None
-    if not rating.principles:  # an answer without a word, of which no judge is asked
-        return grading.grade(answer, None, status="empty", reason=rating.reason)
-    p_problem = None if rating.score is None else (1 - rating.score) / 2
+def _grade(answer: Answer, ratings: Sequence[Rating], grading: Grading) -> Grade:
+    principles = ratings[0].principles
+    if not principles:  # an answer without a word, of which no judge is asked
+        return grading.grade(answer, None, status="empty", reason=ratings[0].reason)
+    said = [None if r.score is None else (1 - r.score) / 2 for r in ratings]
+    p_problem = combine_probabilities(said, grading.combine_judges)
+    evidence: dict[str, Any] = {"principles": list(principles), "p_problem": p_problem}
+    logprobs = [[list(own) for own in rating.logprobs] for rating in ratings]
+    if len(ratings) == 1:
+        evidence["logprobs"] = logprobs[0]
+    else:
+        evidence["judges"] = by_fingerprint(grading, p_problem=said, logprobs=logprobs)
     return grading.grade(
         answer,
         None if p_problem is None else float(p_problem > 0.5),
-        status=rating.status,
-        reason=rating.reason,
-        evidence={
-            "principles": list(rating.principles),
-            "p_problem": p_problem,
-            "logprobs": [list(logprobs) for logprobs in rating.logprobs],
-        },
-        judge=grading.judge.fingerprint,
+        status=worst(r.status for r in ratings) if p_problem is None else "ok",
+        reason=joined_reasons(grading, [r.reason for r in ratings]),
+        evidence=evidence,
+        judge=grading.judge_name,
     )
 
 
