@@ -72,12 +72,12 @@ class Rollout(NamedTuple):
 
     @property
     def lengths(self) -> Tensor:
-        """Number of tokens of each answer: ``[B]``."""
+        """The number of tokens of each answer, ``[B]``."""
         return self.mask.sum(1)
 
     @property
     def loss_mask(self) -> Tensor:
-        """True at the tokens to learn from, those of the answers that have a score: ``[B, T]``."""
+        """True at the tokens to learn from, ``[B, T]``: those of the answers that have a score."""
         return self.mask & self.scored.unsqueeze(1)
 
     @classmethod
