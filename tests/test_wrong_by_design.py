@@ -99,9 +99,9 @@ WRONG = {
         "models/test_decode.py -k keep_their_stop",
     ),
     "a missing end is added to the score": (
-        "train/ppo/rollout.py",
-        "score if row.stopped else missing_eos_score\n",
-        "score if row.stopped else score + missing_eos_score\n",
+        "train/ppo/reward_scaling.py",
+        "normalized.where(rollout.stopped, self.missing_eos_score)",
+        "normalized.where(rollout.stopped, normalized + self.missing_eos_score)",
         "train/test_ppo.py -k missing_eos",
     ),
     "padding is multiplied away": (

@@ -169,7 +169,8 @@ class PPORollout(Section):
     max_tokens: Count = 256
     """Maximum tokens per answer."""
     missing_eos_score: float | None = None
-    """Score of an answer that was cut off at max_tokens; null: its own score."""
+    """Score of an answer that was cut off at max_tokens, on the scale of ``score_clip``; null: its
+    own score."""
     reward_functions: tuple[RewardFunction, ...] = ()
     """Functions whose weighted scores are added to that of ``ppo.reward_source``."""
     normalize_scores: bool = True

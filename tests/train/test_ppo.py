@@ -18,6 +18,7 @@ from cai.rl.losses import policy_loss, token_logprobs
 from cai.train.options import TrainerOptions
 from cai.train.ppo.actor_critic import ActorCritic
 from cai.train.ppo.prompts import prompt_batches, rollout_seeds, tokenize_prompts
+from cai.train.ppo.reward_scaling import RewardScaling
 from cai.train.ppo.rollout import collect_rollout, prompt_groups_of
 from cai.train.ppo.trainer import PPOInputs, train_ppo
 from cai.train.ppo.update import MinibatchTrainer, compute_targets
@@ -37,7 +38,7 @@ def answer_lengths(prompts, answers):
     return torch.tensor([float(len(answer)) for answer in answers])
 
 
-def collect(tiny, monkeypatch, *, missing_eos_score=None):
+def collect(tiny, monkeypatch):
     """Collect a rollout of six answers of different lengths at temperature 0.9."""
     actor_critic = ActorCritic(tiny, PPO(rollout=PPORollout(temperature=0.9)), Training())
     chat = ChatFormat(actor_critic.tokenizer)
@@ -55,7 +56,6 @@ def collect(tiny, monkeypatch, *, missing_eos_score=None):
         answer_lengths,
         seeds=range(6),
         max_tokens=8,
-        missing_eos_score=missing_eos_score,
     )
     return actor_critic, prompts, rollout
 
@@ -102,11 +102,20 @@ def test_rollout_against_a_loop_over_rows(tiny, monkeypatch):
         assert int(rollout.mask[i].sum()) == length
 
 
-def test_missing_eos_score_replaces_the_score(tiny, monkeypatch):
-    _, _, rollout = collect(tiny, monkeypatch, missing_eos_score=-1.0)
+@pytest.mark.parametrize(("factor", "offset"), [(1, 0), (50, 15)])
+def test_missing_eos_score_replaces_the_score_on_the_normalized_scale(
+    tiny, monkeypatch, factor, offset
+):
+    _, _, rollout = collect(tiny, monkeypatch)
     assert 0 < rollout.stopped.sum() < 6
-    assert (rollout.scores[~rollout.stopped] == -1).all()
-    assert (rollout.scores[rollout.stopped] > 0).all()
+    rollout = rollout._replace(scores=rollout.scores * factor + offset)
+    own = (rollout.scores - rollout.scores.mean()) / rollout.scores.std()
+    expected = torch.where(rollout.stopped, own, -1.5)
+    config = PPO(rollout=PPORollout(missing_eos_score=-1.5))
+    scaled, metrics = RewardScaling(answer_lengths, None, config).apply(rollout)
+    value = rollout.values[rollout.mask].mean()
+    assert torch.allclose(scaled.scores, expected + value, atol=1e-4)
+    assert metrics["normalized_score"] == pytest.approx(float(expected.mean()), abs=1e-4)
 
 
 # -- prompts --

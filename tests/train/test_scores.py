@@ -70,7 +70,7 @@ def with_score_clip(config, clip):
     return config.model_copy(update={"rollout": rollout})
 
 
-def answer(policy, score, config, *, count=6, missing_eos_score=None):
+def answer(policy, score, config, *, count=6):
     """Collect a rollout of ``count`` answers, ``samples_per_prompt`` to each prompt."""
     actor_critic = ActorCritic(policy, config, Training())
     chat = ChatFormat(actor_critic.tokenizer)
@@ -86,7 +86,6 @@ def answer(policy, score, config, *, count=6, missing_eos_score=None):
         score,
         seeds=range(count),
         max_tokens=6,
-        missing_eos_score=missing_eos_score,
     )
     return actor_critic, rollout
 
@@ -154,7 +153,7 @@ def test_unscored_answer_is_not_the_best_of_its_group(method):
 
 def test_rollout_metrics_cover_scored_answers_only(tiny):
     _, rollout = answer(tiny, all_but_every_third, SMALL)
-    metrics = rollout_metrics(rollout, 0.1)
+    metrics = rollout_metrics(rollout, 0.1) | RewardScaling(ones, None, SMALL).apply(rollout)[1]
     assert metrics["unread"] == 2
     assert metrics["score"] == pytest.approx((1 + 2 + 4 + 5) / 4)
     assert metrics["score_std"] == pytest.approx(math.sqrt(2.5))
@@ -163,15 +162,20 @@ def test_rollout_metrics_cover_scored_answers_only(tiny):
 @pytest.mark.parametrize("missing", [None, math.nan, math.inf])
 def test_rollout_metrics_without_any_score(tiny, missing):
     _, rollout = answer(tiny, lambda prompts, answers: [missing] * len(answers), SMALL)
-    metrics = rollout_metrics(rollout, 0.1)
+    metrics = rollout_metrics(rollout, 0.1) | RewardScaling(ones, None, SMALL).apply(rollout)[1]
     assert metrics["unread"] == 6
     assert not {"score", "score_std"} & set(metrics)
     assert math.isfinite(metrics["kl"])
 
 
 def test_missing_eos_score_replaces_a_missing_score(tiny):
-    _, rollout = answer(tiny, no_scores, SMALL, missing_eos_score=-1.0)
-    assert rollout.scored.tolist() == (~rollout.stopped).tolist()
+    _, rollout = answer(tiny, no_scores, SMALL)
+    rollout = rollout._replace(stopped=torch.arange(6) < 2)
+    own = SMALL.rollout.model_copy(update={"missing_eos_score": -1.0})
+    config = SMALL.model_copy(update={"rollout": own})
+    scaled, metrics = RewardScaling(no_scores, None, config).apply(rollout)
+    assert scaled.scored.tolist() == [False] * 2 + [True] * 4
+    assert metrics == {"unread": 2.0, "normalized_score": -1.0}
 
 
 @pytest.mark.parametrize(("max_unscored", "updates"), [(0.5, 3), (0.8, 4)])

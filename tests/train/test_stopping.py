@@ -68,11 +68,8 @@ def test_rollout_answers_end_at_the_stop_token(tuned):
     actor_critic = ActorCritic(name, PPO(rollout=PPORollout(temperature=0.2)), Training())
     chat = ChatFormat(actor_critic.tokenizer)
     prompts = [chat.ids(chat.prompt(prompt.messages)) for prompt in PROMPTS[:6]]
-    rollout = collect_rollout(
-        actor_critic, prompts, ones, seeds=range(6), max_tokens=24, missing_eos_score=-1.0
-    )
+    rollout = collect_rollout(actor_critic, prompts, ones, seeds=range(6), max_tokens=24)
     assert rollout.stopped.all()
-    assert (rollout.scores == 1).all()
     answers = [trajectory.answer for trajectory in rollout.trajectories]
     end_id = actor_critic.tokenizer.convert_tokens_to_ids(end)
     assert {answer[-1] for answer in answers} == {end_id}

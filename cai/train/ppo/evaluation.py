@@ -54,7 +54,6 @@ class Evaluator:
             self.score,
             seeds=[seed_for(self.seed, "look", i) for i in range(len(self.prompts))],
             max_tokens=self.config.max_tokens,
-            missing_eos_score=self.config.missing_eos_score,
         )
         metrics = {"eval_kl": rollout_kl(rollout)}
         if rollout.scored.any():

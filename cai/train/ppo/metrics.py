@@ -29,8 +29,8 @@ def rollout_metrics(rollout: Rollout, kl_coef: float) -> dict[str, float]:
 
     Returns:
         ``score`` and ``score_std`` over the answers that have a score (left out if none has),
-        ``unread`` (answers without one), ``kl`` per answer, ``length`` in tokens, ``stopped`` and
-        ``unique_fraction`` as fractions of the answers.
+        ``kl`` per answer, ``length`` in tokens, ``stopped`` and ``unique_fraction`` as fractions of
+        the answers.
     """
     metrics: dict[str, float] = {}
     scores = rollout.scores[rollout.scored]
@@ -39,7 +39,6 @@ def rollout_metrics(rollout: Rollout, kl_coef: float) -> dict[str, float]:
         metrics["score_std"] = float(scores.std(unbiased=False))
     unique = {tuple(trajectory.answer) for trajectory in rollout.trajectories}
     return metrics | {
-        "unread": float((~rollout.scored).sum()),
         "kl": rollout_kl(rollout),
         "kl_coef": kl_coef,
         "length": float(rollout.lengths.float().mean()),

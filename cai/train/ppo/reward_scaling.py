@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cai.config import PPO
@@ -67,19 +68,27 @@ class ScoreScale:
         return cls(clip, mean=None, std=None if divides else 1.0, divides=divides)
 
     def apply(self, scores_B: Tensor, rollout: Rollout) -> Tensor:
-        """Scale the scores of a rollout; the first one with enough of them sets the scale."""
+        """Scale the scores of a rollout, which may set the scale; clip and shift them."""
+        self.measure(scores_B, rollout)
+        return self.placed(self.normalized(scores_B))
+
+    def measure(self, scores_B: Tensor, rollout: Rollout) -> None:
+        """Set the scale, if these are the first scores that are enough for that."""
         scored = scores_B[rollout.scored]
         if self.mean is None and len(scored) >= MIN_ANSWERS:
             self._measure(scored, rollout)
         if self.std is None and len(scored) >= MIN_ANSWERS:
             std = float(scored.double().std())
             self.std = std if std > MIN_STD * max(1.0, abs(float(scored.mean()))) else None
-        scaled = self.normalized(scores_B)
-        return (scaled if self.clip is None else scaled.clamp(-self.clip, self.clip)) + self.shift
 
     def normalized(self, scores_B: Tensor) -> Tensor:
         """Return scores on the scale that limits refer to."""
         return (scores_B - (self.mean or 0.0)) / (self.std or 1.0)
+
+    def placed(self, normalized_B: Tensor) -> Tensor:
+        """Clip normalized scores, and shift them to where the critic expects them."""
+        clip = self.clip
+        return (normalized_B if clip is None else normalized_B.clamp(-clip, clip)) + self.shift
 
     def _measure(self, scores: Tensor, rollout: Rollout) -> None:
         self.mean = float(scores.double().mean()) if self.divides else 0.0
@@ -100,6 +109,9 @@ class ScoreScale:
 class RewardScaling:
     """Scales the scores of a rollout and combines them with those of a constraint.
 
+    Answers that were cut off get ``ppo.rollout.missing_eos_score`` in place of their own
+    (lm-human-preferences), if it is set, on the normalized scale.
+
     Args:
         score: The reward source.
         constraint: The constraint, or None.
@@ -114,6 +126,7 @@ class RewardScaling:
     def __init__(
         self, score: ScoreFunction, constraint: ConstraintReward | None, config: PPO
     ) -> None:
+        self.missing_eos_score = config.rollout.missing_eos_score
         self.score_scale = ScoreScale.of(score, config)
         self.constraint_scale: ScoreScale | None = None
         self.multiplier: LagrangeMultiplier | None = None
@@ -125,24 +138,30 @@ class RewardScaling:
         """Scale the scores of a rollout and move the multiplier on.
 
         Returns:
-            The rollout with the scores to learn from, and metrics: ``normalized_score``, the mean
-            on the scale that limits refer to, if any answer has a score; and of a constraint its
-            mean score, ``constraint``, and ``multiplier``.
+            The rollout with the scores to learn from, and metrics: ``unread``, the answers without
+            a score; ``normalized_score``, the mean on the scale that limits refer to, if any answer
+            has a score; and of a constraint its mean score, ``constraint``, and ``multiplier``.
         """
-        scores = self.score_scale.apply(rollout.scores, rollout)
-        metrics: dict[str, float] = {}
-        scored = rollout.scores[rollout.scored]
-        if len(scored):
-            metrics["normalized_score"] = float(self.score_scale.normalized(scored).mean())
+        self.score_scale.measure(rollout.scores, rollout)
+        normalized, scored = self.score_scale.normalized(rollout.scores), rollout.scored
+        if self.missing_eos_score is not None:
+            normalized = normalized.where(rollout.stopped, self.missing_eos_score)
+            constrained = torch.tensor([row.constraint is not None for row in rollout.trajectories])
+            scored = scored | ~rollout.stopped & constrained
+        scores = self.score_scale.placed(normalized)
+        metrics = {"unread": float((~scored).sum())}
+        if scored.any():
+            metrics["normalized_score"] = float(normalized[scored].mean())
         if self.constraint_scale is None or self.multiplier is None:
-            return rollout._replace(scores=scores), metrics
+            return rollout._replace(scores=scores, scored=scored), metrics
         known = rollout.constraints[rollout.scored]
         if len(known):
             self.multiplier.update(known.tolist())
             metrics["constraint"] = float(known.mean())
         constraints = self.constraint_scale.apply(rollout.constraints, rollout)
         metrics["multiplier"] = self.multiplier.value
-        return rollout._replace(scores=self.multiplier.combine(scores, constraints)), metrics
+        combined = self.multiplier.combine(scores, constraints)
+        return rollout._replace(scores=combined, scored=scored), metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs, as JSON values."""

@@ -119,7 +119,6 @@ def collect_rollout(
     *,
     seeds: Sequence[int],
     max_tokens: int,
-    missing_eos_score: float | None = None,
     micro_batch_tokens: int | None = None,
     constraint: ScoreFunction | None = None,
 ) -> Rollout:
@@ -135,8 +134,6 @@ def collect_rollout(
         score: The reward source.
         seeds: One per prompt.
         max_tokens: Maximum tokens per answer.
-        missing_eos_score: Score of an answer that was cut off, in place of its own
-            (lm-human-preferences); None: its own.
         micro_batch_tokens: Maximum tokens per forward pass; None: what suits the device.
         constraint: A second reward source, whose scores are kept apart.
 
@@ -156,8 +153,6 @@ def collect_rollout(
             )
             answers = [row.tokens for row in decoded]
             scores = score_answers(score, own_prompts, answers)
-            if missing_eos_score is not None:
-                scores = _replace_cut_off(scores, decoded, missing_eos_score)
             constraints: list[float | None] = [0.0] * len(answers)
             if constraint:
                 constraints = score_answers(constraint, own_prompts, answers)
@@ -169,16 +164,6 @@ def collect_rollout(
                 )
             ]
     return Rollout.of(_gather(trajectories, len(prompts)))
-
-
-def _replace_cut_off(
-    scores: Sequence[float | None], decoded: Sequence[Decoded], missing_eos_score: float
-) -> list[float | None]:
-    """Give answers that did not end with a stop token another score."""
-    return [
-        score if row.stopped else missing_eos_score
-        for score, row in zip(scores, decoded, strict=True)
-    ]
 
 
 class _AnswerOutputs(NamedTuple):

@@ -62,7 +62,6 @@ def ppo_update(state: PPOState, update: int, batch: Sequence[int]) -> dict[str, 
         state.score,
         seeds=rollout_seeds(batch, state.seed, update),
         max_tokens=config.rollout.max_tokens,
-        missing_eos_score=config.rollout.missing_eos_score,
         micro_batch_tokens=state.micro_batch_tokens,
         constraint=state.constraint.score if state.constraint else None,
     )
@@ -72,8 +71,8 @@ def ppo_update(state: PPOState, update: int, batch: Sequence[int]) -> dict[str, 
     metrics = rollout_metrics(rollout, state.kl_controller.coef)
     metrics |= source_metrics(state.score)
     metrics |= state.signals.measure(rollout)
-    rollout, constraint_metrics = state.reward_scaling.apply(rollout)
-    metrics |= constraint_metrics
+    rollout, score_metrics = state.reward_scaling.apply(rollout)
+    metrics |= score_metrics
 
     # 3. and 4. KL-shaped rewards, and from them advantages and returns.
     targets = compute_targets(rollout, state.kl_controller.coef, config)
