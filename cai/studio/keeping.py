@@ -16,7 +16,7 @@ from cai.keys import digest
 from cai.pipeline.run import Run, base_of
 from cai.records import Comparison, Prompt
 from cai.studio.json_lines import JsonLines, Row
-from cai.studio.labels import Choice, is_swapped, make_row
+from cai.studio.labels import row_of
 from cai.studio.library import StudioRun
 
 PROMPTS = "talk_prompts.jsonl"
@@ -56,9 +56,7 @@ def keep_label(run: StudioRun, comparison: Comparison, p_first: float, rater: st
     Raises:
         LimitReached: If the file cannot be written.
     """
-    left = (p_first > 0.5) != is_swapped(comparison.id, rater)
-    choice: Choice = "tie" if p_first == 0.5 else "left" if left else "right"
-    return run.labels.add(make_row(comparison, choice, rater))
+    return run.labels.add(row_of(comparison, p_first, rater))
 
 
 def keep_test(run: StudioRun, prompt: Prompt, principle: Principle) -> bool:

@@ -1,15 +1,55 @@
 """A headless Chromium, driven over the pipe of its DevTools protocol: real pages, clicks and keys."""
 
+import contextlib
 import json
 import os
+import queue
 import shutil
 import subprocess
+import threading
 import time
+
+import pytest
+
+from cai.studio import server
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 KEY_CODES = {"Enter": 13, "Escape": 27}
+
+
+@contextlib.contextmanager
+def serve(*folders):
+    """The studio as the command serves it, in a thread of this process: its first address."""
+    addresses, servers = queue.Queue(), []
+
+    class Server(server._Server):
+        def __init__(self, config):
+            super().__init__(config)
+            servers.append(self)
+
+        def capture_signals(self):
+            return threading.Lock()  # signals belong to the main thread
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "_Server", Server)
+        thread = threading.Thread(target=server.serve, args=(list(folders), 0, addresses.put))
+        thread.start()
+        yield addresses.get(timeout=60)
+        servers[0].should_exit = True
+        thread.join()
+
+
+@contextlib.contextmanager
+def opened(address, profile):
+    """A browser that has opened the studio; neither its scripts nor its policy may complain."""
+    browser = Browser(profile)
+    browser.open(address)
+    yield browser
+    errors = [str(error) for error in browser.errors]
+    browser.close()
+    assert errors == []
 
 
 class Browser:
@@ -82,6 +122,13 @@ class Browser:
     def open(self, address):
         self("Page.navigate", url=address)
         self.wait("document.readyState == 'complete'")
+
+    def show(self, width, *, scheme="light"):
+        """Make the page as wide as a screen, in a color scheme."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self("Emulation.setDeviceMetricsOverride", **size)
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self("Emulation.setEmulatedMedia", features=[feature])
 
     def ask(self, expression):
         """The value of an expression in the page."""

@@ -1,0 +1,86 @@
+"""Talk to two models in a real browser, by keys alone."""
+
+import pytest
+import talk_models
+from browser import CHROMIUM, opened, serve
+from studio_runs import make_run
+from test_studio_talk import MODELS
+
+from cai.data.preferences import read_preferences
+from cai.data.prompts import read_prompts
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("talk") / "a", models=MODELS)
+
+
+@pytest.fixture(scope="module")
+def browser(folder, tmp_path_factory):
+    with serve(folder) as address, opened(address, tmp_path_factory.mktemp("profile")) as browser:
+        browser.open(address.partition("?")[0] + "run/a/talk")
+        yield browser
+
+
+def shows(browser, text):
+    browser.wait(
+        f"document.readyState == 'complete' && document.body.textContent.includes({text!r})"
+    )
+
+
+def say(browser, text):
+    browser.press("m")
+    browser.wait("document.activeElement.id == 'text'")
+    browser.press(*text, "Enter")
+
+
+def test_a_conversation_by_keys_alone(browser, folder):
+    for field, typed in {"first": "i", "second": "j", "rater": "ann"}.items():
+        browser.ask(f"document.querySelector('#{field}').focus()")
+        browser.press(*typed)  # initial, and the judge beside it
+    browser.press("Escape")
+    say(browser, "Hello.")
+    shows(browser, "Gladly 1: Hello.")
+    shows(browser, "Go away 1: Hello.")
+    browser.press("2")
+    shows(browser, "labeled: judge")
+    browser.press("c")
+    browser.wait("location.pathname.endsWith('/critique') && document.readyState == 'complete'")
+    browser.press("j", "j", "Enter")  # the second principle
+    shows(browser, "It is rude.")
+    browser.press("b")
+    shows(browser, "human_labels.jsonl")
+    browser.press("t")
+    shows(browser, "cai eval --suite")
+    say(browser, "More?")
+    shows(browser, "Go away 2: More?")
+    browser.press("p")
+    shows(browser, "talk_prompts.jsonl")
+    labels = read_preferences(folder / "human_labels.jsonl").preferences
+    assert {pair.comparison.prompt.text for pair in labels} == {"Hello."}
+    assert len(labels) == 2
+    [prompt] = read_prompts(folder / "talk_prompts.jsonl", "benign")
+    assert prompt.messages[1].content == "Gladly 1: Hello."
+
+
+def test_stop_while_one_waits_and_reload(browser):
+    talk_models.gate.clear()
+    say(browser, "Be slow.")
+    shows(browser, "is answering")
+    browser.press("x")
+    shows(browser, "you stopped it")
+    talk_models.gate.set()
+    browser("Page.reload")
+    shows(browser, "you stopped it")
+    shows(browser, "Gladly 1: Hello.")
+    assert browser.ask("document.querySelector('[hx-trigger]') == null")
+
+
+@pytest.mark.parametrize("path", ["", "/critique?turn=0&speaker=initial"])
+def test_nothing_is_wider_than_a_phone(browser, path):
+    browser.show(390)
+    browser.open(browser.ask("location.href.replace(/[?#].*|.critique.*/, '')") + path)
+    assert browser.ask("document.querySelector('h1').textContent") != "That did not work"
+    assert browser.ask("document.documentElement.scrollWidth") <= 390
