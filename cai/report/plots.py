@@ -74,7 +74,7 @@ def training(rows: Sequence[dict[str, float]], links: Mapping[int, str] | None =
     """
     if not rows:
         return Markup("")
-    left, right = ("score", "reward"), ("kl", "KL from SL-CAI, nats per answer")
+    left, right = ("score", "reward"), ("kl", "KL from SL-CAI, nats")
     title = "Reward and KL divergence over the updates of PPO"
     return curves(rows, "update", [left, right], title, links)
 

@@ -17,7 +17,7 @@ SHOWN: dict[str, tuple[tuple[str, str], ...]] = {
     "control": (("loss", "loss"), ("grad_norm", "norm of the gradient")),
     "reward": (("loss", "loss"), ("accuracy", "accuracy")),
     "dpo": (("loss", "loss"), ("accuracy", "accuracy")),
-    "ppo": (("score", "reward"), ("kl", "KL from SL-CAI, nats per answer")),
+    "ppo": (("score", "reward"), ("kl", "KL from SL-CAI, nats")),
 }
 """The metrics that the curve of each kind of training shows, with titles."""
 
