@@ -20,6 +20,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.errors import InputError, Problem, did_you_mean
 from cai.models.adapters import HEADS, base_of
+from cai.models.cache import accepted
 from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import Faults, best_device, disable_dropout, open_model, resolve
@@ -189,7 +190,7 @@ def answer_scores(model: PreTrainedModel, packed: PackedBatch) -> Tensor:
     Args:
         model: The model.
         packed: Prompts with their answers; with one answer in a row for a model that does not read
-            the last token.
+            the last token. Its tokens are of the second type, for a model that has types.
 
     Returns:
         The model's output for each answer, ``[A]``, normalized by ``reward_mean`` and
@@ -199,8 +200,11 @@ def answer_scores(model: PreTrainedModel, packed: PackedBatch) -> Tensor:
     if reads_last_token(model):
         outputs = _head_outputs(model, packed, packed.answer_ends)
     else:
+        types = torch.zeros_like(packed.ids)
+        types.view(-1)[packed.sources + 1] = 1
+        inputs = {"input_ids": packed.ids, "attention_mask": packed.attention}
         with quiet():
-            outputs = model(input_ids=packed.ids, attention_mask=packed.attention).logits.float()
+            outputs = model(**accepted(model, inputs | {"token_type_ids": types})).logits.float()
     scores: Tensor = outputs[:, getattr(config, "reward_label", 0)]
     mean, std = getattr(config, "reward_mean", 0.0), getattr(config, "reward_std", 1.0)
     return (scores - mean) / std

@@ -287,3 +287,19 @@ def test_a_template_without_end_is_refused(tokenizer_with):
     loops = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
     with pytest.raises(InputError, match="it loops for more than 500,000 steps"):
         ChatFormat(tokenizer_with(loops + OWN["plain"])).prompt(Prompt.of("a").messages)
+
+
+def test_spaces_at_the_start_of_a_continuation_are_kept():
+    """Of tokenizers that put a space before a text, and drop it when they decode."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: i for i, token in enumerate(["<unk>", "▁", "\n", *"▁isPar"])}
+    core = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    core.decoder = decoders.Metaspace(prepend_scheme="first")
+    form = ChatFormat(PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>"), "plain")
+    for prompt in ("Paris", "Paris ", "Paris\n"):
+        for text in (" is Paris", "is", "  Paris ", "\n is"):
+            _, ids = form.example([Message(role="user", content=prompt)], text)
+            assert form.decode(ids).text == text

@@ -43,6 +43,7 @@ ENCODERS = {
     "deberta": DebertaV2Config,
     "modernbert": ModernBertConfig,
 }
+WITH_TYPES = ("bert", "deberta")
 ITEMS = [
     (Prompt.of("How do I wash the dog?"), "With soap and water, and with a lot of time."),
     (Prompt.of("How do I wash the dog?"), "No."),
@@ -102,7 +103,7 @@ def card_of(folder):
     return names["trunk"].eval(), names["head"]
 
 
-def pair_tokenizer():
+def pair_tokenizer(second_type=0):
     """A tokenizer of an encoder, which puts a separator between two texts."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -114,11 +115,13 @@ def pair_tokenizer():
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B [SEP]",
+        pair=f"[CLS] $A [SEP] $B:{second_type} [SEP]:{second_type}",
         special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
     )
+    inputs = ["input_ids", "attention_mask"] + ["token_type_ids"] * second_type
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
+        model_input_names=inputs,
         pad_token="<pad>",
         cls_token="[CLS]",
         sep_token="[SEP]",
@@ -130,7 +133,7 @@ def pair_tokenizer():
 @pytest.mark.parametrize("family", ENCODERS)
 def test_an_encoder_scores_by_its_own_pooling(family, labels, tmp_path):
     torch.manual_seed(0)
-    tokenizer = pair_tokenizer()
+    tokenizer = pair_tokenizer(second_type=int(family in WITH_TYPES))
     others = {"type_vocab_size": 2} if family != "modernbert" else {}
     config = config_of(ENCODERS[family], tokenizer, num_labels=labels, **others)
     if labels > 1:
@@ -143,7 +146,8 @@ def test_an_encoder_scores_by_its_own_pooling(family, labels, tmp_path):
     assert not reads_last_token(scalar.model)
     scores = score_texts(scalar, ITEMS)
     for (prompt, answer), score in zip(ITEMS, scores, strict=True):
-        encoded = tokenizer(prompt.text, answer, return_tensors="pt", return_token_type_ids=False)
+        encoded = tokenizer(prompt.text, answer, return_tensors="pt")
+        assert ("token_type_ids" in encoded) == (family in WITH_TYPES)
         with torch.no_grad():
             raw = library(**encoded).logits[0, 1 if labels > 1 else 0]
         assert float(raw) == pytest.approx(float(score), abs=1e-4)

@@ -169,8 +169,7 @@ class ChatFormat:
         has_ended = self.has_ended(answer)
         written = list(answer[:-1] if answer and answer[-1] in self.stop_ids else answer)
         if self.reasoning_tags is None:
-            decoded = str(self.tokenizer.decode(written, skip_special_tokens=True))
-            reasoning, text = self.split_reasoning(decoded)
+            reasoning, text = self.split_reasoning(self._decode_after(written))
         else:
             # the tags may be special tokens, which are therefore removed only afterwards
             reasoning, text = self.split_reasoning(str(self.tokenizer.decode(written)))
@@ -343,6 +342,15 @@ class ChatFormat:
     def _encode_after(self, text: str) -> list[int]:
         """Tokenize a piece from inside a text: some tokenizers add a space at the start of one."""
         return self._encode(NEWLINE + text)[len(self._encode(NEWLINE)) :] if text else []
+
+    def _decode_after(self, ids: list[int]) -> str:
+        """Decode tokens from inside a text: some tokenizers drop a space at the start of one."""
+        line = self._encode(NEWLINE)
+        before, text = (
+            str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+            for tokens in (line, line + ids)
+        )
+        return text.removeprefix(before)
 
     # -- the template ------------------------------------------------------------------------------
 

@@ -84,6 +84,8 @@ def tokenize_for(
     """Tokenize a prompt with an answer as a reward model reads them.
 
     An encoder without a chat template reads a pair of texts, by its tokenizer's own separator.
+    Where its tokenizer marks the second text by a token type, those tokens are the row's answer;
+    else all are its prompt.
 
     Args:
         scalar: The reward model.
@@ -92,12 +94,15 @@ def tokenize_for(
         ended: Whether the answer has ended, and was not cut off.
     """
     chat = scalar.chat
-    if chat.tokenizer.chat_template or reads_last_token(scalar.model):
+    reads_last = reads_last_token(scalar.model)
+    if chat.tokenizer.chat_template or reads_last:
         row = tokenize(chat, prompt, answer, ANY_LENGTH, ended=ended)
         assert row is not None  # no row is longer than ANY_LENGTH
-        return row
-    question = _question(prompt.messages)
-    return TokenizedExample(chat.tokenizer(question, answer, verbose=False).input_ids, [])
+        return row if reads_last else TokenizedExample(row.ids, [])
+    pair = chat.tokenizer(_question(prompt.messages), answer, verbose=False)
+    types = pair.get("token_type_ids", [])
+    start = types.index(1) if 1 in types else len(pair.input_ids)
+    return TokenizedExample(pair.input_ids[:start], pair.input_ids[start:])
 
 
 def _question(messages: Sequence[Message]) -> str:
