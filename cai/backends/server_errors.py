@@ -34,6 +34,7 @@ TRANSIENT = {408, 409, 425, 500, 502, 504, 520, 521, 522, 523, 524, 530}
 MAX_TEXT = 20_000
 """Characters of a body that are searched for words."""
 _MAX_DEPTH = 12
+_FIELDS = ("message_fields", "code_fields", "part_fields", "echo_fields")
 _BY_MEANING = {"codes", "words"}
 """The tables of ``server_errors.yaml`` that have a list for each meaning."""
 
@@ -156,10 +157,16 @@ def error_in(data: Any) -> ServerError | None:
     found = data.get("error")
     for choice in data.get("choices") or []:
         found = found or (choice.get("error") if isinstance(choice, dict) else None)
-    is_error = bool(found) or data.get("object") == "error"
-    if not is_error or (data.get("choices") and not found):
+    is_error = bool(found) or (not data.get("choices") and _has_message(data))
+    if not is_error:
         return None
     return read_error(502, json.dumps(data))
+
+
+def _has_message(data: dict[str, Any]) -> bool:
+    """Whether a body without an answer says why there is none."""
+    names = _table()["message_fields"]
+    return data.get("object") == "error" or any(name in names for name, _ in _parts(data, ""))
 
 
 def _inner_status(data: Any, status: int) -> int:
@@ -219,6 +226,6 @@ def _table() -> dict[str, Any]:
 
     codes = {meaning: {_plain(code) for code in codes} for meaning, codes in raw["codes"].items()}
     words = {meaning: compiled(words) for meaning, words in raw["words"].items()}
-    fields = {name: set(raw[name]) for name in ("code_fields", "part_fields", "echo_fields")}
+    fields = {name: set(raw[name]) for name in _FIELDS}
     patterns = {name: compiled(raw[name]) for name in raw.keys() - fields.keys() - _BY_MEANING}
     return {"codes": codes, "words": words, **fields, **patterns}

@@ -103,6 +103,7 @@ def test_refusals_in_a_field_of_their_own():
     [
         ("STOP", "stop"),
         ("MAX_TOKENS", "length"),
+        ("repetition", "length"),
         ("SAFETY", "filtered"),
         ("RECITATION", "filtered"),
         ("refusal", "filtered"),
