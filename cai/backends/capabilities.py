@@ -56,6 +56,7 @@ class Capabilities:
         token_limit: Maximum number of tokens of an answer; None if it has not named one.
         top_logprobs: Number of tokens whose log-probabilities it gives.
         choosing: How it is told which answers are allowed; None until a request needs that.
+        whole_answers: It sends an answer as a whole; one that does not streams it.
     """
 
     logprobs: bool = True
@@ -70,6 +71,7 @@ class Capabilities:
     renames_max_tokens: bool = False
     token_limit: int | None = None
     top_logprobs: int = TOP_LOGPROBS
+    whole_answers: bool = True
 
     @property
     def continues(self) -> bool:

@@ -14,6 +14,7 @@ import openai
 
 from cai.backends.capabilities import Capabilities
 from cai.backends.dispatch import Retry, dispatch
+from cai.backends.event_stream import decode_body
 from cai.backends.identity import list_models
 from cai.backends.openai_protocol import VOTE_SAMPLES, InterruptedResponse, MissingLogprobs
 from cai.backends.openai_schema import Body, MalformedResponse, parse_body
@@ -330,10 +331,10 @@ class Endpoint:
         api: Any = self._client.chat.completions if self.is_chat else self._client.completions
         async with asyncio.timeout(self._deadline):
             raw = await api.with_raw_response.create(
-                **fields, extra_headers={"Idempotency-Key": key}
+                **fields, stream=False, extra_headers={"Idempotency-Key": key}
             )
         content = raw.http_response.content.decode("utf-8-sig", "surrogatepass")
-        data = clean_json(json.loads(content), partial(without_key, key=self._access.key))
+        data = clean_json(decode_body(content), partial(without_key, key=self._access.key))
         if error := error_in(data):
             raise ErrorInBody(error)
         body = parse_body(data, self._model.dialect)

@@ -43,6 +43,9 @@ VOTE_TOKENS = 8
 SPARE_LOGPROBS = 3
 """Tokens beside the options whose log-probabilities are requested of a model that reasons."""
 
+ALL_REASONING = "there is no answer: the server took all that the model wrote for reasoning"
+"""Why an answer is empty that has reasoning; the server's parser of reasoning may not fit."""
+
 
 class InterruptedResponse(Exception):
     """An answer that the server did not finish; the message says why."""
@@ -202,6 +205,8 @@ def completion(body: Body, request: GenerateRequest, *, reasoning_tokens: int = 
     if not text.strip() and finish_reason == "length":
         reason = cut_reasoning(max_tokens)
     reasoning = choice.reasoning or reasoning
+    if not text.strip() and reasoning and finish_reason == "stop":
+        reason = ALL_REASONING
     if request.choices:
         text = chosen(text, request.choices)
     return Completion(text, finish_reason, *body.tokens, reason, reasoning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -36,9 +37,17 @@ class MalformedResponse(Exception):
     """A body that does not follow the protocol; the message says where."""
 
 
+def _finite(value: object) -> object:
+    """Return a log-probability; None for that of a token which cannot come."""
+    return None if value == -math.inf else value
+
+
+_Logprob = Annotated[FiniteFloat | None, BeforeValidator(_finite)]
+
+
 class _TopLogprob(BaseModel):
     token: str
-    logprob: FiniteFloat
+    logprob: _Logprob
 
 
 class _Position(BaseModel):
@@ -51,7 +60,7 @@ class _ChatLogprobs(BaseModel):
 
 
 class _TextLogprobs(BaseModel):
-    top_logprobs: list[dict[str, FiniteFloat]] | None = None
+    top_logprobs: list[dict[str, _Logprob]] | None = None
 
 
 class _Message(BaseModel):
@@ -87,10 +96,15 @@ def _part_text(part: dict[str, Any]) -> str:
     return ""
 
 
+def _or_empty(message: object) -> object:
+    """Return the message of a choice; an empty one where there is none, as if it is filtered."""
+    return {} if message is None else message
+
+
 class ChatChoice(BaseModel):
     """One of the answers in a :class:`ChatBody`."""
 
-    message: _Message
+    message: Annotated[_Message, BeforeValidator(_or_empty)] = _Message()
     finish_reason: str | None = None
     logprobs: _ChatLogprobs | None = None
 
@@ -135,7 +149,7 @@ class ChatChoice(BaseModel):
         if self.logprobs is None or not self.logprobs.content:
             return None
         tops = self.logprobs.content[position].top_logprobs or []
-        return {top.token: top.logprob for top in tops} or None
+        return {top.token: top.logprob for top in tops if top.logprob is not None} or None
 
 
 class TextChoice(BaseModel):
@@ -165,7 +179,8 @@ class TextChoice(BaseModel):
         """Log-probabilities of the likeliest first tokens; None if the server sent none."""
         if self.logprobs is None or not self.logprobs.top_logprobs:
             return None
-        return dict(self.logprobs.top_logprobs[0]) or None
+        tops = self.logprobs.top_logprobs[0].items()
+        return {token: logprob for token, logprob in tops if logprob is not None} or None
 
 
 def _token_count(value: object) -> int:

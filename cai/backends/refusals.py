@@ -36,6 +36,8 @@ def learn(error: ServerError, fields: Mapping[str, Any], can: Capabilities) -> s
         What the user should know; empty if it was known before; None if the refusal names nothing
         that can be left out.
     """
+    if can.whole_answers and find("only_streams", error.text):
+        return _switch(can, "whole_answers", "")
     sent = _sent(fields)
     named = [name for name in sent if _names(error, name)]
     if "chat_template_kwargs" in named:
@@ -87,6 +89,9 @@ def adapted(fields: dict[str, Any], can: Capabilities) -> dict[str, Any]:
         result["logprobs"] = min(result["logprobs"], can.top_logprobs)
     if not can.samples:
         result.pop("n", None)
+    if not can.whole_answers:
+        extra = {"stream": True, "stream_options": {"include_usage": True}}
+        result["extra_body"] = {**result.get("extra_body", {}), **extra}
     if not can.system_role and "messages" in result:
         result["messages"] = _without_system(result["messages"])
     return result

@@ -1,0 +1,72 @@
+"""Answers that a server sends as a stream of events, although it was not asked to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_PREFIXES = ("data:", "event:", "id:", "retry:", ":")
+_TEXTS = ("content", "reasoning", "reasoning_content", "refusal", "text")
+
+
+def decode_body(text: str) -> Any:
+    """Decode the body of an answer; the events of a stream become one answer.
+
+    Args:
+        text: JSON, or server-sent events.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not text.lstrip().startswith(_PREFIXES):
+        return json.loads(text)
+    lines = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
+    events = [json.loads(line) for line in lines if line and line != "[DONE]"]
+    error = next((e for e in events if not isinstance(e, dict) or e.get("error")), None)
+    try:
+        return error or _joined(events)
+    except (AttributeError, TypeError) as fault:
+        raise ValueError(f"its events are no parts of an answer: {fault}") from None
+
+
+def _joined(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Put the parts of an answer together.
+
+    A stream that was cut has neither a finish reason nor a number of tokens, as an answer that was
+    cut.
+    """
+    body: dict[str, Any] = {}
+    choices: dict[int, list[Mapping[str, Any]]] = {}
+    for event in events:
+        body |= {name: value for name, value in event.items() if value is not None}
+        for choice in event.get("choices") or ():
+            choices.setdefault(choice.get("index", 0), []).append(choice)
+    return body | {"choices": [_choice(parts) for _, parts in sorted(choices.items())]}
+
+
+def _choice(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    choice: dict[str, Any] = {}
+    for part in parts:
+        choice |= {name: value for name, value in part.items() if value is not None}
+    messages = [part.get("delta") or part.get("message") or {} for part in parts]
+    logprobs = [part["logprobs"] for part in parts if part.get("logprobs")]
+    positions = {
+        name: [position for own in logprobs for position in own.get(name) or ()]
+        for name in ("content", "top_logprobs")
+    }
+    joined = {"message": _texts(messages), "logprobs": positions if logprobs else None}
+    return choice | joined | _texts(parts)
+
+
+def _texts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The texts of some parts, each joined; lists of parts of a text become one list."""
+    joined: dict[str, Any] = {}
+    for name in _TEXTS:
+        values = [part[name] for part in parts if part.get(name) is not None]
+        if values and all(isinstance(value, str) for value in values):
+            joined[name] = "".join(values)
+        elif values:
+            lists = [value if isinstance(value, list) else [value] for value in values]
+            joined[name] = [item for items in lists for item in items]
+    return joined

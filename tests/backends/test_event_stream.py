@@ -1,0 +1,126 @@
+"""Answers that come as a stream of events, although they were asked for as a whole."""
+
+import json
+import math
+
+import pytest
+from fault_server import FaultServer, after_probes
+from request_helpers import conversation, generate_requests, respond
+
+from cai.backends.event_stream import decode_body
+from cai.backends.openai_schema import parse_body
+from cai.backends.protocol import LoglikelihoodRequest
+
+
+def stream(*events, end="[DONE]"):
+    lines = [f"data: {json.dumps(event)}\n\n" for event in events]
+    return ": keep-alive\n\n" + "".join(lines) + f"data: {end}\n\n"
+
+
+def part(finish_reason=None, **delta):
+    return {"model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+
+
+WHOLE = (
+    part(role="assistant", content=""),
+    part(reasoning_content="Two "),
+    part(reasoning_content="words."),
+    part(content="Hello"),
+    part(content=" there", finish_reason="stop"),
+    {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 4}},
+)
+
+
+def test_events_are_joined_into_an_answer():
+    body = stream(*WHOLE)
+    with FaultServer(after_probes(200, {"Content-Type": "text/event-stream"}, body)) as server:
+        (response,) = respond(server.backend(), generate_requests(1))
+        assert all(fields["stream"] is False for fields in server.requests)
+    assert (response.text, response.reasoning) == ("Hello there", "Two words.")
+    assert (response.finish_reason, response.tokens_in, response.tokens_out) == ("stop", 7, 4)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"detail": "Stream must be set to true"},
+        {"error": {"message": "This model only support stream mode, please enable the stream ..."}},
+    ],
+)
+def test_a_server_that_only_streams_is_asked_to(said):
+    def script(number, fields):
+        return (200, {}, stream(*WHOLE)) if fields["stream"] else (400, {}, said)
+
+    with FaultServer(script) as server:
+        responses = respond(server.backend(), generate_requests(5))
+        refused = [fields for fields in server.requests if not fields["stream"]]
+    assert [response.text for response in responses] == ["Hello there"] * 5
+    assert [response.tokens_out for response in responses] == [4] * 5
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        stream(*WHOLE[:4]),  # the connection was cut
+        stream({"error": {"message": "upstream died", "code": 502}}),
+        stream([1]),
+        stream({"choices": [3]}),
+        stream(end='{"choices": ['),
+        "data: \n\n",
+    ],
+)
+def test_broken_streams_are_tried_again(body):
+    bodies = [(200, {}, body)] * 2
+
+    def script(number, fields):
+        return bodies.pop() if bodies and "word " in str(fields["messages"]) else None
+
+    with FaultServer(script) as server:
+        (response,) = respond(server.backend(), generate_requests(1))
+    assert response.text == "1 words" and not bodies
+
+
+def test_log_probabilities_of_a_stream_are_those_of_its_tokens():
+    def at(letter):
+        return [{"token": letter, "top_logprobs": [{"token": letter, "logprob": -0.5}]}]
+
+    chat = [
+        {"choices": [{"delta": {"content": text}, "logprobs": {"content": at(text)}}]}
+        for text in "AB"
+    ]
+    text = [
+        {"choices": [{"text": text, "logprobs": {"top_logprobs": [{text: -0.5}]}}]} for text in "AB"
+    ]
+    for events, dialect in ((chat, "chat"), (text, "plain")):
+        (choice,) = parse_body(decode_body(stream(*events)), dialect).choices
+        assert choice.content == "AB"
+        assert choice.first_token == {"A": -0.5}
+
+
+@pytest.mark.parametrize("impossible", [None, -math.inf])
+def test_a_token_that_cannot_come_has_no_probability(impossible):
+    top = [{"token": "Yes", "logprob": -0.1}, {"token": "No", "logprob": impossible}]
+    choice = {"message": {"content": "Yes"}, "finish_reason": "stop"}
+    choice["logprobs"] = {"content": [{"token": "Yes", "top_logprobs": top}]}
+    with FaultServer(lambda number, fields: (200, {}, {"choices": [choice]})) as server:
+        request = LoglikelihoodRequest(conversation("?"), ("Yes", "No"))
+        (response,) = respond(server.backend(), [request])
+    assert response.logprobs == (pytest.approx(-0.1), -math.inf)
+
+
+@pytest.mark.parametrize("message", [{"message": None}, {}])
+def test_a_filtered_choice_may_have_no_message(message):
+    body = {"choices": [{"finish_reason": "content_filter", **message}]}
+    with FaultServer(after_probes(200, {}, body)) as server:
+        (response,) = respond(server.backend(), generate_requests(1))
+    assert response.finish_reason == "filtered"
+
+
+def test_an_answer_taken_for_reasoning_is_empty_and_says_why():
+    message = {"content": None, "reasoning_content": "I am a model."}
+    body = {"choices": [{"finish_reason": "stop", "message": message}]}
+    with FaultServer(after_probes(200, {}, body)) as server:
+        (response,) = respond(server.backend(), generate_requests(1))
+    assert (response.text, response.reasoning) == ("", "I am a model.")
+    assert "took all that the model wrote for reasoning" in response.reason
