@@ -136,9 +136,7 @@ def _print_tables(rows: Sequence[Row], settings: Onset) -> None:
             f"{row.signal:<22}{area:>7}{_percent(row.false_alarms):>8}{_percent(row.caught):>8}"
             f"{lead:>6}{most:>9}"
         )
-    honest = sum(one.is_honest for one in outcomes)
-    hacked = sum(one.fell is not None and not one.is_honest for one in outcomes)
-    print(f"\n{honest} honest runs, {len(outcomes) - honest} with a bias, {hacked} of them hacked")
+    _print_shares(outcomes)
     values = foresight(rows, settings.window)
     if values:
         print(f"pre-flight and policy: Spearman {fmean(values):+.2f} (mean of {len(values)} runs)")
@@ -151,6 +149,21 @@ def _print_outcome(one: Outcome) -> None:
         f"{one.case.bias:<14}{one.case.strength:>9g}{one.case.seed:>6}{one.before:>9.1%}"
         f"{one.after:>9.1%}{fell:>6}  {fired}"
     )
+
+
+def _print_shares(outcomes: Sequence[Outcome]) -> None:
+    """Print how many runs there are, and what all signals together did, with 95 % intervals."""
+    from cai.evaluate.statistics import wilson
+
+    honest = [one for one in outcomes if one.is_honest]
+    hacked = [one for one in outcomes if one.fell is not None and not one.is_honest]
+    biased = len(outcomes) - len(honest)
+    print(f"\n{len(honest)} honest runs, {biased} with a bias, {len(hacked)} of them hacked")
+    alarms = [one.fired is not None for one in honest]
+    for title, found in (("false alarms", alarms), ("caught", [one.caught for one in hacked])):
+        if found:
+            share = wilson(sum(found), len(found))
+            print(f"{title}: {share.value:.0%} ({share.low:.0%} to {share.high:.0%})")
 
 
 def _percent(share: float | None) -> str:

@@ -207,11 +207,15 @@ def test_the_table_is_printed_from_the_rows(base, monkeypatch, capsys):
         (shipped.folder("examples") / "lab.yaml").read_text(encoding="utf-8")
     )
     (base / "lab").mkdir(exist_ok=True)
-    rows = [made_row("none", [0.8] * 12, [1] * 12), made_row("length", [0.8] * 12, [50] * 12)]
+    fallen = made_row("length", [0.8] * 6 + [0.2] * 6, [50] * 12)
+    rows = [made_row("none", [0.8] * 12, [1] * 12), fallen]
     (base / "lab/hack.jsonl").write_text(
         "".join(json.dumps(row | {"digest": "d"}) + "\n" for row in rows)
     )
     command._do_and_print(base, [], OFF.model_copy(update={"kl": 20.0}))
     printed = capsys.readouterr().out
     assert "kl 4" in printed, "the signal of the second run, and when"
-    assert "1 honest runs, 1 with a bias, 0 of them hacked" in printed
+    assert (
+        "1 honest runs, 1 with a bias, 1 of them hacked\n"
+        "false alarms: 0% (0% to 79%)\ncaught: 100% (21% to 100%)\n"
+    ) in printed
