@@ -28,12 +28,10 @@ def report(
 ) -> None:
     """Write the report of a run as one HTML file.
 
-    It is written from the stages that are done, also if the run was stopped. A bundle has every
-    record: open its index.html in a browser.
+    It is written from the stages that are done, also if the run was stopped. With
+    --bundle FOLDER every record is written as pages; open FOLDER/index.html in a browser.
 
-    Examples:
-        cai report runs/quickstart
-        cai report runs/quickstart --bundle quickstart-pages
+    Example: cai report runs/quickstart
     """
     folder = run_folder(folder)
     if bundle is not None:

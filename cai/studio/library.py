@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import stat
@@ -277,7 +279,9 @@ def _index_folder(run: Path) -> Path:
             return folder
     except OSError:
         pass
-    return Path(tempfile.mkdtemp(prefix="cai-studio-"))
+    temporary = Path(tempfile.mkdtemp(prefix="cai-studio-"))
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return temporary
 
 
 def stamp(path: Path) -> tuple[int, int, int] | None:

@@ -2,7 +2,10 @@
 
 import html
 import html.parser
+import os
 import re
+import subprocess
+import sys
 from urllib.parse import unquote
 
 import pytest
@@ -178,13 +181,18 @@ def test_the_same_run_gives_the_same_bytes(bundle, home):
 
 
 def test_the_first_records_alone(home, tmp_path):
-    written = write_bundle(home / "runs/a", tmp_path / "b", max_records=3)
+    steps = []
+    written = write_bundle(
+        home / "runs/a", tmp_path / "b", 3, lambda done, total: steps.append((done, total))
+    )
     assert written.records["judge"] == (3, len(LABELS) + 1 + MANY)
     assert written.records["revise"] == (1, 1)
     page = (tmp_path / "b/judge/all-1.html").read_text()
     assert page.count("<li>") == 3
     assert f"the first 3 of {len(LABELS) + 1 + MANY} records of judge" in page
     check_links(tmp_path / "b")
+    assert steps == sorted(steps)
+    assert steps[-1][0] == steps[-1][1] == max(total for _, total in steps)
 
 
 # -- the folder ------------------------------------------------------------------------------------
@@ -237,6 +245,17 @@ def test_an_index_that_cannot_be_made_is_one_line(run, tmp_path):
     with pytest.raises(LimitReached, match=rf"^{run}: its records cannot be read or indexed: "):
         write_bundle(run, tmp_path / "b")
     assert names(tmp_path) == ["a"]
+
+
+def test_an_index_elsewhere_than_in_the_run_is_removed(run, tmp_path):
+    for name in ("elsewhere", "temporary"):
+        (tmp_path / name).mkdir()
+    (run / ".studio").symlink_to(tmp_path / "elsewhere")
+    command = [sys.executable, "-m", "cai", "report", str(run), "--bundle", str(tmp_path / "b")]
+    surroundings = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    subprocess.run(command, env=surroundings, check=True, capture_output=True)
+    assert (tmp_path / "b/index.html").is_file()
+    assert not list(tmp_path.glob("*/cai-studio-*"))
 
 
 def test_the_command(run, tmp_path, capsys):
