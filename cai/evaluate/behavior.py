@@ -20,7 +20,7 @@ from cai.evaluate.intervals import (
 )
 from cai.evaluate.policies import RESPONDED
 from cai.keys import digest
-from cai.records import Comparison, Preference, Revision, Sample
+from cai.records import Preference, Revision, Sample
 
 UNUSABLE, WORDS = "unusable", "words"
 """The metrics that need no gold function: share of answers that cannot be used, and length."""
@@ -170,8 +170,8 @@ def compare_revisions(one: Iterable[Revision], other: Iterable[Revision]) -> Ove
     before, after = (
         {
             digest([r.sample.prompt.id, r.sample.response]): (
-                digest([r.final]),
-                conversation(r.sample.prompt),
+                digest(r.final),
+                digest(conversation(r.sample.prompt)),
             )
             for r in revisions
         }
@@ -191,20 +191,41 @@ def compare_labels(one: Iterable[Preference], other: Iterable[Preference]) -> Ov
     """
     before, after = _verdicts(one), _verdicts(other)
     pairs = []
-    for name, (comparison, p) in after.items():
-        swapped = comparison.swap().id
-        known = before[name][1] if name in before else None
-        if known is None and swapped in before:
-            known = 1 - before[swapped][1]
-        if known is not None:
-            flips = float((known - 0.5) * (p - 0.5) < 0)
-            pairs.append((flips, conversation(comparison.prompt)))
+    for name, verdict in after.items():
+        if name in before:
+            known = before[name].p_first
+        elif verdict.swapped in before:
+            known = 1 - before[verdict.swapped].p_first
+        else:
+            continue
+        flips = float((known - 0.5) * (verdict.p_first - 0.5) < 0)
+        pairs.append((flips, verdict.cluster))
     return Overlap("labels", len(before), len(after), _share(pairs))
 
 
-def _verdicts(labels: Iterable[Preference]) -> dict[str, tuple[Comparison, float]]:
-    """The comparisons that have a label, each once."""
-    return {p.comparison.id: (p.comparison, p.p_first) for p in labels if p.p_first is not None}
+class _Verdict(NamedTuple):
+    """What is kept of a label: digests, not texts, for there may be many.
+
+    Attributes:
+        swapped: Id of the comparison with its answers in the other order.
+        p_first: The label.
+        cluster: Its conversation.
+    """
+
+    swapped: str
+    p_first: float
+    cluster: str
+
+
+def _verdicts(labels: Iterable[Preference]) -> dict[str, _Verdict]:
+    """The comparisons that have a label, each once, by their ids."""
+    found = {}
+    for label in labels:
+        pair = label.comparison
+        if label.p_first is not None:
+            cluster = digest(conversation(pair.prompt))
+            found[pair.id] = _Verdict(pair.swap().id, label.p_first, cluster)
+    return found
 
 
 def _share(pairs: Sequence[tuple[float, str]]) -> Estimate | None:
