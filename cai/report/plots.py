@@ -266,7 +266,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _say(part: Artist, text: str) -> None:
     """Let a part of a figure say what it shows when one points at it."""
-    part.set_gid(_HOVER + " ".join(text.split()))
+    part.set_gid(_HOVER + "".join(c for c in text if c.isprintable()))
 
 
 def _svg(figure: Figure, title: str) -> Markup:
@@ -280,7 +280,9 @@ def _svg(figure: Figure, title: str) -> Markup:
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL
+    )
     text = re.sub(r' style="([^"]*)"', _as_attributes, text)
     text = re.sub(rf'<g id="{_HOVER}([^"]*)">', r'<g class="hover"><title>\1</title>', text)
     text = re.sub(r'<g id="[^"]*">', "<g>", text)

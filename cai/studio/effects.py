@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
@@ -22,6 +23,7 @@ from cai.studio.rows import MAX_LINE
 R = TypeVar("R", bound=Record)
 SHOWN = 5
 """Revisions and labels that the page of a principle shows."""
+_COUNTING = threading.Lock()
 MAX_PAGES = 40
 """Pages of labels in which those are looked for that a principle tips."""
 
@@ -82,7 +84,8 @@ def principle_rows(run: StudioRun) -> list[PrincipleRow]:
     """
     files = [run.folder / CONFIG, run.folder / CONSTITUTION_LOCK]
     files += [run.stages()[name].records for name in _names(run, "revise", "judge")]
-    return _principle_rows(run, tuple(map(stamp, files)))
+    with _COUNTING:  # of several pages that ask at once, the first counts
+        return _principle_rows(run, tuple(map(stamp, files)))
 
 
 @lru_cache(maxsize=8)

@@ -132,6 +132,10 @@ class UnderstandPages:
         asked = query.get("page", "")
         page = max(1, int(asked)) if asked.isdecimal() and len(asked) < 8 else 1
         count, lines = columns.lines(shown, filters, page)
+        last = max(1, -(-count // columns.ON_PAGE))
+        if page > last:
+            page = last
+            count, lines = columns.lines(shown, filters, page)
         return self._page(
             "answers",
             run,
@@ -142,7 +146,7 @@ class UnderstandPages:
             sets=sets,
             filters=filters,
             page=page,
-            last=max(1, -(-count // columns.ON_PAGE)),
+            last=last,
         )
 
     def compare(self, request: Request) -> Response:

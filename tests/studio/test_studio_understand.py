@@ -44,7 +44,7 @@ class Reader:
         self.client.cookies.set("cai_studio_1", TOKEN)
 
     def get(self, path, code=200, **query):
-        answer = self.client.get(path, params=query)
+        answer = self.client.get(path, params=query or None)
         assert answer.status_code == code, answer.text
         return answer.text
 
@@ -152,6 +152,32 @@ def test_two_runs_are_compared_as_the_command_does(reader, folders):
     assert "rl_cai harmful, red-team 0.0% 0% to 49% 75.0% 30% to 95% +75.0%" in page
     alone = Reader(folders[0]).words("/run/one/understand/compare")
     assert "Only one run is open" in alone
+
+
+def test_hostile_texts_are_texts(tmp_path):
+    draft = revision(0, draft=HOSTILE, final=HOSTILE + " more")
+    chosen = label(1, 0.9, judgment(0.9), first=HOSTILE, second="x")
+    by_policy = answers({"initial": 1, HOSTILE: 2})
+    for name, of_policy in by_policy.items():
+        by_policy[name] = [
+            one.model_copy(update={"response": f"{name} {HOSTILE}"}) for one in of_policy
+        ]
+    folder = make_finished_run(tmp_path / "a", by_policy, [draft], [chosen])
+    other = make_finished_run(tmp_path / "b", by_policy, reward={"human": [HOSTILE]})
+    write_log(folder / "ppo", {"update": 1, "score": 1, "kl": 2, HOSTILE: 3})
+    hostile = Reader(folder, other)
+    for path, shown in (
+        ("", True),
+        ("/principles", False),
+        (f"/principle?id={INSULT}", True),
+        ("/answers", True),
+        ("/training/ppo", True),
+        ("/compare", True),
+    ):
+        page = hostile.get(f"/run/a/understand{path}")
+        assert "<img" not in page, path
+        assert "\x1b" not in re.sub(r"<[^>]+>", "", page), path
+        assert ("&lt;img" in page) is shown, path
 
 
 def test_a_run_that_has_not_begun_has_pages_too(tmp_path):
