@@ -113,6 +113,7 @@ class UnderstandPages:
             before=steps[place - 1] if place else None,
             after=steps[place + 1] if place + 1 < len(steps) else None,
             answers=trainings.recorded_answers(run, stage, chosen),
+            is_live=run.is_working() and not asked,
         )
 
     def answers(self, request: Request) -> Response:
@@ -170,7 +171,8 @@ class UnderstandPages:
         tabs["compare"] = address(run, SECTION, "compare")
         current = values["training"].stage if "training" in values else name
         current = "principles" if name == "principle" else current
-        values |= {"run": run, "sections": tabs, "current": current}
+        stale = [f"{s.name} is {s}" for s in run.states().values() if s.is_stale]
+        values |= {"run": run, "sections": tabs, "current": current, "stale": stale}
         return self._pages.page(f"understand_{name}", **values)
 
 

@@ -1,55 +1,38 @@
 """The pages that explain a run in a real browser, by clicks and keys."""
 
-import queue
-import threading
-
 import pytest
-from browser import CHROMIUM, Browser
+from browser import CHROMIUM, opened, serve
 from finished_runs import POLICIES, answers, make_finished_run
-from studio_runs import LABELS, revision, write_log
-
-from cai.studio import server
+from studio_runs import LABELS, revision, touch_owner, write_log
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
 
+UPDATES = [{"update": n, "score": n / 4, "kl": n / 8} for n in range(1, 9)]
+
+
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The studio as the command serves it, in a thread of this process."""
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("understand")
     one = make_finished_run(folder / "one", answers(POLICIES), [revision()], LABELS)
-    write_log(one / "ppo", *({"update": n, "score": n / 4, "kl": n / 8} for n in range(1, 9)))
+    write_log(one / "ppo", *UPDATES)
     (one / "ppo/answers.jsonl").write_text(
         "".join(f'{{"update": {n}, "prompt": "P", "answer": "Answer {n}."}}\n' for n in range(1, 9))
     )
-    other = make_finished_run(folder / "other", answers(POLICIES | {"rl_cai": 3}))
-    addresses, servers = queue.Queue(), []
+    make_finished_run(folder / "other", answers(POLICIES | {"rl_cai": 3}))
+    return one
 
-    class Server(server._Server):
-        def __init__(self, config):
-            super().__init__(config)
-            servers.append(self)
 
-        def capture_signals(self):
-            return threading.Lock()  # signals belong to the main thread
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "_Server", Server)
-        thread = threading.Thread(target=server.serve, args=([one, other], 0, addresses.put))
-        thread.start()
-        yield addresses.get(timeout=60)
-        servers[0].should_exit = True
-        thread.join()
+@pytest.fixture(scope="module")
+def address(folder):
+    with serve(folder, folder.with_name("other")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser(address, tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    browser.open(address)
-    yield browser
-    errors = [str(error) for error in browser.errors]
-    browser.close()
-    assert errors == []  # neither scripts nor the content policy complained
+    with opened(address, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 def path_is(browser, path):
@@ -82,6 +65,14 @@ def test_from_the_curve_to_the_answers_of_an_update(browser, address):
     browser.wait("location.search == '?step=7' && document.body.textContent.includes('Answer 7.')")
 
 
+def test_a_training_that_goes_on_is_followed(browser, address, folder):
+    touch_owner(folder)
+    browser.open(address.partition("?")[0] + "run/one/understand/training/ppo")
+    browser.wait("document.querySelector('h2').textContent.includes('update 8')")
+    write_log(folder / "ppo", *UPDATES, {"update": 9, "score": 3, "kl": 1})
+    browser.wait("document.querySelector('h2').textContent.includes('update 9')")
+
+
 def test_principles_answers_and_runs_by_keys(browser, address):
     browser.open(address.partition("?")[0] + "run/one/understand")
     browser.press("2")
@@ -100,13 +91,7 @@ def test_principles_answers_and_runs_by_keys(browser, address):
 
 
 def test_nothing_is_wider_than_a_phone(browser, address):
-    browser(
-        "Emulation.setDeviceMetricsOverride",
-        width=390,
-        height=800,
-        deviceScaleFactor=1,
-        mobile=True,
-    )
+    browser.show(390)
     base = address.partition("?")[0] + "run/one/understand"
     paths = ("", "/principles", "/principle?id=reference/insult", "/answers", "/training/ppo")
     for path in (*paths, "/compare"):
