@@ -173,7 +173,7 @@ class LocalBackend:
         )
 
     def stop(self) -> None:
-        """Make the current :meth:`respond` end after the batch that is in flight."""
+        """Make the current :meth:`respond` end; texts that are not finished are given up."""
         self._stopped = True
 
     def release(self) -> None:
@@ -211,7 +211,10 @@ class LocalBackend:
             seeds=[row.request.seed for row in batch],
             stops=self.format.stops,
             pad_id=self.format.pad_id,
+            is_stopped=lambda: self._stopped,
         )
+        if self._stopped:  # by another thread, in the middle of the texts
+            return
         completions: list[tuple[int, Response]] = [
             (row.number, self._completion(row, generated))
             for row, generated in zip(batch, decoded, strict=True)

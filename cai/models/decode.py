@@ -65,6 +65,7 @@ def decode(
     seeds: Sequence[int],
     stops: Stops,
     pad_id: int,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> list[Decoded]:
     """Continue each prompt.
 
@@ -79,6 +80,7 @@ def decode(
         seeds: One seed per prompt.
         stops: What ends a row.
         pad_id: Token id to pad with.
+        is_stopped: Asked after each token; if so, all rows end where they are.
 
     Returns:
         One result per prompt, in order.
@@ -91,7 +93,9 @@ def decode(
     for members in _batches(prompts, traits):
         uniforms = torch.stack([_uniforms(seeds[i], max_tokens) for i in members])
         batch = [prompts[i] for i in members]
-        decoded = _decode_batch(model, traits, batch, uniforms, temperature, stops, pad_id)
+        decoded = _decode_batch(
+            model, traits, batch, uniforms, temperature, stops, pad_id, is_stopped
+        )
         results.update(zip(members, decoded, strict=True))
     return [results[i] for i in range(len(prompts))]
 
@@ -117,6 +121,7 @@ def _decode_batch(
     temperature: float,
     stops: Stops,
     pad_id: int,
+    is_stopped: Callable[[], bool],
 ) -> list[Decoded]:
     device, max_tokens = model.device, uniforms.shape[1]
     uniforms = uniforms.to(device)
@@ -139,7 +144,7 @@ def _decode_batch(
             ended_by_string[rows[spelled]] = True
             running = running & ~spelled
         num_running = int(running.sum())  # the one time that the device is waited for
-        if step == max_tokens - 1 or not num_running:
+        if step == max_tokens - 1 or not num_running or is_stopped():
             break
         if traits.selects_rows and num_running <= MAX_RUNNING * len(rows):
             kept = running.nonzero().squeeze(1)

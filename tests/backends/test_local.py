@@ -253,3 +253,20 @@ def test_a_judge_that_reasons_is_read_after_its_thought(tiny, tmp_path, monkeypa
     else:
         assert (label.p_first, label.status) == (None, "truncated")
         assert "models.reasoning_tokens" in label.reason
+
+
+def test_a_text_that_another_thread_stops_is_given_up(tiny, monkeypatch):
+    backend, decode = LocalBackend(tiny), local.decode
+    stopped = []
+
+    def stop_in_the_middle(*args, is_stopped, **options):
+        backend.stop()
+        stopped.append(is_stopped())
+        return decode(*args, is_stopped=is_stopped, **options)
+
+    monkeypatch.setattr(local, "decode", stop_in_the_middle)
+    request = GenerateRequest(conversation("Hello."), seed=1, max_tokens=500)
+    assert list(backend.respond([request])) == []
+    assert stopped == [True]
+    monkeypatch.undo()
+    assert len(list(backend.respond([request]))) == 1  # the next time it answers

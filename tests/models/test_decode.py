@@ -224,3 +224,20 @@ def test_the_head_reads_the_last_token_in_one_piece(language_model):
     run(language_model, TEXTS, range(4), 0.0)
     hook.remove()
     assert read[0] == ((len(TEXTS), 1), True)
+
+
+def test_all_rows_end_where_they_are_when_decoding_is_stopped(language_model):
+    model, tokenizer = language_model
+    whole = run(language_model, TEXTS, [1, 2, 3, 4], 1.0)
+    asked = iter([False, False, True])
+    rows = decode(
+        model,
+        [tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS],
+        max_tokens=20,
+        temperature=1.0,
+        seeds=[1, 2, 3, 4],
+        stops=Stops(frozenset()),
+        pad_id=tokenizer.pad_token_id,
+        is_stopped=lambda: next(asked),
+    )
+    assert [row.tokens for row in rows] == [tokens[:3] for tokens in whole]
