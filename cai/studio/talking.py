@@ -7,6 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from cai.backends.cached_model import CachedModel
+from cai.backends.protocol import Backend
 from cai.errors import CaiError, InputError
 from cai.feedback.sample import Draw, sample_draws
 from cai.keys import seed_for
@@ -52,6 +54,7 @@ class Talker:
         self._waiting: dict[Task, None] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._asking: tuple[Task, Backend] | None = None
 
     def ask(self, *tasks: Task) -> None:
         """Ask for something; what is being asked already is not asked twice.
@@ -90,6 +93,9 @@ class Talker:
         """
         for task in self.waiting(run, talk):
             self._finish(task, _nothing(task, STOPPED))
+            asking = self._asking
+            if asking is not None and asking[0] == task:
+                asking[1].stop()
 
     def _finish(self, task: Task, event: Event) -> None:
         """Write what came of a task, unless it was stopped before."""
@@ -109,12 +115,14 @@ class Talker:
                 self._do(task)
 
     def _do(self, task: Task) -> None:
+        event: Event
         try:
             event = self._asked(task)
         except CaiError as error:
             event = _nothing(task, str(error))
         except Exception as error:  # noqa: BLE001  (whatever a model raises is said in its place)
             event = _nothing(task, f"{type(error).__name__}: {error}")
+        self._asking = None
         try:
             self._finish(task, event)
         except CaiError:  # the file cannot be written, so the turn stays without an answer
@@ -124,26 +132,31 @@ class Talker:
         turn = talks_of(task.run).talks()[task.talk].turns[task.turn]
         with open_for_reading(task.run.folder) as run:
             if task.principle:
-                revision = self._criticize(run, turn.answers[task.speaker], task.principle)
+                revision = self._criticize(run, task, turn.answers[task.speaker])
                 return Criticized(**_place(task), principle=task.principle, revision=revision)
             known = speakers(run)
             if task.speaker not in known:
                 raise InputError(f"the run has no {task.speaker}; it has {', '.join(known)}")
-            model = self._models.open(run, known[task.speaker], STAGE)
+            model = self._open(run, task, known[task.speaker])
             draw = Draw(turn.asked.prompt, turn.attempts.get(task.speaker, 0))
             settings = run.config.evaluate
             sampling = (_SEED, settings.temperature, settings.max_tokens)
             answer = sample_draws([draw], model, *sampling)[0]
             return Answered(**_place(task), sample=answer)
 
-    def _criticize(self, run: Run, answer: Sample, principle: str) -> Revision:
+    def _open(self, run: Run, task: Task, speaker: Speaker) -> CachedModel:
+        model = self._models.open(run, speaker, STAGE)
+        self._asking = (task, model.backend)
+        return model
+
+    def _criticize(self, run: Run, task: Task, answer: Sample) -> Revision:
         """Criticize and revise an answer once, otherwise as the run does it."""
         config = run.config
         once = config.model_copy(update={"revise": config.revise.model_copy(update={"rounds": 1})})
-        weights = {**run.constitution.weights, "revise": {principle: 1.0}}
+        weights = {**run.constitution.weights, "revise": {task.principle: 1.0}}
         constitution = run.constitution.model_copy(update={"weights": weights})
         critic = Speaker(run.model(config.critic_model), "", config.models.enable_thinking)
-        return reviser(once, constitution, self._models.open(run, critic, STAGE))([answer])[0]
+        return reviser(once, constitution, self._open(run, task, critic))([answer])[0]
 
 
 def talks_of(run: StudioRun) -> TalkFile:

@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from studio_runs import make_run, prompt
 
 from cai.backends.response_cache import ResponseCache
+from cai.backends.scripted import ScriptedBackend
 from cai.config.suite_files import load_suite
 from cai.data.cases import read_cases
 from cai.data.preferences import read_preferences
@@ -157,13 +158,18 @@ def test_a_turn_becomes_a_test_that_cai_eval_runs(folder):
     assert [case.prompt.text for case in read_cases(suite.prompts)] == ["Hello."]
 
 
-def test_stop_ends_the_waiting_and_the_late_answer_is_not_kept(folder):
+def test_stop_ends_the_waiting_and_the_late_answer_is_not_kept(folder, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(ScriptedBackend, "stop", lambda model: stopped.append(model.fingerprint))
     person = Person(folder, "initial", text="Be slow.")
     person.post(action="say", text="More", code=409)
     person.address = re.search(r"/run/a/talk/\w+", person.client.get("/run/a/talk").text)[0]
     assert "is answering" in person.client.get(person.address).text
+    while not talk_models.asked:  # the model has begun
+        time.sleep(0.01)
     person.post(action="stop", turn=0)
     assert "you stopped it" in person.page
+    assert stopped == ["policy"]
     talk_models.gate.set()
     person.post(action="say", text="And now?")  # answered after the late one
     person.wait()
