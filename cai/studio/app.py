@@ -12,6 +12,7 @@ from cai.studio.label_pages import LabelPages
 from cai.studio.library import Library
 from cai.studio.pages import FAILURES, Pages
 from cai.studio.people_pages import PeoplePages
+from cai.studio.rank_pages import RankPages
 from cai.studio.rendering import STATIC
 from cai.studio.security import Guard
 from cai.studio.talk_pages import TalkPages
@@ -31,6 +32,7 @@ def build_app(library: Library, token: str, name: str) -> Guard:
     handlers = dict.fromkeys(FAILURES, pages.failed)
     sections = (
         LabelPages(pages),
+        RankPages(pages),
         PeoplePages(pages),
         TalkPages(pages),
         UnderstandPages(pages, library),

@@ -152,7 +152,7 @@ class Query:
             pairs: Ids of the comparisons.
         """
         self._fill("wanted", pairs)
-        return self._found("WHERE pair IN (SELECT pair FROM temp.wanted) ORDER BY line", [])
+        return self._found("WHERE pair IN (SELECT id FROM temp.wanted) ORDER BY line", [])
 
     def with_lines(self, lines: Collection[int]) -> dict[int, Found]:
         """The records on some lines of their file, by the number of the line."""
@@ -189,14 +189,39 @@ class Query:
         """
         self._fill("left_out", without)
         condition, values = filters.where()
-        condition += " AND pair NOT IN (SELECT pair FROM temp.left_out)"
+        condition += " AND pair NOT IN (SELECT id FROM temp.left_out)"
         order = f"ORDER BY (line * {_MIX}) % {1 << 32} LIMIT {count}"
         return self._found(f"WHERE {condition} {order}", values)
 
-    def _fill(self, table: str, pairs: Collection[str]) -> None:
+    def with_prompt(self, prompt: str) -> list[Found]:
+        """The records with a prompt.
+
+        Args:
+            prompt: Id of the prompt.
+        """
+        return self._found("WHERE prompt_id = ? ORDER BY line LIMIT 1000", [prompt])
+
+    def prompts(self, filters: Filters, without: Collection[str], count: int) -> list[str]:
+        """Some of the prompts that several wanted records have, in an order that is none.
+
+        Args:
+            filters: Which records are wanted.
+            without: Prompts that are left out.
+            count: How many prompts.
+        """
+        self._fill("left_out", without)
+        condition, values = filters.where()
+        sql = (
+            f"SELECT prompt_id FROM records WHERE {condition} AND prompt_id NOT IN "  # noqa: S608
+            "(SELECT id FROM temp.left_out) GROUP BY prompt_id HAVING count(*) > 1 "
+            f"ORDER BY (min(line) * {_MIX}) % {1 << 32} LIMIT {count}"
+        )
+        return [str(row[0]) for row in self._db.execute(sql, values)]
+
+    def _fill(self, table: str, ids: Collection[str]) -> None:
         self._db.execute(f"DROP TABLE IF EXISTS temp.{table}")
-        self._db.execute(f"CREATE TEMP TABLE {table} (pair PRIMARY KEY)")
-        rows = [(pair,) for pair in pairs]
+        self._db.execute(f"CREATE TEMP TABLE {table} (id PRIMARY KEY)")
+        rows = [(name,) for name in ids]
         self._db.executemany(f"INSERT OR IGNORE INTO temp.{table} VALUES (?)", rows)  # noqa: S608
 
     def neighbours(self, filters: Filters, line: int) -> tuple[Found | None, Found | None]:
