@@ -1,16 +1,13 @@
 """The studio in a real browser, by keys alone. Without Chromium these tests are skipped, visibly."""
 
 import json
-import queue
-import threading
 
 import pytest
-from browser import CHROMIUM, Browser
+from browser import CHROMIUM, opened, serve
 from studio_runs import append, label, make_run, touch_owner
 
 from cai.data.preferences import read_preferences
 from cai.files import write_records
-from cai.studio import server
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
@@ -22,35 +19,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    """The studio as the command serves it, in a thread of this process."""
-    addresses, servers = queue.Queue(), []
-
-    class Server(server._Server):
-        def __init__(self, config):
-            super().__init__(config)
-            servers.append(self)
-
-        def capture_signals(self):
-            return threading.Lock()  # signals belong to the main thread
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "_Server", Server)
-        thread = threading.Thread(target=server.serve, args=([folder], 0, addresses.put))
-        thread.start()
-        yield addresses.get(timeout=60)
-        servers[0].should_exit = True
-        thread.join()
+    with serve(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser(address, tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    browser.open(address)
-    yield browser
-    # a page can come too early for the index of new records, and waits for it
-    errors = [text for text in map(str, browser.errors) if "a status of 503" not in text]
-    browser.close()
-    assert errors == []  # neither scripts nor the content policy complained
+    with opened(address, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 def path_is(browser, path):
@@ -89,7 +65,9 @@ def test_search_as_one_types(browser, address):
     # the address changes before the list does
     browser.wait("!document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling')")
     assert "1 record" in browser.ask("document.querySelector('[role=status]').textContent")
-    browser.press("Escape", "j", "Enter")
+    browser.press("Escape")
+    assert browser.ask("document.querySelector('#q').value") == "maybe"
+    browser.press("j", "Enter")
     path_is(browser, "/run/a/judge/record")
     assert "no verdict in" in browser.ask("document.body.textContent")
 
@@ -141,13 +119,7 @@ def test_thirty_pairs_are_labeled_by_keys_alone(browser, address, folder):
 
 
 def test_nothing_is_wider_than_a_phone(browser, address):
-    browser(
-        "Emulation.setDeviceMetricsOverride",
-        width=390,
-        height=800,
-        deviceScaleFactor=1,
-        mobile=True,
-    )
+    browser.show(390)
     base = address.partition("?")[0]
     for path in (
         "run/a/",

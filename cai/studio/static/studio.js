@@ -47,7 +47,10 @@ document.addEventListener("keydown", (event) => {
       event.preventDefault();
       inField.form.requestSubmit();
     }
-    if (event.key === "Escape" || (event.key === "Enter" && inField.id === "note")) inField.blur();
+    if (event.key === "Escape" || (event.key === "Enter" && inField.id === "note")) {
+      event.preventDefault(); // Escape would also empty a search
+      inField.blur();
+    }
     return;
   }
   const button = /^\w$/.test(event.key) && one(`[data-key="${event.key}"]`);
