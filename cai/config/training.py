@@ -95,6 +95,9 @@ class SFT(Section):
     control: bool = True
     """Also train a control policy on those answers alone, to show what fine-tuning by itself
     does."""
+    human: tuple[str, ...] = ()
+    """Files of answers by people to imitate together with the revisions, relative to the run file;
+    ``cai sft`` has ``data.demonstrations`` instead."""
 
 
 class RewardEnsemble(Section):

@@ -203,10 +203,10 @@ def _run_data(
         yield NamedThing(("prompts", *file.setting), file.name, _reader(_prompts, base))
     readers = [planned.stage for planned in stages if planned.stage.name != "prompts"]
     files = {name for stage in readers for name in stage.files(config)}
-    for key in ("human", "test_sets"):
-        for i, name in enumerate(getattr(config.reward, key)):
+    for section, key, read in HUMAN_FILES:
+        for i, name in enumerate(getattr(getattr(config, section), key)):
             if name in files:
-                yield NamedThing(("reward", key, i), name, _reader(read_preferences, base))
+                yield NamedThing((section, key, i), name, _reader(read, base))
 
 
 def _run_models(
@@ -317,6 +317,11 @@ def _prompts(path: Path) -> object:
     return read_prompts(path, "")
 
 
+HUMAN_FILES: tuple[tuple[str, str, Callable[[Path], object]], ...] = (
+    ("sft", "human", read_demonstrations),
+    ("reward", "human", read_preferences),
+    ("reward", "test_sets", read_preferences),
+)
 DATA_READERS: dict[str, Callable[[Path], object]] = {
     "demonstrations": read_demonstrations,
     "preferences": read_preferences,

@@ -87,6 +87,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("sft", "revise.rows", "training", "models.chat_format"),
         models=("initial",),
         is_wanted=trains,
+        files=lambda config: config.sft.human,
     ),
     Stage(
         name="control",
@@ -165,6 +166,7 @@ STAGES: tuple[Stage, ...] = (
         models=("judge", "constraint"),
         iterated=True,
         is_wanted=lambda config: trains(config) and "ppo" in config.algorithms,
+        files=lambda config: config.sft.human if config.ppo.ptx_coef else (),
         reads=_what_ppo_reads,
         requests=training.ppo_requests,
         asks_again=False,

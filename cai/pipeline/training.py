@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from cai.backends.cached_model import CachedModel
+from cai.data.demonstrations import read_demonstrations
 from cai.errors import RunFailed
 from cai.feedback.panel import combine_columns
 from cai.feedback.rate import rate
@@ -52,7 +53,9 @@ def sft_stage(context: StageContext) -> Metrics:
     rows = _sft_rows(context)
     if not rows:
         raise RunFailed(f"there is nothing to fine-tune on: {_why_no_rows(context)}")
-    return job_of(context).train_sft(rows, context.run.model(context.config.models.initial))
+    metrics = job_of(context).train_sft(rows, context.run.model(context.config.models.initial))
+    left_out = human_demonstrations(context)[1]
+    return {**metrics, **({"skipped_human_rows": left_out} if left_out else {})}
 
 
 def control_stage(context: StageContext) -> Metrics:
@@ -155,7 +158,19 @@ def job_of(context: StageContext) -> TrainingJob:
 
 def _sft_rows(context: StageContext) -> Rows:
     rows = training_rows(context.read("revise", Revision), context.config.revise.rows)
+    rows += human_demonstrations(context)[0]
     return rows + _helpful_rows(context) if context.config.sft.helpful else rows
+
+
+def human_demonstrations(context: StageContext) -> tuple[Rows, dict[str, int]]:
+    """The answers of ``sft.human``, and how many rows were left out, by file and reason.
+
+    Args:
+        context: The stage.
+    """
+    files = {name: read_demonstrations(context.run.path(name)) for name in context.config.sft.human}
+    counts = {f"{n}: {why}": c for n, file in files.items() for why, c in file.counts.items()}
+    return [row for file in files.values() for row in file.rows], counts
 
 
 def _helpful_rows(context: StageContext) -> Rows:

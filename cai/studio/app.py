@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from cai.studio.edit_pages import EditPages
 from cai.studio.label_pages import LabelPages
 from cai.studio.library import Library
 from cai.studio.pages import FAILURES, Pages
@@ -33,6 +34,7 @@ def build_app(library: Library, token: str, name: str) -> Guard:
     sections = (
         LabelPages(pages),
         RankPages(pages),
+        EditPages(pages),
         PeoplePages(pages),
         TalkPages(pages),
         UnderstandPages(pages, library),

@@ -107,7 +107,7 @@ class Pages:
         """One record with everything that is known of it."""
         run, stage = self.run(request), self.stage(request)
         filters = filters_of(request.query_params)
-        row, record, same = self._record(request)
+        row, record, same = self.record_of(request)
         with run.query(stage) as (_, query):
             before, after = query.neighbours(filters, row["line"])
         return self.page(
@@ -124,14 +124,14 @@ class Pages:
 
     def record_json(self, request: Request) -> Response:
         """One record as JSON."""
-        _, record, _ = self._record(request)
+        _, record, _ = self.record_of(request)
         values = record.model_dump(mode="json")
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         return Response(text, media_type="application/json")
 
     def text(self, request: Request) -> Response:
         """One text of a record, whole."""
-        _, record, _ = self._record(request)
+        _, record, _ = self.record_of(request)
         text = text_of(record, request.query_params.get("part", ""))
         if text is None:
             raise HTTPException(404, "the record has no such text")
@@ -194,8 +194,12 @@ class Pages:
             raise HTTPException(404, "the run has no records of such a stage")
         return stage
 
-    def _record(self, request: Request) -> tuple[Found, Record, list[Found]]:
-        """The record that an address names, and all records with its id."""
+    def record_of(self, request: Request) -> tuple[Found, Record, list[Found]]:
+        """The record that an address names, and all records with its id.
+
+        Raises:
+            HTTPException: If there is none.
+        """
         query, stage = request.query_params, self.stage(request)
         with self.run(request).query(stage) as (index, db):
             same = db.with_id(query.get("id", ""))
