@@ -9,9 +9,11 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
+from cai.cli.annotation import export_tasks
 from cai.cli.export_model import export_model, push
 from cai.cli.folders import RunFolder, run_folder
 from cai.constitution.paper import paper_files
+from cai.data.annotation_tasks import Tool
 from cai.data.export import (
     MADE_WITH,
     Shape,
@@ -51,8 +53,8 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="trl, transcripts (HH-RLHF) or parquet; paper: the prompt files of the paper, "
-            "of a constitution in place of RUN.",
+            help="trl, transcripts (HH-RLHF), parquet; label-studio, argilla: pairs as tasks for "
+            "people; paper: the prompt files of the paper, of a constitution in place of RUN.",
         ),
     ] = "trl",
     min_margin: Annotated[
@@ -87,13 +89,16 @@ def export(
     if form == PAPER:
         _export_paper_files(folder, to)
         return
-    shapes = (*get_args(Shape), PAPER)
+    shapes = (*get_args(Shape), *get_args(Tool), PAPER)
     if form not in shapes:
         text = f"must be {', '.join(shapes)}, not {form!r}{did_you_mean(form, shapes)}"
         raise InputError([Problem("--format", text)])
     folder = run_folder(folder)
-    out = to or folder / (f"export-{model}" if model else "export")
-    if model:
+    is_tasks = form in get_args(Tool)
+    out = to or folder / (form if is_tasks else f"export-{model}" if model else "export")
+    if is_tasks:
+        export_tasks(folder, out, cast("Tool", form))
+    elif model:
         export_model(folder, model, out, judge_report)
     else:
         export_run(folder, out, cast("Shape", form), min_margin, force=force)

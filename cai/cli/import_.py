@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cai.cli.annotation import import_labels
+from cai.cli.folders import run_folder
 from cai.constitution.few_shot import FewShotExample, read_few_shot_examples
-from cai.constitution.importing import read_principles, with_examples, write_principles
+from cai.constitution.importing import (
+    ImportedPrinciple,
+    read_principles,
+    with_examples,
+    write_principles,
+)
 from cai.constitution.paper_examples import read_comparisons
 from cai.constitution.schema import Example
 from cai.errors import InputError, Problem
@@ -34,14 +42,23 @@ def import_(
             "can be given twice."
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="FILE has labels of the tasks of this run, not principles."
+        ),
+    ] = None,
 ) -> None:
     """Import principles from another tool's file.
 
     Reads the files of the paper and of llm-swarm, and tables with a column per text. The texts are
-    kept byte for byte.
+    kept byte for byte. With --labels, reads what people chose in Label Studio or Argilla.
 
     Example: cai import constitution_anthropic.json --theme anthropic
     """
+    if labels:
+        import_labels(file, run_folder(labels))
+        return
     principles = read_principles(file)
     examples: list[FewShotExample] = []
     comparisons: list[Example] = []
@@ -54,17 +71,21 @@ def import_(
         comparisons += pairs
     principles = with_examples(principles, comparisons)
     constitution = write_principles(principles, theme, to, f"From {file.name}", examples)
-    counts = {
-        use: sum(use in principle.texts for principle in principles)
-        for use in ("critique", "revise", "compare")
-    }
-    print(
-        f"{len(principles)} principles: {counts['critique']} critiques, "
-        f"{counts['revise']} revisions, {counts['compare']} comparisons"
-    )
+    print(_summary(principles))
     if examples:
         print(f"{len(examples)} few-shot examples of critique and revision")
     if comparisons:
         print(f"{len(comparisons)} examples of comparisons, shared among the principles")
     print(f"wrote {constitution} and {to / 'principles' / theme}")
     print(f"next: cai check {constitution}")
+
+
+def _summary(principles: Sequence[ImportedPrinciple]) -> str:
+    counts = {
+        use: sum(use in principle.texts for principle in principles)
+        for use in ("critique", "revise", "compare")
+    }
+    return (
+        f"{len(principles)} principles: {counts['critique']} critiques, "
+        f"{counts['revise']} revisions, {counts['compare']} comparisons"
+    )
