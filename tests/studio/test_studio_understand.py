@@ -180,6 +180,14 @@ def test_hostile_texts_are_texts(tmp_path):
         assert ("&lt;img" in page) is shown, path
 
 
+def test_what_is_out_of_date_is_said(tmp_path):
+    folder = make_finished_run(tmp_path / "a", answers(POLICIES))
+    assert "out of date" not in Reader(folder).get("/run/a/understand/answers")
+    with (folder / "config.yaml").open("a") as file:
+        file.write("evaluate: {max_tokens: 7}\n")
+    assert "evaluate is out of date" in Reader(folder).get("/run/a/understand/answers")
+
+
 def test_a_run_that_has_not_begun_has_pages_too(tmp_path):
     folder = make_finished_run(tmp_path / "new", {})
     for stage in ("evaluate", "revise", "judge", "ppo"):
