@@ -273,17 +273,17 @@ class Onset(Section):
     """Share of an update's answers that repeat others."""
     length: Positive | None = None
     """Change of the mean length, in standard deviations of the first updates' means."""
-    score_length: Fraction | None = 0.7
+    score_length: Fraction | None = None
     """Correlation of score and length over the answers of an update, of either sign."""
     score_range: Positive | None = 3.0
     """Mean score, in standard deviations of the answers that the reward model was trained on (of
     the starting policy's answers if it is not normalized)."""
-    score_spread: Positive | None = 8.0
+    score_spread: Positive | None = None
     """Rise of the disagreement of an ensemble, in standard deviations of the first updates."""
-    second_score: Positive | None = 3.0
+    second_score: Positive | None = None
     """Fall of the score of ``monitor.second_reward``, in standard deviations of the first
     updates."""
-    second_disagreement: Positive | None = 1.25
+    second_disagreement: Positive | None = None
     """One minus the correlation of score and second score over the answers of an update."""
     format_raise: Positive | None = 0.5
     """Gain of the best perturbation, in standard deviations of the scores of an update; needs
