@@ -3,24 +3,30 @@
 import pytest
 import talk_models
 from browser import CHROMIUM, opened, serve
-from studio_runs import make_run
+from studio_runs import make_run, prompt, sample
 from test_studio_talk import MODELS
 
 from cai.data.preferences import read_preferences
 from cai.data.prompts import read_prompts
+from cai.studio.talks import Answered, Asked, TalkFile
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("talk") / "a", models=MODELS)
+    """A run with a conversation."""
+    folder = make_run(tmp_path_factory.mktemp("talk") / "a", models=MODELS)
+    file = TalkFile(folder / "talks.jsonl")
+    file.add(Asked(talk="1", turn=0, prompt=prompt(), speakers=("initial", "judge"), rater="ann"))
+    for name in ("initial", "judge"):
+        file.add(Answered(talk="1", turn=0, speaker=name, sample=sample(f"Said by {name}.")))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def browser(folder, tmp_path_factory):
     with serve(folder) as address, opened(address, tmp_path_factory.mktemp("profile")) as browser:
-        browser.open(address.partition("?")[0] + "run/a/talk")
         yield browser
 
 
@@ -36,7 +42,12 @@ def say(browser, text):
     browser.press(*text, "Enter")
 
 
+def go_to(browser, path):
+    browser.open(browser.ask("location.origin") + path)
+
+
 def test_a_conversation_by_keys_alone(browser, folder):
+    go_to(browser, "/run/a/talk")
     for field, typed in {"first": "i", "second": "j", "rater": "ann"}.items():
         browser.ask(f"document.querySelector('#{field}').focus()")
         browser.press(*typed)  # initial, and the judge beside it
@@ -66,6 +77,7 @@ def test_a_conversation_by_keys_alone(browser, folder):
 
 
 def test_stop_while_one_waits_and_reload(browser):
+    go_to(browser, "/run/a/talk/1")
     talk_models.gate.clear()
     say(browser, "Be slow.")
     shows(browser, "is answering")
@@ -74,13 +86,13 @@ def test_stop_while_one_waits_and_reload(browser):
     talk_models.gate.set()
     browser("Page.reload")
     shows(browser, "you stopped it")
-    shows(browser, "Gladly 1: Hello.")
+    shows(browser, "Said by judge.")
     assert browser.ask("document.querySelector('[hx-trigger]') == null")
 
 
-@pytest.mark.parametrize("path", ["", "/critique?turn=0&speaker=initial"])
-def test_nothing_is_wider_than_a_phone(browser, path):
+def test_nothing_is_wider_than_a_phone(browser):
     browser.show(390)
-    browser.open(browser.ask("location.href.replace(/[?#].*|.critique.*/, '')") + path)
-    assert browser.ask("document.querySelector('h1').textContent") != "That did not work"
-    assert browser.ask("document.documentElement.scrollWidth") <= 390
+    for path in ("", "/1?kept=test&principle=x", "/1/critique?turn=0&speaker=initial"):
+        go_to(browser, f"/run/a/talk{path}")
+        assert browser.ask("document.querySelector('h1').textContent") != "That did not work"
+        assert browser.ask("document.documentElement.scrollWidth") <= 390, path
