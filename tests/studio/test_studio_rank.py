@@ -27,7 +27,7 @@ def answers_to(name, *pairs):
 
 
 LABELS = [
-    *answers_to("One?", (1, 0), (2, 3)),  # of six pairs two are in the run, one of them reversed
+    *answers_to("One?", (0, 1), (2, 3), (2, 0)),  # three of six pairs, the last one reversed
     *answers_to("Two?", (0, 1), (1, 2)),
     *answers_to("Pair?", (0, 1)),
 ]
@@ -91,12 +91,12 @@ def test_pairs_that_the_judge_labeled_keep_their_order(folder):
     rater = Ranker(folder)
     rank_all(rater)
     pairs = {row["pair"] for row in rows(folder)}
-    assert {one.comparison.id for one in LABELS[:4]} <= pairs
+    assert {one.comparison.id for one in LABELS[:5]} <= pairs
     people = read_preferences(folder / "human_labels.jsonl").preferences
-    expected = agreement(matched(LABELS[:4], people))
-    assert expected["n"] == 4
+    expected = agreement(matched(LABELS[:5], people))
+    assert expected["n"] == 5
     page = rater.client.get("/run/a/people").text
-    assert f"<td>{expected['accuracy']['value']:.0%} of 4</td>" in page
+    assert f"<td>{expected['accuracy']['value']:.0%} of 5</td>" in page
 
 
 def test_the_rest_can_be_equally_good(folder):
