@@ -18,13 +18,23 @@ from cai.constitution.load import (
     nearby,
     templates_folder,
 )
-from cai.constitution.schema import MAX_CHARACTERS, SLOT_PATTERN, SLOTS, TEXTS, Principle, Use
-from cai.documents import load
+from cai.constitution.schema import (
+    MAX_CHARACTERS,
+    SLOT_PATTERN,
+    SLOTS,
+    TEXTS,
+    Constitution,
+    Principle,
+    Use,
+)
+from cai.documents import Loc, load
 from cai.errors import InputError, Problem, did_you_mean, in_order
 from cai.templates.read import template_files
 
 NEAR_DUPLICATE = 0.9
 """Similarity from which two texts count as the same principle written twice."""
+MIN_WORDS = 3
+"""Words up to which a text is too short to be compared."""
 NEEDED_TEXTS: dict[Use, tuple[str, ...]] = {"revise": ("critique", "revise"), "judge": ("compare",)}
 """The texts that a principle needs for each use."""
 
@@ -115,22 +125,48 @@ def _check_prose(path: Path) -> Checked:
     return Checked(problems, [path], read.notes)
 
 
+def check_edited(principle: Principle, constitution: Constitution) -> list[Problem]:
+    """Check one principle that is being edited, as :func:`lint` checks its file.
+
+    Args:
+        principle: The principle with its new texts.
+        constitution: The constitution that it belongs to.
+
+    Returns:
+        The problems; each is at the name of a text.
+    """
+    found = list(_principle_problems(principle))
+    for use, needed in NEEDED_TEXTS.items():
+        missing = [text for text in needed if not getattr(principle, text)]
+        if constitution.weights[use].get(principle.id) and missing:
+            found.append(((missing[0],), f"is used to {use}, which needs this text"))
+    others = [p for p in constitution.principles.values() if p.id != principle.id]
+    for name in TEXTS if principle.rule is None else ():
+        words = _words(getattr(principle, name) or "")
+        alike = [o for o in others if _similar(words, _words(getattr(o, name) or ""))]
+        if len(words) > MIN_WORDS:
+            found += [((name,), f"is almost the same as {name} of {o.id}") for o in alike]
+    return [Problem(str(loc[0]) if loc else "", text) for loc, text in found]
+
+
 def _check_principle(path: Path, principle: Principle) -> Iterator[Problem]:
     document = load(path)
+    for loc, text in _principle_problems(principle):
+        yield Problem(document.where(loc), text)
+
+
+def _principle_problems(principle: Principle) -> Iterator[tuple[Loc, str]]:
     if not any(getattr(principle, name) for name in TEXTS):
-        text = "has no text for a model; add critique and revise, or compare, or all three"
-        yield Problem(document.where(), text)
+        yield (), "has no text for a model; add critique and revise, or compare, or all three"
     if bool(principle.critique) != bool(principle.revise):
         present, missing = ("critique", "revise") if principle.critique else ("revise", "critique")
-        text = f"has a {present} text but no {missing} text; revising needs both"
-        yield Problem(document.where((present,)), text)
-    for name in TEXTS:
+        yield (present,), f"has a {present} text but no {missing} text; revising needs both"
+    for name in TEXTS if principle.rule is None else ():
         for message in _check_text(name, getattr(principle, name) or ""):
-            yield Problem(document.where((name,)), message)
+            yield (name,), message
     for i, example in enumerate(principle.examples):
         if example.better == example.worse:
-            text = "the better and the worse answer are the same"
-            yield Problem(document.where(("examples", i)), text)
+            yield ("examples", i), "the better and the worse answer are the same"
 
 
 def _check_text(name: str, text: str) -> Iterator[str]:
@@ -149,7 +185,7 @@ def _near_duplicates(loaded: dict[Path, Principle]) -> Iterator[Problem]:
     """
     for name in TEXTS:
         texts = [(path, _words(getattr(p, name) or "")) for path, p in loaded.items()]
-        long_enough = [(path, words) for path, words in texts if len(words) > 3]
+        long_enough = [(path, words) for path, words in texts if len(words) > MIN_WORDS]
         for (path, words), (other_path, other_words) in combinations(long_enough, 2):
             if _similar(words, other_words):
                 text = f"{name} is almost the same as {name} of {path}"

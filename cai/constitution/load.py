@@ -61,7 +61,7 @@ def load_markdown(path: Path) -> Prose:
     Raises:
         InputError: with all problems of the file and of the project's templates.
     """
-    return read_prose(path, _project_templates(path))
+    return read_prose(path, project_templates(path))
 
 
 def templates_folder(constitution: Path) -> Path:
@@ -75,8 +75,15 @@ def templates_folder(constitution: Path) -> Path:
     return nearby(_project_root(constitution) / "templates")
 
 
-def _project_templates(constitution: Path) -> dict[str, str]:
-    """Read the templates of a constitution's project; none for a constitution without a project."""
+def project_templates(constitution: Path) -> dict[str, str]:
+    """Read the templates of a constitution's project; none for a constitution without a project.
+
+    Args:
+        constitution: The file of the constitution.
+
+    Raises:
+        InputError: with all problems of the templates.
+    """
     has_principles = (_project_root(constitution) / "principles").is_dir()
     if not has_principles and constitution.absolute().parent.name != "constitution":
         return {}
@@ -234,7 +241,7 @@ class Loader:
 
     def _read_templates(self) -> dict[str, str]:
         try:
-            return _project_templates(self.path)
+            return project_templates(self.path)
         except InputError as error:
             self.problems += error.problems
             return {}

@@ -46,10 +46,12 @@ class Prose(NamedTuple):
     Attributes:
         constitution: The constitution.
         notes: What models will not read.
+        lines: The line of each principle's heading, by id.
     """
 
     constitution: Constitution
     notes: list[Problem]
+    lines: Mapping[str, int]
 
 
 @dataclass
@@ -80,7 +82,21 @@ def read_prose(path: Path, overrides: Mapping[str, str] | None = None) -> Prose:
         InputError: for a file without sections, an empty section, two sections with one id, an
             invalid weight, front matter or example.
     """
-    markdown = parse(str(path), read_text(path))
+    return parse_prose(path, read_text(path), overrides)
+
+
+def parse_prose(path: Path, text: str, overrides: Mapping[str, str] | None = None) -> Prose:
+    """Read the text of a Markdown constitution, as :func:`read_prose` reads a file.
+
+    Args:
+        path: The file that the text is from.
+        text: The text.
+        overrides: The source of each template that the project replaces, by its name.
+
+    Raises:
+        InputError: as :func:`read_prose` does.
+    """
+    markdown = parse(str(path), text)
     return _Reader(path, markdown, Templates("default", overrides or {})).read()
 
 
@@ -115,7 +131,8 @@ class _Reader:
             weights=weights,
             templates=self.templates.overrides,
         )
-        return Prose(constitution, self._notes())
+        lines = {rule.id: rule.section.line for rule in self.rules if rule.id in self.principles}
+        return Prose(constitution, self._notes(), lines)
 
     def _selected(self, use: Use) -> dict[str, float]:
         """Return the weights for one use; the front matter wins over the headings."""
