@@ -18,6 +18,7 @@ from cai.studio.rendering import STATIC
 from cai.studio.security import Guard
 from cai.studio.talk_pages import TalkPages
 from cai.studio.understand_pages import UnderstandPages
+from cai.studio.write_pages import WritePages
 
 
 def build_app(library: Library, token: str, name: str) -> Guard:
@@ -38,6 +39,7 @@ def build_app(library: Library, token: str, name: str) -> Guard:
         PeoplePages(pages),
         TalkPages(pages),
         UnderstandPages(pages, library),
+        WritePages(pages),
         pages,
     )
     routes = [route for section in sections for route in section.routes()]
