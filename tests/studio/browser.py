@@ -16,7 +16,7 @@ from cai.studio import server
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-KEY_CODES = {"Enter": 13, "Escape": 27}
+KEY_CODES = {"Backspace": 8, "Enter": 13, "Escape": 27}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,74 @@
+"""Write in a real browser: type, see problems and new answers, save, undo. Skipped without one."""
+
+import pytest
+from browser import CHROMIUM, opened, serve
+from write_project import INSULT, make_project
+
+from cai.studio.trial import Bench
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+LOADED = "document.readyState == 'complete'"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("write") / "p"
+    make_project(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(project, tmp_path_factory):
+    profile = tmp_path_factory.mktemp("profile")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serve(project / "runs/a") as address,
+        opened(address, profile) as browser,
+    ):
+        patch.setattr(Bench, "is_free", lambda _: True)  # as a model in this process is
+        browser.wait("location.pathname == '/run/a/'")
+        browser.base = address.partition("?")[0]
+        yield browser
+
+
+def focus_end(browser, selector):
+    """Put the cursor behind a text, as the End key does."""
+    browser.ask(
+        f"(() => {{ const field = document.querySelector({selector!r}); field.focus();"
+        " field.setSelectionRange(field.value.length, field.value.length) })()"
+    )
+
+
+def test_type_try_save_and_undo(browser, project):
+    path = project / "principles/reference/insult.yaml"
+    browser.ask("document.querySelector('.sections a[href$=write]').click()")
+    browser.wait(f"location.pathname == '/run/a/write' && {LOADED}")
+    browser.ask("document.querySelector('a[href*=insult]').click()")
+    browser.wait(f"location.pathname == '/run/a/write/principle' && {LOADED}")
+    browser.ask("document.querySelector('[hx-post$=try]').click()")
+    browser.wait("document.querySelectorAll('#examples .answer').length == 5")
+    focus_end(browser, "#t-critique")
+    browser.press(*" Or {{ no }}?")
+    browser.wait("document.querySelector('.problems')?.textContent.includes('unknown slot')")
+    focus_end(browser, "#t-critique")
+    browser.press(*["Backspace"] * len(" {{ no }}?"), *" unkind?")
+    browser.wait("document.querySelector('#checked').textContent.includes('No problems found')")
+    browser.wait("document.querySelectorAll('#examples .two .answer').length == 10")
+    browser.wait("document.querySelector('#examples ins').textContent.includes('unkind')")
+    assert path.read_text() == INSULT
+    browser.ask("document.querySelector('button.main').click()")
+    browser.wait(f"location.search.includes('said=saved') && {LOADED}")
+    assert path.read_text() == INSULT.replace("rude?", "rude? Or unkind?")
+    browser.ask("document.querySelector('.notice button').click()")
+    browser.wait(f"location.search.includes('said=back') && {LOADED}")
+    assert path.read_text() == INSULT
+
+
+def test_the_editor_fits_on_a_phone(browser):
+    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser("Emulation.setDeviceMetricsOverride", **size)
+    for path in ("", "/principle?id=reference/insult"):
+        browser.open(f"{browser.base}run/a/write{path}")
+        browser.ask("document.querySelector('[hx-post$=try]')?.click()")
+        assert browser.ask("document.documentElement.scrollWidth") <= 390, path
+    browser("Emulation.clearDeviceMetricsOverride")
