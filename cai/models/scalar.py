@@ -25,8 +25,8 @@ from cai.models.chat import open_chat
 from cai.models.chat_template.format import ChatFormat
 from cai.models.load import Faults, best_device, disable_dropout, open_model, resolve
 from cai.models.names import check_available, split_label
-from cai.models.packing.layout import PackedBatch, is_close
-from cai.models.packing.padding import own_padding_id
+from cai.models.packing.layout import FAILURES, PackedBatch, example_rows, is_close
+from cai.models.packing.padding import own_padding_id, pad_right
 from cai.models.sequence_classes import is_made_here, sequence_class
 from cai.models.trials import remembered
 from cai.quiet import quiet
@@ -174,6 +174,27 @@ def reads_last_token(model: PreTrainedModel) -> bool:
     return is_close(layer(hidden.to(layer.weight.dtype)), model(input_ids=ids).logits[0])
 
 
+@remembered
+@quiet()
+@torch.no_grad()
+def scores_padded_rows(model: PreTrainedModel) -> bool:
+    """Tell whether a model that does not read the last token scores a padded row as it does alone.
+
+    Some families ignore the attention mask, or want padding on the left. Each model is tried once.
+    """
+    pad_id = model.config.get_text_config().pad_token_id
+    if pad_id is None:  # its own forward could not tell padding from text
+        return False
+    short, long = example_rows(model, 3, 9)
+    ids, mask = pad_right([short, long], pad_id, model.device)
+    try:
+        together = model(input_ids=ids, attention_mask=mask).logits
+        alone = model(input_ids=ids[:1, : len(short)]).logits
+    except FAILURES:
+        return False
+    return is_close(together[0], alone[0])
+
+
 def token_values(model: nn.Module, packed: PackedBatch) -> Tensor:
     """Compute the value of the state in which each answer token is chosen.
 
@@ -200,11 +221,13 @@ def answer_scores(model: PreTrainedModel, packed: PackedBatch) -> Tensor:
     if reads_last_token(model):
         outputs = _head_outputs(model, packed, packed.answer_ends)
     else:
-        types = torch.zeros_like(packed.ids)
-        types.view(-1)[packed.sources + 1] = 1
         inputs = {"input_ids": packed.ids, "attention_mask": packed.attention}
+        if len(packed.targets):  # some families read no types otherwise than types of 0
+            types = torch.zeros_like(packed.ids)
+            types.view(-1)[packed.sources + 1] = 1
+            inputs["token_type_ids"] = types
         with quiet():
-            outputs = model(**accepted(model, inputs | {"token_type_ids": types})).logits.float()
+            outputs = model(**accepted(model, inputs)).logits.float()
     scores: Tensor = outputs[:, getattr(config, "reward_label", 0)]
     mean, std = getattr(config, "reward_mean", 0.0), getattr(config, "reward_std", 1.0)
     return (scores - mean) / std

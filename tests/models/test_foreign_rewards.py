@@ -9,6 +9,7 @@ from transformers import (
     BertConfig,
     CohereConfig,
     DebertaV2Config,
+    FNetConfig,
     GraniteConfig,
     MambaConfig,
     ModernBertConfig,
@@ -42,6 +43,7 @@ ENCODERS = {
     "roberta": RobertaConfig,
     "deberta": DebertaV2Config,
     "modernbert": ModernBertConfig,
+    "fnet": FNetConfig,  # reads padding
 }
 WITH_TYPES = ("bert", "deberta")
 ITEMS = [
@@ -118,7 +120,7 @@ def pair_tokenizer(second_type=0):
         pair=f"[CLS] $A [SEP] $B:{second_type} [SEP]:{second_type}",
         special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
     )
-    inputs = ["input_ids", "attention_mask"] + ["token_type_ids"] * second_type
+    inputs = ["input_ids", "attention_mask"] + ["token_type_ids"] * bool(second_type)
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         model_input_names=inputs,
@@ -152,6 +154,16 @@ def test_an_encoder_scores_by_its_own_pooling(family, labels, tmp_path):
             raw = library(**encoded).logits[0, 1 if labels > 1 else 0]
         assert float(raw) == pytest.approx(float(score), abs=1e-4)
     assert scores.std() > 1e-3
+
+
+def test_other_types_of_tokens_are_refused(tmp_path):
+    tokenizer = pair_tokenizer(second_type=2)
+    AutoModelForSequenceClassification.from_config(
+        config_of(BertConfig, tokenizer, num_labels=1)
+    ).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="other types of tokens than 0 and 1"):
+        score_texts(load_scalar_model(str(tmp_path)), ITEMS)
 
 
 def test_no_head_is_trained_on_an_encoder(tmp_path):

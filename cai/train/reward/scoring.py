@@ -8,9 +8,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from cai.errors import InputError, Problem
 from cai.models.load import best_dtype, default_micro_batch_tokens, hidden_size_of
 from cai.models.packing.layout import PackedBatch, PromptGroup, pack, pack_rows, separate
-from cai.models.scalar import ScalarModel, answer_scores, reads_last_token
+from cai.models.scalar import ScalarModel, answer_scores, reads_last_token, scores_padded_rows
 from cai.records import Message, Prompt
 from cai.templates import transcript
 from cai.train.batching import ANY_LENGTH, TokenizedExample, bucket_by_length, tokenize
@@ -31,8 +32,8 @@ def score_prompt_groups(scalar: ScalarModel, prompt_groups: Sequence[PromptGroup
     max_tokens = default_micro_batch_tokens(model.device)
     if not reads_last_token(model):
         prompt_groups = separate(prompt_groups)
-        if model.config.get_text_config().pad_token_id is None:
-            max_tokens = 1  # its own forward could not tell padding from text
+        if not scores_padded_rows(model):
+            max_tokens = 1
     dtype = best_dtype(model.device, hidden_size_of(model.config))
     starts = [0, *accumulate(len(group.answers) for group in prompt_groups)]
     scores = torch.empty(starts[-1])
@@ -92,6 +93,9 @@ def tokenize_for(
         prompt: The conversation so far.
         answer: The text of the answer.
         ended: Whether the answer has ended, and was not cut off.
+
+    Raises:
+        InputError: If the tokenizer marks a pair of texts by other types than 0 and 1.
     """
     chat = scalar.chat
     reads_last = reads_last_token(scalar.model)
@@ -101,6 +105,9 @@ def tokenize_for(
         return row if reads_last else TokenizedExample(row.ids, [])
     pair = chat.tokenizer(_question(prompt.messages), answer, verbose=False)
     types = pair.get("token_type_ids", [])
+    if not set(types) <= {0, 1} or types != sorted(types):
+        message = f"its tokenizer marks two texts by other types of tokens than 0 and 1: {types}"
+        raise InputError([Problem(chat.tokenizer.name_or_path, message)])
     start = types.index(1) if 1 in types else len(pair.input_ids)
     return TokenizedExample(pair.input_ids[:start], pair.input_ids[start:])
 
