@@ -206,8 +206,9 @@ def test_a_text_ends_a_row_at_the_token_that_completes_it(tiny):
         return stop in tokenizer.decode(tokens)
 
     rows = decode(model, prompts, seeds=seeds, stops=Stops(frozenset(), has_string), **options)
-    assert rows[0] == free[0]
-    assert rows[2] == free[2]
+    for i in (0, 2):  # in a smaller batch, a library may add numbers in another order
+        assert rows[i].tokens == free[i].tokens
+        assert rows[i].logprobs == pytest.approx(free[i].logprobs, abs=1e-4)
     assert rows[1].stopped
     assert rows[1].tokens == free[1].tokens[:7]
     assert rows[1].logprobs == pytest.approx(free[1].logprobs[:7])
