@@ -23,6 +23,10 @@ from cai.errors import InputError, LimitReached, Problem
 from cai.files import StrPath
 
 
+class OtherVersionError(InputError):
+    """A response cache is of another version of cai."""
+
+
 class ResponseCache:
     """A file of responses, and the count of what was used to get them.
 
@@ -78,9 +82,9 @@ class ResponseCache:
         is_new = version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
         if version != FORMAT and not is_new:
             age = "a newer" if version > FORMAT else "an older"
-            raise self._unusable(
-                f"was written by {age} version of cai (format {version}, not {FORMAT}); "
-                "move it away to start over"
+            text = f"was written by {age} version of cai (format {version}, not {FORMAT})"
+            raise OtherVersionError(
+                [Problem(str(self.path), f"{text}; move it away to start over")]
             )
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")

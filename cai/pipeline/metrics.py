@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cai import distributed
-from cai.backends.response_cache import ResponseCache
+from cai.backends.response_cache import OtherVersionError, ResponseCache
 from cai.config import load_config
 from cai.constitution.lock import read_lock
 from cai.errors import InputError, LimitReached, Problem
@@ -133,16 +133,23 @@ def open_for_reading(folder: Path | str) -> Iterator[Run]:
     if not (folder / CONFIG).is_file():
         raise InputError([Problem(str(folder), "is not the folder of a run")])
     config, constitution = load_config(folder / CONFIG), read_lock(folder / CONSTITUTION_LOCK)
-    with _open_cache(folder) as cache:
+    with open_cache_for_reading(folder) as cache:
         yield Run(folder, config, constitution, cache, base_of(folder))
 
 
-def _open_cache(folder: Path) -> ResponseCache:
-    """The responses of a run; none if they are gone or the folder cannot be written."""
+def open_cache_for_reading(folder: Path) -> ResponseCache:
+    """Open the response cache of a run whose results are read.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        An empty cache if the file is gone, is of another version, or the folder cannot be written.
+    """
     path = folder / CACHE
     try:
         return ResponseCache(path if path.is_file() else Path(":memory:"))
-    except LimitReached:
+    except (LimitReached, OtherVersionError):
         return ResponseCache(Path(":memory:"))
 
 

@@ -18,7 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cai.backends.response_cache import ResponseCache
 from cai.config import RunConfig, load_config
 from cai.constitution.lock import read_lock
 from cai.constitution.schema import Constitution
@@ -26,7 +25,7 @@ from cai.data.preferences import read_preferences
 from cai.errors import CaiError, InputError, Problem
 from cai.evaluate.statistics import mean
 from cai.pipeline.lock import OWNER
-from cai.pipeline.metrics import open_for_reading
+from cai.pipeline.metrics import open_cache_for_reading, open_for_reading
 from cai.pipeline.run import CACHE, CONFIG, CONSTITUTION_LOCK, base_of
 from cai.pipeline.stages import plan_stages
 from cai.pipeline.states import StageState, stage_states
@@ -166,7 +165,7 @@ class StudioRun:
         path = self.folder / CACHE
         if not is_inside(path, self.folder):
             return {}
-        with ResponseCache(path) as cache:
+        with open_cache_for_reading(self.folder) as cache:
             totals = cache.totals()
         return {name: (u.requests, u.tokens_in, u.tokens_out) for name, u in totals.items()}
 

@@ -1,6 +1,8 @@
 """Runs that cannot measure something end well and say why; runs that stop keep their metrics."""
 
+import contextlib
 import shutil
+import sqlite3
 
 import pytest
 import yaml
@@ -11,6 +13,7 @@ from cai.cli.run import Options, run_pipeline
 from cai.errors import InputError, LimitReached, RunFailed
 from cai.files import read_json
 from cai.pipeline.metrics import read_metrics
+from cai.studio.library import StudioRun
 
 SMALL = {
     "sample": {"max_tokens": 30},
@@ -230,6 +233,18 @@ def test_metrics_of_a_killed_run_come_from_its_stages(project):
         report(project / "run", None)
     with pytest.raises(InputError, match="is not the folder of a run"):
         read_metrics(project)
+
+
+def test_run_with_the_cache_of_another_version_can_be_read(project):
+    path = project / "run/responses.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version=1")
+    content = path.read_bytes()
+    assert read_metrics(project / "run")["stages"]
+    assert StudioRun("r", project / "run").usage() == {}
+    with pytest.raises(InputError, match="move it away to start over"):
+        run(project)
+    assert path.read_bytes() == content
 
 
 def test_signals_of_reward_hacking_are_noted(project, capsys):
