@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.config import RunConfig
+from cai.config.base import Section
 from cai.config.servers import server_settings
 from cai.errors import InputError
 from cai.files import sha256
@@ -74,7 +75,8 @@ def diff_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
     def changes(part: str) -> Iterator[tuple[str, Any, Any]]:
         old = before.get(part, {})
-        return _differences(old if isinstance(old, dict) else {}, now[part])
+        old = old if isinstance(old, dict) else {}
+        return _differences(_with_defaults(old) if part == "settings" else old, now[part])
 
     phrases = [f"{name} {_shown(old)} -> {_shown(new)}" for name, old, new in changes("settings")]
     phrases += [f"the output of {name} changed" for name, _, _ in changes("stages")]
@@ -119,6 +121,29 @@ def _differences(
             yield from _differences(old, new, f"{prefix}{name}.")
         elif old != new:
             yield f"{prefix}{name}", old, new
+
+
+def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a manifest, with the defaults of those that cai did not have when it was written.
+
+    Such a setting changes nothing until it is set. If it does, the stage has a new version.
+    """
+    fields = RunConfig.model_fields
+    defaults = {name: fields[name].default for name in settings if name in fields}
+    return {
+        name: _filled(value, defaults.get(name)) if isinstance(value, dict) else value
+        for name, value in settings.items()
+    }
+
+
+def _filled(values: Mapping[str, Any], default: object) -> dict[str, Any]:
+    if not isinstance(default, Section):  # such as a table by names of one's own
+        return dict(values)
+    known = {
+        name: _filled(value, getattr(default, name, None)) if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
+    return default.model_dump(mode="json") | known
 
 
 def _shown(value: object) -> str:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from commands import opened
 
+from cai.config import PPO
 from cai.pipeline import provenance
 from cai.pipeline.parts import _JUDGE_TEMPLATES, _REVISION_TEMPLATES, part_digest
 from cai.pipeline.provenance import diff_inputs, fingerprint, stage_inputs
@@ -201,6 +202,19 @@ def test_other_versions_of_cai_are_noticed(finished_project, monkeypatch):
     now = inputs_of(finished_project, "sample")
     assert diff_inputs(before, now) == ["this version of cai does it differently"]
     assert diff_inputs({}, now) == ["an older version of cai wrote it"]
+
+
+def test_a_setting_that_is_new_changes_nothing_until_it_is_set(finished_project):
+    now = inputs_of(finished_project, "ppo")
+    before = json.loads(json.dumps(now))
+    del (
+        before["settings"]["ppo"]["kl_coef"],
+        before["settings"]["ppo"]["rollout"]["samples_per_prompt"],
+    )
+    expected = [f"ppo.kl_coef {PPO().kl_coef} -> 7.5"]
+    assert diff_inputs(before, now) == []
+    now["settings"]["ppo"]["kl_coef"] = 7.5
+    assert diff_inputs(before, now) == expected
 
 
 def test_inputs_are_those_of_the_manifest(finished_project):
