@@ -6,7 +6,10 @@ from commands import run
 
 from cai.config import load_config
 from cai.constitution.load import find_constitution, load_constitution
+from cai.feedback.judge import is_empty_answer
+from cai.files import read_records
 from cai.pipeline.estimate import costs, estimate
+from cai.records import Comparison
 
 SCRIPTED = """
 from cai.backends.scripted import ScriptedBackend
@@ -56,11 +59,13 @@ def test_stages_make_as_many_requests_as_the_dry_run_counts(project):
     assert set(asked) == set(expected)
     for name in ("sample", "revise", "compare"):
         assert asked[name] == expected[name].requests, name
-    labels = metrics["stages"]["judge"]["labels"]
-    assert asked["judge"] == labels * 3 * 2  # three principles, two orders
-    assert labels <= 14 * 3 and asked["judge"] <= expected["judge"].requests
+    pairs = read_records(project / "runs/r/compare/records.jsonl", Comparison)
+    # an empty answer loses without a request
+    judged = [pair for pair in pairs if not any(map(is_empty_answer, (pair.first, pair.second)))]
+    assert asked["judge"] == len(judged) * 3 * 2  # three principles, two orders
+    assert 0 < len(judged) <= 14 * 3 and asked["judge"] <= expected["judge"].requests
     # the audit is no dearer than what it checks, which are fewer pairs than at most
-    assert 0 < asked["audit"] <= min(expected["audit"].requests, labels * 3 * 2)
+    assert 0 < asked["audit"] <= min(expected["audit"].requests, asked["judge"])
     policies = len(metrics["policies"])
     answers, rivals = policies * 6, policies - 1
     assert answers < asked["evaluate"] <= expected["evaluate"].requests

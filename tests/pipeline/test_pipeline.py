@@ -81,6 +81,7 @@ def test_export_for_load_dataset_with_a_card(judged_project, form):
     assert refused.returncode == 3 and "did you mean 'trl'?" in refused.stderr
 
 
+@pytest.mark.slow
 def test_seeds_and_runs_are_repeatable(judged_project):
     elsewhere = os.environ | {"TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "7", "LC_ALL": "C"}
     arguments = ("run", "examples/run.yaml", "--run", "runs/again", *UNTIL_JUDGE)
@@ -283,6 +284,7 @@ def test_killed_at_random_moments_it_ends_the_same(finished_project):
     assert not list((finished_project / "runs/killed").rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_signal_ends_it_with_a_line_and_it_continues(judged_project):
     """``test_main.py`` has the other signal."""
     command = [sys.executable, "-m", "cai", "run", "examples/run.yaml", "--run", "runs/stopped"]

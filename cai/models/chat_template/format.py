@@ -345,12 +345,9 @@ class ChatFormat:
 
     def _decode_after(self, ids: list[int]) -> str:
         """Decode tokens from inside a text: some tokenizers drop a space at the start of one."""
-        line = self._encode(NEWLINE)
-        before, text = (
-            str(self.tokenizer.decode(tokens, skip_special_tokens=True))
-            for tokens in (line, line + ids)
-        )
-        return text.removeprefix(before)
+        line, decode = self._encode(NEWLINE), self.tokenizer.decode
+        before = str(decode(line, skip_special_tokens=True))
+        return str(decode(line + ids, skip_special_tokens=True)).removeprefix(before)
 
     # -- the template ------------------------------------------------------------------------------
 
