@@ -205,9 +205,9 @@ def of_elo(_: Experiment, runs: Mapping[str, Run]) -> list[Point]:
     for series, kind in (("harmless", EVAL_RED_TEAM), ("helpful", EVAL_BENIGN)):
         ratings = rate_models(outcomes(answers, kind, gold), draws=DRAWS).elo
         points += [
-            Point(arm, series, rating.value - ratings[START].value)
-            for arm, rating in ratings.items()
-            if START in ratings
+            Point(arm, series, ratings[arm].value - ratings[START].value)
+            for arm in answers
+            if START in ratings and arm in ratings
         ]
     return points
 
