@@ -70,8 +70,11 @@ def test_keys_open_a_record_and_its_evidence(bundle, browser):
     browser.open((bundle / "judge/order_flip-1.html").as_uri())
     browser.ask("document.querySelector('.list a').focus()")
     browser.press("Enter")
-    browser.wait("document.querySelector(':target')?.innerText.includes('Prompt 3')")
+    # a page that is still loading takes the focus back
+    loaded = "document.readyState == 'complete'"
+    browser.wait(f"{loaded} && document.querySelector(':target')?.innerText.includes('Prompt 3')")
     browser.ask("document.querySelector(':target summary').focus()")
+    browser.wait("document.activeElement.matches(':target summary')")
     browser.press("Enter")
     browser.wait("document.querySelector(':target details').open")
     assert "option logprobs" in browser.ask("document.querySelector(':target').innerText")
