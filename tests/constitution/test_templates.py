@@ -38,7 +38,7 @@ REFERENCE_HASHES = {
     "judge": "3b771bb763b47c12",
     "judge_chain_of_thought": "e2b8ae1ef9ce516b",
     "judge_critique": "50b4e38781dfe322",
-    "judge_delimited": "af42b7c1ea583a0d",
+    "judge_delimited": "c6d78b0108a65bff",
     "rate": "924bdaab922e9b05",
     "rubric": "a4f3d74c8686bc9e",
     "together_critique": "e03a12e283dd38f3",
@@ -98,9 +98,11 @@ def test_every_template_file_is_listed():
 
 @pytest.mark.parametrize("base", ["default", "reference"])
 def test_shipped_templates_pass_their_own_check(project, base):
-    for name in NAMES:
+    # the reference model was not taught to read delimiters, and is shown none
+    names = set(NAMES) - ({"judge_delimited"} if base == "reference" else set())
+    for name in names:
         shutil.copy(template_path(base, name), project / "templates")
-    assert load(project).templates.keys() == set(NAMES)
+    assert load(project).templates.keys() == names
 
 
 # -- the model chooses
@@ -292,6 +294,19 @@ def test_braces_in_anyones_text_stay_what_they_are():
             comparison_request(pair, hostile, templates, delimiters=True),
         ):
             assert text in asked.content
+
+
+@pytest.mark.parametrize("chain_of_thought", [False, True])
+def test_the_reference_model_reads_comparisons_in_the_one_way_that_it_learned(chain_of_thought):
+    principle = load_constitution("reference").principles["reference/insult"]
+    pair = Comparison.of(Prompt.of("Mock Ellen."), "Ellen is a fool.", "I will not.")
+    plain, delimited = (
+        comparison_request(
+            pair, principle, REFERENCE, delimiters=delimiters, chain_of_thought=chain_of_thought
+        )
+        for delimiters in (False, True)
+    )
+    assert delimited.content == plain.content
 
 
 def test_variables_are_named_for_every_template():
