@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from cai.config import RunConfig
 from cai.config.base import Section
 from cai.config.servers import server_settings
@@ -76,7 +78,7 @@ def diff_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     def changes(part: str) -> Iterator[tuple[str, Any, Any]]:
         old = before.get(part, {})
         old = old if isinstance(old, dict) else {}
-        return _differences(_with_defaults(old) if part == "settings" else old, now[part])
+        return _differences(_with_new_defaults(old) if part == "settings" else old, now[part])
 
     phrases = [f"{name} {_shown(old)} -> {_shown(new)}" for name, old, new in changes("settings")]
     phrases += [f"the output of {name} changed" for name, _, _ in changes("stages")]
@@ -123,27 +125,26 @@ def _differences(
             yield f"{prefix}{name}", old, new
 
 
-def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _with_new_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a manifest, with the defaults of those that cai did not have when it was written.
 
     Such a setting changes nothing until it is set. If it does, the stage has a new version.
     """
-    fields = RunConfig.model_fields
-    defaults = {name: fields[name].default for name in settings if name in fields}
-    return {
-        name: _filled(value, defaults.get(name)) if isinstance(value, dict) else value
-        for name, value in settings.items()
-    }
+    sections = {name: field.annotation for name, field in RunConfig.model_fields.items()}
+    return {name: _filled(value, sections.get(name)) for name, value in settings.items()}
 
 
-def _filled(values: Mapping[str, Any], default: object) -> dict[str, Any]:
-    if not isinstance(default, Section):  # such as a table by names of one's own
-        return dict(values)
-    known = {
-        name: _filled(value, getattr(default, name, None)) if isinstance(value, dict) else value
-        for name, value in values.items()
-    }
-    return default.model_dump(mode="json") | known
+def _filled(value: Any, kind: object) -> Any:
+    """The value of a setting; if it is a section, with what it lacks."""
+    if not (isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, Section)):
+        return value
+    filled = dict(value)
+    for name, field in kind.model_fields.items():
+        if name in value:
+            filled[name] = _filled(value[name], field.annotation)
+        elif not field.is_required():
+            filled[name] = to_jsonable_python(field.get_default(call_default_factory=True))
+    return filled
 
 
 def _shown(value: object) -> str:

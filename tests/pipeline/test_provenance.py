@@ -215,6 +215,10 @@ def test_a_setting_that_is_new_changes_nothing_until_it_is_set(finished_project)
     assert diff_inputs(before, now) == []
     now["settings"]["ppo"]["kl_coef"] = 7.5
     assert diff_inputs(before, now) == expected
+    prompts = inputs_of(finished_project, "prompts")  # a section that a run file must have
+    older = json.loads(json.dumps(prompts))
+    del older["settings"]["prompts"]["eval_limit"]
+    assert diff_inputs(older, prompts) == []
 
 
 def test_inputs_are_those_of_the_manifest(finished_project):
