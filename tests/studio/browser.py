@@ -16,6 +16,10 @@ from cai.studio import server
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+READY = (
+    "document.readyState == 'complete' && "
+    "!document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling')"
+)
 KEY_CODES = {"Backspace": 8, "Enter": 13, "Escape": 27}
 
 
@@ -122,7 +126,7 @@ class Browser:
 
     def open(self, address):
         self("Page.navigate", url=address)
-        self.wait("document.readyState == 'complete'")
+        self.wait(READY)
 
     def show(self, width, *, scheme="light"):
         """Make the page as wide as a screen, in a color scheme."""
@@ -145,8 +149,25 @@ class Browser:
             assert time.monotonic() < end, f"{expression} at {self.ask('location.href')}"
             time.sleep(0.05)
 
+    def click(self, element):
+        """Click in the middle of an element, as a mouse does.
+
+        Args:
+            element: An expression for it.
+        """
+        self.wait(READY)
+        self.ask(f"{element}.scrollIntoView({{block: 'center'}})")
+        x, y = self.ask(
+            "(({left, top, width, height}) => [left + width / 2, top + height / 2])"
+            f"({element}.getClientRects()[0])"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def press(self, *keys):
+        """Press keys, each once the page listens: it is loaded, and htmx exchanges no part of it."""
         for key in keys:
+            self.wait(READY)
             text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
             code = KEY_CODES.get(key, ord(key.upper()) if key.isalnum() and len(key) == 1 else 0)
             values = {"key": key, "windowsVirtualKeyCode": code}

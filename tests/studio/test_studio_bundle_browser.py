@@ -1,7 +1,7 @@
 """A bundle in a real browser, from disk: no server, no script."""
 
 import pytest
-from browser import CHROMIUM, Browser
+from browser import CHROMIUM, READY, Browser
 from studio_runs import LABELS, label, make_run
 
 from cai.studio.bundle import write_bundle
@@ -29,17 +29,8 @@ def browser(tmp_path_factory):
 def click(browser, text):
     """Click with the mouse on the first link with a text, and wait for its page."""
     link = f"[...document.links].find(a => a.textContent.includes({text!r}))"
-    browser.ask(f"{link}.scrollIntoView({{block: 'center'}})")
-    place = browser.ask(
-        f"(({{left, top, width, height}}) => [left + width / 2, top + height / 2])"
-        f"({link}.getClientRects()[0])"
-    )
     target = browser.ask(f"{link}.href")
-    for kind in ("mousePressed", "mouseReleased"):
-        x, y = place
-        browser(
-            "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1
-        )
+    browser.click(link)
     browser.wait(f"location.href == {target!r} && document.readyState == 'complete'")
 
 
@@ -70,11 +61,9 @@ def test_keys_open_a_record_and_its_evidence(bundle, browser):
     browser.open((bundle / "judge/order_flip-1.html").as_uri())
     browser.ask("document.querySelector('.list a').focus()")
     browser.press("Enter")
-    # a page that is still loading takes the focus back
-    loaded = "document.readyState == 'complete'"
-    browser.wait(f"{loaded} && document.querySelector(':target')?.innerText.includes('Prompt 3')")
+    browser.wait("document.querySelector(':target')?.innerText.includes('Prompt 3')")
+    browser.wait(READY)  # a page that is still loading takes the focus back
     browser.ask("document.querySelector(':target summary').focus()")
-    browser.wait("document.activeElement.matches(':target summary')")
     browser.press("Enter")
     browser.wait("document.querySelector(':target details').open")
     assert "option logprobs" in browser.ask("document.querySelector(':target').innerText")

@@ -39,22 +39,14 @@ def path_is(browser, path):
     browser.wait(f"document.readyState == 'complete' && location.pathname == {path!r}")
 
 
-def click(browser, selector):
-    """Click in the middle of an element, as a mouse does."""
-    box = f"document.querySelector({selector!r}).getBoundingClientRect()"
-    x, y = browser.ask(f"{box}.x + {box}.width / 2"), browser.ask(f"{box}.y + {box}.height / 2")
-    for kind in ("mousePressed", "mouseReleased"):
-        browser("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-
-
 def test_from_the_curve_to_the_answers_of_an_update(browser, address):
     browser.open(address.partition("?")[0] + "run/one/")
-    click(browser, "a[href='/run/one/understand']")
+    browser.click("document.querySelector(`a[href='/run/one/understand']`)")
     path_is(browser, "/run/one/understand")
     browser.wait("document.querySelectorAll('.hover title').length > 3")
     browser.open(address.partition("?")[0] + "run/one/understand/training/ppo")
     browser.wait("document.body.textContent.includes('Answer 8.')")
-    click(browser, "a[href$='step=3'] path")
+    browser.click("document.querySelector(`a[href$='step=3'] path`)")
     browser.wait("location.search == '?step=3' && document.body.textContent.includes('Answer 3.')")
     browser.press("n")
     browser.wait("location.search == '?step=4' && document.body.textContent.includes('Answer 4.')")
@@ -77,7 +69,7 @@ def test_principles_answers_and_runs_by_keys(browser, address):
     browser.open(address.partition("?")[0] + "run/one/understand")
     browser.press("2")
     path_is(browser, "/run/one/understand/principles")
-    click(browser, "tbody th a")
+    browser.click("document.querySelector(`tbody th a`)")
     path_is(browser, "/run/one/understand/principle")
     first = browser.ask("document.querySelector('h1').textContent")
     browser.press("n")
