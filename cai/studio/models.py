@@ -13,7 +13,7 @@ from cai.functions import look_in
 from cai.memory import give_back
 from cai.models.names import is_server
 from cai.pipeline.policies import finished_policies
-from cai.pipeline.run import Run
+from cai.pipeline.run import CONFIG, Run
 from cai.studio.library import stamp
 
 MAX_LOADED = 2
@@ -52,12 +52,22 @@ def speakers(run: Run) -> dict[str, Speaker]:
         judges = [("judge", judges[0][1])]
     for name, model in [("critic", config.critic_model), *judges]:
         if run.model(model) not in [speaker.model for speaker in found.values()]:
-            found[name] = Speaker(run.model(model), "", config.models.enable_thinking)
+            found[name] = feedback_model(run, model)
     return found
 
 
+def feedback_model(run: Run, name: str) -> Speaker:
+    """A critic or judge of a run.
+
+    Args:
+        run: The run.
+        name: The model as the settings name it.
+    """
+    return Speaker(run.model(name), "", run.config.models.enable_thinking)
+
+
 class Models:
-    """Opens models and keeps them open. All its methods belong into one thread."""
+    """Opens models and keeps them open. Only one thread at a time may use it."""
 
     def __init__(self) -> None:
         self._opened: dict[tuple[object, ...], Backend] = {}  # the one that was asked last is last
@@ -66,7 +76,7 @@ class Models:
         """Open a model by way of the cache of a run.
 
         Args:
-            run: The run, open for reading.
+            run: The run, with its response cache open.
             speaker: The model.
             stage: What its requests are counted for.
 
@@ -75,14 +85,16 @@ class Models:
         """
         look_in(run.base)
         servers = without_batches(run.config.servers)  # someone waits for the answers
-        where = run.folder if is_server(speaker.model, servers) else None
-        # a checkpoint that was trained anew is another model
-        key = (speaker, where, stamp(Path(speaker.model) / "config.json"))
+        tokens = run.config.models.reasoning_tokens
+        is_remote = is_server(speaker.model, servers)
+        file = run.folder / CONFIG if is_remote else Path(speaker.model) / "config.json"
+        # a checkpoint that was trained again, or a server with new settings, is another model
+        key = (speaker, tokens, file, stamp(file))
         backend = self._opened.pop(key, None) or open_backend(
             speaker.model,
             speaker.chat_format,
             enable_thinking=speaker.enable_thinking,
-            reasoning_tokens=run.config.models.reasoning_tokens,
+            reasoning_tokens=tokens,
             servers=servers,
         )
         self._opened[key] = backend

@@ -17,7 +17,7 @@ from cai.pipeline.metrics import open_for_reading
 from cai.pipeline.run import Run
 from cai.records import Revision, Sample
 from cai.studio.library import StudioRun
-from cai.studio.models import Models, Speaker, speakers
+from cai.studio.models import Models, Speaker, feedback_model, speakers
 from cai.studio.talks import TALKS, Answered, Criticized, Event, TalkFile, no_answer
 
 STAGE = "talk"
@@ -155,8 +155,8 @@ class Talker:
         once = config.model_copy(update={"revise": config.revise.model_copy(update={"rounds": 1})})
         weights = {**run.constitution.weights, "revise": {task.principle: 1.0}}
         constitution = run.constitution.model_copy(update={"weights": weights})
-        critic = Speaker(run.model(config.critic_model), "", config.models.enable_thinking)
-        return reviser(once, constitution, self._open(run, task, critic))([answer])[0]
+        critic = self._open(run, task, feedback_model(run, config.critic_model))
+        return reviser(once, constitution, critic)([answer])[0]
 
 
 def talks_of(run: StudioRun) -> TalkFile:

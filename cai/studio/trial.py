@@ -14,18 +14,17 @@ from filelock import FileLock, Timeout
 from cai.backends.protocol import Model
 from cai.backends.response_cache import ResponseCache
 from cai.config import RunConfig
-from cai.config.servers import without_batches
 from cai.constitution import Constitution, Principle
 from cai.errors import CaiError
 from cai.feedback.requests import critique_request, revision_request
-from cai.functions import look_in
 from cai.models.names import find_model, is_function, is_server
 from cai.pipeline.feedback import labeler, method_of, reviser
 from cai.pipeline.lock import LOCK
-from cai.pipeline.run import CACHE, OpenBackends, base_of
+from cai.pipeline.run import CACHE, Run, base_of
 from cai.records import Comparison, Preference, Prompt, Step
 from cai.studio.examples import Example
 from cai.studio.library import StudioRun, is_inside
+from cai.studio.models import Models, feedback_model
 from cai.templates import Templates, template_set
 
 STAGE = "studio"
@@ -74,7 +73,7 @@ class Bench:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._newest = 0
-        self._opened: tuple[RunConfig, OpenBackends] | None = None
+        self._models = Models()  # only who has the lock uses it
 
     def asked(self) -> list[str]:
         """The names of the models that are asked, each once."""
@@ -107,58 +106,29 @@ class Bench:
         with self._lock:
             if number != self._newest:
                 raise Superseded("there is a newer version of the texts")
-            with self._responses() as cache:
-                return [self._try(cache, *version, examples) for version in versions]
-
-    def _try(
-        self,
-        cache: ResponseCache,
-        constitution: Constitution,
-        principle: Principle,
-        examples: Sequence[Example],
-    ) -> list[Outcome]:
-        config = self._run.config
-        critic = self._model(cache, config.critic_model)
-        judges = [self._model(cache, name) for name in config.judge_models]
-        outcomes: list[Outcome] = [Outcome(None, None)] * len(examples)
-        # sets of prompts with principles of their own are shown other examples of revising
-        kinds = dict.fromkeys(one.prompt.kind for one in examples)
-        shots = {kind: constitution.few_shot_for(kind) for kind in kinds}
-        for shown in dict.fromkeys(shots.values()):
-            places = [i for i, one in enumerate(examples) if shots[one.prompt.kind] == shown]
-            own = _only(constitution.model_copy(update={"few_shot": shown}), principle)
-            chosen = [examples[i] for i in places]
-            found = _outcomes(config, own, critic, judges, chosen)
-            for i, outcome in zip(places, found, strict=True):
-                outcomes[i] = outcome
-        return outcomes
+            with self._open() as run:
+                names = [run.config.critic_model, *run.config.judge_models]
+                critic, *judges = [
+                    self._models.open(run, feedback_model(run, name), STAGE) for name in names
+                ]
+                return [_try(run.config, critic, judges, version, examples) for version in versions]
 
     @contextmanager
-    def _responses(self) -> Iterator[ResponseCache]:
-        """The response cache of the run, which no other process may be working with."""
+    def _open(self) -> Iterator[Run]:
+        """Open the run with its response cache, which no other process may be working with."""
         folder = self._run.folder
-        look_in(base_of(folder))
         path = folder / CACHE
         if path.exists() and not is_inside(path, folder):
             path = Path(":memory:")
         try:
             with FileLock(folder / LOCK).acquire(timeout=0), ResponseCache(path) as cache:
-                yield cache
+                config, constitution = self._run.config, self._run.constitution
+                yield Run(folder, config, constitution, cache, base_of(folder))
         except Timeout:
             text = "The run is going on; edits can be tried again when it has ended."
             raise CaiError(text) from None
         except OSError as error:
             raise CaiError(f"{folder}: {error.strerror}") from None
-
-    def _model(self, cache: ResponseCache, name: str) -> Model:
-        config = self._run.config
-        servers = without_batches(config.servers)  # someone waits for the answers
-        if self._opened is None or self._opened[0] != config:
-            self._opened = (config, OpenBackends(servers, config.models.reasoning_tokens))
-        model = find_model(name, base_of(self._run.folder), config.servers)
-        thinks = config.models.enable_thinking
-        backend = self._opened[1].get(model, enable_thinking=thinks)
-        return cache.cached_model(backend, STAGE)
 
 
 def can_revise(principle: Principle) -> bool:
@@ -174,6 +144,29 @@ def can_judge(principle: Principle, method: str) -> bool:
         method: The name of the method.
     """
     return bool(principle.critique if method == "critique" else principle.compare)
+
+
+def _try(
+    config: RunConfig,
+    critic: Model,
+    judges: Sequence[Model],
+    version: tuple[Constitution, Principle],
+    examples: Sequence[Example],
+) -> list[Outcome]:
+    """What a version of a principle makes of examples."""
+    constitution, principle = version
+    outcomes: list[Outcome] = [Outcome(None, None)] * len(examples)
+    # sets of prompts with principles of their own are shown other examples of revising
+    kinds = dict.fromkeys(one.prompt.kind for one in examples)
+    shots = {kind: constitution.few_shot_for(kind) for kind in kinds}
+    for shown in dict.fromkeys(shots.values()):
+        places = [i for i, one in enumerate(examples) if shots[one.prompt.kind] == shown]
+        own = _only(constitution.model_copy(update={"few_shot": shown}), principle)
+        chosen = [examples[i] for i in places]
+        found = _outcomes(config, own, critic, judges, chosen)
+        for i, outcome in zip(places, found, strict=True):
+            outcomes[i] = outcome
+    return outcomes
 
 
 def _only(constitution: Constitution, principle: Principle) -> Constitution:
