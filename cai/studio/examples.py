@@ -33,8 +33,8 @@ class Example(NamedTuple):
 
     Attributes:
         stage: The stage of the record.
-        record: The record: a revision, whose draft is revised anew, or a label, whose answers are
-            judged anew.
+        record: The record: a revision, whose draft is revised again, or a label, whose answers
+            are judged again.
         is_pinned: Whether a person chose it.
     """
 
