@@ -20,7 +20,7 @@ from cai.constitution.load import Loader, project_templates
 from cai.constitution.markdown import parse as parse_markdown
 from cai.constitution.prose import Prose, parse_prose
 from cai.constitution.schema import TEXTS, Principle, PrincipleFile
-from cai.constitution.spans import item_spans, section_span
+from cai.constitution.spans import item_span, section_span
 from cai.constitution.yaml_text import replace_text
 from cai.documents import MAX_BYTES, parse, read_text, validated
 from cai.errors import InputError, Problem
@@ -237,11 +237,10 @@ def _open_markdown(path: Path, name: str) -> Source:
     if any(section.level and section.line == line for section in sections):
         first, last = section_span(text, sections, line)
         return _MarkdownSource(path, path.parent, content, principle, prose, first, last)
-    items = item_spans(text)
-    if len(items) != len(prose.constitution.principles):
-        why = "is a list that has other texts in it, which can only be edited in the file"
-        raise InputError([Problem(str(path), why)])
-    item = items[list(prose.constitution.principles).index(name)]
+    item = item_span(text, prose.lines.values(), line)
+    if item is None:
+        why = "is an item that does not begin a line, and can only be edited in the file"
+        raise InputError([Problem(f"{path}:{line}:1", why)])
     return _MarkdownSource(path, path.parent, content, principle, prose, *item)
 
 

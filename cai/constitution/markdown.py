@@ -36,12 +36,14 @@ class Block(NamedTuple):
         line: The number of its first line.
         text: Its text; of a marked block without the marks.
         label: The word after the mark or fence, such as ``example`` or ``xml``.
+        lines: The number of the line of the file that each line of its text begins on.
     """
 
     kind: Literal["text", "code", "marked"]
     line: int
     text: str
     label: str = ""
+    lines: Sequence[int] = ()
 
 
 @dataclass
@@ -116,11 +118,11 @@ class _Parser:
         self.lines = lines
         self.at = begin
         self.sections = [Section("", 0, 1)]
-        self._text: list[str] = []
-        self._text_line = 0
+        self._text: list[tuple[int, str]] = []  # with the number of each line
 
     def step(self) -> None:
         """Read the next line, or the block that it opens."""
+        number = self.at + 1
         line = self._without_comments(self.lines[self.at])
         if fence := _FENCE.match(line):
             self._fenced_code(fence)
@@ -132,37 +134,36 @@ class _Parser:
             self._begin_section(len(heading[1]), heading[2] or "", self.at)
             self.at += 1
         elif self._underlines(line):
-            heading_line = self.at - len(self._text)
-            heading_text = " ".join(part.strip() for part in self._text)
+            heading_text = " ".join(part.strip() for _, part in self._text)
+            heading_index = self._text[0][0] - 1
             self._text = []
-            self._begin_section(1 if "=" in line else 2, heading_text, heading_line)
+            self._begin_section(1 if "=" in line else 2, heading_text, heading_index)
             self.at += 1
         else:
-            self._add_text(line)
+            self._add_text(number, line)
             self.at += 1
 
     def flush(self) -> None:
         """End the paragraph that is being read."""
         if self._text:
-            self._add("text", self._text_line, flowed(self._text))
+            joined = _joined(self._text)
+            lines = [number for number, _ in joined]
+            text = "\n".join(line for _, line in joined)
+            self._add(Block("text", lines[0], text, lines=lines))
             self._text = []
 
-    def _add(
-        self, kind: Literal["text", "code", "marked"], line: int, text: str, label: str = ""
-    ) -> None:
-        self.sections[-1].blocks.append(Block(kind, line, text, label.lower()))
+    def _add(self, block: Block) -> None:
+        self.sections[-1].blocks.append(block)
 
-    def _add_text(self, line: str) -> None:
+    def _add_text(self, number: int, line: str) -> None:
         if not line.strip() or _is_rule(line):
             self.flush()
-            return
-        if not self._text:
-            self._text_line = self.at + 1
-        self._text.append(line)
+        else:
+            self._text.append((number, line))
 
     def _underlines(self, line: str) -> bool:
         """Whether a line makes a heading of the paragraph above it."""
-        is_paragraph = self._text and not any(map(_STRUCTURE.match, self._text))
+        is_paragraph = self._text and not any(_STRUCTURE.match(part) for _, part in self._text)
         return bool(is_paragraph and _UNDERLINE.match(line))
 
     def _begin_section(self, level: int, text: str, index: int) -> None:
@@ -176,7 +177,8 @@ class _Parser:
         begin = self.at
         end = self._find(begin + 1, close, f"this block of code has no end; add {mark}")
         self.flush()
-        self._add("code", begin + 1, "\n".join(self.lines[begin : end + 1]), label)
+        text = "\n".join(self.lines[begin : end + 1])
+        self._add(Block("code", begin + 1, text, label.lower(), range(begin + 1, end + 2)))
         self.at = end + 1
 
     def _fenced_block(self, mark: re.Match[str]) -> None:
@@ -184,7 +186,9 @@ class _Parser:
         begin = self.at
         end = self._find(begin + 1, close, f"this marked block has no end; add {mark[1]}")
         self.flush()
-        self._add("marked", begin + 1, "\n".join(self.lines[begin + 1 : end]), mark[2])
+        inner = self.lines[begin + 1 : end] or [""]
+        lines = range(begin + 2, begin + 2 + len(inner))
+        self._add(Block("marked", begin + 1, "\n".join(inner), mark[2].lower(), lines))
         self.at = end + 1
 
     def _indented_block(self, label: str) -> None:
@@ -195,7 +199,11 @@ class _Parser:
             inner.append(re.sub(r"^(?: {4}|\t)", "", self.lines[self.at]))
             self.at += 1
         self.flush()
-        self._add("marked", begin + 1, "\n".join(inner).strip("\n"), label)
+        blank = next((i for i, line in enumerate(inner) if line), 0)
+        text = "\n".join(inner[blank:]).rstrip("\n")
+        first = begin + 2 + blank
+        lines = range(first, first + text.count("\n") + 1)
+        self._add(Block("marked", begin + 1, text, label.lower(), lines))
 
     def _find(self, begin: int, pattern: re.Pattern[str], missing: str) -> int:
         for index in range(begin, len(self.lines)):
@@ -222,16 +230,22 @@ def flowed(lines: Sequence[str]) -> str:
     Args:
         lines: Lines that are not blank.
     """
-    joined: list[str] = []
-    for line in lines:
-        is_table = bool(joined) and joined[-1].lstrip().startswith("|")
+    return "\n".join(line for _, line in _joined(list(enumerate(lines))))
+
+
+def _joined(lines: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Join the lines of a paragraph; each keeps the number of the line that it begins on."""
+    joined: list[tuple[int, str]] = []
+    for number, line in lines:
+        is_table = bool(joined) and joined[-1][1].lstrip().startswith("|")
         if joined and not is_table and not _STRUCTURE.match(line):
-            joined[-1] = f"{joined[-1]} {' '.join(line.split())}"
+            first, text = joined[-1]
+            joined[-1] = first, f"{text} {' '.join(line.split())}"
         elif _STRUCTURE.match(line):
-            joined.append(line.rstrip())
+            joined.append((number, line.rstrip()))
         else:
-            joined.append(" ".join(line.split()))
-    return "\n".join(joined)
+            joined.append((number, " ".join(line.split())))
+    return joined
 
 
 def list_items(blocks: Sequence[Block]) -> list[tuple[int, str]]:
@@ -243,13 +257,14 @@ def list_items(blocks: Sequence[Block]) -> list[tuple[int, str]]:
     items: list[tuple[int, str]] = []
     is_inside = False
     for block in blocks:
-        for offset, line in enumerate(block.text.split("\n")):
+        lines = block.text.split("\n")
+        for number, line in zip(block.lines, lines, strict=True):
             if match := re.match(r"^(?:[-*+]|\d+[.)])[ \t]+(.+)$", line):
-                items.append((block.line + offset, match[1]))
+                items.append((number, match[1]))
                 is_inside = True
             elif is_inside and line.startswith((" ", "\t")):
-                number, text = items[-1]
-                items[-1] = (number, f"{text}\n{line}")
+                first, text = items[-1]
+                items[-1] = (first, f"{text}\n{line}")
             else:
                 is_inside = False
     return items

@@ -46,7 +46,7 @@ class Prose(NamedTuple):
     Attributes:
         constitution: The constitution.
         notes: What models will not read.
-        lines: The line of each principle's heading, by id.
+        lines: The line that each principle's heading or list item begins on, by id.
     """
 
     constitution: Constitution

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from cai.constitution.markdown import Section
@@ -51,19 +51,23 @@ def section_span(text: str, sections: Sequence[Section], line: int) -> tuple[int
     return first, last
 
 
-def item_spans(text: str) -> list[Item]:
-    """Find the outermost list items of a file, each with all inside it.
+def item_span(text: str, begins: Collection[int], line: int) -> Item | None:
+    """Find a list item with all inside it.
 
     Args:
         text: The file.
+        begins: The numbers of the lines that the outermost list items of the file begin on.
+        line: That of the item.
+
+    Returns:
+        None if the line does not begin with the mark of an item, which may be in a comment.
     """
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    begins = [(i, match[1]) for i, line in enumerate(lines) if (match := _ITEM.match(line))]
-    ends = [i for i, _ in begins[1:]] + [len(lines)]
-    return [
-        Item(first, _end_of_item(lines, first, end), mark)
-        for (first, mark), end in zip(begins, ends, strict=True)
-    ]
+    lines = [one.rstrip("\r") for one in text.split("\n")]
+    match = _ITEM.match(lines[line - 1])
+    if match is None:
+        return None
+    end = min((begin - 1 for begin in begins if begin > line), default=len(lines))
+    return Item(line - 1, _end_of_item(lines, line - 1, end), match[1])
 
 
 def _end_of_item(lines: Sequence[str], first: int, end: int) -> int:

@@ -149,8 +149,15 @@ def test_a_text_that_changes_other_sections_is_refused(text, prose):
 
 
 LIST = """\
+---
+tags:
+- not a rule
+---
 # Rules
 
+<!--
+- Not a rule.
+-->
 - Be kind to
   all people.
 * Be honest.

@@ -190,6 +190,9 @@ def test_marked_blocks_are_examples(tmp_path):
         ("## A\nx\n::: note\ny\n", "F:3:1: this marked block has no end"),
         ("## A\nx\n```example\nprompt: y\nbetter: z\n```\n", "F:4:1: "),
         ("# T\ntext\n", "F:1:1: has no section"),
+        ("- a\n  b\n- c\n- c\n", "F:4:1: a second section has the id 'c'"),
+        ("!!! note\n\n    - c\n    - c\n", "F:4:1: a second section has the id 'c'"),
+        ("::: note\n- c\n- c\n:::\n", "F:3:1: a second section has the id 'c'"),
     ],
 )
 def test_problems_have_their_line(tmp_path, text, expected):
