@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cai.evaluate.behavior import policy_answers
 from cai.evaluate.bradley_terry import Outcome, rate_models
 from cai.evaluate.gold import GoldMetrics, goodness
 from cai.evaluate.graders.diversity import distinct, ngrams
@@ -87,10 +88,8 @@ def answers_by_policy(run: Run) -> dict[str, list[Sample]]:
         run: A run whose stage ``evaluate`` is done.
     """
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
-    policies = list(metrics["policies"])
     samples = read_records(run.folder / "evaluate" / "records.jsonl", Sample)
-    each = len(samples) // len(policies)
-    return {name: samples[i * each : (i + 1) * each] for i, name in enumerate(policies)}
+    return policy_answers(samples, list(metrics["policies"]))
 
 
 def good_share(answers: Sequence[tuple[Prompt, str]], gold: GoldMetrics) -> float:
