@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import ValidationError
 
-from cai.evaluate.influence import Influence, influence, parts_of
+from cai.evaluate.influence import Influence, Part, influence, parts_of
 from cai.feedback.panel import one_per_principle
 from cai.files import read_object
 from cai.pipeline.layout import iteration_folders
@@ -90,16 +90,25 @@ def principle_rows(run: StudioRun) -> list[PrincipleRow]:
 
 @lru_cache(maxsize=8)
 def _principle_rows(run: StudioRun, _stamps: object) -> list[PrincipleRow]:
-    weights, judge = weights_of(run), run.config.judge
+    weights, judge = _weights(run), run.config.judge
     rows = effects(run.constitution, _read(run, "revise", Revision), _labels(run, whole=True))
     found = influence(_labels(run), weights, judge.combine)
     by_name = {row.principle: row for row in found}
     return [PrincipleRow(row, by_name.get(row.principle)) for row in rows]
 
 
-def weights_of(run: StudioRun) -> Mapping[str, float]:
-    """The weights with which a run's judgments are combined."""
-    return {} if run.config.judge.principles else run.constitution.used_for("judge")
+def parts_by(run: StudioRun, label: Preference, principle: str) -> list[Part]:
+    """The part of each judgment by a principle in a label of a run.
+
+    Args:
+        run: The run.
+        label: The label.
+        principle: The principle.
+    """
+    judge = run.config.judge
+    label = one_per_principle(label, judge.combine_judges)
+    parts = parts_of(label, _weights(run), judge.combine)
+    return [part for name, part in parts if name == principle]
 
 
 def changed_replies(run: StudioRun, principle: str) -> list[ChangedReply]:
@@ -151,11 +160,9 @@ def tipped_labels(run: StudioRun, principle: str) -> list[TippedLabel]:
 
 def _tips(run: StudioRun, label: Preference, principle: str) -> float | None:
     """The verdict of a principle if it tips a label, else None."""
-    judge = run.config.judge
-    label = one_per_principle(label, judge.combine_judges)
-    parts = parts_of(label, weights_of(run), judge.combine)
-    if not any(part.flips for name, part in parts if name == principle):
+    if not any(part.flips for part in parts_by(run, label, principle)):
         return None
+    label = one_per_principle(label, run.config.judge.combine_judges)
     return next((j.p_first for j in label.judgments if j.principle == principle), None)
 
 
@@ -172,6 +179,11 @@ def judge_tests(run: StudioRun) -> dict[str, Any]:
     audit = (read_object(path) or {}) if is_inside(path, run.folder) else {}
     found = audit.get("examples_by_principle")
     return found if isinstance(found, dict) else {}
+
+
+def _weights(run: StudioRun) -> Mapping[str, float]:
+    """The weights with which a run's judgments are combined."""
+    return {} if run.config.judge.principles else run.constitution.used_for("judge")
 
 
 def _names(run: StudioRun, *kinds: str) -> list[str]:

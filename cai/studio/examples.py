@@ -10,11 +10,9 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from cai.evaluate.influence import parts_of
-from cai.feedback.panel import one_per_principle
 from cai.files import read_object, write_json
 from cai.records import Comparison, Preference, Prompt, Record, Revision, Sample
-from cai.studio.effects import weights_of
+from cai.studio.effects import parts_by
 from cai.studio.library import StudioRun
 from cai.studio.query import Filters
 from cai.words import words
@@ -177,7 +175,4 @@ def _changed(revision: Revision, principle: str) -> float:
 
 def _moved(run: StudioRun, label: Preference, principle: str) -> float:
     """How far a label would move without a principle, as ``cai influence`` says."""
-    judge = run.config.judge
-    label = one_per_principle(label, judge.combine_judges)
-    parts = parts_of(label, weights_of(run), judge.combine)
-    return max((part.moves for name, part in parts if name == principle), default=0.0)
+    return max((part.moves for part in parts_by(run, label, principle)), default=0.0)
