@@ -38,7 +38,7 @@ def keep_prompt(run: StudioRun, prompt: Prompt) -> bool:
     Raises:
         LimitReached: If the file cannot be written.
     """
-    return JsonLines(run.folder / PROMPTS).append(_prompt_row(prompt), key=_content)
+    return JsonLines(run.folder / PROMPTS).append(_prompt_row(prompt), key=digest)
 
 
 def keep_label(run: StudioRun, comparison: Comparison, p_first: float, rater: str) -> bool:
@@ -89,7 +89,7 @@ def keep_test(run: StudioRun, prompt: Prompt, principle: Principle) -> bool:
         "better": "lower",
     }
     write_text(file, yaml.safe_dump(suite, sort_keys=False, allow_unicode=True))
-    return JsonLines(file.with_suffix(".jsonl")).append(_prompt_row(prompt), key=_content)
+    return JsonLines(file.with_suffix(".jsonl")).append(_prompt_row(prompt), key=digest)
 
 
 def suite_file(run: StudioRun, principle: str) -> Path:
@@ -119,10 +119,6 @@ def _prompt_row(prompt: Prompt) -> Row:
     if len(prompt.messages) == 1:
         return {"prompt": prompt.text}
     return {"messages": [message.model_dump() for message in prompt.messages]}
-
-
-def _content(row: object) -> str:
-    return digest(row)
 
 
 def _constitution(run: StudioRun) -> str:
