@@ -36,7 +36,7 @@ TOSSED: dict[str, Any] = {
         "adversarial_flips": {"value": 0.5},
     },
 }
-"""What a coin is expected to get, tossed anew for each question."""
+"""What a coin is expected to get, tossed for each question."""
 
 
 def label_by(rule: Rule, comparison: Comparison) -> Preference:

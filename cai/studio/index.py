@@ -2,7 +2,7 @@
 
 The index is an SQLite file beside the run. It holds no record; a record is read from
 ``records.jsonl`` when it is shown. It is built once, goes on where it stopped if lines were
-appended, and begins anew if the file was replaced or the index is damaged.
+appended, and starts over if the file was replaced or the index is damaged.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class StageIndex:
             return 0
 
     def discard(self) -> None:
-        """Remove the index; the next refresh builds it anew."""
+        """Remove the index; the next refresh builds a new one."""
         for suffix in ("", "-journal", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 

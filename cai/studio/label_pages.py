@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast, get_args
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
 
 from cai.constitution.schema import Principle
 from cai.evaluate.agreement import agreement
 from cai.records import Preference
-from cai.studio.forms import read_form
+from cai.studio.forms import FormPages
 from cai.studio.index import StageIndex
 from cai.studio.labels import Choice, is_swapped, make_row
 from cai.studio.library import StudioRun
@@ -41,24 +39,18 @@ class Asked(NamedTuple):
     by: str
 
 
-class LabelPages:
+class LabelPages(FormPages):
     """Asks people which of two answers is better.
 
     Args:
         pages: The pages that it is one of.
     """
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
-        self._skipped: dict[tuple[str, Asked], set[str]] = {}
+    path = "/run/{run}/{stage}/label"
 
-    def routes(self) -> list[Route]:
-        """The addresses and what answers each."""
-        path = "/run/{run}/{stage}/label"
-        return [
-            Route(path, self.ask, methods=["GET"]),
-            Route(path, self.store, methods=["POST"]),
-        ]
+    def __init__(self, pages: Pages) -> None:
+        super().__init__(pages)
+        self._skipped: dict[tuple[str, Asked], set[str]] = {}
 
     def ask(self, request: Request) -> Response:
         """Show the next comparison of a queue: the records of a stage that fit the filters."""
@@ -90,11 +82,8 @@ class LabelPages:
             last=last,
         )
 
-    async def store(self, request: Request) -> Response:
+    def store(self, request: Request, form: QueryParams) -> Response:
         """Store a label, skip a comparison, or take the last label back."""
-        return await run_in_threadpool(self._store, request, await read_form(request))
-
-    def _store(self, request: Request, form: QueryParams) -> Response:
         run, stage = self._pages.run(request), self._pages.stage(request)
         asked, pair, choice = asked_of(form, run), form.get("pair", ""), form.get("choice", "")
         if not asked.rater:

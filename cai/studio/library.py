@@ -101,7 +101,7 @@ class StudioRun:
         except sqlite3.OperationalError:  # not there yet, or locked
             raise
         except sqlite3.DatabaseError:
-            index.discard()  # it is damaged, and is built anew
+            index.discard()  # it is damaged, and is built again
             raise
 
     def choices(self, stage: str, query: Query) -> dict[str, dict[str, int]]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
 
 from cai.records import Preference
-from cai.studio.forms import read_form
+from cai.studio.forms import FormPages
 from cai.studio.index import StageIndex
 from cai.studio.label_pages import LOOK_AHEAD, MAX_NOTE, Asked, about, asked_of, check_labels
 from cai.studio.pages import Pages, address, filters_of
@@ -21,7 +19,7 @@ from cai.studio.query import Filters, Query
 from cai.studio.rankings import Ranked, answers_of, is_new, ranking_rows, shown_order
 
 
-class RankPages:
+class RankPages(FormPages):
     """Asks people to rank all answers to a prompt.
 
     A choice is one more answer of the ranking, which the address carries until it is whole.
@@ -30,17 +28,11 @@ class RankPages:
         pages: The pages that it is one of.
     """
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
-        self._skipped: dict[tuple[str, Asked], set[str]] = {}
+    path = "/run/{run}/{stage}/rank"
 
-    def routes(self) -> list[Route]:
-        """The addresses and what answers each."""
-        path = "/run/{run}/{stage}/rank"
-        return [
-            Route(path, self.ask, methods=["GET"]),
-            Route(path, self.store, methods=["POST"]),
-        ]
+    def __init__(self, pages: Pages) -> None:
+        super().__init__(pages)
+        self._skipped: dict[tuple[str, Asked], set[str]] = {}
 
     def ask(self, request: Request) -> Response:
         """Show the answers to the next prompt, and which of them are ranked so far."""
@@ -68,11 +60,8 @@ class RankPages:
             note=query.get("note", "")[:MAX_NOTE],
         )
 
-    async def store(self, request: Request) -> Response:
+    def store(self, request: Request, form: QueryParams) -> Response:
         """Add an answer to the ranking, store it if it is whole, skip it, or take a step back."""
-        return await run_in_threadpool(self._store, request, await read_form(request))
-
-    def _store(self, request: Request, form: QueryParams) -> Response:
         run, stage = self._pages.run(request), self._pages.stage(request)
         asked, prompt = asked_of(form, run), form.get("prompt", "")
         choice, note = form.get("choice", ""), form.get("note", "")[:MAX_NOTE]

@@ -124,7 +124,8 @@ class WritePages:
             editing.put_back(run, name, version, form.get("digest", ""))
         except (ChangedMeanwhile, InputError) as error:
             return self._editor(run, draft, status_code=409, refused=str(error))
-        if name not in open_constitution(run).constitution.principles:  # of a list, named anew
+        # the id of a list item follows its words
+        if name not in open_constitution(run).constitution.principles:
             return RedirectResponse(address(run, "write"), status_code=303)
         return _again(run, name, "back")
 
