@@ -1,5 +1,7 @@
 """Requests for tests of backends, and their responses in order."""
 
+from fault_server import FaultServer
+
 from cai.backends.protocol import GenerateRequest
 from cai.records import Message
 
@@ -17,3 +19,15 @@ def respond(backend, requests):
     """The responses, in the order of the requests."""
     responses = dict(backend.respond(requests))
     return [responses[i] for i in range(len(requests))]
+
+
+def assert_tried_again(body):
+    """A request that gets a useless body twice is sent a third time."""
+    bodies = [(200, {}, body)] * 2
+
+    def script(number, fields):
+        return bodies.pop() if bodies and "word " in str(fields["messages"]) else None
+
+    with FaultServer(script) as server:
+        (response,) = respond(server.backend(), generate_requests(1))
+    assert response.text == "1 words" and not bodies

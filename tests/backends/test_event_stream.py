@@ -5,7 +5,7 @@ import math
 
 import pytest
 from fault_server import FaultServer, after_probes
-from request_helpers import conversation, generate_requests, respond
+from request_helpers import assert_tried_again, conversation, generate_requests, respond
 
 from cai.backends.event_stream import decode_body
 from cai.backends.openai_schema import parse_body
@@ -71,14 +71,7 @@ def test_a_server_that_only_streams_is_asked_to(said):
     ],
 )
 def test_broken_streams_are_tried_again(body):
-    bodies = [(200, {}, body)] * 2
-
-    def script(number, fields):
-        return bodies.pop() if bodies and "word " in str(fields["messages"]) else None
-
-    with FaultServer(script) as server:
-        (response,) = respond(server.backend(), generate_requests(1))
-    assert response.text == "1 words" and not bodies
+    assert_tried_again(body)
 
 
 def test_log_probabilities_of_a_stream_are_those_of_its_tokens():

@@ -3,12 +3,13 @@
 import os
 
 import yaml
+from studio_runs import judgment
 
 from cai import shipped
 from cai.constitution import load_constitution
 from cai.constitution.lock import write_lock
 from cai.files import write_records
-from cai.records import Comparison, Judgment, Preference, Prompt
+from cai.records import Comparison, Preference, Prompt
 
 CONFIG = {
     "constitution": "reference",
@@ -35,18 +36,11 @@ def make_run(folder, started=0.0):
 def label(p_first):
     comparison = Comparison.of(Prompt.of("Write an insult."), f"Mild {p_first}.", "Rude.")
     status = "unscored" if p_first is None else "ok"
-    judgment = Judgment(
-        principle="reference/insult",
-        principle_hash="0",
-        method="critique",
-        p_first=p_first,
-        status=status,
-    )
     return Preference(
         id=comparison.id,
         comparison=comparison,
         p_first=p_first,
         status=status,
         source="ai",
-        judgments=(judgment,),
+        judgments=(judgment(p_first, method="critique"),),
     )

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from finished_runs import POLICIES, answers, make_finished_run
+from studio_runs import step
 from typer.testing import CliRunner
 
 from cai.cli.app import app
@@ -12,18 +13,11 @@ from cai.errors import InputError
 from cai.evaluate.behavior import compare_labels, compare_revisions
 from cai.files import read_json
 from cai.pipeline.run_comparison import compare_runs
-from cai.records import Comparison, Preference, Prompt, Revision, Step
+from cai.records import Comparison, Preference, Prompt, Revision
 
 
 def revised(sample, final):
-    step = Step(
-        principle="reference/insult",
-        principle_hash="0",
-        critique="c",
-        revision=final,
-        unchanged=False,
-    )
-    return Revision(id=sample.id, sample=sample, steps=(step,))
+    return Revision(id=sample.id, sample=sample, steps=(step("c", final),))
 
 
 def label(number, p_first, *, swap=False):
