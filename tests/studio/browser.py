@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
+from urllib.parse import urljoin
 
 import pytest
 
@@ -16,11 +17,12 @@ from cai.studio import server
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-READY = (
-    "document.readyState == 'complete' && "
-    "!document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling')"
-)
 KEY_CODES = {"Backspace": 8, "Enter": 13, "Escape": 27}
+SETTLED = (
+    "document.readyState == 'complete'"
+    " && !document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling')"
+)
+"""A page that still loads takes the focus back, and a part that is replaced loses it."""
 
 
 @contextlib.contextmanager
@@ -40,21 +42,35 @@ def serve(*folders):
         patch.setattr(server, "_Server", Server)
         thread = threading.Thread(target=server.serve, args=(list(folders), 0, addresses.put))
         thread.start()
-        yield addresses.get(timeout=60)
-        servers[0].should_exit = True
-        thread.join()
+        try:
+            yield addresses.get(timeout=60)
+        finally:
+            servers[0].should_exit = True
+            thread.join()
 
 
 @contextlib.contextmanager
 def opened(address, profile):
-    """A browser that has opened the studio; neither its scripts nor its policy may complain."""
+    """A browser that has opened a page; neither its scripts nor its policy may complain."""
     browser = Browser(profile)
-    browser.open(address)
-    yield browser
-    # a page can come too early for the index of new records, and waits for it
-    errors = [text for text in map(str, browser.errors) if "a status of 503" not in text]
-    browser.close()
-    assert errors == []
+    try:
+        browser.open(address)
+        yield browser
+        # a page can come too early for the index of new records, and waits for it
+        errors = [text for text in map(str, browser.errors) if "a status of 503" not in text]
+        assert errors == []
+    finally:
+        browser.close()
+
+
+def assert_fits_a_phone(browser, *addresses):
+    """No page is an error, or wider than the screen of a phone."""
+    browser.show(390)
+    for address in addresses:
+        browser.open(address)
+        assert browser.ask("document.querySelector('h1').textContent") != "That did not work"
+        assert browser.ask("document.documentElement.scrollWidth") <= 390, address
+    browser("Emulation.clearDeviceMetricsOverride")
 
 
 class Browser:
@@ -125,8 +141,9 @@ class Browser:
         return json.loads(message)
 
     def open(self, address):
-        self("Page.navigate", url=address)
-        self.wait(READY)
+        """Open an address, which may be a path on the server of the page that is open."""
+        self("Page.navigate", url=urljoin(self.ask("location.href"), address))
+        self.wait("true")
 
     def show(self, width, *, scheme="light"):
         """Make the page as wide as a screen, in a color scheme."""
@@ -143,31 +160,39 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, expression, seconds=60):
-        """Wait until an expression holds; the limit is for a page that never gets there."""
+        """Wait until an expression holds in a page that has settled.
+
+        The limit is for a page that never gets there.
+        """
         end = time.monotonic() + seconds
-        while not self.ask(expression):
+        while not self.ask(f"{SETTLED} && ({expression})"):
             assert time.monotonic() < end, f"{expression} at {self.ask('location.href')}"
             time.sleep(0.05)
 
-    def click(self, element):
-        """Click in the middle of an element, as a mouse does.
+    def wait_for_path(self, path):
+        self.wait(f"location.pathname == {path!r}")
 
-        Args:
-            element: An expression for it.
-        """
-        self.wait(READY)
-        self.ask(f"{element}.scrollIntoView({{block: 'center'}})")
-        x, y = self.ask(
-            "(({left, top, width, height}) => [left + width / 2, top + height / 2])"
-            f"({element}.getClientRects()[0])"
+    def wait_for_text(self, text):
+        self.wait(f"document.body.textContent.includes({text!r})")
+
+    def click(self, selector, text=""):
+        """Click with the mouse on the first element that has a text; returns where it leads."""
+        self.wait("true")
+        x, y, target = self.ask(
+            f"(element => {{ element.scrollIntoView({{block: 'center'}});"
+            " const {x, y, width, height} = element.getClientRects()[0];"
+            " return [x + width / 2, y + height / 2, element.href] })"
+            f"([...document.querySelectorAll({selector!r})]"
+            f".find(element => element.textContent.includes({text!r})))"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        return target
 
     def press(self, *keys):
-        """Press keys, each once the page listens: it is loaded, and htmx exchanges no part of it."""
+        """Press one key after the other, once the page has settled."""
+        self.wait("true")
         for key in keys:
-            self.wait(READY)
             text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
             code = KEY_CODES.get(key, ord(key.upper()) if key.isalnum() and len(key) == 1 else 0)
             values = {"key": key, "windowsVirtualKeyCode": code}

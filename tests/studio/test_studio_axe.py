@@ -42,16 +42,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(folder, tmp_path_factory):
-    with serve(folder, make_run(tmp_path_factory.mktemp("axe") / "b")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser(address, tmp_path_factory):
+def browser(folder, tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
-    with opened(address, tmp_path_factory.mktemp("profile")) as browser:
+    other = make_run(tmp_path_factory.mktemp("axe") / "b")
+    profile = tmp_path_factory.mktemp("profile")
+    with serve(folder, other) as address, opened(address, profile) as browser:
         yield browser
 
 
@@ -84,9 +80,9 @@ def examine(browser, screens):
     return found
 
 
-def walk(browser, address, routes, screens):
+def walk(browser, routes, screens):
     """Follow all links, one of each kind; return the kinds of pages with what was found on each."""
-    base = address.partition("/?")[0].partition("/run")[0]
+    base = browser.ask("location.origin")
     first = "/run/a/judge"
     asking = [f"{first}/{page}?rater=dee" for page in ("label", "rank")]
     pending, seen, found = [base + path for path in ("/", "/run/a/", *asking)], set(), {}
@@ -107,8 +103,8 @@ def walk(browser, address, routes, screens):
 @pytest.mark.parametrize(
     "screens", [SCREENS, pytest.param(OTHER_SCREENS, marks=pytest.mark.slow)], ids=str
 )
-def test_no_page_keeps_people_out(screens, browser, address, routes):
-    found = walk(browser, address, routes, screens)
+def test_no_page_keeps_people_out(screens, browser, routes):
+    found = walk(browser, routes, screens)
     assert {kind: said for kind, said in found.items() if said} == {}
     visited = {(path.rpartition("/")[2], stage) for path, stage, _ in found}
     stages = ("prompts", "sample", "revise", "compare", "judge")

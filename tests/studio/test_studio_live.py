@@ -74,10 +74,7 @@ def project(tmp_path):
 def label(browser, count, total):
     """Label by keys until so many are stored."""
     for number in range(count, total):
-        browser.wait(
-            f"document.body.textContent.includes('ann: {number} label')"
-            " && document.readyState == 'complete'"
-        )
+        browser.wait_for_text(f"ann: {number} label")
         browser.press("1")
 
 
@@ -91,8 +88,8 @@ def test_a_run_is_watched_and_no_label_is_lost_or_doubled_by_a_kill(project, tmp
     browser = Browser(tmp_path_factory.mktemp("profile"))
     try:
         browser.open(address)
-        browser.wait("document.body.textContent.includes('The run is going on')")
-        browser.wait("document.body.textContent.includes('Newest records of compare')")
+        browser.wait_for_text("The run is going on")
+        browser.wait_for_text("Newest records of compare")
         browser.wait("document.querySelectorAll('#progress .list li').length == 5")
         assert "benign prompt 7" in browser.ask(
             "document.querySelector('#progress .list').textContent"
@@ -102,7 +99,7 @@ def test_a_run_is_watched_and_no_label_is_lost_or_doubled_by_a_kill(project, tmp
         browser.wait("!document.body.textContent.includes('The run is going on')")
         assert browser.ask("document.querySelector('[hx-trigger]') == null")
 
-        labels = address.partition("?")[0] + "run/live/judge/label?rater=ann"
+        labels = "/run/live/judge/label?rater=ann"
         browser.open(labels)
         label(browser, 0, 4)
         server.kill()  # while it may be storing the last label
@@ -110,11 +107,11 @@ def test_a_run_is_watched_and_no_label_is_lost_or_doubled_by_a_kill(project, tmp
         server, address = serve(project, port)
         browser.open(address)  # the token is a new one
         browser.open(labels)
-        browser.wait("document.body.textContent.includes('ann: ')")
+        browser.wait_for_text("ann: ")
         stored = int(browser.ask("document.body.textContent.match(/ann: (\\d+) label/)[1]"))
         assert stored in (3, 4)
         label(browser, stored, 7)
-        browser.wait("document.body.textContent.includes('ann: 7 labels')")
+        browser.wait_for_text("ann: 7 labels")
         rows = (project / "runs/live/human_labels.jsonl").read_text().splitlines()
         assert len({json.loads(row)["pair"] for row in rows}) == len(rows) == 7
         assert browser.errors == []

@@ -2,7 +2,7 @@
 
 import pytest
 import talk_models
-from browser import CHROMIUM, opened, serve
+from browser import CHROMIUM, assert_fits_a_phone, opened, serve
 from studio_runs import make_run, prompt, sample
 from test_studio_talk import MODELS
 
@@ -30,45 +30,35 @@ def browser(folder, tmp_path_factory):
         yield browser
 
 
-def shows(browser, text):
-    browser.wait(
-        f"document.readyState == 'complete' && document.body.textContent.includes({text!r})"
-    )
-
-
 def say(browser, text):
     browser.press("m")
     browser.wait("document.activeElement.id == 'text'")
     browser.press(*text, "Enter")
 
 
-def go_to(browser, path):
-    browser.open(browser.ask("location.origin") + path)
-
-
 def test_a_conversation_by_keys_alone(browser, folder):
-    go_to(browser, "/run/a/talk")
+    browser.open("/run/a/talk")
     for field, typed in {"first": "i", "second": "j", "rater": "ann"}.items():
         browser.ask(f"document.querySelector('#{field}').focus()")
         browser.press(*typed)  # initial, and the judge beside it
     browser.press("Escape")
     say(browser, "Hello.")
-    shows(browser, "Gladly 1: Hello.")
-    shows(browser, "Go away 1: Hello.")
+    browser.wait_for_text("Gladly 1: Hello.")
+    browser.wait_for_text("Go away 1: Hello.")
     browser.press("2")
-    shows(browser, "labeled: judge")
+    browser.wait_for_text("labeled: judge")
     browser.press("c")
-    browser.wait("location.pathname.endsWith('/critique') && document.readyState == 'complete'")
+    browser.wait("location.pathname.endsWith('/critique')")
     browser.press("j", "j", "Enter")  # the second principle
-    shows(browser, "It is rude.")
+    browser.wait_for_text("It is rude.")
     browser.press("b")
-    shows(browser, "human_labels.jsonl")
+    browser.wait_for_text("human_labels.jsonl")
     browser.press("t")
-    shows(browser, "cai eval --suite")
+    browser.wait_for_text("cai eval --suite")
     say(browser, "More?")
-    shows(browser, "Go away 2: More?")
+    browser.wait_for_text("Go away 2: More?")
     browser.press("p")
-    shows(browser, "talk_prompts.jsonl")
+    browser.wait_for_text("talk_prompts.jsonl")
     labels = read_preferences(folder / "human_labels.jsonl").preferences
     assert {pair.comparison.prompt.text for pair in labels} == {"Hello."}
     assert len(labels) == 2
@@ -77,22 +67,19 @@ def test_a_conversation_by_keys_alone(browser, folder):
 
 
 def test_stop_while_one_waits_and_reload(browser):
-    go_to(browser, "/run/a/talk/1")
+    browser.open("/run/a/talk/1")
     talk_models.gate.clear()
     say(browser, "Be slow.")
-    shows(browser, "is answering")
+    browser.wait_for_text("is answering")
     browser.press("x")
-    shows(browser, "you stopped it")
+    browser.wait_for_text("you stopped it")
     talk_models.gate.set()
     browser("Page.reload")
-    shows(browser, "you stopped it")
-    shows(browser, "Said by judge.")
+    browser.wait_for_text("you stopped it")
+    browser.wait_for_text("Said by judge.")
     assert browser.ask("document.querySelector('[hx-trigger]') == null")
 
 
 def test_nothing_is_wider_than_a_phone(browser):
-    browser.show(390)
-    for path in ("", "/1?kept=test&principle=x", "/1/critique?turn=0&speaker=initial"):
-        go_to(browser, f"/run/a/talk{path}")
-        assert browser.ask("document.querySelector('h1').textContent") != "That did not work"
-        assert browser.ask("document.documentElement.scrollWidth") <= 390, path
+    paths = ("", "/1?kept=test&principle=x", "/1/critique?turn=0&speaker=initial")
+    assert_fits_a_phone(browser, *(f"/run/a/talk{path}" for path in paths))

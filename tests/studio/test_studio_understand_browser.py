@@ -1,7 +1,7 @@
 """The pages that explain a run in a real browser, by clicks and keys."""
 
 import pytest
-from browser import CHROMIUM, opened, serve
+from browser import CHROMIUM, assert_fits_a_phone, opened, serve
 from finished_runs import POLICIES, answers, make_finished_run
 from studio_runs import LABELS, revision, touch_owner, write_log
 
@@ -24,29 +24,23 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(folder):
-    with serve(folder, folder.with_name("other")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser(address, tmp_path_factory):
-    with opened(address, tmp_path_factory.mktemp("profile")) as browser:
+def browser(folder, tmp_path_factory):
+    profile = tmp_path_factory.mktemp("profile")
+    with (
+        serve(folder, folder.with_name("other")) as address,
+        opened(address, profile) as browser,
+    ):
         yield browser
 
 
-def path_is(browser, path):
-    browser.wait(f"document.readyState == 'complete' && location.pathname == {path!r}")
-
-
-def test_from_the_curve_to_the_answers_of_an_update(browser, address):
-    browser.open(address.partition("?")[0] + "run/one/")
-    browser.click("document.querySelector(`a[href='/run/one/understand']`)")
-    path_is(browser, "/run/one/understand")
+def test_from_the_curve_to_the_answers_of_an_update(browser):
+    browser.open("/run/one/")
+    browser.click("a[href='/run/one/understand']")
+    browser.wait_for_path("/run/one/understand")
     browser.wait("document.querySelectorAll('.hover title').length > 3")
-    browser.open(address.partition("?")[0] + "run/one/understand/training/ppo")
-    browser.wait("document.body.textContent.includes('Answer 8.')")
-    browser.click("document.querySelector(`a[href$='step=3'] path`)")
+    browser.open("/run/one/understand/training/ppo")
+    browser.wait_for_text("Answer 8.")
+    browser.click("a[href$='step=3'] path")
     browser.wait("location.search == '?step=3' && document.body.textContent.includes('Answer 3.')")
     browser.press("n")
     browser.wait("location.search == '?step=4' && document.body.textContent.includes('Answer 4.')")
@@ -57,36 +51,32 @@ def test_from_the_curve_to_the_answers_of_an_update(browser, address):
     browser.wait("location.search == '?step=7' && document.body.textContent.includes('Answer 7.')")
 
 
-def test_a_training_that_goes_on_is_followed(browser, address, folder):
+def test_a_training_that_goes_on_is_followed(browser, folder):
     touch_owner(folder)
-    browser.open(address.partition("?")[0] + "run/one/understand/training/ppo")
+    browser.open("/run/one/understand/training/ppo")
     browser.wait("document.querySelector('h2').textContent.includes('update 8')")
     write_log(folder / "ppo", *UPDATES, {"update": 9, "score": 3, "kl": 1})
     browser.wait("document.querySelector('h2').textContent.includes('update 9')")
 
 
-def test_principles_answers_and_runs_by_keys(browser, address):
-    browser.open(address.partition("?")[0] + "run/one/understand")
+def test_principles_answers_and_runs_by_keys(browser):
+    browser.open("/run/one/understand")
     browser.press("2")
-    path_is(browser, "/run/one/understand/principles")
-    browser.click("document.querySelector(`tbody th a`)")
-    path_is(browser, "/run/one/understand/principle")
+    browser.wait_for_path("/run/one/understand/principles")
+    browser.click("tbody th a")
+    browser.wait_for_path("/run/one/understand/principle")
     first = browser.ask("document.querySelector('h1').textContent")
     browser.press("n")
     browser.wait(f"document.querySelector('h1').textContent != {first!r}")
     browser.press("u")
-    path_is(browser, "/run/one/understand/principles")
+    browser.wait_for_path("/run/one/understand/principles")
     browser.press("3")
-    path_is(browser, "/run/one/understand/answers")
+    browser.wait_for_path("/run/one/understand/answers")
     browser.wait("document.querySelectorAll('.columns').length == 4")
     assert browser.ask("document.querySelectorAll('ins').length") > 0
 
 
-def test_nothing_is_wider_than_a_phone(browser, address):
-    browser.show(390)
-    base = address.partition("?")[0] + "run/one/understand"
+def test_nothing_is_wider_than_a_phone(browser):
     paths = ("", "/principles", "/principle?id=reference/insult", "/answers", "/training/ppo")
-    for path in (*paths, "/compare"):
-        browser.open(base + path)
-        assert browser.ask("document.documentElement.scrollWidth") <= 390, path
-    browser("Emulation.clearDeviceMetricsOverride")
+    pages = [f"/run/one/understand{path}" for path in (*paths, "/compare")]
+    assert_fits_a_phone(browser, *pages)

@@ -1,13 +1,12 @@
 """Write in a real browser: type, see problems and new answers, save, undo. Skipped without one."""
 
 import pytest
-from browser import CHROMIUM, opened, serve
+from browser import CHROMIUM, assert_fits_a_phone, opened, serve
 from write_project import INSULT, make_project
 
 from cai.studio.trial import Bench
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-LOADED = "document.readyState == 'complete'"
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +25,7 @@ def browser(project, tmp_path_factory):
         opened(address, profile) as browser,
     ):
         patch.setattr(Bench, "is_free", lambda _: True)  # as a model in this process is
-        browser.wait("location.pathname == '/run/a/'")
-        browser.base = address.partition("?")[0]
+        browser.wait_for_path("/run/a/")
         yield browser
 
 
@@ -41,11 +39,11 @@ def focus_end(browser, selector):
 
 def test_type_try_save_and_undo(browser, project):
     path = project / "principles/reference/insult.yaml"
-    browser.ask("document.querySelector('.sections a[href$=write]').click()")
-    browser.wait(f"location.pathname == '/run/a/write' && {LOADED}")
-    browser.ask("document.querySelector('a[href*=insult]').click()")
-    browser.wait(f"location.pathname == '/run/a/write/principle' && {LOADED}")
-    browser.ask("document.querySelector('[hx-post$=try]').click()")
+    browser.click(".sections a[href$=write]")
+    browser.wait_for_path("/run/a/write")
+    browser.click("a[href*=insult]")
+    browser.wait_for_path("/run/a/write/principle")
+    browser.click("[hx-post$=try]")
     browser.wait("document.querySelectorAll('#examples .answer').length == 5")
     focus_end(browser, "#t-critique")
     browser.press(*" Or {{ no }}?")
@@ -56,19 +54,14 @@ def test_type_try_save_and_undo(browser, project):
     browser.wait("document.querySelectorAll('#examples .two .answer').length == 10")
     browser.wait("document.querySelector('#examples ins').textContent.includes('unkind')")
     assert path.read_text() == INSULT
-    browser.ask("document.querySelector('button.main').click()")
-    browser.wait(f"location.search.includes('said=saved') && {LOADED}")
+    browser.click("button.main")
+    browser.wait("location.search.includes('said=saved')")
     assert path.read_text() == INSULT.replace("rude?", "rude? Or unkind?")
-    browser.ask("document.querySelector('.notice button').click()")
-    browser.wait(f"location.search.includes('said=back') && {LOADED}")
+    browser.click(".notice button")
+    browser.wait("location.search.includes('said=back')")
     assert path.read_text() == INSULT
 
 
 def test_the_editor_fits_on_a_phone(browser):
-    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    browser("Emulation.setDeviceMetricsOverride", **size)
-    for path in ("", "/principle?id=reference/insult"):
-        browser.open(f"{browser.base}run/a/write{path}")
-        browser.ask("document.querySelector('[hx-post$=try]')?.click()")
-        assert browser.ask("document.documentElement.scrollWidth") <= 390, path
-    browser("Emulation.clearDeviceMetricsOverride")
+    page = "/run/a/write/principle?id=reference/insult"
+    assert_fits_a_phone(browser, "/run/a/write", page)
