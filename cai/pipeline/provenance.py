@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def diff_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     def changes(part: str) -> Iterator[tuple[str, Any, Any]]:
         old = before.get(part, {})
         old = old if isinstance(old, dict) else {}
-        return _differences(_with_new_defaults(old) if part == "settings" else old, now[part])
+        return _differences(_recorded(old, now[part]) if part == "settings" else old, now[part])
 
     phrases = [f"{name} {_shown(old)} -> {_shown(new)}" for name, old, new in changes("settings")]
     phrases += [f"the output of {name} changed" for name, _, _ in changes("stages")]
@@ -125,13 +125,22 @@ def _differences(
             yield f"{prefix}{name}", old, new
 
 
-def _with_new_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a manifest, with the defaults of those that cai did not have when it was written.
+def _recorded(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The settings of a manifest, with the defaults of those that cai did not have at that time.
 
-    Such a setting changes nothing until it is set. If it does, the stage has a new version.
+    Such a setting changes nothing until it is set. If it does, the stage has a new version. A
+    manifest may have a whole section where the stage names single settings today.
     """
-    sections = {name: field.annotation for name, field in RunConfig.model_fields.items()}
-    return {name: _filled(value, sections.get(name)) for name, value in settings.items()}
+    recorded: dict[str, Any] = {}
+    for name in names:
+        section, _, key = name.partition(".")
+        kind = RunConfig.model_fields[section].annotation
+        if key:
+            values = {key: settings[name]} if name in settings else settings.get(section, {})
+            recorded[name] = _filled(values, kind).get(key)
+        elif name in settings:
+            recorded[name] = _filled(settings[name], kind)
+    return recorded
 
 
 def _filled(value: Any, kind: object) -> Any:

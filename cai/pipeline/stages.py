@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cai.config import RunConfig
+from cai.config import SFT, RunConfig
 from cai.evaluate.revisions import SETTINGS
 from cai.models.names import is_function, is_server
 from cai.pipeline import evaluation, feedback, training
@@ -50,6 +50,12 @@ def _what_ppo_reads(config: RunConfig) -> tuple[Part, ...]:
 
 _REVISION_LIMITS = tuple(f"audit.{name}" for name in ("gate", *sorted(set(SETTINGS.values()))))
 
+
+def _sft_except(*names: str) -> tuple[str, ...]:
+    """All settings of fine-tuning but those that a stage does not read."""
+    return tuple(f"sft.{name}" for name in SFT.model_fields if name not in names)
+
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="prompts",
@@ -84,7 +90,7 @@ STAGES: tuple[Stage, ...] = (
         title="fine-tune on the revisions",
         work=training.sft_stage,
         inputs=(StageRef("sample"), StageRef("revise")),
-        settings=("sft", "revise.rows", "training", "models.chat_format"),
+        settings=(*_sft_except("control"), "revise.rows", "training", "models.chat_format"),
         models=("initial",),
         is_wanted=trains,
         files=lambda config: config.sft.human,
@@ -94,7 +100,11 @@ STAGES: tuple[Stage, ...] = (
         title="fine-tune on helpful answers alone",
         work=training.control_stage,
         inputs=(StageRef("sample"),),
-        settings=("sft", "training", "models.chat_format"),
+        settings=(
+            *_sft_except("control", "helpful", "human"),
+            "training",
+            "models.chat_format",
+        ),
         models=("initial",),
         is_wanted=lambda config: trains(config) and config.trains_control,
     ),

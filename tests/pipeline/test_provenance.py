@@ -39,7 +39,10 @@ def all_inputs(project, *overrides):
         ("sample", ["seed=1"], ["seed 0 -> 1"]),
         ("sample", ["sample.max_tokens=30"], ["sample.max_tokens 40 -> 30"]),
         ("sample", ["models.judge=reference"], []),
-        ("sft", ["models.judge=reference", "judge.principles=null"], []),
+        ("sft", ["models.judge=reference", "judge.principles=null", "sft.control=false"], []),
+        ("sft", ["sft.helpful=false"], ["sft.helpful true -> false"]),
+        ("control", ["sft.human=[more.jsonl]", "sft.helpful=false"], []),
+        ("control", ["sft.epochs=7"], ["sft.epochs 1 -> 7"]),
         ("judge", ["judge.principles=null"], ["judge.principles 1 -> null"]),
         ("reward", ["models.chat_format=plain"], ["models.chat_format null -> plain"]),
         ("prompts", ["prompts.eval_limit=2"], ["prompts.eval_limit null -> 2"]),
@@ -219,6 +222,19 @@ def test_a_setting_that_is_new_changes_nothing_until_it_is_set(finished_project)
     older = json.loads(json.dumps(prompts))
     del older["settings"]["prompts"]["eval_limit"]
     assert diff_inputs(older, prompts) == []
+
+
+def test_a_manifest_may_have_a_section_where_single_settings_are_read(finished_project):
+    now = inputs_of(finished_project, "sft")
+    before = json.loads(json.dumps(now))
+    names = [name for name in before["settings"] if name.startswith("sft.")]
+    section = {name.removeprefix("sft."): before["settings"].pop(name) for name in names}
+    before["settings"]["sft"] = section | {"control": True}
+    del before["settings"]["sft"]["human"]  # older than this setting
+    assert diff_inputs(before, now) == []
+    before["settings"]["sft"]["batch_size"] = 7
+    changed = f"sft.batch_size 7 -> {section['batch_size']}"
+    assert diff_inputs(before, now) == [changed]
 
 
 def test_inputs_are_those_of_the_manifest(finished_project):
