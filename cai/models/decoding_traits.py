@@ -79,6 +79,8 @@ def decoding_traits(model: PreTrainedModel) -> DecodingTraits:
     try:
         expected = [_whole(model, row) for row in rows]
         first = _whole(model, rows[0][: 1 - PREDICTIONS])[-1:]
+    except torch.OutOfMemoryError:  # says nothing about the model
+        raise
     except FAILURES as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise _refusal(model, f"cannot read a text: {reason}") from None
@@ -138,6 +140,8 @@ def _is_right(
             _are_close(model, logits, expected[row][step : step + 1])
             for step, row, logits in _predictions(model, traits, rows, members)
         )
+    except torch.OutOfMemoryError:  # says nothing about the model
+        raise
     except FAILURES:
         return False
 

@@ -1,13 +1,17 @@
 """What is found by trying a model is kept on disk, until something that it depends on changes."""
 
+import json
 import shutil
 
 import pytest
 import torch
 
 from cai.models import trials
+from cai.models.decoding_traits import decoding_traits
 from cai.models.inspection import TRIALS
 from cai.models.load import load_language_model
+from cai.models.packing.layout import check_reads_rows, supports_tree_attention
+from cai.models.packing.prefix import continues_prefixes
 
 
 @pytest.fixture
@@ -59,3 +63,22 @@ def test_without_a_place_to_write_a_model_is_tried_each_time(folder, tmp_path):
     (tmp_path / "cache").write_text("a file, not a folder", encoding="utf-8")
     assert findings(folder)[1]
     assert findings(folder)[1]
+
+
+@pytest.mark.parametrize(
+    "trial", [decoding_traits, supports_tree_attention, continues_prefixes, check_reads_rows]
+)
+def test_a_lack_of_memory_is_no_finding(folder, tmp_path, trial):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = load_language_model(str(folder)).model
+    if trial is continues_prefixes:
+        supports_tree_attention(model)
+    hook = model.base_model.register_forward_pre_hook(fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        trial(model)
+    hook.remove()
+    assert trial(model) == trial(load_language_model(str(folder)).model)
+    (file,) = (tmp_path / "cache" / "trials").iterdir()
+    assert False not in json.loads(file.read_text()).values()

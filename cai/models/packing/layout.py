@@ -289,6 +289,8 @@ def supports_tree_attention(model: PreTrainedModel) -> bool:
     try:
         hidden_packed = _hidden_states(model, packed)
         hidden_alone = _hidden_states(model, alone)
+    except torch.OutOfMemoryError:  # says nothing about the model
+        raise
     except FAILURES:
         return False
     return is_close(hidden_packed, hidden_alone)
@@ -321,6 +323,8 @@ def _fault_of_rows(model: PreTrainedModel) -> str:
     try:
         batched = _whole(model)(**packed.inputs)[0]
         alone = [_read(model, row) for row in (long, short, long[:5])]
+    except torch.OutOfMemoryError:  # says nothing about the model
+        raise
     except FAILURES as error:
         return f"cannot read a batch: {next(iter(str(error).splitlines()), type(error).__name__)}"
     finally:

@@ -94,6 +94,8 @@ def continues_prefixes(model: PreTrainedModel) -> bool:
 
     try:
         shared = read([PrefixGroup(len(prefix), [*range(len(rows))])])
+    except torch.OutOfMemoryError:  # says nothing about the model
+        raise
     except FAILURES:
         return False
     return is_close(shared, read([PrefixGroup(0, [i]) for i in range(len(rows))]))
