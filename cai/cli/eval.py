@@ -28,8 +28,9 @@ from cai.evaluate.log_formats import LOG_FORMATS, write_logs
 from cai.evaluate.suites import suite_results
 from cai.feedback.judge_methods import JUDGE_METHODS
 from cai.files import write_json
+from cai.report.evaluations import RESULTS
 
-RECORDS, RESULTS = "records.jsonl", "results.json"
+RECORDS = "records.jsonl"
 OUT = Path("eval")
 
 Suites = Annotated[

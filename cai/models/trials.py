@@ -1,7 +1,7 @@
-"""What was found by trying a model is remembered, so that a model is tried once.
+"""The results of trying a model are remembered, so that a model is tried once.
 
-It is kept while the process lives and, for models that take long, in a file of the cache folder.
-The file's name is a digest of all that the findings depend on: the files of the model, its class,
+They are kept while the process lives and, for models that take long, in a file of the cache folder.
+The file's name is a digest of all that they depend on: the files of the model, its class,
 precision and device, the versions of the libraries, and the code of this package. So after a change
 of any of them a model is tried again.
 """

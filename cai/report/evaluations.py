@@ -1,4 +1,4 @@
-"""What ``cai eval`` found, if its results lie in the folder of the run."""
+"""Results of ``cai eval``, if they are in the folder of the run."""
 
 from __future__ import annotations
 
