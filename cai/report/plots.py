@@ -21,12 +21,12 @@ from cai.report.report_data import Effect
 INK, MUTED = "#1f2430", "#8a8f9c"
 RED_TEAM, GREEN, AMBER, BLUE = "#c2413b", "#2f855a", "#b7791f", "#2b6cb0"
 BARS = (RED_TEAM, BLUE, GREEN, AMBER)
-_HOVER = "hover: "
-"""What the id of a part begins with that says what it shows."""
+_TOOLTIP = "hover: "
+"""What the id of a part with a tooltip begins with."""
 _UNSEEN = 0.004
 """The opacity of what cannot be seen, and can still be pointed at."""
-MAX_HOVERS = 200
-"""Places of a curve that say what they show; between them the curve is only drawn."""
+MAX_TOOLTIPS = 200
+"""Places of a curve that have a tooltip; between them the curve is only drawn."""
 MAX_PRINCIPLES = 24
 """Principles that are plotted; the table has all of them."""
 
@@ -53,7 +53,7 @@ def rates(policies: dict[str, Any]) -> Markup:
         named = ((name, share) for name, share in zip(policies, measured, strict=True) if share)
         for bar, (name, share) in zip(bars, named, strict=True):
             interval = f"{share['low']:.1%} to {share['high']:.1%}, n = {share['n']:,}"
-            _say(bar, f"{name}, {title}: {share['value']:.1%} ({interval})")
+            _add_tooltip(bar, f"{name}, {title}: {share['value']:.1%} ({interval})")
     axes.set_xticks(range(len(policies)), [name.replace("_", " ") for name in policies])
     axes.set_ylim(0, 112)
     axes.set_ylabel("% of answers")
@@ -104,20 +104,20 @@ def curves(
         side.spines["top"].set_visible(False)
     axes.set_xlabel(x)
     axes.locator_params(axis="x", integer=True)
-    _say_along(axes, rows, x, shown, links or {})
+    _add_tooltips(axes, rows, x, shown, links or {})
     return _svg(figure, title)
 
 
-def _say_along(
+def _add_tooltips(
     axes: Axes,
     rows: Sequence[Mapping[str, float]],
     x: str,
     shown: Sequence[tuple[str, str]],
     links: Mapping[int, str],
 ) -> None:
-    """Put a column that cannot be seen at each step: what it says, and where it leads."""
+    """Put an invisible column at each step, with a tooltip and a link."""
     axes.set_xlim(axes.get_xlim())
-    places = rows[:: max(1, -(-len(rows) // MAX_HOVERS))]
+    places = rows[:: max(1, -(-len(rows) // MAX_TOOLTIPS))]
     edges = [(a[x] + b[x]) / 2 for a, b in pairwise(places)]
     first, last = places[0][x], places[-1][x]
     edges = [first - (edges[0] - first if edges else 0.5), *edges]
@@ -130,7 +130,7 @@ def _say_along(
         step = int(row[x])
         if step in links:
             column.set_url(links[step])
-        _say(column, f"{x} {step}: {', '.join(values)}")
+        _add_tooltip(column, f"{x} {step}: {', '.join(values)}")
 
 
 def eval_points(rows: Sequence[dict[str, float]]) -> Markup:
@@ -152,7 +152,7 @@ def eval_points(rows: Sequence[dict[str, float]]) -> Markup:
     for row, place in zip(rows, distance, strict=True):
         values = f"reward {row['eval_score']:.3g}, gold {row['eval_gold']:.3g}"
         (dot,) = axes.plot([place], [row["eval_score"]], color=BLUE, marker="o", markersize=3)
-        _say(dot, f"update {row['update']:.0f}, KL {row['eval_kl']:.3g}: {values}")
+        _add_tooltip(dot, f"update {row['update']:.0f}, KL {row['eval_kl']:.3g}: {values}")
     right.set_ylabel("held-out gold score", color=GREEN)
     right.spines["top"].set_visible(False)
     return _svg(figure, "Held-out reward and gold score against the distance from SL-CAI")
@@ -173,8 +173,8 @@ def calibration(bins: Sequence[dict[str, float]], observed: str) -> Markup:
     for b in bins:
         size = 12 + 90 * b["n"] / biggest
         dot = axes.scatter([b["predicted"]], [b["observed"]], s=size, color=BLUE, zorder=3)
-        said = f"probability {b['predicted']:.2f}, {observed} {b['observed']:.2f}"
-        _say(dot, f"{said}, n = {b['n']:,.0f}")
+        text = f"probability {b['predicted']:.2f}, {observed} {b['observed']:.2f}"
+        _add_tooltip(dot, f"{text}, n = {b['n']:,.0f}")
     axes.set_xlabel("probability by the judge")
     axes.set_ylabel(observed)
     axes.set_xlim(-0.04, 1.04)
@@ -208,8 +208,12 @@ def effects(rows: Sequence[Effect]) -> Markup:
         label="labels decided",
     )
     for effect, green, blue in zip(shown, changed, decided, strict=True):
-        _say(green, f"{effect.principle}: changed {effect.changed:,} of {effect.steps:,} replies")
-        _say(blue, f"{effect.principle}: decided {effect.decisive:,} of {effect.labels:,} labels")
+        _add_tooltip(
+            green, f"{effect.principle}: changed {effect.changed:,} of {effect.steps:,} replies"
+        )
+        _add_tooltip(
+            blue, f"{effect.principle}: decided {effect.decisive:,} of {effect.labels:,} labels"
+        )
     axes.set_yticks(list(places), [effect.principle for effect in shown], fontsize=8)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return _svg(figure, "Replies changed and labels decided by each principle")
@@ -264,9 +268,9 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _say(part: Artist, text: str) -> None:
-    """Let a part of a figure say what it shows when one points at it."""
-    part.set_gid(_HOVER + "".join(c for c in text if c.isprintable()))
+def _add_tooltip(part: Artist, text: str) -> None:
+    """Give a part of a figure a tooltip."""
+    part.set_gid(_TOOLTIP + "".join(c for c in text if c.isprintable()))
 
 
 def _svg(figure: Figure, title: str) -> Markup:
@@ -284,7 +288,7 @@ def _svg(figure: Figure, title: str) -> Markup:
         r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL
     )
     text = re.sub(r' style="([^"]*)"', _as_attributes, text)
-    text = re.sub(rf'<g id="{_HOVER}([^"]*)">', r'<g class="hover"><title>\1</title>', text)
+    text = re.sub(rf'<g id="{_TOOLTIP}([^"]*)">', r'<g class="hover"><title>\1</title>', text)
     text = re.sub(r'<g id="[^"]*">', "<g>", text)
     # a link is reached by pointing: a page offers another way for keys, and not a hundred stops
     link = r'<a href="\2" aria-label="\1" tabindex="-1"><title>\1</title>'
