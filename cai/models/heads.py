@@ -62,9 +62,8 @@ class Policy(_TrainedModel):
         """
         with self._autocast():
             hidden, logits = answer_logits(self.model, packed)
-            if self.value is None:
-                return logits, None
-            return logits, self.value(hidden).squeeze(-1).float()
+        # outside: in bfloat16 values would be rounded, as scores are
+        return logits, None if self.value is None else self.value(hidden.float()).squeeze(-1)
 
 
 class Scalar(_TrainedModel):

@@ -23,6 +23,7 @@ from cai.models.scalar import load_scalar_model, reads_last_token
 from cai.models.sequence_classes import sequence_class
 from cai.records import Comparison, Preference, Prompt
 from cai.reference.tokenizer import build_tokenizer
+from cai.train.reward import scoring
 from cai.train.reward.scoring import score_texts
 from cai.train.reward.trainer import train_reward
 
@@ -133,7 +134,9 @@ def pair_tokenizer(second_type=0):
 
 @pytest.mark.parametrize("labels", [1, 3])
 @pytest.mark.parametrize("family", ENCODERS)
-def test_an_encoder_scores_by_its_own_pooling(family, labels, tmp_path):
+def test_an_encoder_scores_by_its_own_pooling(family, labels, tmp_path, monkeypatch):
+    """Unrounded too, where language models are read in bfloat16."""
+    monkeypatch.setattr(scoring, "best_dtype", lambda device, hidden_size: torch.bfloat16)
     torch.manual_seed(0)
     tokenizer = pair_tokenizer(second_type=int(family in WITH_TYPES))
     others = {"type_vocab_size": 2} if family != "modernbert" else {}

@@ -5,6 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from cai.config import Training
+from cai.models.heads import Policy
 from cai.models.load import best_dtype, load_language_model
 from cai.models.packing.layout import PromptGroup, pack_rows
 from cai.models.scalar import answer_scores
@@ -57,3 +58,13 @@ def test_a_score_is_not_rounded_to_bfloat16():
         scores = answer_scores(model, packed)
     assert scores.dtype == torch.float32
     assert not torch.equal(scores, scores.bfloat16().float())
+
+
+def test_a_value_of_the_policy_is_not_rounded_to_bfloat16():
+    policy = Policy(load_language_model("reference", CPU).model, torch.bfloat16, value=True)
+    torch.nn.init.normal_(policy.value.weight)
+    packed = pack_rows([PromptGroup([5, 6], [[7, i]]) for i in range(8, 40)], 0, CPU)
+    with torch.no_grad():
+        logits, values = policy(packed)
+    assert logits.dtype == torch.bfloat16
+    assert not torch.equal(values, values.bfloat16().float())

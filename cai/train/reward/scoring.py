@@ -84,7 +84,9 @@ def _scores(scalar: ScalarModel, prompt_groups: Sequence[PromptGroup]) -> Tensor
 
 def _read_scores(scalar: ScalarModel, prompt_groups: Sequence[PromptGroup]) -> Tensor:
     model = scalar.model
-    dtype = best_dtype(model.device, hidden_size_of(model.config))
+    dtype = torch.float32  # the heads of other models would round their scores too
+    if reads_last_token(model):
+        dtype = best_dtype(model.device, hidden_size_of(model.config))
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
         return answer_scores(model, _pack(scalar, prompt_groups)).cpu()
 
