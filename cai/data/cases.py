@@ -16,7 +16,7 @@ from pydantic import Field
 
 from cai.arguments import check_count, check_record
 from cai.cleaning import clean_json
-from cai.data.prompts import prompt_of
+from cai.data.prompts import PROMPT_COLUMNS, prompt_of
 from cai.data.recorded import answers_of, is_recorded, recorded_rows
 from cai.data.tables import Row
 from cai.errors import InputError, Problem, summarized, type_in_words
@@ -24,7 +24,6 @@ from cai.files import StrPath
 from cai.keys import digest
 from cai.records import Prompt, Record, Text
 
-PROMPT_COLUMNS = ("prompt", "messages", "question", "instruction", "test_case")
 FOLLOW_UPS = ("follow_ups", "follow_up")
 
 

@@ -12,6 +12,7 @@ from pydantic import model_validator
 from cai.data.choice_formats import CHOICE_FORMATS, Draft, Outcome
 from cai.data.choice_layout import LETTERS, Layout
 from cai.data.formats import FORMATS
+from cai.data.published import in_known_columns
 from cai.data.row_formats import format_of
 from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, did_you_mean, summarized
@@ -98,10 +99,11 @@ def read_choices(path: StrPath) -> ChoiceFile:
     problems: list[Problem] = []
     known: dict[str, tuple[str, ...]] = {}
     for place, row in collect_rows(path, problems):
-        file.format = file.format or format_of(row, CHOICE_FORMATS) or format_of(row, FORMATS)
-        if not file.format:
-            raise InputError([_unknown_format(place, list(row))])
         try:
+            row = in_known_columns(row)
+            file.format = file.format or format_of(row, CHOICE_FORMATS) or format_of(row, FORMATS)
+            if not file.format:
+                raise InputError([_unknown_format(place, list(row))])
             outcomes = _outcomes(file.format, row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             problems.append(Problem(place, _explain(error, row)))

@@ -9,6 +9,7 @@ from cai.cleaning import clean
 from cai.data.formats import FORMATS
 from cai.data.pair_parts import Pair
 from cai.data.prompts import messages_of, prompt_of
+from cai.data.published import in_known_columns
 from cai.data.row_formats import format_of
 from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, summarized, type_in_words
@@ -18,8 +19,8 @@ from cai.records import Prompt
 ANSWER_COLUMNS = ("completion", "response", "answer")
 """Columns that hold the answer to a column ``prompt``."""
 KNOWN = (
-    "prompt, completion (or response, or answer); messages that end with an answer; instruction, "
-    "input, output; or preferences, whose better answer is taken"
+    "prompt, completion (or response, or answer); messages (or conversations) that end with an "
+    "answer; instruction, input, output; or preferences, whose better answer is taken"
 )
 
 Demonstration = tuple[Prompt, str]
@@ -80,12 +81,14 @@ def read_demonstrations(path: StrPath) -> Demonstrations:
 
 def _read(row: Row) -> list[Demonstration | str]:
     """Read a row's prompts and answers; a text says why there is none."""
+    row = in_known_columns(row)
     preference_format = format_of(row, FORMATS)
     if preference_format:
         best = next(iter(FORMATS[preference_format].read(row)), "no answer")
         return [(best.prompt, best.better) if isinstance(best, Pair) else best]
-    if "messages" in row:
-        turns = messages_of(row["messages"])
+    conversation = next((name for name in ("messages", "conversations") if name in row), "")
+    if conversation:
+        turns = messages_of(row[conversation])
         if not turns or turns[-1].role != "assistant":
             return ["does not end with an assistant turn"]
         return [

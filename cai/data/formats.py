@@ -29,22 +29,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from cai.cleaning import clean
-from cai.data.pair_columns import PROMPT_COLUMNS, prompt_value
+from cai.data.pair_columns import prompt_value
 from cai.data.pair_parts import (
-    PROMPT_FIELDS,
     SOURCE,
     Outcome,
     by_score,
-    is_given,
     make_pair,
     make_prompt,
     number_of,
     text_in,
 )
-from cai.data.prompts import messages_of
+from cai.data.prompts import PROMPT_COLUMNS, messages_of
 from cai.data.rated_pairs import is_compared, is_ranked, read_compared, read_ranked
 from cai.data.row_formats import RowFormat, has
-from cai.data.tables import Row
+from cai.data.tables import Row, is_given
 from cai.data.transcripts import parse_transcript
 from cai.errors import type_in_words
 from cai.records import Message, Prompt, Role
@@ -127,7 +125,8 @@ def _single_answer(row: Row, name: str) -> str | None:
 
 
 def _optional_number(row: Row, name: str, default: float) -> float:
-    return number_of(row[name], name) if is_given(row.get(name)) else default
+    value = row.get(name)
+    return default if value is None or value == "" else number_of(value, name)  # NaN is refused
 
 
 def _implicit(row: Row) -> Iterator[Outcome]:
@@ -193,17 +192,21 @@ def _is_text(value: Any) -> bool:
 
 
 def _scored(row: Row) -> Iterator[Outcome]:
-    """Read UltraFeedback rows: completions with a score each, of which all pairs are made."""
-    prompt = make_prompt(row["instruction"] if "instruction" in row else row["prompt"])
+    """Read completions with a score or a rank each (UltraFeedback), of which all pairs are made."""
     scored = []
     for number, completion in enumerate(row["completions"]):
-        name = next((n for n in SCORE_COLUMNS if is_given(completion.get(n))), "")
+        name = next((n for n in (*SCORE_COLUMNS, "rank") if is_given(completion.get(n))), "")
         if not name:
             yield "an answer has no score"
             continue
         score = number_of(completion[name], f"completions.{number}.{name}")
-        scored.append((text_in(completion, "response"), score))
-    yield from by_score(prompt, scored)
+        column = "response" if "response" in completion else "completion"
+        answer = _single_answer(completion, column)
+        if answer is None:
+            yield f"{column} is not one assistant turn"
+            continue
+        scored.append((answer, -score if name == "rank" else score))
+    yield from by_score(_prompt_of_row(row), scored)
 
 
 def _tree(row: Row) -> Iterator[Outcome]:
@@ -267,7 +270,7 @@ def _argilla(row: Row) -> Iterator[Outcome]:
 
 
 def _prompt_field(fields: dict[str, Any]) -> Prompt | str:
-    return make_prompt(next((fields[name] for name in PROMPT_FIELDS if name in fields), None))
+    return make_prompt(next((fields[name] for name in PROMPT_COLUMNS if name in fields), None))
 
 
 def _of_votes(
@@ -294,6 +297,7 @@ def _has_prompt(row: Row) -> bool:
         return False
     chosen = row["chosen"]
     is_answer = isinstance(chosen, str) and not chosen.lstrip().startswith("Human:")
+    is_answer |= isinstance(chosen, list) and len(chosen) == 1
     return "prompt" in row or (is_answer and any(name in row for name in PROMPT_COLUMNS))
 
 
@@ -313,7 +317,9 @@ FORMATS = {
     "numbered": RowFormat(
         "instruction, output_1, output_2, label", has("output_1", "output_2"), _numbered
     ),
-    "scored": RowFormat("instruction, completions (UltraFeedback)", has("completions"), _scored),
+    "scored": RowFormat(
+        "instruction, completions with scores or ranks (UltraFeedback)", has("completions"), _scored
+    ),
     "tree": RowFormat("message_tree_id, prompt (OASST)", has("message_tree_id", "prompt"), _tree),
     "label_studio": RowFormat(
         "data, annotations (Label Studio)", has("data", "annotations"), _label_studio

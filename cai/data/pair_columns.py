@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from cai.data.prompts import messages_of, prompt_of
-from cai.data.tables import Row
+from cai.data.prompts import PROMPT_COLUMNS, messages_of, prompt_of
+from cai.data.tables import Row, is_given
 from cai.errors import type_in_words
 from cai.records import Comparison, Message
 
@@ -30,19 +29,12 @@ NAMES = (("first", "second"), ("conversation_a", "conversation_b"), *_columns(ST
 """Names of two columns with answers."""
 MODEL_NAMES = tuple(_columns(MODEL_STEMS))
 """Names of two columns with the models that wrote the answers."""
-NAMED = re.compile(rf"(?:(?:{'|'.join(STEMS)})[ _-]?)?([ab012])")
+NAMED = re.compile(rf"(?:(?:conversation|{'|'.join(STEMS)})[ _-]?)?([ab012])")
 """A column with an answer, or how its name ends."""
-PROMPT_COLUMNS = ("prompt", "question", "instruction", "messages", "query", "input", "context")
 SUBSET_COLUMNS = ("subset", "category", "scenario", "domain", "source", "dataset", "kind")
 """Columns that say what kind of pair a row is."""
 BOTH_MODELS = "cmp_key"
 """A column with the names of both models, joined by ``_``."""
-
-
-def is_given(value: Any) -> bool:
-    """Return whether a cell has a value; JSON that Python wrote may have ``NaN`` instead."""
-    is_nan = isinstance(value, float) and math.isnan(value)
-    return value is not None and value != "" and not is_nan
 
 
 def answer_columns(row: Row) -> tuple[str, str] | None:

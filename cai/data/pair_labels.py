@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cai.data.pair_columns import NAMED, is_given, model_columns
-from cai.data.tables import Row
+from cai.data.pair_columns import NAMED, model_columns
+from cai.data.tables import Row, is_given
 
 LABEL_COLUMNS = ("label", "gold", "winner", "preference", "better_response_id", "better", "choice")
 """Columns with a label: the name of a column with an answer, or the end of its name."""
 ANNOTATOR_COLUMNS = ("annotator", "annotator_id", "annotator_index", "rater", "worker_id", "judge")
 """Columns that name who gave the label of a row; another row may have the label of another."""
-TIES = re.compile(r"(tie|tied|both|neither|equal|same|draw)\b.*")
+TIES = re.compile(r"(tie|tied|both|neither|equal|same|draw)(\b|_).*")
 _ANNOTATORS = re.compile(r"(?:annotator|annotation|rater|worker|expert|label|vote)[ _-]?\d+")
 """Columns with the label of one annotator each."""
 _RELATION = re.compile(r"\W*([ab12])\s*(>+|<+|=+)\s*([ab12])\W*")
@@ -74,7 +74,7 @@ def votes_of(
         raise ValueError(f"has no column {gold!r}; columns: {', '.join(row)}")
     known = (n.codes for n in NUMBERINGS if all(column in row for column in n.columns))
     codes = codes or next(known, {})
-    column = gold or next((name for name in (*LABEL_COLUMNS, "p_first") if name in row), "")
+    column = gold or next((name for name in ("p_first", *LABEL_COLUMNS) if name in row), "")
     several = [] if gold else [name for name in row if _ANNOTATORS.fullmatch(name.lower())]
     if len(several) > 1:
         return {c: label_of(row, names, c, codes) for c in several if is_given(row[c])}

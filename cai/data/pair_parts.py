@@ -15,7 +15,6 @@ from cai.records import Prompt
 from cai.validation import shown
 
 SOURCE = "human"
-PROMPT_FIELDS = ("prompt", "question", "instruction")
 
 
 class Pair(NamedTuple):
@@ -118,15 +117,6 @@ def number_of(value: Any, name: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{name} must be a number, not {shown(value)}")
     return number
-
-
-def is_given(value: Any) -> bool:
-    """Return whether a cell has a value; in CSV one without is an empty text.
-
-    Args:
-        value: What it holds.
-    """
-    return value is not None and value != ""
 
 
 def by_score(prompt: Prompt | str, scored: Sequence[tuple[str, float]]) -> Iterator[Outcome]:

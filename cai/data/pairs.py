@@ -31,6 +31,7 @@ from cai.data.pair_columns import (
 )
 from cai.data.pair_labels import Codes, majority, votes_of
 from cai.data.preferences import read_preferences
+from cai.data.published import in_known_columns
 from cai.data.row_formats import format_of
 from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, summarized
@@ -99,9 +100,10 @@ def read_pairs(
     reader = _Reader(Reading(gold, codes, subset))
     file = reader.file
     for place, row in collect_rows(path, problems):
-        if not reader.known and not file.samples and not problems and _is_preference(row, gold):
-            return _preferences(path, subset)
         try:
+            row = in_known_columns(row)
+            if not reader.known and not file.samples and not problems and _is_preference(row, gold):
+                return _preferences(path, subset)
             reader.add(row)
         except LeftOut as error:
             file.skipped[str(error)] += 1

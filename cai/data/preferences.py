@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from cai.data.formats import FORMATS
 from cai.data.pair_parts import Pair
+from cai.data.published import in_known_columns
 from cai.data.row_formats import format_of
 from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, did_you_mean, summarized
@@ -66,11 +67,12 @@ def read_preferences(
     problems: list[Problem] = []
     reader = _Reader(file)
     for place, row in collect_rows(path, problems):
-        file.format = file.format or format_of(row, FORMATS)
-        if file.format not in FORMATS:
-            raise InputError([_unknown_format(place, file.format, list(row))])
         try:
-            outcomes = list(FORMATS[file.format].read(row))
+            known = in_known_columns(row)
+            file.format = file.format or format_of(known, FORMATS)
+            if file.format not in FORMATS:
+                raise InputError([_unknown_format(place, file.format, list(row))])
+            outcomes = list(FORMATS[file.format].read(known))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             problems.append(Problem(place, _explain(error, row, file.format)))
             continue

@@ -16,9 +16,27 @@ from cai.errors import InputError, Problem, did_you_mean, summarized, type_in_wo
 from cai.files import StrPath
 from cai.records import Message, Prompt
 
+PROMPT_COLUMNS = (
+    "prompt",
+    "question",
+    "instruction",
+    "messages",
+    "query",
+    "test_case",
+    "input",
+    "context",
+    "history",
+    "conversations",
+    "conversation",
+    "chat",
+    "context_messages",
+    "trajectory",
+)
+"""Names of a column with a prompt; the first that a row has is read."""
 _TURNS = TypeAdapter(tuple[Message, ...])
 _UNANSWERED = re.compile(r"\s*Human:.*\n\s*Assistant:\s*", re.DOTALL)
 """A transcript up to where the answer begins."""
+_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}
 
 
 def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
@@ -113,7 +131,7 @@ def _turns_before_answer(text: str) -> tuple[Message, ...]:
 
 
 def messages_of(value: Any) -> tuple[Message, ...]:
-    """Read messages from ``[{"role": ..., "content": ...}]``.
+    """Read messages from ``[{"role": ..., "content": ...}]``, or ``[{"from": ..., "value": ...}]``.
 
     Content that is given in parts is joined if all parts are text.
 
@@ -133,6 +151,9 @@ def _plain_message(turn: Any) -> Any:
     """Keep role and text; names, ids and weights are not part of the conversation."""
     if not isinstance(turn, dict):
         return turn
+    if "from" in turn and "role" not in turn:  # as ShareGPT has them
+        role, content = turn["from"], turn.get("value")
+        turn = {"role": _SHAREGPT_ROLES.get(role, role), "content": content}
     message = {key: value for key, value in turn.items() if key in ("role", "content")}
     parts = message.get("content")
     if isinstance(parts, list) and parts and all(map(_is_text_part, parts)):

@@ -10,16 +10,12 @@ from cai.data.pair_parts import (
     SOURCE,
     Outcome,
     by_score,
-    is_given,
     make_pair,
     make_prompt,
     number_of,
     text_in,
 )
 from cai.data.tables import Row
-
-STRENGTHS = ("preference_strength", "overall_preference")
-"""Columns of HelpSteer: negative if the first answer is better, positive if the second one is."""
 
 
 def is_ranked(row: Row) -> bool:
@@ -56,7 +52,7 @@ def is_compared(row: Row) -> bool:
     Args:
         row: The row.
     """
-    has_label = any(name in row for name in (*STRENGTHS, *LABEL_COLUMNS, "p_first"))
+    has_label = any(name in row for name in (*LABEL_COLUMNS, "p_first"))
     return has_label and answer_columns(row) is not None
 
 
@@ -90,9 +86,5 @@ def read_compared(row: Row) -> Iterator[Outcome]:
 
 def _p_first(row: Row, names: tuple[str, str]) -> float | None:
     """Return the probability that the first answer is the better one; None without a label."""
-    for name in STRENGTHS:
-        if is_given(row.get(name)):
-            strength = number_of(row[name], name)
-            return 0.5 if strength == 0 else float(strength < 0)
     votes = votes_of(row, names)
     return majority(list(votes.values())) if votes else None

@@ -27,7 +27,7 @@ from cai.data.eval_logs import (
     lm_eval_answers,
     one_per_question,
 )
-from cai.data.prompts import messages_of, prompt_of
+from cai.data.prompts import PROMPT_COLUMNS, messages_of, prompt_of
 from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, summarized, type_in_words
 from cai.files import StrPath
@@ -36,7 +36,6 @@ from cai.records import Prompt, Provenance, Sample
 from cai.validation import explain
 
 MODEL_COLUMNS = ("model", "generator", "model_id", "policy")
-PROMPT_COLUMNS = ("prompt", "question", "instruction", "test_case")
 ANSWER_COLUMNS = ("response", "answer", "completion", "output", "generation")
 KIND = "recorded"
 

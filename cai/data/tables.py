@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,16 @@ def read_table(path: StrPath) -> Iterator[tuple[str, Row]]:
         return _dataset(path)
     readers = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet} | dict.fromkeys(YAML, _yaml)
     return readers.get(_suffix(path), _json)(path)
+
+
+def is_given(value: Any) -> bool:
+    """Return whether a cell has a value; in CSV one without is an empty text.
+
+    Args:
+        value: What it holds; JSON that Python wrote may have ``NaN`` instead of a value.
+    """
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return value is not None and value != "" and not is_nan
 
 
 def collect_rows(path: StrPath, problems: list[Problem]) -> Iterator[tuple[str, Row]]:
