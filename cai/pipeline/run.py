@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -297,21 +298,18 @@ def open_run(
     folder, base = Path(folder), Path(base)
     distributed.check_launch()  # now, not hours later when training begins
     look_in(base)
-    # the others would see a folder that the main process has half filled
-    lock = _locked(folder) if distributed.is_main() else None
-    constitution = with_prompt_sets(constitution, config)
-    distributed.on_main(_describe, folder, config, constitution, base)
-    cache = ResponseCache(folder / CACHE, budget) if distributed.is_main() else None
-    distributed.wait()  # two processes that create the cache at once would lock each other out
-    return Run(
-        folder,
-        config,
-        constitution,
-        cache or ResponseCache(folder / CACHE, budget),
-        base,
-        reporter or NullReporter(),
-        lock,
-    )
+    with ExitStack() as on_failure:
+        # the others would see a folder that the main process has half filled
+        lock = _locked(folder) if distributed.is_main() else None
+        if lock is not None:
+            on_failure.callback(lock.release)
+        constitution = with_prompt_sets(constitution, config)
+        distributed.on_main(_describe, folder, config, constitution, base)
+        cache = ResponseCache(folder / CACHE, budget) if distributed.is_main() else None
+        distributed.wait()  # two processes that create the cache at once would lock each other out
+        cache = cache or ResponseCache(folder / CACHE, budget)
+        on_failure.pop_all()
+    return Run(folder, config, constitution, cache, base, reporter or NullReporter(), lock)
 
 
 def _describe(folder: Path, config: RunConfig, constitution: Constitution, base: Path) -> None:

@@ -291,6 +291,21 @@ def test_a_run_lets_its_folder_go(run_file):
         assert run.cache.totals() == {}
 
 
+def test_a_run_that_cannot_open_lets_its_folder_go(run_file):
+    from cai.pipeline.run import open_run
+
+    ready = check_run(run_file)
+    arguments = (run_file.parent / "r", ready.config, ready.constitution, run_file.parent)
+    with open_run(*arguments) as run:
+        cache = run.folder / "responses.sqlite"
+    cache.write_bytes(b"something else" * 100)
+    with pytest.raises(InputError, match="not a response cache") as kept:
+        open_run(*arguments)
+    cache.unlink()
+    with open_run(*arguments) as run:  # the error and its frames are still there
+        assert kept.value.problems and run.cache.totals() == {}
+
+
 # -- a whole run and a training from another folder -------------------------------------------------------------------
 
 CRITIC = """
