@@ -127,7 +127,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LimitReached(f"{path}: cannot be written: {error.strerror}") from None
+        raise LimitReached(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 # -- reading ---------------------------------------------------------------------------------

@@ -67,6 +67,25 @@ def test_a_folder_with_something_in_it_is_left_alone(cai, run, tmp_path):
     assert "is not empty" in str(done.exception)
 
 
+def test_half_a_model_is_not_left(cai, run, tmp_path, monkeypatch):
+    """Not by a full disk or a kill; the next export goes on from there, in an empty folder too."""
+    out = tmp_path / "model"
+    out.mkdir()
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr("shutil.copytree", half_of)
+        done = cai("export", run, "--model", "sl_cai", "--to", out, code=1)
+        assert isinstance(done.exception, LimitReached) and "No space left" in str(done.exception)
+    assert not any(out.iterdir()) and (tmp_path / "model.begun").is_dir()
+    cai("export", run, "--model", "sl_cai", "--to", out)
+    assert (out / "README.md").is_file() and not (tmp_path / "model.begun").exists()
+
+
+def half_of(source, target, **_):
+    target.mkdir(exist_ok=True)
+    (target / "config.json").write_text("{")
+    raise OSError(28, "No space left on device")
+
+
 class Hub:
     """Stands in for the hub."""
 
