@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cai.models.reasoning import split_reasoning
+
 _PREFIXES = ("data:", "event:", "id:", "retry:", ":")
 _TEXTS = ("content", "reasoning", "reasoning_content", "refusal", "text")
 
@@ -52,7 +54,9 @@ def decode_body(text: str) -> Any:
 
 
 def text_so_far(received: bytes) -> str:
-    """The text of an answer whose stream has not ended; empty if it is not a stream.
+    """The text of an answer whose stream has not ended, without its reasoning.
+
+    It is empty if the model still reasons, or if nothing of a stream came.
 
     Args:
         received: What came so far.
@@ -63,7 +67,7 @@ def text_so_far(received: bytes) -> str:
     except (ValueError, LookupError, TypeError):
         return ""
     text = choice.get("text") or choice["message"].get("content")
-    return text if isinstance(text, str) else ""
+    return split_reasoning(text).answer.lstrip() if isinstance(text, str) else ""
 
 
 def _joined(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -100,6 +100,18 @@ def test_a_text_is_read_along_while_it_is_written():
     assert along.backend.written() == ""
 
 
+def test_thoughts_are_not_shown_while_they_are_written():
+    pieces = ("<think>Two", " words.</think>", "\n\nHello", " there")
+    events = [part(content=piece) for piece in pieces]
+    texts = ("", "", "Hello", "Hello there", "Hello there")
+    ended = part(content="", finish_reason="stop")
+    along = ReadAlong(*zip([*events, ended], texts, strict=True))
+    with along.server:
+        (response,) = respond(along.backend, generate_requests(1))
+    assert along.seen == list(texts)
+    assert (response.text, response.reasoning) == ("Hello there", "Two words.")
+
+
 def test_a_text_that_is_stopped_while_it_is_written_is_given_up():
     """The server would go on without end."""
     along = ReadAlong((part(content="Hello"), "Hello"), (part(content=" you"), "stop"))
