@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from cai.evaluate.intervals import Array, Estimate
+from cai.evaluate.intervals import Array, Estimate, degrees_of_freedom
 from cai.evaluate.statistics import t95
 
 T = TypeVar("T")
@@ -59,11 +59,11 @@ def bootstrap(
         of_draw = statistic([item for i in drawn for item in groups[i]])
         if of_draw is not None:
             values.append(of_draw)
-    low, high = percentiles(values, len(groups))
+    low, high = percentiles(values, degrees_of_freedom(clusters))
     return Estimate(value, low, high, len(items), len(groups))
 
 
-def percentiles(values: Sequence[float] | Array, clusters: int) -> tuple[float, float]:
+def percentiles(values: Sequence[float] | Array, degrees: float) -> tuple[float, float]:
     """Return the ends of a bootstrap interval.
 
     The percentiles are expanded for a small number of clusters (Hesterberg 2015), as much as
@@ -71,20 +71,20 @@ def percentiles(values: Sequence[float] | Array, clusters: int) -> tuple[float, 
 
     Args:
         values: The statistic in each draw.
-        clusters: Number of clusters that were drawn from.
+        degrees: Degrees of freedom of the clusters that were drawn from.
     """
     ordered = sorted(map(float, values))
-    below = max(math.floor(tail(clusters) * (len(ordered) + 1)) - 1, 0)
+    below = max(math.floor(tail(degrees) * (len(ordered) + 1)) - 1, 0)
     return ordered[below], ordered[len(ordered) - 1 - below]
 
 
 @lru_cache(maxsize=256)
-def tail(clusters: int) -> float:
+def tail(degrees: float) -> float:
     """Return the share of bootstrap draws beyond each end of a 95 % interval.
 
     Args:
-        clusters: Number of clusters that are drawn from.
+        degrees: Degrees of freedom of the clusters that are drawn from; 0 of a single one.
     """
-    if clusters < 2:
+    if not degrees:
         return 0.0
-    return math.erfc(t95(clusters - 1) * math.sqrt(clusters / (clusters - 1) / 2)) / 2
+    return math.erfc(t95(degrees) * math.sqrt((degrees + 1) / degrees / 2)) / 2

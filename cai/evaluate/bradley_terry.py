@@ -17,7 +17,7 @@ import numpy as np
 
 from cai.arguments import check_records
 from cai.evaluate.bootstrap import DRAWS, percentiles, resamples
-from cai.evaluate.intervals import Array, cluster_totals
+from cai.evaluate.intervals import Array, cluster_totals, degrees_of_freedom
 from cai.keys import seed_for
 
 ELO = 400 / math.log(10)
@@ -122,9 +122,10 @@ def rate_models(outcomes: Sequence[Outcome], seed: int = 0, draws: int = DRAWS) 
     values = ELO * strengths(wins[np.ix_(rated, rated)])
     inside = [o for o in outcomes if o.first in names and o.second in names]
     drawn = ELO * _drawn_strengths(inside, names, seed, draws)
-    clusters, undefined = len({o.cluster for o in inside}), draws - len(drawn)
+    degrees = degrees_of_freedom([outcome.cluster for outcome in inside])
+    undefined = draws - len(drawn)
     elo = {
-        name: Rating(float(values[i]), *_interval(drawn[:, i], undefined, clusters))
+        name: Rating(float(values[i]), *_interval(drawn[:, i], undefined, degrees))
         for i, name in enumerate(names)
     }
     elo = dict(sorted(elo.items(), key=lambda item: -item[1].value))
@@ -232,11 +233,11 @@ def _drawn_strengths(
 
 
 def _interval(
-    values: Array, undefined: int, clusters: int
+    values: Array, undefined: int, degrees: float
 ) -> tuple[float, float] | tuple[None, None]:
     """The interval of a rating; draws that are not defined may lie beyond either end."""
     beyond = np.full(undefined, np.inf)
-    low, high = percentiles(np.concatenate([-beyond, values, beyond]), clusters)
+    low, high = percentiles(np.concatenate([-beyond, values, beyond]), degrees)
     return (low, high) if math.isfinite(low) else (None, None)
 
 

@@ -2,7 +2,9 @@
 
 Observations of one conversation are not independent, so whole conversations are what is sampled:
 the standard error sums the residuals of each before it squares them, which is the sandwich
-estimator of Liang and Zeger (1986). :mod:`cai.evaluate.bootstrap` draws conversations instead.
+estimator of Liang and Zeger (1986). A large conversation pulls the mean to itself, so its residuals
+are too small; they are corrected, and Student's t has fewer degrees of freedom, after Bell and
+McCaffrey (2002). :mod:`cai.evaluate.bootstrap` draws conversations instead.
 """
 
 from __future__ import annotations
@@ -71,6 +73,32 @@ def cluster_totals(values: Sequence[float] | Array, clusters: Sequence[str]) -> 
     return totals
 
 
+def degrees_of_freedom(clusters: Sequence[str]) -> float:
+    """Return the degrees of freedom of a clustered variance: of a mean of equal, independent parts.
+
+    Args:
+        clusters: The cluster of each observation.
+
+    Returns:
+        One less than the number of clusters if all are of one size; fewer if some are larger, and 0
+        for a single one.
+    """
+    sizes = cluster_totals([1.0] * len(clusters), clusters)
+    if len(sizes) == 1:
+        return 0.0
+    n = float(sizes.sum())
+    pulls = sizes**2 / (1 - sizes / n)
+    squares = sizes @ sizes + (pulls.sum() ** 2 - pulls @ pulls) / n**2
+    return max(n**2 / float(squares), 1.0)
+
+
+def _correction(sizes: Array) -> Array:
+    """By how much a cluster's squared total is too small, beside what holds for equal sizes."""
+    if len(sizes) == 1:
+        return np.ones(1)
+    return np.asarray((1 - 1 / len(sizes)) / (1 - sizes / sizes.sum()))
+
+
 def clustered_variance(influence: Sequence[float] | Array, clusters: Sequence[str]) -> Array:
     """Compute the clustered (sandwich) variance of an estimate.
 
@@ -84,7 +112,9 @@ def clustered_variance(influence: Sequence[float] | Array, clusters: Sequence[st
         The variance, or the covariance matrix of several estimates.
     """
     totals = cluster_totals(influence, clusters)
-    return np.asarray(totals.T @ totals * (len(totals) / (len(totals) - 1)))
+    correction = _correction(cluster_totals([1.0] * len(clusters), clusters))
+    squares = totals.T * correction @ totals
+    return np.asarray(squares * (len(totals) / (len(totals) - 1)))
 
 
 def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
@@ -106,7 +136,7 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate
     if count == 1:
         return Estimate(value, None, None, len(observed), count)
     variance = clustered_variance((observed - value) / len(observed), clusters)
-    half = t95(count - 1) * float(np.sqrt(variance))
+    half = t95(degrees_of_freedom(clusters)) * float(np.sqrt(variance))
     return Estimate(value, value - half, value + half, len(observed), count)
 
 
@@ -171,9 +201,11 @@ def clustered_difference(gains: Sequence[float], clusters: Sequence[str]) -> Est
     size = found.n / found.clusters
     pairs = found.n + 2 * size
     center = float(sum(gains)) / pairs
-    totals = cluster_totals(gains, clusters) - center * cluster_totals([1.0] * found.n, clusters)
+    sizes = cluster_totals([1.0] * found.n, clusters)
+    totals = cluster_totals(gains, clusters) - center * sizes
+    squares = totals**2 @ _correction(sizes)
     added = size**2 * ((1 - center) ** 2 + (1 + center) ** 2)
-    half = t95(found.clusters - 1) * float(np.sqrt(totals @ totals + added)) / pairs
+    half = t95(degrees_of_freedom(clusters)) * float(np.sqrt(squares + added)) / pairs
     return found._replace(low=max(center - half, -1.0), high=min(center + half, 1.0))
 
 
@@ -207,7 +239,7 @@ def clustered_share(values: Sequence[float], clusters: Sequence[str]) -> Estimat
         return Estimate(value, 0.0, 1.0, n, count)
     effective = n / design_effect(values, clusters)
     if count < n:
-        effective *= (t95(n - 1) / t95(count - 1)) ** 2
+        effective *= (t95(n - 1) / t95(degrees_of_freedom(clusters))) ** 2
     interval = wilson(value * effective, effective)
     return Estimate(value, interval.low, interval.high, n, count)
 
@@ -224,7 +256,8 @@ def design_effect(values: Sequence[float], clusters: Sequence[str]) -> float:
     size = n / len(sizes)
     center = (sum(values) + size * ADDED) / (n + 2 * size * ADDED)
     totals = cluster_totals(values, clusters) - center * sizes
-    clustered = float(totals @ totals) + ADDED * size**2 * ((1 - center) ** 2 + center**2)
+    clustered = float(totals**2 @ _correction(sizes))
+    clustered += ADDED * size**2 * ((1 - center) ** 2 + center**2)
     independent = (n + 2 * size * ADDED) * center * (1 - center)
     if len(sizes) < n:
         clustered *= len(sizes) / (len(sizes) - 1)

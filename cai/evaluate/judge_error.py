@@ -20,7 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cai.arguments import check_records
-from cai.evaluate.intervals import ADDED, Array, Estimate, clustered_variance
+from cai.evaluate.intervals import (
+    ADDED,
+    Array,
+    Estimate,
+    clustered_variance,
+    degrees_of_freedom,
+)
 from cai.evaluate.statistics import t95
 
 MIN_LABELS = 10
@@ -216,7 +222,8 @@ class _Data(NamedTuple):
     @property
     def quantile(self) -> float:
         """Of Student's t over the conversations with labels, which are the fewest."""
-        return t95(self.labeled_clusters - 1)
+        labeled = zip(self.clusters, self.labeled, strict=True)
+        return t95(degrees_of_freedom([name for name, has_label in labeled if has_label]))
 
     @property
     def cluster_size(self) -> float:

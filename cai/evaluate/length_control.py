@@ -14,7 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from cai.arguments import check_same_length
-from cai.evaluate.intervals import ADDED, Array, Estimate, clustered_variance
+from cai.evaluate.intervals import (
+    ADDED,
+    Array,
+    Estimate,
+    clustered_variance,
+    degrees_of_freedom,
+)
 from cai.evaluate.statistics import t95
 
 PRIOR = 5.0
@@ -75,7 +81,7 @@ def length_controlled(
     equal = float(_sigmoid(coefficients[0]))
     added = np.array([[1 - equal, 0.0], [-equal, 0.0]]) * (n / count) @ bread
     variance = clustered_variance(influence, clusters) + ADDED * added.T @ added
-    half = t95(count - 1) * float(np.sqrt(variance[0, 0]))
+    half = t95(degrees_of_freedom(clusters)) * float(np.sqrt(variance[0, 0]))
     low, high = _sigmoid(coefficients[0] + np.array([-half, half]))
     rate = Estimate(equal, float(low), float(high), n, count)
     return LengthControl(rate, float(coefficients[1]))

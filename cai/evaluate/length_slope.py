@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 
 from cai.evaluate.agreement import MatchedPair
-from cai.evaluate.intervals import Array, clustered_variance, conversation
+from cai.evaluate.intervals import (
+    Array,
+    clustered_variance,
+    conversation,
+    degrees_of_freedom,
+)
 from cai.evaluate.kappa import verdict
 from cai.evaluate.length_control import fit
 from cai.evaluate.statistics import t95
@@ -87,6 +92,7 @@ def _influence(
 def _estimate(value: float, influence: Array, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     clusters = [conversation(comparison.prompt) for comparison in comparisons]
     count = len(set(clusters))
-    half = t95(count - 1) * math.sqrt(float(clustered_variance(influence, clusters)))
+    error = math.sqrt(float(clustered_variance(influence, clusters)))
+    half = t95(degrees_of_freedom(clusters)) * error
     low, high = value - half, value + half
     return {"value": value, "low": low, "high": high, "n": len(clusters), "clusters": count}

@@ -50,19 +50,24 @@ def wilson(successes: float, n: float) -> Proportion:
 
 
 @lru_cache(maxsize=4096)
-def t95(degrees: int) -> float:
+def t95(degrees: float) -> float:
     """Return the quantile of a two-sided 95 % interval by Student's t.
 
     Args:
-        degrees: Degrees of freedom, at least 1.
+        degrees: Degrees of freedom, at least 1. Between whole numbers below 100 the quantile is
+            interpolated in their reciprocals.
     """
     if degrees > 100:  # Cornish and Fisher's expansion, right to 1e-5 here
         first, second = (Z95**3 + Z95) / 4, (5 * Z95**5 + 16 * Z95**3 + 3 * Z95) / 96
         return Z95 + first / degrees + second / degrees**2
+    whole = max(math.floor(degrees), 1)
+    if degrees > whole:
+        share = (whole + 1) * (1 - whole / degrees)
+        return t95(whole) + share * (t95(whole + 1) - t95(whole))
     low, high = 0.0, 13.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _t_inside(middle, degrees) < 0.95 else (low, middle)
+        low, high = (middle, high) if _t_inside(middle, whole) < 0.95 else (low, middle)
     return high
 
 

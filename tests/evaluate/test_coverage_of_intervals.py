@@ -75,8 +75,8 @@ def a_bootstrapped_mean(rng):
     return inside(bootstrap(values, names, mean, seed=rng.randrange(10**6), draws=200), 3)
 
 
-def a_win_rate(rng, center=0.8, ties=0.1, count=60):
-    rows = conversations(rng, count)
+def a_win_rate(rng, center=0.8, ties=0.1, count=60, sizes=(1, 2, 3, 4)):
+    rows = conversations(rng, count, sizes)
     wins = [
         0.5 if rng.random() < ties else float(rng.random() < sigmoid(center + effect))
         for _, effect in rows
@@ -91,6 +91,11 @@ def a_win_rate_mostly_of_ties(rng):
 
 def a_win_rate_of_few_conversations(rng):
     return a_win_rate(rng, count=12)
+
+
+def a_win_rate_with_a_few_large_conversations(rng):
+    """They are one in ten, and have most of the comparisons."""
+    return a_win_rate(rng, count=40, sizes=(1,) * 9 + (30,))
 
 
 def a_high_win_rate(rng):
@@ -191,6 +196,7 @@ SIMULATIONS = [
     a_win_rate,
     a_win_rate_mostly_of_ties,
     a_win_rate_of_few_conversations,
+    a_win_rate_with_a_few_large_conversations,
     a_high_win_rate,
     an_elo_rating,
     all_elo_differences_at_once,

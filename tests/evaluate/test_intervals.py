@@ -3,6 +3,7 @@
 import math
 import statistics
 
+import numpy as np
 import pytest
 
 from cai.evaluate.bootstrap import bootstrap, percentiles, resamples, tail
@@ -14,6 +15,7 @@ from cai.evaluate.intervals import (
     clustered_share,
     clustered_variance,
     conversation,
+    degrees_of_freedom,
     design_effect,
     paired_difference,
 )
@@ -33,6 +35,7 @@ def test_quantiles_of_students_t_equal_the_tables(degrees, quantile):
 
 
 def test_quantiles_of_students_t_are_continuous():
+    assert t95(2) > t95(2.5) > t95(3) and t95(2.5) == pytest.approx(3.558, rel=0.03)
     assert t95(100) > t95(101) > t95(102)
     assert t95(100) - t95(101) == pytest.approx(t95(99) - t95(100), rel=0.1)
 
@@ -52,9 +55,27 @@ def test_the_clustered_interval_equals_a_slow_loop():
     variance = 0.0
     for name in set(CLUSTERS):
         residuals = [v - center for v, c in zip(VALUES, CLUSTERS, strict=True) if c == name]
-        variance += (sum(residuals) / 6) ** 2
-    half = t95(2) * math.sqrt(variance * 3 / 2)
+        variance += (sum(residuals) / 6) ** 2 / (1 - len(residuals) / 6)
+    half = t95(degrees_of_freedom(CLUSTERS)) * math.sqrt(variance)
     assert clustered_mean(VALUES, CLUSTERS).high == pytest.approx(center + half)
+
+
+@pytest.mark.parametrize("sizes", [(2, 3, 1), (1, 1, 8), (5, 1), (4, 4, 4), (1,) * 7])
+def test_degrees_of_freedom_are_those_of_the_variance_as_a_quadratic_form(sizes):
+    """By the moments of a chi-squared distribution (Satterthwaite), with matrices."""
+    n, names = sum(sizes), [str(i) for i, size in enumerate(sizes) for _ in range(size)]
+    of_cluster = np.array([[float(name == str(i)) for name in names] for i in range(len(sizes))])
+    totals = of_cluster @ (np.eye(n) - 1 / n) / np.sqrt(1 - np.array(sizes) / n)[:, None]
+    form = totals.T @ totals / n**2
+    expected = np.trace(form) ** 2 / np.trace(form @ form)
+    assert np.trace(form) == pytest.approx(1 / n)  # of independent observations it has no bias
+    assert degrees_of_freedom(names) == pytest.approx(expected)
+    if len(set(sizes)) == 1:
+        assert expected == pytest.approx(len(sizes) - 1)
+
+
+def test_a_single_cluster_has_no_degrees_of_freedom():
+    assert degrees_of_freedom(["one"] * 3) == 0
 
 
 def test_repeating_every_observation_of_a_cluster_tells_nothing_new():
