@@ -32,10 +32,10 @@ from typing import Any, NamedTuple
 
 from cai.cleaning import clean
 from cai.data.choice_layout import LETTERS, Layout, find_layout, letter_of
-from cai.data.option_columns import option_columns, right_and_wrong, with_context
+from cai.data.option_columns import option_columns, right_and_wrong
 from cai.data.pair_columns import LeftOut, answer_columns, comparison_of
 from cai.data.pair_labels import majority, votes_of
-from cai.data.prompts import prompt_of
+from cai.data.prompts import prompt_of, with_context
 from cai.data.row_formats import RowFormat, has
 from cai.data.tables import Row
 from cai.data.transcripts import parse_transcript

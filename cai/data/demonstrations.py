@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cai.cleaning import clean
 from cai.data.formats import FORMATS
 from cai.data.pair_parts import Pair
-from cai.data.prompts import messages_of, prompt_of
+from cai.data.prompts import PROMPT_COLUMNS, SYSTEM_COLUMNS, messages_of, prompt_in
 from cai.data.published import in_known_columns
 from cai.data.row_formats import format_of
 from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, summarized, type_in_words
 from cai.files import StrPath
-from cai.records import Prompt
+from cai.records import Message, Prompt
 
-ANSWER_COLUMNS = ("completion", "response", "answer")
-"""Columns that hold the answer to a column ``prompt``."""
+ANSWER_COLUMNS = ("completion", "response", "answer", "output", "solution", "targets")
+"""Names of a column with the answer to a prompt."""
+CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
+"""Names of a column with a conversation that ends with an answer."""
 KNOWN = (
-    "prompt, completion (or response, or answer); messages (or conversations) that end with an "
-    "answer; instruction, input, output; or preferences, whose better answer is taken"
+    "prompt (or question, or instruction and input), completion (or response, answer or output); "
+    "messages (or conversations) that end with an answer; or preferences, whose better answer is "
+    "taken"
 )
 
 Demonstration = tuple[Prompt, str]
@@ -86,36 +90,42 @@ def _read(row: Row) -> list[Demonstration | str]:
     if preference_format:
         best = next(iter(FORMATS[preference_format].read(row)), "no answer")
         return [(best.prompt, best.better) if isinstance(best, Pair) else best]
-    conversation = next((name for name in ("messages", "conversations") if name in row), "")
-    if conversation:
-        turns = messages_of(row[conversation])
-        if not turns or turns[-1].role != "assistant":
-            return ["does not end with an assistant turn"]
-        return [
-            _demonstration([m.model_dump() for m in turns[:i]], turn.content)
-            for i, turn in enumerate(turns)
-            if turn.role == "assistant" and i
-        ]
-    column = next((name for name in ANSWER_COLUMNS if name in row), "")
-    if column and "prompt" in row:
-        prompt, value = row["prompt"], row[column]
-        answer = messages_of(value)[-1].content if isinstance(value, list) and value else value
-    elif "output" in row and "instruction" in row:
-        texts = (row["instruction"], row.get("input") or "")
-        prompt = "\n\n".join(text.strip() for text in texts if text.strip())
-        answer = row["output"]
-    else:
+    conversation = next((name for name in CONVERSATION_COLUMNS if row.get(name)), "")
+    answer = next((name for name in ANSWER_COLUMNS if name in row), "")
+    turns = messages_of(row[conversation]) if conversation else ()
+    if turns and (turns[-1].role == "assistant" or not answer):
+        return _turns(row, turns, row[conversation])
+    if not answer or not any(name in row for name in PROMPT_COLUMNS):
         columns = ", ".join(row)
         raise ValueError(f"is not a demonstration; columns: {columns}; known formats: {KNOWN}")
-    if not isinstance(answer, str):
-        raise ValueError(f"the answer must be text, not {type_in_words(answer)}")
-    return [_demonstration(prompt, answer)]
+    value = row[answer]
+    text = messages_of(value)[-1].content if isinstance(value, list) and value else value
+    if not isinstance(text, str):
+        raise ValueError(f"the answer must be text, not {type_in_words(text)}")
+    return [_demonstration(row, text)]
 
 
-def _demonstration(prompt: object, answer: str) -> Demonstration | str:
+def _turns(row: Row, turns: Sequence[Message], given: Sequence[Row]) -> list[Demonstration | str]:
+    """Every assistant turn of a conversation, but for those of weight 0."""
+    if turns[-1].role != "assistant":
+        return ["does not end with an assistant turn"]
+    return [
+        _demonstration(_up_to(row, turns[:i]), turn.content)
+        for i, turn in enumerate(turns)
+        if turn.role == "assistant" and i and given[i].get("weight") != 0
+    ]
+
+
+def _up_to(row: Row, turns: Sequence[Message]) -> Row:
+    """A row whose prompt is the beginning of its conversation."""
+    system = {name: row[name] for name in SYSTEM_COLUMNS if name in row}
+    return {**system, "prompt": [turn.model_dump() for turn in turns]}
+
+
+def _demonstration(row: Row, answer: str) -> Demonstration | str:
     if not answer.strip():
         return "an answer is empty"
     try:
-        return prompt_of(prompt, "human"), clean(answer).strip()
+        return prompt_in(row, "human"), clean(answer).strip()
     except ValueError:
         return "no usable prompt"

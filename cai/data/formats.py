@@ -29,7 +29,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from cai.cleaning import clean
-from cai.data.pair_columns import prompt_value
 from cai.data.pair_parts import (
     SOURCE,
     Outcome,
@@ -39,7 +38,7 @@ from cai.data.pair_parts import (
     number_of,
     text_in,
 )
-from cai.data.prompts import PROMPT_COLUMNS, messages_of
+from cai.data.prompts import PROMPT_COLUMNS, messages_of, prompt_in
 from cai.data.rated_pairs import is_compared, is_ranked, read_compared, read_ranked
 from cai.data.row_formats import RowFormat, has
 from cai.data.tables import Row, is_given
@@ -102,12 +101,10 @@ def _repeats(turns: Sequence[Message], prompt: Any) -> bool:
 
 
 def _prompt_of_row(row: Row) -> Prompt | str:
-    """Read the prompt of a row, with the system message if it is in a column of its own."""
-    value, system = prompt_value(row), row.get("system")
-    if isinstance(value, str) and _is_text(system):
-        turns = {"system": system, "user": value}
-        value = [{"role": role, "content": text} for role, text in turns.items()]
-    return make_prompt(value)
+    try:
+        return prompt_in(row, SOURCE)
+    except ValueError:
+        return "no usable prompt"
 
 
 def _single_answer(row: Row, name: str) -> str | None:
@@ -173,22 +170,17 @@ def _pku(row: Row) -> Iterator[Outcome]:
         yield "no answer is chosen"
         return
     better, worse = text_in(row, f"response_{chosen}"), text_in(row, f"response_{1 - chosen}")
-    yield make_pair(make_prompt(row["prompt"]), better, worse)
+    yield make_pair(_prompt_of_row(row), better, worse)
 
 
 def _numbered(row: Row) -> Iterator[Outcome]:
     """Read an instruction and/or input, two outputs, and ``label`` or ``preference`` 1 or 2."""
-    texts = [row[name].strip() for name in ("instruction", "input") if _is_text(row.get(name))]
     chosen = _choice(row.get("label" if is_given(row.get("label")) else "preference"), (1, 2))
     if chosen is None:
         yield "no answer is chosen"
         return
     better, worse = text_in(row, f"output_{chosen}"), text_in(row, f"output_{3 - chosen}")
-    yield make_pair(make_prompt("\n\n".join(texts)), better, worse)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    yield make_pair(_prompt_of_row(row), better, worse)
 
 
 def _scored(row: Row) -> Iterator[Outcome]:

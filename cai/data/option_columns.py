@@ -1,4 +1,4 @@
-"""Multiple-choice questions with a column for each option, and what is to be read before them.
+"""Multiple-choice questions with a column for each option.
 
 The options of a row are columns whose names differ in a letter or a number alone (``a`` and ``b``,
 ``opa`` and ``opb``, ``ans0`` to ``ans2``), or columns that say which answers are right
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cai.data.choice_layout import LETTERS
 from cai.data.tables import Row
@@ -19,8 +19,6 @@ STEMS = ("", "option", "choice", "ans", "answer", "op", "opt", "sol", "ending")
 """Beginnings of the names of columns with an option each."""
 PAIR_STEMS = ("answer",)
 """Those that two answers to be compared have too: of these there are at least three."""
-CONTEXT_COLUMNS = ("context", "passage", "article")
-"""Names of a column that is read before the question."""
 _RIGHT = re.compile(r"(?:best|correct|right)[ _]answers?")
 _WRONG = re.compile(r"(?:incorrect|wrong)[ _]answers?[ _]?\d*|distractor[ _]?\d+")
 
@@ -91,16 +89,3 @@ def _answers(texts: dict[str, str], names: Sequence[str]) -> list[str]:
         for text in (texts[name].split(";") if name.endswith("s") else [texts[name]])
         if text.strip()
     ]
-
-
-def with_context(row: Row, question: Any) -> Any:
-    """Put what is to be read before a question in front of it.
-
-    Args:
-        row: The row.
-        question: Its question; what is not text stays as it is.
-    """
-    text = next((row[name] for name in CONTEXT_COLUMNS if isinstance(row.get(name), str)), "")
-    return (
-        f"{text.strip()}\n\n{question}" if text.strip() and isinstance(question, str) else question
-    )

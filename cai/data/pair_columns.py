@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import product
-from typing import Any
 
-from cai.data.prompts import PROMPT_COLUMNS, messages_of, prompt_of
+from cai.data.prompts import messages_of, prompt_in, prompt_of
 from cai.data.tables import Row, is_given
 from cai.errors import type_in_words
 from cai.records import Comparison, Message
@@ -76,7 +75,7 @@ def comparison_of(row: Row, names: tuple[str, str]) -> Comparison:
             raise LeftOut("an answer is true or false and not text")
         if not isinstance(answer, str):
             raise ValueError(f"{name} must be text, not {type_in_words(answer)}")
-    prompt = prompt_of(prompt_value(row), "pair")
+    prompt = prompt_in(row, "pair")
     return Comparison.of(prompt, answers[0], answers[1], _origins(row, names))
 
 
@@ -110,18 +109,6 @@ class LeftOut(Exception):
 
 def _as_row(turn: Message) -> dict[str, str]:
     return {"role": turn.role, "content": turn.content}
-
-
-def prompt_value(row: Row) -> Any:
-    """Return the prompt of a row; an instruction and its input are one text.
-
-    Args:
-        row: The row.
-    """
-    texts = [row[name] for name in ("instruction", "input") if isinstance(row.get(name), str)]
-    if len(texts) == 2:
-        return "\n\n".join(text.strip() for text in texts if text.strip())
-    return next((row[name] for name in PROMPT_COLUMNS if is_given(row.get(name))), None)
 
 
 def _origins(row: Row, names: tuple[str, str]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cai.arguments import check_count
-from cai.data.tables import Row, collect_rows
+from cai.data.tables import Row, collect_rows, is_given
 from cai.data.transcripts import parse_transcript
 from cai.errors import InputError, Problem, did_you_mean, summarized, type_in_words
 from cai.files import StrPath
@@ -31,16 +31,32 @@ PROMPT_COLUMNS = (
     "chat",
     "context_messages",
     "trajectory",
+    "inputs",
+    "problem",
 )
 """Names of a column with a prompt; the first that a row has is read."""
+CONTEXT_COLUMNS = ("context", "passage", "article", "contextstring")
+"""Names of a column with what is to be read before a question."""
+SYSTEM_COLUMNS = ("system", "system_prompt")
+"""Names of a column with a system message."""
 _TURNS = TypeAdapter(tuple[Message, ...])
 _UNANSWERED = re.compile(r"\s*Human:.*\n\s*Assistant:\s*", re.DOTALL)
 """A transcript up to where the answer begins."""
-_SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}
+_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "developer": "system",
+}
+"""What other programs call the roles."""
 
 
 def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
     """Read the prompts of a file, each once.
+
+    A system message, a context or the input of an instruction in a column of its own is part of the
+    prompt, see :func:`prompt_in`.
 
     Args:
         path: A table: JSON, JSON Lines, CSV, TSV, Parquet, or a saved dataset. It may end in
@@ -64,7 +80,7 @@ def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
             without_column.append(Problem(place, _no_column(names, row)))
             continue
         try:
-            prompt = prompt_of(row[name], kind)
+            prompt = prompt_in(row, kind, name)
         except ValueError as error:
             problems.append(Problem(place, str(error)))
             continue
@@ -130,6 +146,67 @@ def _turns_before_answer(text: str) -> tuple[Message, ...]:
     return () if isinstance(parsed, str) else parsed[0]
 
 
+def prompt_in(row: Row, kind: str, column: str = "") -> Prompt:
+    """Make the prompt of a row, of all columns that say what is asked.
+
+    An instruction and its input are one text, a text of a context comes before a question, and a
+    system message in a column of its own before the conversation.
+
+    Args:
+        row: The row.
+        kind: Name of the set, which the prompt carries.
+        column: The column with the prompt; empty: the first that has a usual name.
+
+    Raises:
+        ValueError: If the row has no prompt, or one that cannot be used.
+    """
+    name = column or next((name for name in PROMPT_COLUMNS if is_given(row.get(name))), "")
+    if not name:
+        raise ValueError(f"has no prompt; columns: {', '.join(row)}; name it prompt")
+    value = row[name]
+    if name == "instruction":
+        value = _with_input(value, row.get("input"))
+    value = value if name in CONTEXT_COLUMNS else with_context(row, value)
+    return with_system(row, prompt_of(value, kind))
+
+
+def with_system(row: Row, prompt: Prompt) -> Prompt:
+    """Put a system message that has a column of its own before a conversation without one.
+
+    Args:
+        row: The row.
+        prompt: Its prompt.
+    """
+    system = next((row[name] for name in SYSTEM_COLUMNS if _is_text(row.get(name))), "")
+    if not system or prompt.messages[0].role == "system":
+        return prompt
+    turns = (Message(role="system", content=system), *prompt.messages)
+    return Prompt.of(turns, prompt.kind)
+
+
+def with_context(row: Row, question: Any) -> Any:
+    """Put what is to be read before a question in front of it, unless it has it already.
+
+    Args:
+        row: The row.
+        question: Its question; what is not text stays as it is.
+    """
+    text = next((row[name] for name in CONTEXT_COLUMNS if _is_text(row.get(name))), "").strip()
+    if not text or not isinstance(question, str) or text in question:
+        return question
+    return f"{text}\n\n{question}"
+
+
+def _with_input(instruction: Any, given: Any) -> Any:
+    if not isinstance(instruction, str) or not _is_text(given):
+        return instruction
+    return f"{instruction.strip()}\n\n{given.strip()}"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
 def messages_of(value: Any) -> tuple[Message, ...]:
     """Read messages from ``[{"role": ..., "content": ...}]``, or ``[{"from": ..., "value": ...}]``.
 
@@ -152,9 +229,11 @@ def _plain_message(turn: Any) -> Any:
     if not isinstance(turn, dict):
         return turn
     if "from" in turn and "role" not in turn:  # as ShareGPT has them
-        role, content = turn["from"], turn.get("value")
-        turn = {"role": _SHAREGPT_ROLES.get(role, role), "content": content}
+        turn = {"role": turn["from"], "content": turn.get("value")}
     message = {key: value for key, value in turn.items() if key in ("role", "content")}
+    role = message.get("role")
+    if isinstance(role, str):
+        message["role"] = _ROLES.get(role.lower(), role.lower())
     parts = message.get("content")
     if isinstance(parts, list) and parts and all(map(_is_text_part, parts)):
         message["content"] = "".join(part["text"] for part in parts)

@@ -23,6 +23,15 @@ def said(text):
         {"prompt": [user("ask")], "completion": [said("good")]},
         {"messages": [user("ask"), said("good")]},
         {"instruction": "ask", "input": "", "output": "good"},
+        {"instruction": "ask", "context": "", "response": "good", "category": "qa"},
+        {"question": "ask", "answer": "good"},
+        {"query": "ask", "response": "good"},
+        {"input": "ask", "output": "good"},
+        {"inputs": "ask", "targets": "good"},
+        {"problem": "ask", "solution": "good"},
+        {"conversation": [user("ask"), said("good")], "model": "m"},
+        {"messages": [user("ask")], "completion": "good"},
+        {"conversations": [{"from": "Human", "value": "ask"}, {"from": "gpt", "value": "good"}]},
         {"prompt": "ask", "chosen": "good", "rejected": "bad"},
         {
             "chosen": "\n\nHuman: ask\n\nAssistant: good",
@@ -51,6 +60,37 @@ def test_what_is_left_out_is_counted(tmp_path, row, reason):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row) + "\n")
     assert read_demonstrations(path).counts == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "turns"),
+    [
+        ({"instruction": "ask", "input": "this", "output": "good"}, ["ask\n\nthis"]),
+        ({"instruction": "ask", "context": "read", "response": "good"}, ["read\n\nask"]),
+        ({"prompt": "read: ask", "context": "read", "response": "good"}, ["read: ask"]),
+        ({"system": "be kind", "prompt": "ask", "completion": "good"}, ["be kind", "ask"]),
+        ({"system_prompt": "be kind", "question": "ask", "answer": "good"}, ["be kind", "ask"]),
+        ({"system": "be kind", "messages": [user("ask"), said("good")]}, ["be kind", "ask"]),
+        (
+            {"messages": [{"role": "developer", "content": "kind"}, user("ask"), said("good")]},
+            ["kind", "ask"],
+        ),
+        ({"system": " ", "prompt": "ask", "completion": "good"}, ["ask"]),
+    ],
+)
+def test_all_that_is_asked_is_in_the_prompt(tmp_path, row, turns):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    [(prompt, answer)] = read_demonstrations(path).rows
+    assert ([turn.content for turn in prompt.messages], answer) == (turns, "good")
+    assert prompt.messages[0].role == ("user" if len(turns) == 1 else "system")
+
+
+def test_turns_of_weight_0_are_not_imitated(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    turns = [user("ask"), said("bad") | {"weight": 0}, user("no"), said("good") | {"weight": 1}]
+    path.write_text(json.dumps({"messages": turns}) + "\n")
+    assert [answer for _, answer in read_demonstrations(path).rows] == ["good"]
 
 
 def test_what_is_wrong_is_named(tmp_path):

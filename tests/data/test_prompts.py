@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cai.data.cases import read_cases
 from cai.data.demonstrations import read_demonstrations
 from cai.data.preferences import read_preferences
 from cai.data.prompts import read_prompts
@@ -73,3 +74,22 @@ def test_rows_that_are_wrong_in_different_ways_are_all_named(tmp_path, read, bad
     assert [problem.where for problem in caught.value.problems] == [
         f"{tmp_path}/rows.jsonl:{line}:1" for line in (2, 3, 4, 5)
     ]
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "turns"),
+    [
+        ({"system": "be kind", "prompt": "ask"}, "", ["be kind", "ask"]),
+        ({"instruction": "ask", "input": "this"}, "#instruction", ["ask\n\nthis"]),
+        ({"behavior": "ask", "contextstring": "read"}, "#behavior", ["read\n\nask"]),
+    ],
+)
+def test_all_that_a_row_asks_is_in_its_prompt(tmp_path, row, column, turns):
+    """For cases of a suite too, where the column has a usual name."""
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (prompt,) = read_prompts(f"{path}{column}", "benign")
+    assert [turn.content for turn in prompt.messages] == turns
+    if "behavior" not in row:
+        (case,) = read_cases(path, "benign")
+        assert case.prompt == prompt
