@@ -56,7 +56,7 @@ def read_prompts(path: StrPath, kind: str, limit: int = 0) -> list[Prompt]:
     """Read the prompts of a file, each once.
 
     A system message, a context or the input of an instruction in a column of its own is part of the
-    prompt, see :func:`prompt_in`.
+    prompt.
 
     Args:
         path: A table: JSON, JSON Lines, CSV, TSV, Parquet, or a saved dataset. It may end in
