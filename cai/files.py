@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
 import tempfile
 import zlib
@@ -128,6 +129,22 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LimitReached(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Write a folder beside its place, and put it there at the end: never half of it is there.
+
+    Args:
+        path: The folder, which does not exist or is empty.
+
+    Yields:
+        Where to write; it does not exist. What an earlier process left there is removed.
+    """
+    begun = path.with_name(f"{path.name}.begun")
+    shutil.rmtree(begun, ignore_errors=True)
+    yield begun
+    begun.replace(path)
 
 
 # -- reading ---------------------------------------------------------------------------------

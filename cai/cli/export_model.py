@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import InputError, LimitReached, Problem, did_you_mean
-from cai.files import disk_errors, read_object, write_text
+from cai.files import disk_errors, read_object, whole_folder, write_text
 from cai.pipeline.layout import iteration_folders
 from cai.pipeline.metrics import collect_metrics, open_for_reading
 from cai.pipeline.policies import finished_policies
@@ -41,15 +41,13 @@ def export_model(folder: Path, name: str, out: Path, judge_report: Path | None =
         audits = [read_object(path / "audit.json") for path in iteration_folders(folder, "audit")]
         audit: dict[str, Any] = next(filter(None, reversed(audits)), {})
         card = run_card(name, ", ".join(judges), run.constitution, metrics, audit, judged)
-    begun = out.with_name(f"{out.name}.begun")  # half a model might be taken for a whole one
-    shutil.rmtree(begun, ignore_errors=True)
-    with disk_errors(out):
+    # half a model might be taken for a whole one
+    with disk_errors(out), whole_folder(out) as begun:
         shutil.copytree(source, begun)
         shutil.copyfile(folder / CONSTITUTION_LOCK, begun / CONSTITUTION_LOCK)
         before = begun / CARD
         text = before.read_text(encoding="utf-8") if before.is_file() else f"# {name}\n"
         write_text(before, f"{text.rstrip()}\n\n{card}")
-        begun.replace(out)
     print(f"wrote {name} with its card to {out}")
 
 

@@ -16,9 +16,9 @@ from pydantic import Field
 
 from cai.arguments import check_count, check_record
 from cai.cleaning import clean_json
-from cai.data.prompts import PROMPT_COLUMNS, prompt_in
+from cai.data.prompts import prompt_column, prompt_in
 from cai.data.recorded import answers_of, is_recorded, recorded_rows
-from cai.data.tables import Row, is_given
+from cai.data.tables import Row
 from cai.errors import InputError, Problem, summarized, type_in_words
 from cai.files import StrPath
 from cai.keys import digest
@@ -109,7 +109,7 @@ def read_cases(path: StrPath, kind: str = "prompt", limit: int = 0) -> list[Case
 def _case(row: Row, kind: str) -> Case:
     if is_recorded(row):
         return Case.of(Prompt.of(answers_of(row)[0].prompt.messages, kind))
-    name = next((name for name in PROMPT_COLUMNS if is_given(row.get(name))), "")
+    name = prompt_column(row)
     prompt = prompt_in(row, str(row.get("kind") or kind), name)
     prefix = row.get("prefix") or ""
     if not isinstance(prefix, str):

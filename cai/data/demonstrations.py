@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from cai.cleaning import clean
 from cai.data.formats import FORMATS
 from cai.data.pair_parts import Pair
-from cai.data.prompts import PROMPT_COLUMNS, SYSTEM_COLUMNS, messages_of, prompt_in
+from cai.data.prompts import PROMPT_COLUMNS, messages_of, prompt_in
 from cai.data.published import in_known_columns
 from cai.data.row_formats import format_of
 from cai.data.tables import Row, collect_rows
@@ -106,20 +106,16 @@ def _read(row: Row) -> list[Demonstration | str]:
 
 
 def _turns(row: Row, turns: Sequence[Message], given: Sequence[Row]) -> list[Demonstration | str]:
-    """Every assistant turn of a conversation, but for those of weight 0."""
+    """Read every assistant turn of a conversation; those of weight 0 are left out."""
     if turns[-1].role != "assistant":
         return ["does not end with an assistant turn"]
     return [
-        _demonstration(_up_to(row, turns[:i]), turn.content)
+        _demonstration({**row, "prompt": given[:i]}, turn.content)
+        if given[i].get("weight") != 0
+        else "a turn has weight 0"
         for i, turn in enumerate(turns)
-        if turn.role == "assistant" and i and given[i].get("weight") != 0
+        if turn.role == "assistant" and i
     ]
-
-
-def _up_to(row: Row, turns: Sequence[Message]) -> Row:
-    """A row whose prompt is the beginning of its conversation."""
-    system = {name: row[name] for name in SYSTEM_COLUMNS if name in row}
-    return {**system, "prompt": [turn.model_dump() for turn in turns]}
 
 
 def _demonstration(row: Row, answer: str) -> Demonstration | str:

@@ -37,8 +37,9 @@ from cai.data.pair_parts import (
     make_prompt,
     number_of,
     text_in,
+    usable_prompt,
 )
-from cai.data.prompts import PROMPT_COLUMNS, messages_of, prompt_in
+from cai.data.prompts import PROMPT_COLUMNS, messages_of, with_system
 from cai.data.rated_pairs import is_compared, is_ranked, read_compared, read_ranked
 from cai.data.row_formats import RowFormat, has
 from cai.data.tables import Row, is_given
@@ -89,8 +90,8 @@ def _answers_to_prompt(row: Row) -> tuple[Prompt | str, str | None, str | None]:
             return both, "", ""
         given, turns = row.get("prompt"), both.prompt.messages
         if not is_given(given) or _repeats(turns, given):
-            return both.prompt, both.better, both.worse
-    return _prompt_of_row(row), _single_answer(row, "chosen"), _single_answer(row, "rejected")
+            return with_system(row, both.prompt), both.better, both.worse
+    return usable_prompt(row), _single_answer(row, "chosen"), _single_answer(row, "rejected")
 
 
 def _repeats(turns: Sequence[Message], prompt: Any) -> bool:
@@ -98,13 +99,6 @@ def _repeats(turns: Sequence[Message], prompt: Any) -> bool:
     if isinstance(prompt, str):
         return any(turn.content.strip() == prompt.strip() for turn in turns)
     return messages_of(prompt) == tuple(turns)
-
-
-def _prompt_of_row(row: Row) -> Prompt | str:
-    try:
-        return prompt_in(row, SOURCE)
-    except ValueError:
-        return "no usable prompt"
 
 
 def _single_answer(row: Row, name: str) -> str | None:
@@ -129,7 +123,8 @@ def _optional_number(row: Row, name: str, default: float) -> float:
 def _implicit(row: Row) -> Iterator[Outcome]:
     """Read ``chosen, rejected`` as whole conversations that share all turns but the last."""
     chosen, rejected = messages_of(row["chosen"]), messages_of(row["rejected"])
-    yield _from_conversations(chosen, rejected)
+    both = _from_conversations(chosen, rejected)
+    yield both if isinstance(both, str) else both._replace(prompt=with_system(row, both.prompt))
 
 
 def _from_conversations(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> Outcome:
@@ -170,7 +165,7 @@ def _pku(row: Row) -> Iterator[Outcome]:
         yield "no answer is chosen"
         return
     better, worse = text_in(row, f"response_{chosen}"), text_in(row, f"response_{1 - chosen}")
-    yield make_pair(_prompt_of_row(row), better, worse)
+    yield make_pair(usable_prompt(row), better, worse)
 
 
 def _numbered(row: Row) -> Iterator[Outcome]:
@@ -180,7 +175,7 @@ def _numbered(row: Row) -> Iterator[Outcome]:
         yield "no answer is chosen"
         return
     better, worse = text_in(row, f"output_{chosen}"), text_in(row, f"output_{3 - chosen}")
-    yield make_pair(_prompt_of_row(row), better, worse)
+    yield make_pair(usable_prompt(row), better, worse)
 
 
 def _scored(row: Row) -> Iterator[Outcome]:
@@ -198,7 +193,7 @@ def _scored(row: Row) -> Iterator[Outcome]:
             yield f"{column} is not one assistant turn"
             continue
         scored.append((answer, -score if name == "rank" else score))
-    yield from by_score(_prompt_of_row(row), scored)
+    yield from by_score(usable_prompt(row), scored)
 
 
 def _tree(row: Row) -> Iterator[Outcome]:

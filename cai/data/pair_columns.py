@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import product
 
-from cai.data.prompts import messages_of, prompt_in, prompt_of
+from cai.data.prompts import messages_of, prompt_in, prompt_of, with_system
 from cai.data.tables import Row, is_given
 from cai.errors import type_in_words
 from cai.records import Comparison, Message
@@ -99,7 +99,7 @@ def _of_conversations(row: Row, names: tuple[str, str]) -> Comparison:
         raise LeftOut("the two conversations begin differently")
     if not first or first[-1].role != "assistant" or not second or second[-1].role != "assistant":
         raise ValueError(f"{names[0]} and {names[1]} must end with an assistant turn")
-    prompt = prompt_of([_as_row(turn) for turn in first[:-1]], "pair")
+    prompt = with_system(row, prompt_of([_as_row(turn) for turn in first[:-1]], "pair"))
     return Comparison.of(prompt, first[-1].content, second[-1].content, _origins(row, names))
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from cai.cleaning import clean
-from cai.data.prompts import prompt_of
+from cai.data.prompts import prompt_in, prompt_of
 from cai.data.tables import Row
 from cai.errors import type_in_words
 from cai.records import Prompt
@@ -80,6 +80,21 @@ def make_prompt(value: Any) -> Prompt | str:
     """
     try:
         return prompt_of(value, SOURCE)
+    except ValueError:
+        return "no usable prompt"
+
+
+def usable_prompt(row: Row) -> Prompt | str:
+    """Make the prompt of a row, of all columns that say what is asked.
+
+    Args:
+        row: The row.
+
+    Returns:
+        The prompt, or why there is none.
+    """
+    try:
+        return prompt_in(row, SOURCE)
     except ValueError:
         return "no usable prompt"
 

@@ -146,6 +146,15 @@ def _turns_before_answer(text: str) -> tuple[Message, ...]:
     return () if isinstance(parsed, str) else parsed[0]
 
 
+def prompt_column(row: Row) -> str:
+    """Return the name of the column with the prompt of a row; empty if it has none.
+
+    Args:
+        row: The row.
+    """
+    return next((name for name in PROMPT_COLUMNS if is_given(row.get(name))), "")
+
+
 def prompt_in(row: Row, kind: str, column: str = "") -> Prompt:
     """Make the prompt of a row, of all columns that say what is asked.
 
@@ -160,7 +169,7 @@ def prompt_in(row: Row, kind: str, column: str = "") -> Prompt:
     Raises:
         ValueError: If the row has no prompt, or one that cannot be used.
     """
-    name = column or next((name for name in PROMPT_COLUMNS if is_given(row.get(name))), "")
+    name = column or prompt_column(row)
     if not name:
         raise ValueError(f"has no prompt; columns: {', '.join(row)}; name it prompt")
     value = row[name]

@@ -1,4 +1,4 @@
-r"""Rows of published preferences with columns of their own, told in the columns that are read here.
+r"""Rows of published preferences with columns of their own, put into those that are read here.
 
 These rows all say that "Hi!" is the better answer to "Hello"::
 
@@ -173,7 +173,9 @@ def _json_list(row: Row, name: str) -> list[Any]:
 
 
 def _alternating(prompts: Sequence[Any], answers: Sequence[Any]) -> list[Row]:
-    turns = zip(prompts, answers, strict=False)
+    if len(prompts) != len(answers):
+        raise ValueError(f"has {len(prompts)} prompts and {len(answers)} answers")
+    turns = zip(prompts, answers, strict=True)
     return [
         {"role": role, "content": text or ""}
         for pair in turns

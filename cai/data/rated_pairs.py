@@ -11,9 +11,9 @@ from cai.data.pair_parts import (
     Outcome,
     by_score,
     make_pair,
-    make_prompt,
     number_of,
     text_in,
+    usable_prompt,
 )
 from cai.data.tables import Row
 
@@ -43,7 +43,7 @@ def read_ranked(row: Row) -> Iterator[Outcome]:
         (text_in(answer, "answer"), -number_of(answer["rank"], f"answers.{number}.rank"))
         for number, answer in enumerate(row["answers"])
     ]
-    yield from by_score(make_prompt(row["prompt"]), ranked)
+    yield from by_score(usable_prompt(row), ranked)
 
 
 def is_compared(row: Row) -> bool:

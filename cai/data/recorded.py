@@ -27,7 +27,7 @@ from cai.data.eval_logs import (
     lm_eval_answers,
     one_per_question,
 )
-from cai.data.prompts import PROMPT_COLUMNS, messages_of, prompt_in, prompt_of, with_system
+from cai.data.prompts import PROMPT_COLUMNS, messages_of, prompt_in
 from cai.data.tables import Row, collect_rows
 from cai.errors import InputError, Problem, summarized, type_in_words
 from cai.files import StrPath
@@ -131,8 +131,7 @@ def _prompt_and_answer(row: Row) -> tuple[Prompt, Any]:
         turns = messages_of(row["messages"])
         if turns[-1].role != "assistant":
             raise ValueError("the conversation does not end with an answer of the assistant")
-        prompt = prompt_of([turn.model_dump() for turn in turns[:-1]], KIND)
-        return with_system(row, prompt), turns[-1].content
+        return prompt_in({**row, "prompt": row["messages"][:-1]}, KIND), turns[-1].content
     asked = any(row.get(name) is not None for name in PROMPT_COLUMNS)
     column = next((name for name in ANSWER_COLUMNS if row.get(name) is not None), "")
     if not asked or not column:

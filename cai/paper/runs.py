@@ -17,6 +17,7 @@ from cai.constitution import Constitution, load_constitution
 from cai.constitution.load import find_constitution
 from cai.errors import InputError, Problem
 from cai.evaluate.gold import GoldMetrics, gold_for
+from cai.files import whole_folder
 from cai.keys import digest, draw_many
 from cai.paper.experiment import BASE, Arm, folder
 from cai.paper.relabel import relabel
@@ -70,10 +71,8 @@ class Runs:
         config = self._settings({}, seed)
         source = self.out / f"base-seed{seed}"
         self._do(source, config, self._constitution(config), SHARED)
-        begun = path.with_name(f"{path.name}.begun")
-        shutil.rmtree(begun, ignore_errors=True)
-        shutil.copytree(source, begun, ignore=shutil.ignore_patterns(LOCK, OWNER))
-        begun.rename(path)
+        with whole_folder(path) as begun:
+            shutil.copytree(source, begun, ignore=shutil.ignore_patterns(LOCK, OWNER))
 
     def _settings(self, settings: Mapping[str, Any], seed: int) -> RunConfig:
         return load_settings(self.base / BASE, {**settings, "seed": seed})

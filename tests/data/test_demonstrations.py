@@ -90,7 +90,9 @@ def test_turns_of_weight_0_are_not_imitated(tmp_path):
     path = tmp_path / "rows.jsonl"
     turns = [user("ask"), said("bad") | {"weight": 0}, user("no"), said("good") | {"weight": 1}]
     path.write_text(json.dumps({"messages": turns}) + "\n")
-    assert [answer for _, answer in read_demonstrations(path).rows] == ["good"]
+    read = read_demonstrations(path)
+    assert [answer for _, answer in read.rows] == ["good"]
+    assert read.counts == {"a turn has weight 0": 1}
 
 
 def test_what_is_wrong_is_named(tmp_path):

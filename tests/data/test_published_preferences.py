@@ -119,6 +119,7 @@ def test_a_verdict_that_is_missing_is_counted(tmp_path):
         ({**ROWS["scores"], "scores": [1]}, "has 2 responses and 1 scores"),
         ({**ROWS["scores"], "scores": [1, "high"]}, "scores must be a number"),
         ({**ROWS["Kaggle"], "prompt": "ask"}, "prompt must be a list of turns in JSON"),
+        ({**ROWS["Kaggle"], "prompt": '["ask", "more"]'}, "has 2 prompts and 1 answers"),
         ({**ROWS["SHP"], "labels": "first"}, "p_first must be a probability"),
         ({**ROWS["WebGPT"], "score_0": None}, "score_0 must be a number"),
         ({**SUMMARIES, "choice": 4}, "choice must be 0 or 1"),
@@ -128,6 +129,21 @@ def test_values_that_say_nothing_are_named(tmp_path, row, says):
     for read in (read_preferences, read_pairs, read_choices):
         with pytest.raises(InputError, match=says):
             read(write(tmp_path, row))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chosen": [*ASK, GOOD], "rejected": [*ASK, BAD]},
+        {"prompt": "ask", "chosen": [*ASK, GOOD], "rejected": [*ASK, BAD]},
+        {"prompt": "ask", "answers": [{"answer": "good", "rank": 1}, {"answer": "bad", "rank": 2}]},
+        {"conversation_a": [*ASK, GOOD], "conversation_b": [*ASK, BAD], "winner": "a"},
+    ],
+)
+def test_a_system_message_in_a_column_of_its_own_is_kept(tmp_path, row):
+    [preference] = read_preferences(write(tmp_path, {**row, "system": "be kind"})).preferences
+    turns = [turn.content for turn in preference.comparison.prompt.messages]
+    assert (turns, better(preference)) == (["be kind", "ask"], "good")
 
 
 def test_completions_with_scores_of_their_own_keep_them(tmp_path):
